@@ -1,0 +1,41 @@
+# Everything runs in .venv, made from constraints.txt by whichever Python 3.11+ is there.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test lint types check bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## Make .venv with everything in it
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install ## Run everything with sample rows, Dagster's UI included; Ctrl-C ends it
+	$(BIN)/matching-pipeline dev --sample-data
+
+dev: install ## Run everything on DATABASE_URL, or on an embedded Postgres
+	$(BIN)/matching-pipeline dev
+
+test: install ## Run all tests
+	$(BIN)/pytest
+
+lint: install ## Check style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: install ## Check types
+	$(BIN)/mypy
+
+check: lint types test ## What CI runs
+
+bench: install ## Measure, and print what was measured
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove the environment and the embedded database
+	rm -rf .venv .data

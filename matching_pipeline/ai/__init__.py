@@ -1,0 +1,1 @@
+"""The AI side of the pipeline: what turns pictures into embeddings and attributes."""

@@ -1,0 +1,212 @@
+"""The `matching-pipeline` command."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import click
+import psycopg
+from psycopg.rows import dict_row
+from pydantic import ValidationError
+
+from matching_pipeline import lanes, queue
+from matching_pipeline.console import LaneReporter, best_matches_table, coverage_table, progress, say
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.embedded import resolve_database_url
+from matching_pipeline.db.migrations import migrate as migrate_schema
+from matching_pipeline.db.migrations import require_migrated
+from matching_pipeline.db.queries import query
+from matching_pipeline.failures import ConfigurationError, ProviderUnavailable
+from matching_pipeline.settings import Settings
+from matching_pipeline.stages.requests import NotFound, enqueue_images, enqueue_missing
+
+Lane = click.Choice(lanes.LANES)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="matching_pipeline")
+def cli() -> None:
+    """Keeps AI embeddings and matches fresh over Postgres and pgvector.
+
+    Works on DATABASE_URL, or on an embedded Postgres in .data where it is not set.
+    """
+
+
+@cli.command()
+@click.option("--sample-data", is_flag=True, help="Insert sample projects and products with pictures first.")
+@click.option("--until-idle", is_flag=True, help="End once everything due is done, and print the best matches.")
+@click.option("--port", default=3000, show_default=True, help="Of the Dagster UI; another is taken if it is in use.")
+def dev(sample_data: bool, until_idle: bool, port: int) -> None:
+    """Start everything: database, schema, Dagster with its sensors and schedules."""
+    from matching_pipeline import dev as machine
+    from matching_pipeline.sample_data.insert import insert_sample_data
+
+    settings, database_url = _open()
+    _migrate(database_url)
+    environment = _dagster_environment(settings, database_url)
+    with connect(database_url) as connection:
+        if sample_data:
+            folder = settings.data_dir.resolve() / "sample_pictures"
+            say(insert_sample_data(connection, folder))
+            environment["IMAGE_FILE_ROOTS"] = ":".join([*map(str, settings.image_file_roots), str(folder)])
+        with machine.running_dagster(settings, database_url, machine.free_port(port), environment) as dagster:
+            dagster.wait_until_serving()
+            say(f"Dagster's UI: {dagster.url}/assets   (its log: {os.path.relpath(dagster.log)})")
+            if until_idle:
+                machine.wait_until_idle(connection, dagster, LaneReporter())
+            else:
+                say("New rows are processed as they come. Ctrl-C stops everything.")
+                machine.run_until_interrupted(dagster)
+        if until_idle:
+            best_matches_table(connection)
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database's schema, and Dagster's own tables in it, up to date."""
+    _, database_url = _open()
+    _migrate(database_url)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(as_json: bool) -> None:
+    """Show what waits, works and failed in each lane, and how many source rows are covered."""
+    with _connected() as (_, connection):
+        state = {
+            lane: {**queue.status(connection, lane), "coverage": _row(connection, f"{lane}_coverage")}
+            for lane in lanes.LANES
+        }
+    if as_json:
+        click.echo(json.dumps(state, indent=2, default=float))
+    else:
+        coverage_table(state)
+
+
+@cli.command()
+@click.option("--project", "projects", multiple=True, type=click.UUID, metavar="ID", help="All images of this project.")
+@click.option("--product", "products", multiple=True, type=click.UUID, metavar="ID", help="All images of this product.")
+@click.option("--missing", is_flag=True, help="Every image that has no up-to-date row.")
+def process(projects: tuple[UUID, ...], products: tuple[UUID, ...], missing: bool) -> None:
+    """Analyse images here and now, and bring the matches they change up to date."""
+    if not (projects or products or missing):
+        raise click.UsageError("say what to process: --project ID, --product ID or --missing")
+    with _connected() as (settings, connection):
+        queued = enqueue_missing(connection) if missing else 0
+        queued += enqueue_images(connection, projects, products)
+        say(f"{queued} images queued")
+        failed = 0
+        for lane in lanes.LANES:
+            failed += _drain(settings, connection, lane)
+    if failed:
+        say("what failed and why: matching-pipeline status, or the rows of job_queue with an error_message")
+        sys.exit(1)
+
+
+@cli.command()
+def rebuild() -> None:
+    """Compute all matches anew, and write what differs."""
+    from matching_pipeline.stages import matching
+
+    with _connected() as (_, connection), progress("projects") as advance:
+        figures = matching.rebuild(connection, advance)
+    say(", ".join(f"{count} {name}" for name, count in vars(figures).items()))
+
+
+@cli.command()
+@click.argument("lane", type=Lane)
+@click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
+@click.option("--all", "everything", is_flag=True, help="Every failed item of the lane.")
+def retry(lane: str, ids: tuple[UUID, ...], everything: bool) -> None:
+    """Make failed items of LANE pending again, with fresh attempts."""
+    if everything == bool(ids):
+        raise click.UsageError("name the items' ids (of job_queue), or say --all")
+    with _connected() as (_, connection):
+        say(f"{queue.retry(connection, lane, None if everything else ids)} items are pending again")
+
+
+def main() -> None:
+    """Turns what a person can mend into one message and status 1."""
+    # a shell that starts us in the background leaves SIGINT ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        cli(standalone_mode=True)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (it is {e['input']!r})" for e in error.errors()]
+        _end("; ".join(problems))
+    except (ConfigurationError, ProviderUnavailable, NotFound) as error:
+        _end(str(error))
+    except psycopg.OperationalError as error:
+        _end(f"DATABASE_URL: the server is away: {error}")
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _end(message: str) -> None:
+    click.echo(f"matching-pipeline: {message}", err=True)
+    sys.exit(1)
+
+
+def _open() -> tuple[Settings, str]:
+    settings = Settings()
+    return settings, resolve_database_url(settings)
+
+
+@contextmanager
+def _connected() -> Iterator[tuple[Settings, Connection]]:
+    settings, database_url = _open()
+    with connect(database_url) as connection:
+        require_migrated(connection)
+        yield settings.model_copy(update={"database_url": database_url}), connection
+
+
+def _migrate(database_url: str) -> None:
+    from matching_pipeline.defs.instance import create_instance_tables
+
+    with connect(database_url) as connection:
+        applied = migrate_schema(connection)
+        connection.execute(query("create_dagster_schema"))
+    create_instance_tables(database_url)
+    say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
+
+
+def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str]:
+    from matching_pipeline.defs.instance import instance_url
+
+    threads = str(len(lanes.LANES) + 8)
+    return {
+        "DATABASE_URL": database_url,
+        "DAGSTER_POSTGRES_URL": os.environ.get("DAGSTER_POSTGRES_URL") or instance_url(database_url),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        # every sensor's tick waits in a thread of its own
+        "DAGSTER_GRPC_MAX_WORKERS": threads,
+        "DAGSTER_CODE_SERVER_MAX_WORKERS": threads,
+    }
+
+
+def _drain(settings: Settings, connection: Connection, lane: str) -> int:
+    """Returns how many items failed."""
+    assert settings.database_url is not None
+    total = queue.status(connection, lane)["due"]
+    with progress(lane) as advance:
+        summary = lanes.drain(
+            settings,
+            settings.database_url,
+            lane,
+            on_progress=lambda summary: advance(done := summary.counts.total(), max(total, done)),
+        )
+    say(f"{lane}: {summary.completed} completed, {summary.counts['failed']} failed, {summary.seconds:.1f} s")
+    return summary.counts["failed"]
+
+
+def _row(connection: Connection, name: str) -> dict[str, Any]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query(name)).fetchone() or {}

@@ -1,0 +1,99 @@
+"""What the command prints: bars and tables on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.lanes import LANES
+
+PLAIN_SECONDS = 5.0
+"""Between two plain lines of progress."""
+
+Advance = Callable[[int, int], None]
+
+
+def say(message: str) -> None:
+    """Progress and remarks go to stderr: stdout is for what was asked for."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Advance]:
+    """Yields what to call with (done, total)."""
+    if not sys.stderr.isatty():
+        yield _plain_lines(label)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        bar = bars.add_task(label, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def _plain_lines(label: str) -> Advance:
+    said = time.monotonic()
+
+    def advance(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= PLAIN_SECONDS or done == total:
+            say(f"{label}: {done} of {total}")
+            said = time.monotonic()
+
+    return advance
+
+
+class LaneReporter:
+    """Says what is left in each lane, when it has changed."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def __call__(self, connection: Connection) -> None:
+        states = {lane: queue.status(connection, lane) for lane in LANES}
+        line = "; ".join(
+            f"{lane}: {state['pending']} pending, {state['processing']} in work, {state['failed']} failed"
+            for lane, state in states.items()
+        )
+        if line != self._said:
+            say(line)
+            self._said = line
+
+
+def best_matches_table(connection: Connection, count: int = 20) -> None:
+    table = Table("similarity", "project", "project image", "product", "product image", title="Best matches")
+    for project, product, similarity, *_, project_url, product_url in connection.execute(
+        query("best_matches"), {"count": count}
+    ):
+        table.add_row(f"{similarity:.3f}", str(project), _file(project_url), str(product), _file(product_url))
+    _print(table)
+
+
+def coverage_table(state: dict[str, dict[str, Any]]) -> None:
+    """From the status of each lane by its name, with its `coverage`."""
+    table = Table(*("lane", "pending", "due", "processing", "failed", "oldest pending", "per minute", "covered"))
+    for lane, figures in state.items():
+        coverage = figures["coverage"]
+        table.add_row(
+            lane,
+            *(str(figures[name]) for name in ("pending", "due", "processing", "failed")),
+            f"{figures['oldest_pending_seconds'] or 0:.0f} s",
+            f"{figures['completed_per_minute']:.1f}",
+            f"{coverage['covered']} of {coverage['rows']} {coverage['what']}",
+        )
+    _print(table)
+
+
+def _file(url: str) -> str:
+    return url.partition("?")[0].rsplit("/", 1)[-1]
+
+
+def _print(table: Table) -> None:
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

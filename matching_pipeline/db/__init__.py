@@ -1,0 +1,1 @@
+"""Postgres: connections, migrations, named queries, the embedded server."""

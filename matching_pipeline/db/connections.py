@@ -1,0 +1,44 @@
+"""Connections to the app's database."""
+
+from typing import Any
+
+import psycopg
+from pgvector.psycopg import register_vector
+from psycopg.rows import TupleRow
+
+from matching_pipeline.failures import ConfigurationError
+
+Connection = psycopg.Connection[TupleRow]
+
+
+def connect(database_url: str, **options: Any) -> Connection:
+    """An autocommitting session that knows the vector type where the database has it.
+
+    Raises ConfigurationError where the URL is malformed or refused at once; a server that is
+    merely away raises psycopg.OperationalError.
+    """
+    try:
+        parameters = psycopg.conninfo.conninfo_to_dict(database_url)
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(f"DATABASE_URL is not a Postgres connection string: {error}") from None
+    defaults: dict[str, Any] = {"application_name": "matching_pipeline", "connect_timeout": 10}
+    try:
+        connection = psycopg.connect(**{**defaults, **parameters, **options}, autocommit=True)
+    except psycopg.OperationalError as error:
+        if _is_refused(error):
+            raise ConfigurationError(f"DATABASE_URL: the server refuses it: {error}") from None
+        raise
+    if psycopg.types.TypeInfo.fetch(connection, "vector"):
+        register_vector(connection)
+    return connection
+
+
+def _is_refused(error: psycopg.OperationalError) -> bool:
+    """Whether waiting cannot help: wrong password, role or database, against a server that is away."""
+    refusals = (
+        "authentication failed",
+        "does not exist",
+        "no pg_hba.conf entry",
+        "could not translate host name",
+    )
+    return any(refusal in str(error) for refusal in refusals)

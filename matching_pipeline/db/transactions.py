@@ -1,0 +1,45 @@
+"""Transactions that write beside a live app."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import psycopg
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+
+Result = TypeVar("Result")
+
+GAVE_WAY = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
+_LOCK_WAIT = "500ms"
+"""Below Postgres' deadlock_timeout of one second: where we and the app wait for each other, we give way."""
+_TRIES = 5
+
+
+def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
+    """Runs the action in a transaction that waits for no lock longer than 500 ms, up to five times.
+
+    Raises one of GAVE_WAY where a lock still stands in the way.
+    """
+    for last in (False,) * (_TRIES - 1) + (True,):
+        try:
+            with connection.transaction():
+                limit_lock_waits(connection)
+                return action()
+        # a row referred to was deleted between the look and the write: the next look will not see it
+        except (*GAVE_WAY, psycopg.errors.ForeignKeyViolation):
+            if last:
+                raise
+            time.sleep(random.uniform(0.02, 0.2))
+    raise AssertionError("the last try returns or raises")
+
+
+def limit_lock_waits(connection: Connection, limit: str = _LOCK_WAIT) -> None:
+    """For the rest of the transaction."""
+    connection.execute(query("limit_lock_waits"), {"limit": limit})

@@ -1,0 +1,18 @@
+"""What Dagster loads: everything in `defs`."""
+
+import dagster as dg
+
+from matching_pipeline import defs as package
+from matching_pipeline.defs import image_ai, maintenance, matches
+from matching_pipeline.defs.resources import Pipeline
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_package_module(package),
+    asset_checks=dg.load_asset_checks_from_package_module(package),
+    sensors=[image_ai.image_ai_sensor, matches.matches_sensor],
+    jobs=[matches.nightly, maintenance.cleanup],
+    schedules=[matches.nightly_schedule, maintenance.cleanup_schedule],
+    resources={"pipeline": Pipeline()},
+    # a run is one process: its steps share what is warm
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,84 @@
+"""A drain inside a run: its progress as materializations."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from matching_pipeline import lanes, queue
+from matching_pipeline.defs.resources import Pipeline
+from matching_pipeline.drain import Summary
+
+REPORT_SECONDS = 10.0
+"""The first batch is reported at once, then as often as this: events are kept for ever and grow the run."""
+
+Metadata = Mapping[str, Any]
+
+
+def drain_lane(
+    context: dg.AssetExecutionContext,
+    pipeline: Pipeline,
+    lane: str,
+    describe: Callable[[], Metadata],
+    *,
+    linger: float,
+    until: datetime | None = None,
+    partition: str | None = None,
+) -> Metadata:
+    """Drains the lane, reporting as it goes, and returns the metadata of the final report.
+
+    `until` is the wall-clock end of the run's partition. SIGTERM or a lost database end it with their error,
+    after the leases were given back.
+    """
+    settings = pipeline.settings
+    reported = float("-inf")
+
+    def report(summary: Summary) -> None:
+        nonlocal reported
+        if time.monotonic() - reported < REPORT_SECONDS:
+            return
+        context.log_event(
+            dg.AssetMaterialization(
+                context.asset_key, partition=partition, metadata={**_figures(summary), **describe()}
+            )
+        )
+        reported = time.monotonic()
+
+    seconds = settings.drain_seconds
+    if until is not None:
+        seconds = min(seconds, (until - datetime.now(until.tzinfo)).total_seconds())
+    summary = lanes.drain(
+        settings,
+        pipeline.database_url,
+        lane,
+        linger=linger,
+        deadline=time.monotonic() + seconds,
+        on_progress=report,
+    )
+    context.log.info(f"{lane}: {dict(summary.counts)} in {summary.seconds:.1f} s; {summary.stopped_because}")
+    return {**_figures(summary), **describe()}
+
+
+def lane_check_result(pipeline: Pipeline, lane: str) -> dg.AssetCheckResult:
+    """Warns of dead letters, items that failed for good, until a person retries or deletes them."""
+    with pipeline.connection() as connection:
+        status = queue.status(connection, lane)
+    return dg.AssetCheckResult(
+        passed=not status["failed"],
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=status,
+        description=f"{status['failed']} failed: `matching-pipeline retry {lane} --all` tries them again"
+        if status["failed"]
+        else "no item has failed",
+    )
+
+
+def _figures(summary: Summary) -> dict[str, Any]:
+    return {
+        "completed": summary.completed,
+        "failed": summary.counts["failed"],
+        "deferred": summary.counts["deferred"],
+        "completed per second": round(summary.completed / max(summary.seconds, 0.001), 2),
+    }

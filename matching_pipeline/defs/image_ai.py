@@ -1,0 +1,100 @@
+"""`image_ai`: an embedding and attributes for every project and product image."""
+
+from typing import Any
+from uuid import UUID
+
+import dagster as dg
+from pydantic import Field
+
+from matching_pipeline import lanes
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.defs.draining import drain_lane, lane_check_result
+from matching_pipeline.defs.lane_sensors import lane_sensor
+from matching_pipeline.defs.pictures import markdown_table, picture
+from matching_pipeline.defs.resources import Pipeline
+from matching_pipeline.stages.requests import enqueue_images, enqueue_missing
+
+
+class ImagesToProcess(dg.Config):
+    """What to queue before draining. By default every image that lacks an up-to-date row."""
+
+    projects: list[str] = Field([], description="ids of projects whose images are processed anew")
+    products: list[str] = Field([], description="ids of products whose images are processed anew")
+    missing: bool = Field(True, description="also every image that has no up-to-date row")
+    linger_seconds: float = Field(0.0, description="wait this long for more before the run ends")
+
+
+@dg.asset(
+    deps=["listing_images", "product_images"],
+    group_name="images",
+    kinds={"postgres", "python"},
+    description="An embedding and attributes of each image, by the active model. Materialize it to process what "
+    "is missing; list projects or products in the launchpad to process theirs anew.",
+)
+def image_ai(
+    context: dg.AssetExecutionContext, config: ImagesToProcess, pipeline: Pipeline
+) -> dg.MaterializeResult[None]:
+    with pipeline.connection() as connection:
+        if config.missing:
+            context.log.info(f"{enqueue_missing(connection)} images were missing and are queued")
+        enqueue_images(connection, [UUID(id) for id in config.projects], [UUID(id) for id in config.products])
+
+    def describe() -> dict[str, Any]:
+        with pipeline.connection() as connection:
+            return describe_image_ai(connection)
+
+    metadata = drain_lane(context, pipeline, lanes.IMAGE_AI, describe, linger=config.linger_seconds)
+    return dg.MaterializeResult(metadata=metadata)
+
+
+def describe_image_ai(connection: Connection) -> dict[str, Any]:
+    newest = connection.execute(query("newest_image_ai"), {"count": 8}).fetchall()
+    rows = [
+        (picture(thumbnail), source, ", ".join(f"{key}: {_text(value)}" for key, value in attributes.items()))
+        for source, thumbnail, attributes in newest
+    ]
+    return {
+        **_coverage(connection),
+        "newest": dg.MetadataValue.md(markdown_table(("image", "source", "attributes"), rows)),
+    }
+
+
+def _coverage(connection: Connection) -> dict[str, Any]:
+    with connection.cursor() as cursor:
+        row = cursor.execute(query("image_coverage")).fetchone()
+        assert row is not None
+        assert cursor.description is not None
+        return {column.name: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+def _text(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+image_ai_sensor = lane_sensor(
+    lanes.IMAGE_AI,
+    image_ai,
+    lambda pipeline: dg.RunRequest(
+        run_config=dg.RunConfig(
+            {"image_ai": ImagesToProcess(missing=False, linger_seconds=pipeline.settings.linger_seconds)}
+        )
+    ),
+)
+
+
+@dg.asset_check(
+    asset=image_ai,
+    description="Every image has an up-to-date row, waits in the queue, or failed for a stated reason.",
+)
+def every_image_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
+    with pipeline.connection() as connection:
+        coverage = _coverage(connection)
+    return dg.AssetCheckResult(passed=coverage["unaccounted"] == 0, metadata=coverage)
+
+
+@dg.asset_check(
+    asset=image_ai, description="No item of the lane has failed for good without a person having seen to it."
+)
+def no_failed_images(pipeline: Pipeline) -> dg.AssetCheckResult:
+    return lane_check_result(pipeline, lanes.IMAGE_AI)

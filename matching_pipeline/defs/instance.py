@@ -1,0 +1,40 @@
+"""Dagster's own tables, beside the app's, in a schema of their own: its names (`jobs`, `runs`) are common ones."""
+
+import warnings
+
+from dagster_postgres import DagsterPostgresStorage
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import URL
+
+SCHEMA = "dagster"
+
+
+def instance_url(database_url: str) -> str:
+    """The database's URL as dagster-postgres wants it: SQLAlchemy's form, psycopg 2's driver, our schema.
+
+    A plain postgresql:// URL would get psycopg 3, with which dagster-postgres 0.29 fails.
+    """
+    known = {key: str(value) for key, value in conninfo_to_dict(database_url).items()}
+    options = f"{known.pop('options', '')} -csearch_path={SCHEMA}".strip()
+    host = known.pop("host", "")
+    url = URL.create(
+        "postgresql+psycopg2",
+        username=known.pop("user", None),
+        password=known.pop("password", None),
+        # a folder is a Unix socket, which SQLAlchemy takes as an option
+        host=None if host.startswith("/") else host or None,
+        port=int(known.pop("port")) if "port" in known and not host.startswith("/") else None,
+        database=known.pop("dbname", None),
+        query={**({"host": host} if host.startswith("/") else {}), **known, "options": options},
+    )
+    return url.render_as_string(hide_password=False)
+
+
+def create_instance_tables(database_url: str) -> None:
+    """Creates or migrates Dagster's tables; its schema must exist."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        storage = DagsterPostgresStorage(instance_url(database_url), should_autocreate_tables=True)
+    for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
+        part.upgrade()
+        part.dispose()

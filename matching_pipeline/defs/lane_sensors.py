@@ -1,0 +1,83 @@
+"""One sensor a lane. The queue is the state: no cursor, no run key."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import psycopg
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.defs.resources import Pipeline
+
+LANE_TAG = "matching_pipeline/lane"
+STARTING_SECONDS = 20
+"""A run that started less than this ago may not hold its drain's lock yet."""
+
+
+def lane_sensor(
+    lane: str, target: dg.AssetsDefinition, run_request: Callable[[Pipeline], dg.RunRequest]
+) -> dg.SensorDefinition:
+    """Starts a drain when the lane has due work and room for one; meanwhile a tick waits for rows."""
+
+    @dg.sensor(
+        name=f"{lane}_sensor",
+        target=dg.AssetSelection.assets(target),
+        minimum_interval_seconds=1,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Starts a run when rows of the queue's lane `{lane}` are due and no drain is at them.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
+        settings = pipeline.settings
+        try:
+            with connect(pipeline.database_url) as connection:
+                skip = await_due_work(
+                    connection, context.instance, lane, settings.max_runs, settings.sensor_wait_seconds
+                )
+        except psycopg.OperationalError as error:
+            return dg.SkipReason(f"the database is away: {error}")
+        return dg.SkipReason(skip) if skip else _tagged(run_request(pipeline), lane)
+
+    return sensor
+
+
+def await_due_work(
+    connection: Connection, instance: dg.DagsterInstance, lane: str, max_runs: int, wait_seconds: float
+) -> str | None:
+    """None as soon as a drain should start; after `wait_seconds` the reason why none should."""
+    queue.listen(connection)
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        state = queue.lane_state(connection, lane)
+        drains = state.drains + _starting_runs(instance, lane) if state.due else state.drains
+        if state.due and drains < max_runs:
+            return None
+        if (remaining := deadline - time.monotonic()) <= 0:
+            return _reason(state, drains)
+        # one drain more or less is not announced: look again every second while work waits for room
+        patience = 1.0 if state.due else max(state.seconds_to_next or remaining, 0.01)
+        if queue.wait_for_work(connection, lane, min(remaining, patience)) == queue.WAKE_ALL:
+            return "told to stop waiting"
+
+
+def _starting_runs(instance: dg.DagsterInstance, lane: str) -> int:
+    """Runs of the lane that were asked for and do not hold their lock yet."""
+    starting = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
+    tags = {LANE_TAG: lane}
+    recently = datetime.now(UTC) - timedelta(seconds=STARTING_SECONDS)
+    return instance.get_runs_count(dg.RunsFilter(tags=tags, statuses=starting)) + instance.get_runs_count(
+        dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.STARTED], updated_after=recently)
+    )
+
+
+def _reason(state: queue.LaneState, drains: int) -> str:
+    if state.due:
+        return f"{drains} drains are at it already"
+    if state.seconds_to_next is not None:
+        return f"nothing is due; the next item is in {state.seconds_to_next:.0f} s"
+    return "nothing is pending"
+
+
+def _tagged(request: dg.RunRequest, lane: str) -> dg.RunRequest:
+    return request.with_replaced_attrs(tags={**request.tags, LANE_TAG: lane})

@@ -1,0 +1,44 @@
+"""What keeps the tables small: old queue rows and old runs leave."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from matching_pipeline import queue
+from matching_pipeline.defs.resources import Pipeline
+
+FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+RUNS_AT_ONCE = 100
+
+
+@dg.op
+def delete_completed_rows(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    keep = timedelta(days=pipeline.settings.keep_completed_days)
+    with pipeline.connection() as connection:
+        context.log.info(f"{queue.purge(connection, keep)} completed rows left the queue")
+
+
+@dg.op
+def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    """Dagster itself keeps runs and their events for ever."""
+    before = datetime.now(UTC) - timedelta(days=pipeline.settings.keep_runs_days)
+    old = dg.RunsFilter(statuses=FINISHED, created_before=before)
+    deleted = 0
+    while runs := context.instance.get_runs(old, limit=RUNS_AT_ONCE):
+        for run in runs:
+            context.instance.delete_run(run.run_id)
+        deleted += len(runs)
+    context.log.info(f"{deleted} runs are deleted")
+
+
+@dg.job(
+    description="Removes completed queue rows and finished runs that are older than the settings keep them."
+)
+def cleanup() -> None:
+    delete_completed_rows()
+    delete_old_runs()
+
+
+cleanup_schedule = dg.ScheduleDefinition(
+    job=cleanup, cron_schedule="17 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+)

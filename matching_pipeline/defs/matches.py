@@ -1,0 +1,129 @@
+"""`matches`: which products belong to which projects, best first."""
+
+import time
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from matching_pipeline import lanes
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.defs.draining import drain_lane, lane_check_result
+from matching_pipeline.defs.image_ai import image_ai
+from matching_pipeline.defs.lane_sensors import lane_sensor
+from matching_pipeline.defs.pictures import histogram, markdown_table, picture
+from matching_pipeline.defs.resources import Pipeline
+from matching_pipeline.settings import Settings
+from matching_pipeline.stages.matching import rebuild
+
+# with the offset today is a partition: `matches` is what stands now, and today's partition keeps today's figures
+daily = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)
+
+
+class HowToMatch(dg.Config):
+    rebuild: bool = Field(
+        True, description="compute all matches anew; otherwise drain what waits in the queue"
+    )
+    linger_seconds: float = Field(
+        0.0, description="when draining, wait this long for more before the run ends"
+    )
+
+
+@dg.asset(
+    deps=[image_ai],
+    group_name="matching",
+    kinds={"postgres", "numpy"},
+    partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    description="A project's best products. The table holds what is true now; a day's partition keeps the day's "
+    "figures, so a backfill of many days is one rebuild. Materialize it to rebuild.",
+)
+def matches(
+    context: dg.AssetExecutionContext, config: HowToMatch, pipeline: Pipeline
+) -> dg.MaterializeResult[None]:
+    def describe() -> dict[str, Any]:
+        with pipeline.connection() as connection:
+            return describe_matches(connection)
+
+    if not config.rebuild:
+        metadata = drain_lane(
+            context,
+            pipeline,
+            lanes.MATCHES,
+            describe,
+            linger=config.linger_seconds,
+            until=context.partition_time_window.end,
+            partition=context.partition_key,
+        )
+        return dg.MaterializeResult(metadata=metadata)
+    began = time.monotonic()
+    with pipeline.connection() as connection:
+        figures = rebuild(connection, lambda done, total: context.log.info(f"{done} of {total} projects"))
+    return dg.MaterializeResult(
+        metadata={**vars(figures), "seconds": round(time.monotonic() - began, 3), **describe()}
+    )
+
+
+def describe_matches(connection: Connection) -> dict[str, Any]:
+    counts = [count for (count,) in connection.execute(query("match_histogram"))]
+    best = connection.execute(query("best_matches"), {"count": 6}).fetchall()
+    rows = [
+        (
+            f"{similarity:.3f}",
+            picture(project_picture),
+            picture(product_picture),
+            f"`{project}`",
+            f"`{product}`",
+        )
+        for project, product, similarity, project_picture, product_picture, *_ in best
+    ]
+    header = ("score", "project", "product", "project id", "product id")
+    return {
+        "pairs": sum(counts),
+        "scores": dg.MetadataValue.md(picture(histogram(counts, 0, 1), "scores")),
+        "best matches": dg.MetadataValue.md(markdown_table(header, rows)),
+    }
+
+
+matches_sensor = lane_sensor(
+    lanes.MATCHES,
+    matches,
+    lambda pipeline: dg.RunRequest(
+        partition_key=daily.get_last_partition_key(),
+        run_config=dg.RunConfig(
+            {"matches": HowToMatch(rebuild=False, linger_seconds=pipeline.settings.linger_seconds)}
+        ),
+    ),
+)
+
+
+@dg.asset_check(
+    asset=matches, description="No pair is below the threshold or was made by another than the active model."
+)
+def every_pair_holds(pipeline: Pipeline) -> dg.AssetCheckResult:
+    with pipeline.connection() as connection:
+        below, other_model = connection.execute(query("pairs_that_do_not_hold")).fetchone() or (0, 0)
+    return dg.AssetCheckResult(
+        passed=not below and not other_model, metadata={"below threshold": below, "other model": other_model}
+    )
+
+
+@dg.asset_check(
+    asset=matches, description="No item of the lane has failed for good without a person having seen to it."
+)
+def no_failed_matches(pipeline: Pipeline) -> dg.AssetCheckResult:
+    return lane_check_result(pipeline, lanes.MATCHES)
+
+
+nightly = dg.define_asset_job(
+    "nightly",
+    selection=dg.AssetSelection.assets(image_ai, matches),
+    partitions_def=daily,
+    tags={"dagster/max_runtime": "21600"},
+    description="Processes every image that is missing, then rebuilds all matches.",
+)
+
+nightly_schedule = dg.build_schedule_from_partitioned_job(
+    nightly, hour_of_day=Settings().nightly_hour, default_status=dg.DefaultScheduleStatus.RUNNING
+)

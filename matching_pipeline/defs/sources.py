@@ -1,0 +1,27 @@
+"""The app's own tables, for lineage."""
+
+import dagster as dg
+
+sources = [
+    dg.AssetSpec(
+        "listings",
+        group_name="app",
+        kinds={"postgres"},
+        description="The app's listings; a *project* is one with type 'project'.",
+    ),
+    dg.AssetSpec(
+        "listing_images",
+        group_name="app",
+        kinds={"postgres"},
+        deps=["listings"],
+        description="The app's images of listings; an inserted row queues its analysis.",
+    ),
+    dg.AssetSpec("products", group_name="app", kinds={"postgres"}, description="The app's products."),
+    dg.AssetSpec(
+        "product_images",
+        group_name="app",
+        kinds={"postgres"},
+        deps=["products"],
+        description="The app's images of products; an inserted row queues its analysis.",
+    ),
+]

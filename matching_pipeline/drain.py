@@ -1,0 +1,253 @@
+"""The loop that every lane shares: claim a batch, do it, write it, repeat; linger for what arrives."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import psycopg
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.transactions import GAVE_WAY, give_way
+from matching_pipeline.failures import ItemFailure, ProviderUnavailable, TransientFailure
+from matching_pipeline.queue import Item
+
+LOOK_AGAIN_SECONDS = 5.0
+"""How long a drain trusts NOTIFY: it looks at the queue at least this often."""
+RECONNECT_SECONDS = 120.0
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item: a result to write, or the failure that kept it from one."""
+
+    item: Item
+    result: Any = None
+    failure: ItemFailure | None = None
+
+
+class Busy(Exception):
+    """Another session does what excludes writing now: the items are given back for a while, nobody is charged."""
+
+
+class Stage(Protocol):
+    """What is done to the items of one lane."""
+
+    lane: str
+    batch_size: int
+    lease: timedelta
+
+    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        """Does the items with no transaction open (the session is for reading), and yields outcomes in groups as they are ready.
+
+        It yields at least every few seconds, an empty list if need be: between two yields the drain
+        writes what is ready and renews the leases of the rest. Raises ProviderUnavailable when nobody
+        can be served, ConfigurationError when a person must act.
+        """
+        ...
+
+    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Writes results inside the transaction that completes their items."""
+        ...
+
+    def forget(self, connection: Connection, item: Item) -> None:
+        """Removes what an earlier input left behind, inside the transaction that fails the item."""
+        ...
+
+
+@dataclass
+class Summary:
+    """What one drain did so far."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """completed, failed (also those that will be tried again), deferred, lost (another drain held the lease)"""
+    started: float = field(default_factory=time.monotonic)
+    stopped_because: str = "nothing is due"
+
+    @property
+    def completed(self) -> int:
+        return self.counts["completed"]
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+class Drain:
+    """Drains one lane until it is idle for `linger`, the time is up, or it is told to stop.
+
+    It holds one session: its advisory lock says that the drain is alive, and it listens for new work.
+    A session that is lost (the database restarts) is opened again, and results in hand are written then.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        stage: Stage,
+        *,
+        linger: float = 0,
+        deadline: float = float("inf"),
+        slots: int = 8,
+        on_progress: Callable[[Summary], None] = lambda summary: None,
+    ) -> None:
+        self.stage = stage
+        self.summary = Summary()
+        self._database_url = database_url
+        self._linger = linger
+        self._deadline = deadline
+        self._slots = slots
+        self._on_progress = on_progress
+
+    def run(self) -> Summary:
+        """Returns what was done. Leases of unfinished items are given back on every way out."""
+        self._connection = connect(self._database_url)
+        try:
+            if self._enter():
+                self._loop()
+        finally:
+            self._connection.close()
+        return self.summary
+
+    def _enter(self) -> bool:
+        queue.listen(self._connection)
+        if queue.take_drain_slot(self._connection, self.stage.lane, self._slots) is None:
+            self.summary.stopped_because = f"{self._slots} drains of the lane are alive already"
+            return False
+        return True
+
+    def _loop(self) -> None:
+        idle_since = time.monotonic()
+        while time.monotonic() < self._deadline:
+            if items := self._claim():
+                self._do(items)
+                idle_since = time.monotonic()
+                if self._told_to_stop(within=0):
+                    return
+                continue
+            state = self._persist(lambda connection: queue.lane_state(connection, self.stage.lane))
+            if state.due:
+                continue
+            patience = min(idle_since + self._linger, self._deadline) - time.monotonic()
+            if patience <= 0:
+                return
+            next_due = patience if state.seconds_to_next is None else max(state.seconds_to_next, 0.01)
+            if self._told_to_stop(within=min(patience, LOOK_AGAIN_SECONDS, next_due)):
+                return
+        self.summary.stopped_because = "its time was up"
+
+    def _claim(self) -> list[Item]:
+        stage = self.stage
+        return self._persist(
+            lambda connection: queue.claim(connection, stage.lane, stage.batch_size, stage.lease)
+        )
+
+    def _told_to_stop(self, within: float) -> bool:
+        heard = self._persist(lambda connection: queue.wait_for_work(connection, self.stage.lane, within))
+        if heard == queue.WAKE_ALL:
+            self.summary.stopped_because = "it was told to stop"
+        return heard == queue.WAKE_ALL
+
+    def _do(self, items: Sequence[Item]) -> None:
+        unfinished = {item.id: item for item in items}
+        try:
+            self._work(unfinished)
+        except ProviderUnavailable as error:
+            delay = error.retry_after * random.uniform(1, 1.25)
+            self._give_back(unfinished.values(), delay, str(error))
+            queue.defer_lane(self._connection, self.stage.lane, delay, str(error))
+            raise
+        except BaseException as error:
+            lost_session = isinstance(error, psycopg.OperationalError) and self._connection.closed
+            if lost_session:
+                self._reconnect(time.monotonic() + RECONNECT_SECONDS)
+            self._give_back(unfinished.values(), timedelta(0), None)
+            if not lost_session:
+                raise
+
+    def _work(self, unfinished: dict[UUID, Item]) -> None:
+        """Takes out of `unfinished` what is written."""
+        renewed = time.monotonic()
+        for outcomes in self.stage.work(self._connection, list(unfinished.values())):
+            if outcomes:
+                self._finish(outcomes)
+                for outcome in outcomes:
+                    unfinished.pop(outcome.item.id, None)
+            if unfinished and time.monotonic() - renewed > self.stage.lease.total_seconds() / 3:
+                self._renew(list(unfinished.values()))
+                renewed = time.monotonic()
+
+    def _renew(self, items: Sequence[Item]) -> None:
+        self._persist(lambda connection: queue.renew(connection, items, self.stage.lease))
+
+    def _give_back(self, items: Iterable[Item], delay: timedelta, reason: str | None) -> None:
+        """Without a session there is nothing to wait for: the leases run out by themselves."""
+        if (items := list(items)) and not self._connection.closed:
+            self.summary.counts["deferred"] += len(queue.defer(self._connection, items, delay, reason))
+
+    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Writes a group; where the database refuses it, one by one, so that only the culprit waits or fails."""
+        try:
+            counts = self._persist(
+                lambda connection: give_way(connection, lambda: self._write(connection, outcomes))
+            )
+        except Busy as busy:
+            self._give_back([outcome.item for outcome in outcomes], timedelta(seconds=5), str(busy))
+        except psycopg.Error as error:
+            if self._connection.closed:
+                raise
+            if len(outcomes) > 1:
+                for outcome in outcomes:
+                    self._finish([outcome])
+            elif isinstance(error, GAVE_WAY):
+                self._give_back([outcomes[0].item], timedelta(seconds=5), f"its rows are locked: {error}")
+            elif outcomes[0].failure is None:
+                self._finish(
+                    [Outcome(outcomes[0].item, failure=TransientFailure(f"the database refuses it: {error}"))]
+                )
+            else:
+                raise
+        else:
+            self.summary.counts.update(counts)
+            self._on_progress(self.summary)
+
+    def _write(self, connection: Connection, outcomes: Sequence[Outcome]) -> Counter[str]:
+        done = [outcome for outcome in outcomes if outcome.failure is None]
+        ours = queue.complete(connection, [outcome.item for outcome in done])
+        self.stage.write(connection, [outcome for outcome in done if outcome.item.id in ours])
+        failed = [outcome for outcome in outcomes if outcome.failure is not None]
+        for outcome in failed:
+            assert outcome.failure is not None
+            self.stage.forget(connection, outcome.item)
+            queue.fail(connection, outcome.item, str(outcome.failure), permanent=outcome.failure.permanent)
+        return Counter(completed=len(ours), lost=len(done) - len(ours), failed=len(failed))
+
+    def _persist(self, action: Callable[[Connection], Result]) -> Result:
+        """Runs the action, on a new session where the old one is lost."""
+        until = time.monotonic() + RECONNECT_SECONDS
+        while True:
+            try:
+                return action(self._connection)
+            except GAVE_WAY:
+                raise
+            except psycopg.OperationalError:
+                if not self._connection.closed or time.monotonic() > until:
+                    raise
+                self._reconnect(until)
+
+    def _reconnect(self, until: float) -> None:
+        while True:
+            try:
+                self._connection = connect(self._database_url)
+                break
+            except psycopg.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(random.uniform(0.2, 1))
+        self._enter()

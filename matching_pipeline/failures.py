@@ -1,0 +1,34 @@
+"""What can go wrong with one queue item, by kind; each kind has one policy in `drain`."""
+
+from datetime import timedelta
+from typing import ClassVar
+
+
+class ItemFailure(Exception):
+    """This one item could not be done; `permanent` says whether trying again can help."""
+
+    permanent: ClassVar[bool]
+
+
+class PermanentFailure(ItemFailure):
+    """The item is failed at once, with the reason."""
+
+    permanent = True
+
+
+class TransientFailure(ItemFailure):
+    """The item is retried with back-off."""
+
+    permanent = False
+
+
+class ProviderUnavailable(Exception):
+    """Nobody is charged for it; the lane is deferred."""
+
+    def __init__(self, message: str, retry_after: timedelta) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ConfigurationError(Exception):
+    """The run fails at once and says which setting."""

@@ -1,0 +1,66 @@
+"""The lanes there are, and a drain of each as the settings want it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from matching_pipeline.ai.providers import image_analyzer
+from matching_pipeline.db.connections import connect
+from matching_pipeline.drain import Drain, Stage, Summary
+from matching_pipeline.images.fetch import FetchLimits, ImageFetcher
+from matching_pipeline.settings import Settings
+from matching_pipeline.stages.images import LANE as IMAGE_AI
+from matching_pipeline.stages.images import ImageStage, register_model
+from matching_pipeline.stages.matching import LANE as MATCHES
+from matching_pipeline.stages.matching import MatchingStage
+
+LANES = (IMAGE_AI, MATCHES)
+"""In the order in which work flows through them."""
+
+
+def drain(
+    settings: Settings,
+    database_url: str,
+    lane: str,
+    *,
+    linger: float = 0,
+    deadline: float = float("inf"),
+    slots: int = 64,
+    on_progress: Callable[[Summary], None] = lambda summary: None,
+) -> Summary:
+    """Drains one lane; `deadline` is on the monotonic clock, `slots` how many drains of it may be alive."""
+    with open_stage(settings, database_url, lane) as stage:
+        return Drain(
+            database_url, stage, linger=linger, deadline=deadline, slots=slots, on_progress=on_progress
+        ).run()
+
+
+@contextmanager
+def open_stage(settings: Settings, database_url: str, lane: str) -> Iterator[Stage]:
+    match lane:
+        case "image_ai":
+            with _image_stage(settings, database_url) as stage:
+                yield stage
+        case "matches":
+            yield MatchingStage()
+        case _:
+            raise ValueError(f"there is no lane {lane!r}, only {', '.join(LANES)}")
+
+
+@contextmanager
+def _image_stage(settings: Settings, database_url: str) -> Iterator[ImageStage]:
+    analyzer = image_analyzer(settings)
+    with connect(database_url) as connection:
+        register_model(connection, analyzer)
+    limits = FetchLimits(
+        max_bytes=settings.image_max_bytes,
+        timeout_seconds=settings.image_timeout_seconds,
+        max_redirects=settings.image_max_redirects,
+        allow_private_hosts=settings.image_allow_private_hosts,
+        file_roots=settings.image_file_roots,
+    )
+    with ImageFetcher(limits) as fetcher:
+        stage = ImageStage(
+            analyzer, fetcher, max_pixels=settings.image_max_pixels, concurrency=settings.image_concurrency
+        )
+        with stage:
+            yield stage

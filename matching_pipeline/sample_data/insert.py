@@ -1,0 +1,27 @@
+"""The sample marketplace as rows of the app's tables."""
+
+from pathlib import Path
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.sample_data import SampleEntity, draw_sample_data
+
+
+def insert_sample_data(connection: Connection, folder: Path) -> str:
+    """Draws the pictures into the folder, inserts the rows that are not there yet, and says what there is."""
+    sample = draw_sample_data(folder)
+    with connection.transaction():
+        for kind, entities in (("project", sample.projects), ("product", sample.products)):
+            for entity in entities:
+                _insert(connection, kind, entity)
+    images = sum(len(entity.pictures) for entity in [*sample.projects, *sample.products])
+    return f"sample data: {len(sample.projects)} projects, {len(sample.products)} products, {images} images"
+
+
+def _insert(connection: Connection, kind: str, entity: SampleEntity) -> None:
+    connection.execute(query(f"insert_sample_{kind}"), {"id": entity.id})
+    for image_id, file in entity.pictures:
+        connection.execute(
+            query(f"insert_sample_{kind}_image"),
+            {"id": image_id, "owner": entity.id, "url": file.resolve().as_uri()},
+        )

@@ -1,0 +1,210 @@
+"""The `image_ai` lane: fetch an image, analyse it once, write its embedding and attributes."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Self
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import Vector
+from psycopg.types.json import Jsonb
+
+from matching_pipeline.ai.protocols import ImageAnalyzer
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.drain import Outcome
+from matching_pipeline.failures import ConfigurationError, ItemFailure, TransientFailure
+from matching_pipeline.images.decode import decode, thumbnail
+from matching_pipeline.images.fetch import ImageFetcher
+from matching_pipeline.queue import Item
+
+LANE = "image_ai"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The bytes of one item's image, as fetched."""
+
+    item: Item
+    url: str
+    data: bytes
+
+    @property
+    def content_hash(self) -> bytes:
+        return hashlib.sha256(self.data).digest()
+
+
+@dataclass(frozen=True)
+class Analysis:
+    embedding: NDArray[np.float32]
+    attributes: dict[str, Any]
+    thumbnail: bytes
+
+
+@dataclass(frozen=True)
+class AnalysedImage:
+    url: str
+    content_hash: bytes
+    analysis: Analysis
+
+
+class ImageStage:
+    """Fetches and analyses with a few threads; pictures that are known already are not analysed again."""
+
+    lane = LANE
+    lease = timedelta(minutes=2)
+
+    def __init__(
+        self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int
+    ) -> None:
+        self.batch_size = 2 * concurrency
+        self._analyzer = analyzer
+        self._fetcher = fetcher
+        self._max_pixels = max_pixels
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="image")
+
+    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        urls = self._urls(connection, items)
+        # an image that is gone, or no longer a project's, owes nothing
+        yield [Outcome(item) for item in items if item not in urls]
+        fetches = {self._pool.submit(self._fetcher.fetch, url): (item, url) for item, url in urls.items()}
+        analyses: dict[Future[Analysis], list[Picture]] = {}
+        try:
+            while fetches or analyses:
+                done, _ = wait([*fetches, *analyses], timeout=1, return_when=FIRST_COMPLETED)
+                outcomes, pictures = [], []
+                for future in done & fetches.keys():
+                    item, url = fetches.pop(future)
+                    if error := future.exception():
+                        outcomes.append(Outcome(item, failure=_as_failure(error)))
+                    else:
+                        pictures.append(Picture(item, url, future.result()))
+                for finished in done & analyses.keys():
+                    outcomes += _outcomes(finished, analyses.pop(finished))
+                yield outcomes + self._analyse(connection, pictures, analyses)
+        finally:
+            for future in [*fetches, *analyses]:
+                future.cancel()
+
+    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        for source, lock in (("project", "lock_project_images"), ("product", "lock_product_images")):
+            results = {
+                outcome.item.entity_id: outcome.result
+                for outcome in outcomes
+                if outcome.item.entity_kind == source and outcome.result is not None
+            }
+            standing = connection.execute(query(lock), {"image_ids": list(results)}).fetchall()
+            # where the URL was edited meanwhile, the edit has queued the image again: the newer wins
+            self._upsert(
+                connection,
+                source,
+                {image_id: results[image_id] for image_id, url in standing if results[image_id].url == url},
+            )
+
+    def forget(self, connection: Connection, item: Item) -> None:
+        connection.execute(
+            query("forget_outdated_image"), {"source": item.entity_kind, "image_id": item.entity_id}
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _urls(self, connection: Connection, items: Sequence[Item]) -> dict[Item, str]:
+        rows = connection.execute(query("image_urls"), {"image_ids": [item.entity_id for item in items]})
+        urls = {(source, image_id): url or "" for source, image_id, url in rows}
+        keys = {item: (item.entity_kind, item.entity_id) for item in items}
+        return {item: urls[key] for item, key in keys.items() if key in urls}
+
+    def _analyse(
+        self,
+        connection: Connection,
+        pictures: Sequence[Picture],
+        analyses: dict[Future[Analysis], list[Picture]],
+    ) -> list[Outcome]:
+        """Outcomes for the pictures that are known; the others join `analyses`, equal ones together."""
+        if not pictures:
+            return []
+        known = self._known(connection, {picture.content_hash for picture in pictures})
+        running = {group[0].content_hash: group for group in analyses.values()}
+        outcomes = []
+        for picture in pictures:
+            if analysis := known.get(picture.content_hash):
+                outcomes.append(_analysed(picture, analysis))
+            elif group := running.get(picture.content_hash):
+                group.append(picture)
+            else:
+                running[picture.content_hash] = [picture]
+                future = self._pool.submit(self._analysis, picture.data)
+                analyses[future] = running[picture.content_hash]
+        return outcomes
+
+    def _known(self, connection: Connection, content_hashes: set[bytes]) -> dict[bytes, Analysis]:
+        rows = connection.execute(
+            query("known_analyses"), {"content_hashes": list(content_hashes), "model": self._analyzer.model}
+        )
+        return {row[0]: Analysis(*row[1:]) for row in rows}
+
+    def _analysis(self, data: bytes) -> Analysis:
+        picture = decode(data, max_pixels=self._max_pixels)
+        result = self._analyzer.analyze(picture)
+        return Analysis(result.embedding, dict(result.attributes), thumbnail(picture))
+
+    def _upsert(self, connection: Connection, source: str, results: dict[UUID, AnalysedImage]) -> None:
+        if not results:
+            return
+        images = list(results.values())
+        connection.execute(
+            query("write_image_ai"),
+            {
+                "model": self._analyzer.model,
+                "sources": [source] * len(images),
+                "image_ids": list(results),
+                "embeddings": [Vector(image.analysis.embedding) for image in images],
+                "attributes": [Jsonb(image.analysis.attributes) for image in images],
+                "image_urls": [image.url for image in images],
+                "content_hashes": [image.content_hash for image in images],
+                "thumbnails": [image.analysis.thumbnail for image in images],
+            },
+        )
+
+
+def register_model(connection: Connection, analyzer: ImageAnalyzer) -> None:
+    """Makes the analyzer's model known, active where it is the first.
+
+    Raises ConfigurationError where another model is active or the dimensions are not those it had before:
+    vectors of different models are never compared.
+    """
+    parameters = {"name": analyzer.model, "dimensions": analyzer.dimensions}
+    connection.execute(query("register_image_model"), parameters)
+    row = connection.execute(query("embedding_model"), parameters).fetchone()
+    if row != (analyzer.dimensions, "active"):
+        raise ConfigurationError(
+            f"IMAGE_ANALYZER: its model {analyzer.model} ({analyzer.dimensions} dimensions) is not the active "
+            f"image model of the table embedding_models, where it stands as (dimensions, status) = {row}"
+        )
+
+
+def _outcomes(future: Future[Analysis], pictures: Sequence[Picture]) -> list[Outcome]:
+    if error := future.exception():
+        return [Outcome(picture.item, failure=_as_failure(error)) for picture in pictures]
+    return [_analysed(picture, future.result()) for picture in pictures]
+
+
+def _analysed(picture: Picture, analysis: Analysis) -> Outcome:
+    return Outcome(picture.item, AnalysedImage(picture.url, picture.content_hash, analysis))
+
+
+def _as_failure(error: BaseException) -> ItemFailure:
+    """What is no item's failure by kind is a surprise: it is charged, and tried again."""
+    if isinstance(error, ItemFailure):
+        return error
+    if isinstance(error, Exception):
+        return TransientFailure(f"{type(error).__name__}: {error}")
+    raise error

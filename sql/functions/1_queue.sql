@@ -1,0 +1,193 @@
+-- The queue's verbs. A lease is named by (id, attempt): only who holds it can complete, fail, defer or renew,
+-- and each verb says whether it still was yours.
+
+-- Owes `lane` one piece of work for each id. Work that is pending already is not owed twice, but its row is
+-- locked until the caller commits: a claim must not take it and read the input as it was before.
+create or replace function enqueue_jobs(lane text, kind text, ids uuid[]) returns integer
+language plpgsql as $$
+declare
+    enqueued integer;
+begin
+    if coalesce(cardinality(ids), 0) = 0 then
+        return 0;
+    end if;
+    insert into job_queue (queue, entity_kind, entity_id)
+    select lane, kind, id from (select distinct unnest(ids) as id) as entities where id is not null order by id
+    on conflict (queue, entity_id, entity_kind) where status = 'pending' do update
+        set run_at = least(job_queue.run_at, excluded.run_at), deferrals = job_queue.attempts, error_message = null;
+    get diagnostics enqueued = row_count;
+    -- the lane's name only: a long payload would abort the app's statement
+    perform pg_notify('job_queue', lane);
+    return enqueued;
+end
+$$;
+
+-- Claims up to `batch_size` due rows, oldest first. A row whose worker died is claimed alone, so that one that
+-- kills its worker takes no others along; when its attempts are spent it fails.
+create or replace function get_next_job(lane text, batch_size integer default 1, lease interval default '2 minutes')
+returns setof job_queue
+language sql as $$
+    with due as materialized (
+        select id, status = 'processing' as orphaned, attempts - deferrals >= max_attempts as spent, run_at
+        from job_queue
+        where queue = lane and status in ('pending', 'processing') and run_at <= now()
+        order by run_at, id
+        limit batch_size
+        for update skip locked
+    ),
+    given_up as (
+        update job_queue
+        set status = 'failed', completed_at = now(),
+            error_message = format('its worker died or lost its lease %s times', attempts - deferrals)
+        where id in (select id from due where orphaned and spent)
+    ),
+    picked as (
+        select id from due where not orphaned and not exists (select from due where orphaned and not spent)
+        union all
+        (select id from due where orphaned and not spent order by run_at, id limit 1)
+    ),
+    claimed as (
+        update job_queue
+        set status = 'processing', attempts = attempts + 1, started_at = now(), run_at = now() + lease
+        where id in (select id from picked)
+        returning *
+    )
+    select * from claimed order by created_at, id
+$$;
+
+-- Renews the lease.
+create or replace function mark_job_processing(job_id uuid, attempt integer, lease interval default '2 minutes')
+returns boolean
+language sql as $$
+    update job_queue set run_at = now() + lease
+    where id = job_id and attempts = attempt and status = 'processing'
+    returning true
+$$;
+
+-- Completes; older failures of the same work are answered by it and leave.
+create or replace function mark_job_completed(job_id uuid, attempt integer) returns boolean
+language plpgsql as $$
+declare
+    done job_queue;
+begin
+    update job_queue set status = 'completed', completed_at = now(), error_message = null
+    where id = job_id and attempts = attempt and status = 'processing'
+    returning * into done;
+    if not found then
+        return false;
+    end if;
+    delete from job_queue
+    where entity_id = done.entity_id and queue = done.queue and entity_kind = done.entity_kind and status = 'failed';
+    return true;
+end
+$$;
+
+-- Back to pending, or gone where a newer pending row owes the same work already.
+create or replace function return_job(job_id uuid, attempt integer, delay interval, reason text, charged boolean)
+returns boolean
+language plpgsql as $$
+begin
+    update job_queue
+    set status = 'pending', run_at = now() + delay, error_message = reason,
+        deferrals = deferrals + case when charged then 0 else 1 end
+    where id = job_id and attempts = attempt and status = 'processing';
+    return found;
+exception when unique_violation then
+    delete from job_queue where id = job_id;
+    return true;
+end
+$$;
+
+-- Charges the attempt: again after 1, 2, 4 minutes, or `failed` when attempts are spent or trying again cannot help.
+create or replace function mark_job_failed(job_id uuid, attempt integer, reason text, permanent boolean default false)
+returns boolean
+language plpgsql as $$
+declare
+    charged integer;
+begin
+    update job_queue set status = 'failed', completed_at = now(), error_message = reason
+    where id = job_id and attempts = attempt and status = 'processing'
+      and (permanent or attempts - deferrals >= max_attempts);
+    if found then
+        return true;
+    end if;
+    select attempts - deferrals into charged from job_queue where id = job_id and attempts = attempt;
+    return coalesce(return_job(job_id, attempt, interval '1 minute' * 2 ^ (charged - 1), reason, true), false);
+end
+$$;
+
+-- Gives the work back without charging the attempt.
+create or replace function defer_job(job_id uuid, attempt integer, delay interval, reason text) returns boolean
+language sql as $$
+    select return_job(job_id, attempt, delay, reason, false)
+$$;
+
+-- Nobody claims what is pending in the lane before the delay is over.
+create or replace function defer_lane(lane text, delay interval, reason text) returns bigint
+language sql as $$
+    with deferred as (
+        update job_queue set run_at = now() + delay, error_message = reason
+        where queue = lane and status = 'pending' and run_at < now() + delay
+        returning 1
+    )
+    select count(*) from deferred
+$$;
+
+-- A person retries failed work, all of a lane or the rows named, with fresh attempts.
+create or replace function retry_jobs(lane text, ids uuid[] default null) returns bigint
+language plpgsql as $$
+declare
+    retried bigint;
+begin
+    with failed as (
+        delete from job_queue where queue = lane and status = 'failed' and (ids is null or id = any (ids))
+        returning *
+    )
+    insert into job_queue (id, queue, entity_kind, entity_id, payload, attempts, deferrals, max_attempts, created_at)
+    select distinct on (entity_id, entity_kind)
+        id, queue, entity_kind, entity_id, payload, attempts, attempts, max_attempts, created_at
+    from failed
+    order by entity_id, entity_kind, created_at desc
+    on conflict (queue, entity_id, entity_kind) where status = 'pending' do nothing;
+    get diagnostics retried = row_count;
+    perform pg_notify('job_queue', lane);
+    return retried;
+end
+$$;
+
+-- One small batch of what ended long ago; call again while it removes a whole batch.
+create or replace function purge_completed_jobs(keep interval default '7 days', batch_size integer default 5000)
+returns bigint
+language sql as $$
+    with purged as (
+        delete from job_queue
+        where id in (
+            select id from job_queue
+            where status = 'completed' and completed_at < now() - keep
+            order by completed_at
+            limit batch_size
+            for update skip locked
+        )
+        returning 1
+    )
+    select count(*) from purged
+$$;
+
+-- The number that names a lane among advisory locks.
+create or replace function lane_lock(lane text) returns integer
+language sql immutable as $$
+    select hashtext('matching_pipeline.lane.' || lane)
+$$;
+
+-- A drain is alive as long as its session holds one of the lane's slots; null when all are taken.
+create or replace function take_drain_slot(lane text, slots integer) returns integer
+language plpgsql as $$
+begin
+    for slot in 1..slots loop
+        if pg_try_advisory_lock(lane_lock(lane), slot) then
+            return slot;
+        end if;
+    end loop;
+    return null;
+end
+$$;

@@ -1,0 +1,45 @@
+-- What can be asked of a lane.
+
+-- For a sensor or a drain: is anything due, when is the next, how many drains are alive. Index look-ups only.
+create or replace function lane_state(lane text, out due boolean, out next_run_at timestamptz, out drains integer)
+language sql stable as $$
+    select coalesce(earliest.run_at <= now(), false), earliest.run_at, alive.drains
+    from (
+        select min(run_at) as run_at from job_queue where queue = lane and status in ('pending', 'processing')
+    ) as earliest,
+    (
+        select count(*)::integer as drains from pg_locks
+        where locktype = 'advisory' and granted and objsubid = 2
+          and database = (select oid from pg_database where datname = current_database())
+          and classid::bigint = lane_lock(lane)::bigint & x'ffffffff'::bigint
+    ) as alive
+$$;
+
+-- For people and dashboards, also as an RPC.
+create or replace function queue_status(lane text) returns jsonb
+language sql stable as $$
+    select jsonb_build_object(
+        'pending', unfinished.pending,
+        'retries', unfinished.retries,
+        'message', format('%s jobs pending %s', unfinished.pending,
+            case lane when 'image_ai' then 'image analysis' when 'matches' then 'matching' else lane end),
+        'due', unfinished.due,
+        'processing', unfinished.processing,
+        'failed', (select count(*) from job_queue where queue = lane and status = 'failed'),
+        'oldest_pending_seconds', unfinished.oldest_pending_seconds,
+        'completed_per_minute', (
+            select count(*) / 10.0 from job_queue
+            where queue = lane and status = 'completed' and completed_at > now() - interval '10 minutes'
+        )
+    )
+    from (
+        select
+            count(*) filter (where status = 'pending') as pending,
+            count(*) filter (where status = 'pending' and attempts > deferrals) as retries,
+            count(*) filter (where run_at <= now()) as due,
+            count(*) filter (where status = 'processing') as processing,
+            round(extract(epoch from now() - min(created_at) filter (where status = 'pending')), 3) as oldest_pending_seconds
+        from job_queue
+        where queue = lane and status in ('pending', 'processing')
+    ) as unfinished
+$$;

@@ -1,0 +1,71 @@
+-- What must be matched again when an input of `matches` changes.
+
+create or replace function image_ai_changed() returns trigger
+language plpgsql security definer set search_path = public, extensions, pg_temp as $$
+begin
+    if tg_op = 'TRUNCATE' then
+        perform enqueue_all_for_matching('project');
+    elsif tg_op = 'DELETE' then
+        perform enqueue_jobs('matches', source_images.source, array_agg(source_images.owner_id))
+        from source_images
+        join old_rows on old_rows.source = source_images.source and old_rows.image_id = source_images.image_id
+        group by source_images.source;
+    elsif tg_op = 'INSERT' then
+        perform enqueue_jobs('matches', source_images.source, array_agg(source_images.owner_id))
+        from source_images
+        join new_rows on new_rows.source = source_images.source and new_rows.image_id = source_images.image_id
+        join embedding_models on embedding_models.name = new_rows.model and embedding_models.status = 'active'
+        group by source_images.source;
+    else
+        perform enqueue_jobs('matches', source_images.source, array_agg(source_images.owner_id))
+        from source_images
+        join new_rows on new_rows.source = source_images.source and new_rows.image_id = source_images.image_id
+        left join old_rows on old_rows.source = new_rows.source and old_rows.image_id = new_rows.image_id
+            and old_rows.model = new_rows.model
+        where (old_rows.embedding, old_rows.attributes) is distinct from (new_rows.embedding, new_rows.attributes)
+        group by source_images.source;
+    end if;
+    return null;
+end
+$$;
+
+-- A pair that was lost by a cascade or by hand leaves room: its project is filled again. The pipeline's own
+-- writes keep the lists whole and say so by the setting.
+create or replace function matches_lost() returns trigger
+language plpgsql security definer set search_path = public, extensions, pg_temp as $$
+begin
+    if tg_op = 'TRUNCATE' then
+        perform enqueue_all_for_matching('project');
+    elsif current_setting('matching_pipeline.publishing', true) is distinct from 'on' then
+        perform enqueue_jobs('matches', 'project', array(
+            select distinct listings.id from listings join old_rows on old_rows.project_id = listings.id
+        ));
+    end if;
+    return null;
+end
+$$;
+
+create or replace function match_settings_changed() returns trigger
+language plpgsql security definer set search_path = public, extensions, pg_temp as $$
+begin
+    perform enqueue_all_for_matching(kind) from new_rows;
+    return null;
+end
+$$;
+
+create or replace trigger matching_pipeline_insert after insert on image_ai
+    referencing new table as new_rows for each statement execute function image_ai_changed();
+create or replace trigger matching_pipeline_update after update on image_ai
+    referencing old table as old_rows new table as new_rows for each statement execute function image_ai_changed();
+create or replace trigger matching_pipeline_delete after delete on image_ai
+    referencing old table as old_rows for each statement execute function image_ai_changed();
+create or replace trigger matching_pipeline_truncate after truncate on image_ai
+    for each statement execute function image_ai_changed();
+
+create or replace trigger matching_pipeline_delete after delete on matches
+    referencing old table as old_rows for each statement execute function matches_lost();
+create or replace trigger matching_pipeline_truncate after truncate on matches
+    for each statement execute function matches_lost();
+
+create or replace trigger matching_pipeline_update after update on match_settings
+    referencing new table as new_rows for each statement execute function match_settings_changed();

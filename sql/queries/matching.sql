@@ -1,0 +1,79 @@
+-- name: lock_matches
+select pg_advisory_xact_lock(hashtext('matching_pipeline.matches'))
+
+-- name: hold_matches
+select pg_advisory_lock(hashtext('matching_pipeline.matches'))
+
+-- name: release_matches
+select pg_advisory_unlock(hashtext('matching_pipeline.matches'))
+
+-- name: begin_publishing
+select set_config('matching_pipeline.publishing', 'on', true)
+
+-- name: match_policy
+select threshold, match_limit, attribute_weight from match_settings where kind = 'project'
+
+-- name: active_image_model
+select name from embedding_models where modality = 'image' and status = 'active'
+
+-- name: copy_image_set
+copy (
+    select source_images.owner_id, source_images.image_id, image_ai.embedding, image_ai.attributes::text
+    from source_images
+    join image_ai on image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
+    where source_images.source = %(source)s and image_ai.model = %(model)s
+      and (%(owner_ids)s::uuid[] is null or source_images.owner_id = any (%(owner_ids)s::uuid[]))
+    order by source_images.owner_id, source_images.image_id
+) to stdout (format binary)
+
+-- name: full_list_floors
+select project_id, min(similarity)
+from matches
+where kind = 'project'
+group by project_id
+having count(*) >= %(limit)s
+
+-- name: pairs_of_products
+select project_id, product_id from matches where kind = 'project' and product_id = any (%(product_ids)s::uuid[])
+
+-- name: stored_lists
+select project_id, product_id, similarity, project_image_id, product_image_id, rank
+from matches
+where kind = 'project' and (%(project_ids)s::uuid[] is null or project_id = any (%(project_ids)s::uuid[]))
+order by project_id, rank
+
+-- name: delete_matches
+delete from matches
+using unnest(%(project_ids)s::uuid[], %(product_ids)s::uuid[]) as gone (project_id, product_id)
+where matches.kind = 'project' and matches.project_id = gone.project_id and matches.product_id = gone.product_id
+
+-- name: publish_matches
+insert into matches (kind, project_id, product_id, project_image_id, product_image_id, similarity, rank, model)
+select 'project', pair.project_id, pair.product_id, pair.project_image_id, pair.product_image_id, pair.similarity, pair.rank, %(model)s
+from unnest(
+    %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[], %(product_image_ids)s::uuid[],
+    %(similarities)s::double precision[], %(ranks)s::integer[]
+) as pair (project_id, product_id, project_image_id, product_image_id, similarity, rank)
+-- what was deleted since the vectors were read is left out; what stands is held until we commit
+join listings on listings.id = pair.project_id
+join products on products.id = pair.product_id
+join listing_images on listing_images.id = pair.project_image_id
+join product_images on product_images.id = pair.product_image_id
+order by pair.project_id, pair.product_id
+for key share of listings, products, listing_images, product_images
+on conflict (project_id, product_id) where kind = 'project' do update set
+    project_image_id = excluded.project_image_id, product_image_id = excluded.product_image_id,
+    similarity = excluded.similarity, rank = excluded.rank, model = excluded.model, computed_at = now()
+returning project_id, product_id
+
+-- name: best_matches
+select matches.project_id, matches.product_id, matches.similarity, matches.rank,
+    project_image.thumbnail, product_image.thumbnail, project_image.image_url, product_image.image_url
+from matches
+join image_ai as project_image on project_image.source = 'project' and project_image.image_id = matches.project_image_id
+    and project_image.model = matches.model
+join image_ai as product_image on product_image.source = 'product' and product_image.image_id = matches.product_image_id
+    and product_image.model = matches.model
+where matches.kind = 'project' and matches.rank = 1
+order by matches.similarity desc, matches.project_id
+limit %(count)s

@@ -1,0 +1,52 @@
+-- name: enqueue
+select enqueue_jobs(%(lane)s, %(kind)s, %(ids)s)
+
+-- name: claim
+select id, entity_kind, entity_id, payload, attempts as attempt
+from get_next_job(%(lane)s, %(batch_size)s, %(lease)s)
+
+-- name: renew
+select id from unnest(%(ids)s::uuid[], %(attempts)s::integer[]) as leases (id, attempt)
+where mark_job_processing(id, attempt, %(lease)s)
+
+-- name: complete
+select id from unnest(%(ids)s::uuid[], %(attempts)s::integer[]) as leases (id, attempt)
+where mark_job_completed(id, attempt)
+
+-- name: fail
+select mark_job_failed(%(id)s, %(attempt)s, %(reason)s, %(permanent)s)
+
+-- name: defer
+select id from unnest(%(ids)s::uuid[], %(attempts)s::integer[]) as leases (id, attempt)
+where defer_job(id, attempt, %(delay)s, %(reason)s)
+
+-- name: defer_lane
+select defer_lane(%(lane)s, %(delay)s, %(reason)s)
+
+-- name: retry
+select retry_jobs(%(lane)s, %(ids)s)
+
+-- name: purge
+select purge_completed_jobs(%(keep)s)
+
+-- name: take_drain_slot
+select take_drain_slot(%(lane)s, %(slots)s)
+
+-- name: lane_state
+select due, next_run_at, extract(epoch from next_run_at - clock_timestamp())::double precision as seconds_to_next, drains
+from lane_state(%(lane)s)
+
+-- name: listen
+listen job_queue
+
+-- name: wake_all
+select pg_notify('job_queue', %(payload)s)
+
+-- name: limit_lock_waits
+select set_config('lock_timeout', %(limit)s, true)
+
+-- name: queue_status
+select queue_status(%(lane)s)
+
+-- name: lanes_with_work
+select distinct queue from job_queue where status in ('pending', 'processing')

@@ -1,0 +1,52 @@
+-- name: image_coverage
+select count(*) as images,
+    count(*) filter (where up_to_date) as up_to_date,
+    count(*) filter (where not up_to_date and waiting) as waiting,
+    count(*) filter (where not up_to_date and not waiting and failed) as failed_for_good,
+    count(*) filter (where not up_to_date and not waiting and not failed) as unaccounted
+from (
+    select
+        exists (
+            select from image_ai
+            join embedding_models on embedding_models.name = image_ai.model and embedding_models.status = 'active'
+            where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
+              and image_ai.image_url = source_images.url
+        ) as up_to_date,
+        coalesce(bool_or(job_queue.status in ('pending', 'processing')), false) as waiting,
+        coalesce(bool_or(job_queue.status = 'failed'), false) as failed
+    from source_images
+    left join job_queue on job_queue.entity_id = source_images.image_id and job_queue.queue = 'image_ai'
+        and job_queue.entity_kind = source_images.source and job_queue.status <> 'completed'
+    group by source_images.source, source_images.image_id, source_images.url
+) as image
+
+-- name: newest_image_ai
+select source, thumbnail, attributes from image_ai order by analyzed_at desc limit %(count)s
+
+-- name: match_histogram
+select count(matches.similarity)
+from generate_series(1, 20) as bucket (number)
+left join matches on width_bucket(least(matches.similarity, 0.999999), 0, 1, 20) = bucket.number
+group by bucket.number
+order by bucket.number
+
+-- name: pairs_that_do_not_hold
+select count(*) filter (where matches.similarity < match_settings.threshold),
+    count(*) filter (where embedding_models.status <> 'active')
+from matches
+join match_settings on match_settings.kind = matches.kind
+join embedding_models on embedding_models.name = matches.model
+
+-- name: image_ai_coverage
+select 'images' as what, count(*) as rows,
+    count(image_ai.image_id) filter (where image_ai.image_url = source_images.url) as covered
+from source_images
+left join embedding_models on embedding_models.modality = 'image' and embedding_models.status = 'active'
+left join image_ai on image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
+    and image_ai.model = embedding_models.name
+
+-- name: matches_coverage
+select 'projects have matches' as what, count(*) as rows,
+    count(*) filter (where exists (select from matches where matches.project_id = listings.id)) as covered
+from listings
+where type::text = 'project'
