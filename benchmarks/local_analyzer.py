@@ -40,9 +40,7 @@ def measure(photos: Path) -> dict[str, Any]:
 
     scores = cosines(embeddings)
     precision = precision_at(NEIGHBOURS, scores, categories)
-    hog_precision = precision_at(
-        NEIGHBOURS, cosines(np.stack([plain_hog(each) for each in pictures])), categories
-    )
+    hog_precision = precision_at(NEIGHBOURS, cosines(np.stack([plain_hog(each) for each in pictures])), categories)
     first, second = np.triu_indices(len(pictures), k=1)
     pairs, alike = scores[first, second], categories[first] == categories[second]
     return {

@@ -89,8 +89,12 @@ def status(as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--project", "projects", multiple=True, type=click.UUID, metavar="ID", help="All images of this project.")
-@click.option("--product", "products", multiple=True, type=click.UUID, metavar="ID", help="All images of this product.")
+@click.option(
+    "--project", "projects", multiple=True, type=click.UUID, metavar="ID", help="All images of this project."
+)
+@click.option(
+    "--product", "products", multiple=True, type=click.UUID, metavar="ID", help="All images of this product."
+)
 @click.option("--missing", is_flag=True, help="Every image that has no up-to-date row.")
 def process(projects: tuple[UUID, ...], products: tuple[UUID, ...], missing: bool) -> None:
     """Analyse images here and now, and bring the matches they change up to date."""
@@ -138,7 +142,9 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (it is {e['input']!r})" for e in error.errors()]
+        problems = [
+            f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (it is {e['input']!r})" for e in error.errors()
+        ]
         _end("; ".join(problems))
     except (ConfigurationError, ProviderUnavailable, NotFound) as error:
         _end(str(error))

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.db.queries import query
 from matching_pipeline.lanes import LANES
+from matching_pipeline.stages.matching import best_matches
 
 PLAIN_SECONDS = 5.0
 """Between two plain lines of progress."""
@@ -69,10 +69,12 @@ class LaneReporter:
 
 def best_matches_table(connection: Connection, count: int = 20) -> None:
     table = Table("similarity", "project", "project image", "product", "product image", title="Best matches")
-    for project, product, similarity, *_, project_url, product_url in connection.execute(
-        query("best_matches"), {"count": count}
-    ):
-        table.add_row(f"{similarity:.3f}", str(project), _file(project_url), str(product), _file(product_url))
+    for best in best_matches(connection, count):
+        table.add_row(
+            f"{best.similarity:.3f}",
+            *(str(best.project_id), _file(best.project_url)),
+            *(str(best.product_id), _file(best.product_url)),
+        )
     _print(table)
 
 

@@ -3,11 +3,11 @@
 import dagster as dg
 
 from matching_pipeline import defs as package
-from matching_pipeline.defs import image_ai, maintenance, matches
+from matching_pipeline.defs import image_ai, maintenance, matches, sources
 from matching_pipeline.defs.resources import Pipeline
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_package_module(package),
+    assets=[*sources.app_tables, image_ai.image_ai, matches.matches],
     asset_checks=dg.load_asset_checks_from_package_module(package),
     sensors=[image_ai.image_ai_sensor, matches.matches_sensor],
     jobs=[matches.nightly, maintenance.cleanup],

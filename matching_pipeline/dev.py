@@ -24,7 +24,9 @@ STOP_SECONDS = 30.0
 
 
 @contextmanager
-def running_dagster(settings: Settings, database_url: str, port: int, environment: dict[str, str]) -> Iterator["Dagster"]:
+def running_dagster(
+    settings: Settings, database_url: str, port: int, environment: dict[str, str]
+) -> Iterator["Dagster"]:
     """Webserver, daemon and code location, until the block ends."""
     home = settings.data_dir.resolve() / "dagster"
     home.mkdir(parents=True, exist_ok=True)

@@ -45,11 +45,11 @@ class Stage(Protocol):
     lease: timedelta
 
     def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
-        """Does the items with no transaction open (the session is for reading), and yields outcomes in groups as they are ready.
+        """Does the items with no transaction open, and yields outcomes in groups as they are ready.
 
-        It yields at least every few seconds, an empty list if need be: between two yields the drain
-        writes what is ready and renews the leases of the rest. Raises ProviderUnavailable when nobody
-        can be served, ConfigurationError when a person must act.
+        The session is there to read by. It yields at least every few seconds, an empty list if need be:
+        between two yields the drain writes what is ready and renews the leases of the rest. Raises
+        ProviderUnavailable when nobody can be served, ConfigurationError when a person must act.
         """
         ...
 
@@ -144,9 +144,7 @@ class Drain:
 
     def _claim(self) -> list[Item]:
         stage = self.stage
-        return self._persist(
-            lambda connection: queue.claim(connection, stage.lane, stage.batch_size, stage.lease)
-        )
+        return self._persist(lambda connection: queue.claim(connection, stage.lane, stage.batch_size, stage.lease))
 
     def _told_to_stop(self, within: float) -> bool:
         heard = self._persist(lambda connection: queue.wait_for_work(connection, self.stage.lane, within))
@@ -194,9 +192,7 @@ class Drain:
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
         """Writes a group; where the database refuses it, one by one, so that only the culprit waits or fails."""
         try:
-            counts = self._persist(
-                lambda connection: give_way(connection, lambda: self._write(connection, outcomes))
-            )
+            counts = self._persist(lambda connection: give_way(connection, lambda: self._write(connection, outcomes)))
         except Busy as busy:
             self._give_back([outcome.item for outcome in outcomes], timedelta(seconds=5), str(busy))
         except psycopg.Error as error:

@@ -8,11 +8,12 @@ from matching_pipeline.db.connections import connect
 from matching_pipeline.drain import Drain, Stage, Summary
 from matching_pipeline.images.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages.images import LANE as IMAGE_AI
-from matching_pipeline.stages.images import ImageStage, register_model
-from matching_pipeline.stages.matching import LANE as MATCHES
+from matching_pipeline.stages import images, matching
+from matching_pipeline.stages.images import ImageStage
 from matching_pipeline.stages.matching import MatchingStage
 
+IMAGE_AI = images.LANE
+MATCHES = matching.LANE
 LANES = (IMAGE_AI, MATCHES)
 """In the order in which work flows through them."""
 
@@ -37,10 +38,10 @@ def drain(
 @contextmanager
 def open_stage(settings: Settings, database_url: str, lane: str) -> Iterator[Stage]:
     match lane:
-        case "image_ai":
+        case images.LANE:
             with _image_stage(settings, database_url) as stage:
                 yield stage
-        case "matches":
+        case matching.LANE:
             yield MatchingStage()
         case _:
             raise ValueError(f"there is no lane {lane!r}, only {', '.join(LANES)}")
@@ -50,7 +51,7 @@ def open_stage(settings: Settings, database_url: str, lane: str) -> Iterator[Sta
 def _image_stage(settings: Settings, database_url: str) -> Iterator[ImageStage]:
     analyzer = image_analyzer(settings)
     with connect(database_url) as connection:
-        register_model(connection, analyzer)
+        images.register_model(connection, analyzer)
     limits = FetchLimits(
         max_bytes=settings.image_max_bytes,
         timeout_seconds=settings.image_timeout_seconds,

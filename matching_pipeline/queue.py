@@ -36,14 +36,12 @@ class LaneState:
 
 
 def enqueue(connection: Connection, lane: str, kind: str, ids: Iterable[UUID]) -> int:
-    return _scalar(connection, "enqueue", lane=lane, kind=kind, ids=list(ids))
+    return int(_scalar(connection, "enqueue", lane=lane, kind=kind, ids=list(ids)))
 
 
 def claim(connection: Connection, lane: str, batch_size: int, lease: timedelta) -> list[Item]:
     with connection.cursor(row_factory=class_row(Item)) as cursor:
-        return cursor.execute(
-            query("claim"), {"lane": lane, "batch_size": batch_size, "lease": lease}
-        ).fetchall()
+        return cursor.execute(query("claim"), {"lane": lane, "batch_size": batch_size, "lease": lease}).fetchall()
 
 
 def renew(connection: Connection, items: Sequence[Item], lease: timedelta) -> set[UUID]:
@@ -68,12 +66,12 @@ def defer(connection: Connection, items: Sequence[Item], delay: timedelta, reaso
 
 
 def defer_lane(connection: Connection, lane: str, delay: timedelta, reason: str) -> int:
-    return _scalar(connection, "defer_lane", lane=lane, delay=delay, reason=reason)
+    return int(_scalar(connection, "defer_lane", lane=lane, delay=delay, reason=reason))
 
 
 def retry(connection: Connection, lane: str, ids: Sequence[UUID] | None = None) -> int:
     """Makes failed items pending with fresh attempts, all of the lane or those named; returns how many."""
-    return _scalar(connection, "retry", lane=lane, ids=None if ids is None else list(ids))
+    return int(_scalar(connection, "retry", lane=lane, ids=None if ids is None else list(ids)))
 
 
 def purge(connection: Connection, keep: timedelta) -> int:

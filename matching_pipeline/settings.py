@@ -10,36 +10,24 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore")
 
-    database_url: str | None = Field(
-        None, description="Postgres with pgvector; an embedded one where it is not set"
-    )
+    database_url: str | None = Field(None, description="Postgres with pgvector; an embedded one where it is not set")
     data_dir: Path = Field(Path(".data"), description="embedded database, Dagster's files, sample pictures")
 
     image_analyzer: Literal["local"] = Field("local", description="who analyses images")
     image_file_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="folders below which file:// images may be read, separated by ':'"
     )
-    image_allow_private_hosts: bool = Field(
-        False, description="fetch from private and loopback addresses too"
-    )
+    image_allow_private_hosts: bool = Field(False, description="fetch from private and loopback addresses too")
     image_timeout_seconds: float = Field(30, gt=0, description="for one fetch, redirects and body included")
     image_max_bytes: int = Field(20 * 2**20, gt=0, description="a larger file is refused")
-    image_max_pixels: int = Field(
-        40_000_000, gt=0, description="a larger picture is refused before it is decoded"
-    )
+    image_max_pixels: int = Field(40_000_000, gt=0, description="a larger picture is refused before it is decoded")
     image_max_redirects: int = Field(5, ge=0, description="redirects followed for one image")
     image_concurrency: int = Field(8, gt=0, description="images fetched and analysed at once by one drain")
 
-    linger_seconds: float = Field(
-        60, ge=0, description="how long an idle run waits for more work before it ends"
-    )
-    drain_seconds: float = Field(
-        1800, gt=0, description="a run that is busy for longer makes way for a new one"
-    )
+    linger_seconds: float = Field(60, ge=0, description="how long an idle run waits for more work before it ends")
+    drain_seconds: float = Field(1800, gt=0, description="a run that is busy for longer makes way for a new one")
     max_runs: int = Field(2, gt=0, description="drains of one lane alive at once")
-    sensor_wait_seconds: float = Field(
-        20, ge=0, le=50, description="how long a sensor's tick listens for new rows"
-    )
+    sensor_wait_seconds: float = Field(20, ge=0, le=50, description="how long a sensor's tick listens for new rows")
     keep_completed_days: float = Field(7, ge=0, description="completed queue rows are kept this long")
     keep_runs_days: float = Field(30, ge=0, description="finished Dagster runs are kept this long")
     nightly_hour: int = Field(3, ge=0, le=23, description="when the nightly job starts, UTC")

@@ -246,9 +246,7 @@ def describe(picture: Image.Image, lab: Floats, foreground: Floats) -> dict[str,
     chroma = float(np.hypot(subject[:, 1], subject[:, 2]).mean())
     return {
         "colors": colour_names(subject),
-        "orientation": level(
-            picture.width / picture.height, (0.95, 1.05), ("portrait", "square", "landscape")
-        ),
+        "orientation": level(picture.width / picture.height, (0.95, 1.05), ("portrait", "square", "landscape")),
         "brightness": level(float(lab[..., 0].mean()), (35, 65), ("dark", "medium", "bright")),
         "saturation": level(chroma, (12, 35), ("muted", "moderate", "vivid")),
         "background": "plain" if plain else "busy",

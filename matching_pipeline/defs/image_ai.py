@@ -77,7 +77,11 @@ image_ai_sensor = lane_sensor(
     image_ai,
     lambda pipeline: dg.RunRequest(
         run_config=dg.RunConfig(
-            {"image_ai": ImagesToProcess(missing=False, linger_seconds=pipeline.settings.linger_seconds)}
+            {
+                "image_ai": ImagesToProcess(
+                    projects=[], products=[], missing=False, linger_seconds=pipeline.settings.linger_seconds
+                )
+            }
         )
     ),
 )

@@ -35,6 +35,6 @@ def create_instance_tables(database_url: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         storage = DagsterPostgresStorage(instance_url(database_url), should_autocreate_tables=True)
+    storage.event_log_storage.upgrade()
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
-        part.upgrade()
         part.dispose()

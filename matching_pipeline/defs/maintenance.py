@@ -31,9 +31,7 @@ def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     context.log.info(f"{deleted} runs are deleted")
 
 
-@dg.job(
-    description="Removes completed queue rows and finished runs that are older than the settings keep them."
-)
+@dg.job(description="Removes completed queue rows and finished runs that are older than the settings keep them.")
 def cleanup() -> None:
     delete_completed_rows()
     delete_old_runs()

@@ -15,19 +15,15 @@ from matching_pipeline.defs.lane_sensors import lane_sensor
 from matching_pipeline.defs.pictures import histogram, markdown_table, picture
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages.matching import rebuild
+from matching_pipeline.stages.matching import best_matches, rebuild
 
 # with the offset today is a partition: `matches` is what stands now, and today's partition keeps today's figures
 daily = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)
 
 
 class HowToMatch(dg.Config):
-    rebuild: bool = Field(
-        True, description="compute all matches anew; otherwise drain what waits in the queue"
-    )
-    linger_seconds: float = Field(
-        0.0, description="when draining, wait this long for more before the run ends"
-    )
+    rebuild: bool = Field(True, description="compute all matches anew; otherwise drain what waits in the queue")
+    linger_seconds: float = Field(0.0, description="when draining, wait this long for more before the run ends")
 
 
 @dg.asset(
@@ -39,9 +35,7 @@ class HowToMatch(dg.Config):
     description="A project's best products. The table holds what is true now; a day's partition keeps the day's "
     "figures, so a backfill of many days is one rebuild. Materialize it to rebuild.",
 )
-def matches(
-    context: dg.AssetExecutionContext, config: HowToMatch, pipeline: Pipeline
-) -> dg.MaterializeResult[None]:
+def matches(context: dg.AssetExecutionContext, config: HowToMatch, pipeline: Pipeline) -> dg.MaterializeResult[None]:
     def describe() -> dict[str, Any]:
         with pipeline.connection() as connection:
             return describe_matches(connection)
@@ -67,16 +61,15 @@ def matches(
 
 def describe_matches(connection: Connection) -> dict[str, Any]:
     counts = [count for (count,) in connection.execute(query("match_histogram"))]
-    best = connection.execute(query("best_matches"), {"count": 6}).fetchall()
     rows = [
         (
-            f"{similarity:.3f}",
-            picture(project_picture),
-            picture(product_picture),
-            f"`{project}`",
-            f"`{product}`",
+            f"{best.similarity:.3f}",
+            picture(best.project_thumbnail),
+            picture(best.product_thumbnail),
+            f"`{best.project_id}`",
+            f"`{best.product_id}`",
         )
-        for project, product, similarity, project_picture, product_picture, *_ in best
+        for best in best_matches(connection, 8)
     ]
     header = ("score", "project", "product", "project id", "product id")
     return {

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-sources = [
+app_tables = [
     dg.AssetSpec(
         "listings",
         group_name="app",

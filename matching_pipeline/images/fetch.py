@@ -40,9 +40,7 @@ class ImageFetcher:
 
     def __init__(self, limits: FetchLimits) -> None:
         self._limits = limits
-        self._object_storage = ObjectStorage(
-            max_bytes=limits.max_bytes, timeout_seconds=limits.timeout_seconds
-        )
+        self._object_storage = ObjectStorage(max_bytes=limits.max_bytes, timeout_seconds=limits.timeout_seconds)
         self._web = Web(
             max_bytes=limits.max_bytes,
             max_redirects=limits.max_redirects,

@@ -28,9 +28,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             return is_public(embedded)
         return address in GLOBAL_UNICAST_IPV6 and address.is_global
     return (
-        address.is_global
-        and not address.is_multicast
-        and not any(address in network for network in CLOUD_INTERNAL)
+        address.is_global and not address.is_multicast and not any(address in network for network in CLOUD_INTERNAL)
     )
 
 

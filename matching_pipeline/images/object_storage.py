@@ -59,9 +59,7 @@ def _failure(error: Exception) -> ItemFailure:
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
     reason = _reason(error)
-    permanent = isinstance(
-        error, (FileNotFoundError, PermissionDeniedError, UnauthenticatedError, ValueError)
-    )
+    permanent = isinstance(error, (FileNotFoundError, PermissionDeniedError, UnauthenticatedError, ValueError))
     status = re.search(r"status code: (\d{3})", reason)  # obstore gives the other statuses in words only
     if permanent or (status and not is_transient(int(status[1]))):
         return PermanentFailure(reason)

@@ -55,10 +55,7 @@ def best_lists(projects: ImageSet, products: ImageSet, policy: Policy) -> Lists:
     for project, pair in _exact_pairs(projects, products, policy, floors):
         if pair.similarity >= policy.threshold:
             lists[project].append(pair)
-    return {
-        project: sorted(pairs, key=lambda pair: pair.order)[: policy.limit]
-        for project, pairs in lists.items()
-    }
+    return {project: sorted(pairs, key=lambda pair: pair.order)[: policy.limit] for project, pairs in lists.items()}
 
 
 def pairs_above(
@@ -95,7 +92,7 @@ def _positions(projects: ImageSet, products: ImageSet, pairs: Set[tuple[UUID, UU
 
 
 Floors = Callable[[slice, NDArray[np.float32], float], NDArray[np.float32]]
-"""Of a block of projects, their coarse scores (projects, products) and the scores' error: what is worth an exact look."""
+"""Of a block of projects, its coarse scores and their error: from which score on an exact look is worth it."""
 
 
 def _exact_pairs(
@@ -121,9 +118,7 @@ def _blocks(projects: ImageSet, right_images: int) -> Iterator[slice]:
         first = max(last, first + 1)
 
 
-def _best_of_groups(
-    projects: ImageSet, products: ImageSet, scorer: Scorer, block: slice
-) -> NDArray[np.float32]:
+def _best_of_groups(projects: ImageSet, products: ImageSet, scorer: Scorer, block: slice) -> NDArray[np.float32]:
     """(projects of the block, products): the best coarse score over the images of both."""
     first_row, last_row = projects.starts[block.start], projects.ends[block.stop - 1]
     scores = scorer.coarse(slice(first_row, last_row))

@@ -10,9 +10,7 @@ TOLERANCE = 1e-8
 """Scores that differ by less are the same score, computed on another machine."""
 
 
-def merge(
-    stored: Sequence[Pair], changed: Set[UUID], scored: Sequence[Pair], policy: Policy
-) -> list[Pair] | None:
+def merge(stored: Sequence[Pair], changed: Set[UUID], scored: Sequence[Pair], policy: Policy) -> list[Pair] | None:
     """A list after some products changed: `scored` are the changed products' new pairs.
 
     Every product outside a full list ranks behind its last pair, and outside a list with room none reaches the

@@ -86,21 +86,15 @@ def paint_studio(canvas: Canvas, product: Product, random: np.random.Generator, 
 def paint_room(canvas: Canvas, product: Product, random: np.random.Generator, *, closer: bool) -> None:
     wall, floor = WALLS[random.integers(len(WALLS))], FLOORS[random.integers(len(FLOORS))]
     horizon = HORIZONS[product.setting]
-    canvas.fill(
-        block(-0.5, -0.5, 0.5, 0.5), Paint(wall, lambda across, down: 1.04 - 0.12 * across - 0.04 * down)
-    )
-    canvas.fill(
-        block(-0.5, horizon, 0.5, 0.5), Paint(floor, lambda across, down: 0.86 + 0.16 * down - 0.06 * across)
-    )
+    canvas.fill(block(-0.5, -0.5, 0.5, 0.5), Paint(wall, lambda across, down: 1.04 - 0.12 * across - 0.04 * down))
+    canvas.fill(block(-0.5, horizon, 0.5, 0.5), Paint(floor, lambda across, down: 0.86 + 0.16 * down - 0.06 * across))
     canvas.fill(
         block(-0.5, horizon - 0.035, 0.5, horizon),
         Paint((240, 236, 228), lambda across, down: 1 - 0.1 * across),
     )
     sun = random.uniform(-0.42, 0.1)
     for pane in (sun, sun + 0.17):
-        canvas.glow(
-            [(pane, -0.5), (pane + 0.15, -0.5), (pane + 0.05, horizon - 0.04), (pane - 0.1, horizon - 0.04)]
-        )
+        canvas.glow([(pane, -0.5), (pane + 0.15, -0.5), (pane + 0.05, horizon - 0.04), (pane - 0.1, horizon - 0.04)])
     x, y = random.uniform(0.46, 0.54), random.uniform(0.47, 0.52)
     canvas.place(x, y, random.uniform(0.66, 0.72) if closer else random.uniform(0.56, 0.62))
     product.paint(canvas)

@@ -118,9 +118,7 @@ def turned(profile: Points) -> Points:
     heights = np.linspace(profile[0][1], profile[-1][1], 60)
     angular = np.interp(heights, [y for _, y in profile], [half for half, _ in profile])
     window = np.hanning(15)
-    widths = np.convolve(
-        np.pad(angular, 7, mode="reflect", reflect_type="odd"), window / window.sum(), "valid"
-    )
+    widths = np.convolve(np.pad(angular, 7, mode="reflect", reflect_type="odd"), window / window.sum(), "valid")
     right = list(zip(widths.tolist(), heights.tolist(), strict=True))
     return right + [(-x, y) for x, y in reversed(right)]
 

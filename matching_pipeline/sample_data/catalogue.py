@@ -60,9 +60,7 @@ PRODUCTS: Final = [
     ),
     Product(
         "striped rug, terracotta",
-        partial(
-            products.rug, wool=TERRACOTTA, accent=CREAM, pattern=stripes(6, 0.36), spread=0.4, fringed=True
-        ),
+        partial(products.rug, wool=TERRACOTTA, accent=CREAM, pattern=stripes(6, 0.36), spread=0.4, fringed=True),
         setting="lying",
     ),
     Product(
@@ -100,9 +98,7 @@ PRODUCTS: Final = [
     ),
     Product(
         "banded urn, blue glaze",
-        partial(
-            products.vase, glaze=(62, 104, 158), accent=CREAM, profile=URN, pattern=stripes(5, 0.3), stems=0
-        ),
+        partial(products.vase, glaze=(62, 104, 158), accent=CREAM, profile=URN, pattern=stripes(5, 0.3), stems=0),
     ),
     Product("armchair, plum velvet", partial(products.armchair, cloth=PLUM, wood=OAK)),
     Product("ladder-back chair, walnut", partial(products.side_chair, seat=(206, 178, 128), wood=WALNUT)),
@@ -126,9 +122,7 @@ PRODUCTS: Final = [
         partial(products.wall_clock, rim=BRASS, face=(248, 244, 234)),
         setting="hanging",
     ),
-    Product(
-        "sunburst mirror, gold", partial(products.sun_mirror, rim=(206, 160, 72), rays=24), setting="hanging"
-    ),
+    Product("sunburst mirror, gold", partial(products.sun_mirror, rim=(206, 160, 72), rays=24), setting="hanging"),
     Product("three-legged stool, red seat", partial(products.stool, seat=(190, 58, 54), wood=OAK)),
     Product(
         "low sideboard, walnut",

@@ -54,9 +54,7 @@ def rug(canvas: Canvas, wool: Colour, accent: Colour, pattern: Field, spread: fl
         for step in np.linspace(-1, 1, 41):
             for half, start, end in ((far, top, top - 0.035), (near, bottom, bottom + 0.045)):
                 x = float(step) * half * 0.985
-                canvas.fill(
-                    block(x - 0.005, min(start, end), x + 0.005, max(start, end)), Paint((232, 222, 204))
-                )
+                canvas.fill(block(x - 0.005, min(start, end), x + 0.005, max(start, end)), Paint((232, 222, 204)))
     outline = [(-far, top), (far, top), (near, bottom), (-near, bottom)]
     canvas.fill(outline, Paint(wool, soft_light, accent, pattern))
 
@@ -86,9 +84,7 @@ def cushion(
     canvas.fill(outline, Paint(cloth, ball_light, accent, pattern))
 
 
-def vase(
-    canvas: Canvas, glaze: Colour, accent: Colour, profile: Points, pattern: Field | None, stems: int
-) -> None:
+def vase(canvas: Canvas, glaze: Colour, accent: Colour, profile: Points, pattern: Field | None, stems: int) -> None:
     canvas.shadow(0.06, 0.48, 0.75, 0.13)
     mouth_half, mouth = profile[0]
     for step in np.linspace(-1, 1, stems) if stems else ():
@@ -128,9 +124,7 @@ def side_chair(canvas: Canvas, seat: Colour, wood: Colour) -> None:
 
 def landscape_print(canvas: Canvas, frame: Colour) -> None:
     framed(canvas, frame, 0.96, 0.7)
-    canvas.fill(
-        block(-0.38, -0.25, 0.38, 0.25), Paint((238, 196, 160), lambda across, down: 0.85 + 0.2 * down)
-    )
+    canvas.fill(block(-0.38, -0.25, 0.38, 0.25), Paint((238, 196, 160), lambda across, down: 0.85 + 0.2 * down))
     canvas.fill(oval(0.17, -0.09, 0.16, 0.16), Paint((222, 92, 62)))
     hills = (
         ((92, 128, 148), -0.02, 5.0, 0.4),
@@ -227,13 +221,9 @@ def sun_mirror(canvas: Canvas, rim: Colour, rays: int) -> None:
         angle = 2 * np.pi * ray / rays
         x, y = float(np.sin(angle)), float(np.cos(angle))
         reach = 0.5 if ray % 2 == 0 else 0.4
-        canvas.fill(
-            bar((x * 0.2, y * 0.2), (x * reach, y * reach), (y * 0.022, -x * 0.022)), Paint(rim, soft_light)
-        )
+        canvas.fill(bar((x * 0.2, y * 0.2), (x * reach, y * reach), (y * 0.022, -x * 0.022)), Paint(rim, soft_light))
     canvas.fill(oval(0, 0, 0.52, 0.52), Paint(rim, ball_light))
-    canvas.fill(
-        oval(0, 0, 0.42, 0.42), Paint((198, 214, 220), lambda across, down: 0.9 + 0.16 * (across - down))
-    )
+    canvas.fill(oval(0, 0, 0.42, 0.42), Paint((198, 214, 220), lambda across, down: 0.9 + 0.16 * (across - down)))
 
 
 def stool(canvas: Canvas, seat: Colour, wood: Colour) -> None:

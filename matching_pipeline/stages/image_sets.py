@@ -44,9 +44,7 @@ def load_image_set(
             vectors += row[_VECTOR_START + 4 : vector_end]
             tokens.append(_tokens(row[vector_end + 4 :]))
     embeddings = np.frombuffer(vectors, dtype=">f4").astype(np.float32)
-    return image_set(
-        rows, embeddings.reshape(len(rows), -1) if rows else np.empty((0, 0), np.float32), tokens
-    )
+    return image_set(rows, embeddings.reshape(len(rows), -1) if rows else np.empty((0, 0), np.float32), tokens)
 
 
 @lru_cache(maxsize=100_000)

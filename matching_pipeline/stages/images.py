@@ -58,9 +58,7 @@ class ImageStage:
     lane = LANE
     lease = timedelta(minutes=2)
 
-    def __init__(
-        self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int
-    ) -> None:
+    def __init__(self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int) -> None:
         self.batch_size = 2 * concurrency
         self._analyzer = analyzer
         self._fetcher = fetcher
@@ -73,21 +71,19 @@ class ImageStage:
         yield [Outcome(item) for item in items if item not in urls]
         fetches = {self._pool.submit(self._fetcher.fetch, url): (item, url) for item, url in urls.items()}
         analyses: dict[Future[Analysis], list[Picture]] = {}
+        waiting: list[Future[Any]] = list(fetches)
         try:
-            while fetches or analyses:
-                done, _ = wait([*fetches, *analyses], timeout=1, return_when=FIRST_COMPLETED)
-                outcomes, pictures = [], []
-                for future in done & fetches.keys():
-                    item, url = fetches.pop(future)
-                    if error := future.exception():
-                        outcomes.append(Outcome(item, failure=_as_failure(error)))
-                    else:
-                        pictures.append(Picture(item, url, future.result()))
-                for finished in done & analyses.keys():
-                    outcomes += _outcomes(finished, analyses.pop(finished))
+            while waiting:
+                done, _ = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                outcomes, pictures = _fetched(
+                    {future: fetches.pop(future) for future in [*fetches] if future in done}
+                )
+                for analysed in [future for future in analyses if future in done]:
+                    outcomes += _outcomes(analysed, analyses.pop(analysed))
                 yield outcomes + self._analyse(connection, pictures, analyses)
+                waiting = [*fetches, *analyses]
         finally:
-            for future in [*fetches, *analyses]:
+            for future in waiting:
                 future.cancel()
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
@@ -106,9 +102,7 @@ class ImageStage:
             )
 
     def forget(self, connection: Connection, item: Item) -> None:
-        connection.execute(
-            query("forget_outdated_image"), {"source": item.entity_kind, "image_id": item.entity_id}
-        )
+        connection.execute(query("forget_outdated_image"), {"source": item.entity_kind, "image_id": item.entity_id})
 
     def __enter__(self) -> Self:
         return self
@@ -189,6 +183,16 @@ def register_model(connection: Connection, analyzer: ImageAnalyzer) -> None:
             f"IMAGE_ANALYZER: its model {analyzer.model} ({analyzer.dimensions} dimensions) is not the active "
             f"image model of the table embedding_models, where it stands as (dimensions, status) = {row}"
         )
+
+
+def _fetched(fetches: dict[Future[bytes], tuple[Item, str]]) -> tuple[list[Outcome], list[Picture]]:
+    failures, pictures = [], []
+    for future, (item, url) in fetches.items():
+        if error := future.exception():
+            failures.append(Outcome(item, failure=_as_failure(error)))
+        else:
+            pictures.append(Picture(item, url, future.result()))
+    return failures, pictures
 
 
 def _outcomes(future: Future[Analysis], pictures: Sequence[Picture]) -> list[Outcome]:

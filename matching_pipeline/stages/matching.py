@@ -1,13 +1,15 @@
 """The `matches` lane: what a changed project or product changes in `matches`, and the rebuild of all of it."""
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg.rows import namedtuple_row
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection
@@ -93,9 +95,7 @@ def update(connection: Connection, projects: Collection[UUID], products: Collect
     return _publish(connection, basis, desired, _stored(connection, desired))
 
 
-def rebuild(
-    connection: Connection, on_progress: Callable[[int, int], None] = lambda done, total: None
-) -> Figures:
+def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Figures:
     """Computes every list anew and writes the difference, a shard of projects a transaction.
 
     Changes that arrive meanwhile wait in the queue and are merged afterwards, as drains need the same lock.
@@ -116,12 +116,18 @@ def rebuild(
             shard = everybody[first : first + SHARD_PROJECTS]
             desired = {project: lists.get(project, []) for project in shard}
             standing = {project: stored[project] for project in shard if project in stored}
-            figures += give_way(connection, lambda: _publish(connection, basis, desired, standing))
+            figures += give_way(connection, partial(_publish, connection, basis, desired, standing))
             on_progress(first + len(shard), len(everybody))
     finally:
         if not connection.closed:
             connection.execute(query("release_matches"))
     return figures
+
+
+def best_matches(connection: Connection, count: int) -> list[Any]:
+    """The projects' best products, best first, with what shows them: ids, similarity, thumbnails, URLs."""
+    with connection.cursor(row_factory=namedtuple_row) as cursor:
+        return cursor.execute(query("best_matches"), {"count": count}).fetchall()
 
 
 def _lock_lists(connection: Connection) -> None:
@@ -143,7 +149,9 @@ def _basis(connection: Connection) -> Basis | None:
 
 def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) -> tuple[Lists, set[UUID]]:
     """The lists that the changed products touch, and the projects whose lists must be filled again."""
-    floors = dict(connection.execute(query("full_list_floors"), {"limit": basis.policy.limit}).fetchall())
+    floors: dict[UUID, float] = dict(
+        connection.execute(query("full_list_floors"), {"limit": basis.policy.limit}).fetchall()
+    )
     present = set(connection.execute(query("pairs_of_products"), {"product_ids": list(changed)}).fetchall())
     scored = pairs_above(
         load_image_set(connection, "project", basis.model),
@@ -157,9 +165,7 @@ def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) ->
     refill: set[UUID] = set()
     stored = _stored(connection, touched)
     for project in touched:
-        pairs = merge(
-            [pair for pair, _ in stored.get(project, ())], changed, scored.get(project, ()), basis.policy
-        )
+        pairs = merge([pair for pair, _ in stored.get(project, ())], changed, scored.get(project, ()), basis.policy)
         if pairs is None:
             refill.add(project)
         else:

@@ -12,8 +12,10 @@ from matching_pipeline.db.queries import all_queries
 def test_query_prepares_against_the_migrated_schema(connection: Connection, name: str) -> None:
     statement = all_queries()[name]
     if statement.startswith((b"copy (", b"listen")):
-        statement = statement.removeprefix(b"copy (").removesuffix(b") to stdout (format binary)").replace(
-            b"listen job_queue", b"select 1"
+        statement = (
+            statement.removeprefix(b"copy (")
+            .removesuffix(b") to stdout (format binary)")
+            .replace(b"listen job_queue", b"select 1")
         )
     query = PostgresQuery(Transformer(connection))
     names = {key.decode() for key in __import__("re").findall(rb"%\((\w+)\)s", statement)}

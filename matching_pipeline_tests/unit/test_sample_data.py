@@ -21,9 +21,7 @@ def sample(folder: Path) -> SampleData:
 
 def embeddings(entity: SampleEntity) -> NDArray[np.float32]:
     analyzer = LocalImageAnalyzer()
-    return np.stack(
-        [analyzer.analyze(Image.open(path).convert("RGB")).embedding for _, path in entity.pictures]
-    )
+    return np.stack([analyzer.analyze(Image.open(path).convert("RGB")).embedding for _, path in entity.pictures])
 
 
 def test_every_project_matches_its_intended_product_best(sample: SampleData) -> None:
@@ -46,9 +44,7 @@ def test_another_folder_gets_the_same_ids_and_the_same_bytes(tmp_path: Path, sam
     again = draw_sample_data(tmp_path)
     for before, after in zip(sample.projects + sample.products, again.projects + again.products, strict=True):
         assert before.id == after.id
-        for (before_id, before_path), (after_id, after_path) in zip(
-            before.pictures, after.pictures, strict=True
-        ):
+        for (before_id, before_path), (after_id, after_path) in zip(before.pictures, after.pictures, strict=True):
             assert before_id == after_id
             assert before_path.read_bytes() == after_path.read_bytes()
 
@@ -61,7 +57,5 @@ def test_the_folder_holds_exactly_the_pictures_described(folder: Path, sample: S
 
 def test_ids_are_distinct(sample: SampleData) -> None:
     entities = sample.projects + sample.products
-    ids = [entity.id for entity in entities] + [
-        picture for entity in entities for picture, _ in entity.pictures
-    ]
+    ids = [entity.id for entity in entities] + [picture for entity in entities for picture, _ in entity.pictures]
     assert len(ids) == len(set(ids))

@@ -67,8 +67,9 @@ on conflict (project_id, product_id) where kind = 'project' do update set
 returning project_id, product_id
 
 -- name: best_matches
-select matches.project_id, matches.product_id, matches.similarity, matches.rank,
-    project_image.thumbnail, product_image.thumbnail, project_image.image_url, product_image.image_url
+select matches.project_id, matches.product_id, matches.similarity,
+    project_image.thumbnail as project_thumbnail, product_image.thumbnail as product_thumbnail,
+    project_image.image_url as project_url, product_image.image_url as product_url
 from matches
 join image_ai as project_image on project_image.source = 'project' and project_image.image_id = matches.project_image_id
     and project_image.model = matches.model

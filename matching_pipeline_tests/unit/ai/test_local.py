@@ -122,9 +122,7 @@ def test_texture_tells_flat_colour_fine_detail_and_large_patches_apart() -> None
         y, x = np.mgrid[:192, :192] // pitch
         return Image.fromarray(((x + y) % 2 * 200).astype(np.uint8)).convert("RGB")
 
-    found = [
-        analyzer.analyze(picture).attributes["texture"] for picture in (checks(192), checks(2), checks(16))
-    ]
+    found = [analyzer.analyze(picture).attributes["texture"] for picture in (checks(192), checks(2), checks(16))]
     assert found == ["smooth", "fine", "coarse"]
 
 

@@ -117,16 +117,12 @@ ROUTES: dict[str, Callable[[Handler, str], None]] = {
     "drip": _drip,
     "hang": _hang,
     "reset": _reset,
-    "cut": lambda handler, _: handler.answer(
-        200, b"the beginning", Content_Length="1000", Connection="close"
-    ),
+    "cut": lambda handler, _: handler.answer(200, b"the beginning", Content_Length="1000", Connection="close"),
     "hop": lambda handler, argument: handler.answer(302, Location=f"/{argument}"),
     "loop": lambda handler, _: handler.answer(302, Location="/loop", Set_Cookie="seen=1"),
     "redirect": _redirect,
     "html": lambda handler, _: handler.answer(200, b"<!DOCTYPE html><html>No picture</html>"),
-    "gzip": lambda handler, _: handler.answer(
-        200, gzip.compress(handler.server.picture), Content_Encoding="gzip"
-    ),
+    "gzip": lambda handler, _: handler.answer(200, gzip.compress(handler.server.picture), Content_Encoding="gzip"),
     "cut-gzip": lambda handler, _: handler.answer(
         200, gzip.compress(handler.server.picture)[:-9], Content_Encoding="gzip"
     ),

@@ -27,9 +27,7 @@ def fetch() -> Iterator[Fetch]:
         yield fetcher.fetch
 
 
-def test_returns_the_bytes_that_the_server_sends(
-    fetch: Fetch, server: LoopbackServer, picture_bytes: bytes
-) -> None:
+def test_returns_the_bytes_that_the_server_sends(fetch: Fetch, server: LoopbackServer, picture_bytes: bytes) -> None:
     assert fetch(f" {server.url}/picture\n") == picture_bytes
 
 
@@ -92,9 +90,7 @@ fetcher.fetch("{server.url}/picture")
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 418, 300, 304])
-def test_an_answer_that_will_not_change_is_permanent(
-    fetch: Fetch, server: LoopbackServer, status: int
-) -> None:
+def test_an_answer_that_will_not_change_is_permanent(fetch: Fetch, server: LoopbackServer, status: int) -> None:
     with pytest.raises(PermanentFailure, match=str(status)):
         fetch(f"{server.url}/status/{status}")
 

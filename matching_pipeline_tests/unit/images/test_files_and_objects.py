@@ -34,9 +34,7 @@ def test_a_file_below_a_root_is_read(file_fetch: Fetch, root: Path, picture_byte
     assert file_fetch(f"file://localhost{root}/one%20picture.png") == picture_bytes
 
 
-def test_a_link_that_stays_below_the_root_is_followed(
-    file_fetch: Fetch, root: Path, picture_bytes: bytes
-) -> None:
+def test_a_link_that_stays_below_the_root_is_followed(file_fetch: Fetch, root: Path, picture_bytes: bytes) -> None:
     (root / "link.png").symlink_to(root / "one picture.png")
     assert file_fetch(f"file://{root}/link.png") == picture_bytes
 
@@ -75,9 +73,7 @@ def s3_fetch(monkeypatch: pytest.MonkeyPatch, server: LoopbackServer) -> Iterato
         yield fetcher.fetch
 
 
-def test_an_object_is_read_from_its_bucket(
-    s3_fetch: Fetch, server: LoopbackServer, picture_bytes: bytes
-) -> None:
+def test_an_object_is_read_from_its_bucket(s3_fetch: Fetch, server: LoopbackServer, picture_bytes: bytes) -> None:
     assert s3_fetch("s3://bucket/folder/one picture.png") == picture_bytes
     assert s3_fetch("S3://bucket/100%?.png") == picture_bytes
     assert [path for path, _ in server.requests] == [

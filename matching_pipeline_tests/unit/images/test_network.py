@@ -50,9 +50,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         "[64:ff9b::127.0.0.1]",
     ],
 )
-def test_private_hosts_are_refused_in_every_spelling(
-    public_fetch: Fetch, server: LoopbackServer, host: str
-) -> None:
+def test_private_hosts_are_refused_in_every_spelling(public_fetch: Fetch, server: LoopbackServer, host: str) -> None:
     with pytest.raises(ItemFailure) as caught:
         public_fetch(f"http://{host}:{server.server_port}/picture")
     assert caught.type is PermanentFailure or "cannot be resolved" in str(caught.value)
@@ -87,9 +85,7 @@ def test_a_name_is_resolved_once_and_its_checked_address_used(
 ) -> None:
     """A rebinding name: public when it is checked, private when it is asked for again."""
     resolve_to(["192.0.2.1"], ["127.0.0.1"])
-    monkeypatch.setattr(
-        "matching_pipeline.images.network.is_public", lambda address: str(address) != "127.0.0.1"
-    )
+    monkeypatch.setattr("matching_pipeline.images.network.is_public", lambda address: str(address) != "127.0.0.1")
     with ImageFetcher(FetchLimits(timeout_seconds=0.5)) as fetcher, pytest.raises(TransientFailure):
         fetcher.fetch(f"http://pictures.example.com:{server.server_port}/picture")
     assert server.connections == 0
@@ -111,13 +107,9 @@ def test_tls_is_asked_for_by_the_name_of_the_host(resolve_to: Callable[..., None
     assert b"pictures.example.com" in hello.result()
 
 
-def test_a_redirect_to_a_private_address_is_refused(
-    monkeypatch: pytest.MonkeyPatch, server: LoopbackServer
-) -> None:
+def test_a_redirect_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch, server: LoopbackServer) -> None:
     """127.0.0.1 plays the public server here, and 127.0.0.2 the private one."""
-    monkeypatch.setattr(
-        "matching_pipeline.images.network.is_public", lambda address: str(address) == "127.0.0.1"
-    )
+    monkeypatch.setattr("matching_pipeline.images.network.is_public", lambda address: str(address) == "127.0.0.1")
     target = f"http://127.0.0.2:{server.server_port}/picture"
     with ImageFetcher(FetchLimits()) as fetcher, pytest.raises(PermanentFailure, match=r"127\.0\.0\.2"):
         fetcher.fetch(f"{server.url}/redirect/{target}")
