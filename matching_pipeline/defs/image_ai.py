@@ -72,19 +72,12 @@ def _text(value: str | list[str]) -> str:
     return value if isinstance(value, str) else ", ".join(value)
 
 
-image_ai_sensor = lane_sensor(
-    lanes.IMAGE_AI,
-    image_ai,
-    lambda pipeline: dg.RunRequest(
-        run_config=dg.RunConfig(
-            {
-                "image_ai": ImagesToProcess(
-                    projects=[], products=[], missing=False, linger_seconds=pipeline.settings.linger_seconds
-                )
-            }
-        )
-    ),
-)
+def _drain_what_waits(pipeline: Pipeline) -> dg.RunRequest:
+    config = ImagesToProcess(projects=[], products=[], missing=False, linger_seconds=pipeline.settings.linger_seconds)
+    return dg.RunRequest(run_config=dg.RunConfig({"image_ai": config}))
+
+
+image_ai_sensor = lane_sensor(lanes.IMAGE_AI, image_ai, _drain_what_waits)
 
 
 @dg.asset_check(

@@ -79,16 +79,12 @@ def describe_matches(connection: Connection) -> dict[str, Any]:
     }
 
 
-matches_sensor = lane_sensor(
-    lanes.MATCHES,
-    matches,
-    lambda pipeline: dg.RunRequest(
-        partition_key=daily.get_last_partition_key(),
-        run_config=dg.RunConfig(
-            {"matches": HowToMatch(rebuild=False, linger_seconds=pipeline.settings.linger_seconds)}
-        ),
-    ),
-)
+def _drain_what_waits(pipeline: Pipeline) -> dg.RunRequest:
+    config = HowToMatch(rebuild=False, linger_seconds=pipeline.settings.linger_seconds)
+    return dg.RunRequest(partition_key=daily.get_last_partition_key(), run_config=dg.RunConfig({"matches": config}))
+
+
+matches_sensor = lane_sensor(lanes.MATCHES, matches, _drain_what_waits)
 
 
 @dg.asset_check(
