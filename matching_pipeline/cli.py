@@ -15,12 +15,13 @@ from psycopg.rows import dict_row
 from pydantic import ValidationError
 
 from matching_pipeline import lanes, queue
-from matching_pipeline.console import LaneReporter, best_matches_table, coverage_table, progress, say
+from matching_pipeline.console import LaneReporter, best_matches_table, coverage_table, failures_table, progress, say
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.embedded import resolve_database_url
 from matching_pipeline.db.migrations import migrate as migrate_schema
 from matching_pipeline.db.migrations import require_migrated
 from matching_pipeline.db.queries import query
+from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.failures import ConfigurationError, ProviderUnavailable
 from matching_pipeline.settings import Settings
 from matching_pipeline.stages.requests import NotFound, enqueue_images, enqueue_missing
@@ -79,13 +80,15 @@ def status(as_json: bool) -> None:
     """Show what waits, works and failed in each lane, and how many source rows are covered."""
     with _connected() as (_, connection):
         state = {
-            lane: {**queue.status(connection, lane), "coverage": _row(connection, f"{lane}_coverage")}
+            lane: {**queue.status(connection, lane), "coverage": _rows(connection, f"{lane}_coverage")[0]}
             for lane in lanes.LANES
         }
+        failures = {lane: _rows(connection, "newest_failures", lane=lane) for lane in lanes.LANES}
     if as_json:
         click.echo(json.dumps(state, indent=2, default=float))
     else:
         coverage_table(state)
+        failures_table(failures)
 
 
 @cli.command()
@@ -108,7 +111,7 @@ def process(projects: tuple[UUID, ...], products: tuple[UUID, ...], missing: boo
         for lane in lanes.LANES:
             failed += _drain(settings, connection, lane)
     if failed:
-        say("what failed and why: matching-pipeline status, or the rows of job_queue with an error_message")
+        say("what failed and why: matching-pipeline status")
         sys.exit(1)
 
 
@@ -148,6 +151,10 @@ def main() -> None:
         _end("; ".join(problems))
     except (ConfigurationError, ProviderUnavailable, NotFound) as error:
         _end(str(error))
+    except psycopg.errors.InsufficientPrivilege as error:
+        _end(f"DATABASE_URL: its role lacks a right: {error.diag.message_primary}")
+    except GAVE_WAY as error:
+        _end(f"the app holds locks on what is to be written, try again: {error}")
     except psycopg.OperationalError as error:
         _end(f"DATABASE_URL: the server is away: {error}")
 
@@ -213,6 +220,6 @@ def _drain(settings: Settings, connection: Connection, lane: str) -> int:
     return summary.counts["failed"]
 
 
-def _row(connection: Connection, name: str) -> dict[str, Any]:
+def _rows(connection: Connection, name: str, **parameters: Any) -> list[dict[str, Any]]:
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query(name)).fetchone() or {}
+        return cursor.execute(query(name), parameters).fetchall()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -91,6 +92,18 @@ def coverage_table(state: dict[str, dict[str, Any]]) -> None:
             f"{coverage['covered']} of {coverage['rows']} {coverage['what']}",
         )
     _print(table)
+
+
+def failures_table(failures: dict[str, list[dict[str, Any]]]) -> None:
+    """From the newest failures of each lane by its name; nothing where there are none."""
+    table = Table(*("lane", "what", "failed because", "job"), title="Newest failures")
+    for lane, rows in failures.items():
+        for row in rows:
+            table.add_row(
+                lane, f"{row['entity_kind']} {row['entity_id']}", escape(row["error_message"]), str(row["id"])
+            )
+    if table.rows:
+        _print(table)
 
 
 def _file(url: str) -> str:

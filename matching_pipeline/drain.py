@@ -4,6 +4,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -13,12 +14,13 @@ import psycopg
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.db.transactions import GAVE_WAY, give_way
-from matching_pipeline.failures import ItemFailure, ProviderUnavailable, TransientFailure
+from matching_pipeline.db.transactions import GAVE_WAY, give_way, limit_lock_waits
+from matching_pipeline.failures import ConfigurationError, ItemFailure, ProviderUnavailable, TransientFailure
 from matching_pipeline.queue import Item
 
 LOOK_AGAIN_SECONDS = 5.0
 """How long a drain trusts NOTIFY: it looks at the queue at least this often."""
+LOOK_AGAIN_AT_LOCKED_SECONDS = 0.05
 RECONNECT_SECONDS = 120.0
 
 Result = TypeVar("Result")
@@ -67,7 +69,7 @@ class Summary:
     """What one drain did so far."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """completed, failed (also those that will be tried again), deferred, lost (another drain held the lease)"""
+    """completed, failed (also those that will be tried again), deferred, lost (the lease was ours no more)"""
     started: float = field(default_factory=time.monotonic)
     stopped_because: str = "nothing is due"
 
@@ -104,6 +106,9 @@ class Drain:
         self._deadline = deadline
         self._slots = slots
         self._on_progress = on_progress
+        self._held: dict[UUID, Item] = {}
+        """The batch's items that are neither written nor given back, by id: their leases are ours."""
+        self._renewed = 0.0
 
     def run(self) -> Summary:
         """Returns what was done. Leases of unfinished items are given back on every way out."""
@@ -111,16 +116,15 @@ class Drain:
         try:
             if self._enter():
                 self._loop()
+            else:
+                self.summary.stopped_because = f"{self._slots} drains of the lane are alive already"
         finally:
             self._connection.close()
         return self.summary
 
     def _enter(self) -> bool:
         queue.listen(self._connection)
-        if queue.take_drain_slot(self._connection, self.stage.lane, self._slots) is None:
-            self.summary.stopped_because = f"{self._slots} drains of the lane are alive already"
-            return False
-        return True
+        return queue.take_drain_slot(self._connection, self.stage.lane, self._slots) is not None
 
     def _loop(self) -> None:
         idle_since = time.monotonic()
@@ -132,13 +136,13 @@ class Drain:
                     return
                 continue
             state = self._persist(lambda connection: queue.lane_state(connection, self.stage.lane))
-            if state.due:
-                continue
             patience = min(idle_since + self._linger, self._deadline) - time.monotonic()
-            if patience <= 0:
+            if patience <= 0 and not state.due:
                 return
-            next_due = patience if state.seconds_to_next is None else max(state.seconds_to_next, 0.01)
-            if self._told_to_stop(within=min(patience, LOOK_AGAIN_SECONDS, next_due)):
+            # what is due and cannot be claimed is locked, by another drain's claim or the app's open transaction
+            next_due = LOOK_AGAIN_SECONDS if state.seconds_to_next is None else state.seconds_to_next
+            within = min(patience, next_due, LOOK_AGAIN_SECONDS)
+            if self._told_to_stop(max(within, LOOK_AGAIN_AT_LOCKED_SECONDS)):
                 return
         self.summary.stopped_because = "its time was up"
 
@@ -153,63 +157,82 @@ class Drain:
         return heard == queue.WAKE_ALL
 
     def _do(self, items: Sequence[Item]) -> None:
-        unfinished = {item.id: item for item in items}
+        self._held = {item.id: item for item in items}
+        self._renewed = time.monotonic()
+        session = self._connection
+        delay, reason = timedelta(0), None
         try:
-            self._work(unfinished)
+            self._work(items)
         except ProviderUnavailable as error:
-            delay = error.retry_after * random.uniform(1, 1.25)
-            self._give_back(unfinished.values(), delay, str(error))
-            queue.defer_lane(self._connection, self.stage.lane, delay, str(error))
+            delay, reason = error.retry_after * random.uniform(1, 1.25), str(error)
+            with suppress(psycopg.Error):
+                queue.defer_lane(self._connection, self.stage.lane, delay, reason)
             raise
-        except BaseException as error:
-            lost_session = isinstance(error, psycopg.OperationalError) and self._connection.closed
-            if lost_session:
-                self._reconnect(time.monotonic() + RECONNECT_SECONDS)
-            self._give_back(unfinished.values(), timedelta(0), None)
-            if not lost_session:
+        except psycopg.OperationalError:
+            # the stage read by a session that is lost, be it replaced since: what is left is claimed again
+            if not session.closed:
                 raise
+            if self._connection.closed:
+                self._reconnect(time.monotonic() + RECONNECT_SECONDS)
+        finally:
+            # without a session there is nothing to wait for: the leases run out by themselves
+            with suppress(psycopg.Error):
+                self._give_back(list(self._held.values()), delay, reason)
 
-    def _work(self, unfinished: dict[UUID, Item]) -> None:
-        """Takes out of `unfinished` what is written."""
-        renewed = time.monotonic()
-        for outcomes in self.stage.work(self._connection, list(unfinished.values())):
+    def _work(self, items: Sequence[Item]) -> None:
+        for outcomes in self.stage.work(self._connection, items):
             if outcomes:
                 self._finish(outcomes)
-                for outcome in outcomes:
-                    unfinished.pop(outcome.item.id, None)
-            if unfinished and time.monotonic() - renewed > self.stage.lease.total_seconds() / 3:
-                self._renew(list(unfinished.values()))
-                renewed = time.monotonic()
+            self._renew()
 
-    def _renew(self, items: Sequence[Item]) -> None:
-        self._persist(lambda connection: queue.renew(connection, items, self.stage.lease))
+    def _renew(self) -> None:
+        if self._held and time.monotonic() - self._renewed > self.stage.lease.total_seconds() / 3:
+            held = list(self._held.values())
+            self._persist(lambda connection: queue.renew(connection, held, self.stage.lease))
+            self._renewed = time.monotonic()
 
-    def _give_back(self, items: Iterable[Item], delay: timedelta, reason: str | None) -> None:
-        """Without a session there is nothing to wait for: the leases run out by themselves."""
-        if (items := list(items)) and not self._connection.closed:
-            self.summary.counts["deferred"] += len(queue.defer(self._connection, items, delay, reason))
+    def _give_back(self, items: Sequence[Item], delay: timedelta, reason: str | None) -> None:
+        """Nobody is charged. A row that is locked, as the app enqueues the same work, waits for its lease's end."""
+        if not items:
+            return
+        try:
+            with self._connection.transaction():
+                limit_lock_waits(self._connection)
+                returned = queue.defer(self._connection, items, delay, reason)
+        except GAVE_WAY:
+            if len(items) > 1:
+                for item in items:
+                    self._give_back([item], delay, reason)
+        else:
+            self.summary.counts["deferred"] += len(returned)
+        self._release(items)
+
+    def _release(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self._held.pop(item.id, None)
 
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
         """Writes a group; where the database refuses it, one by one, so that only the culprit waits or fails."""
+        items = [outcome.item for outcome in outcomes]
         try:
             counts = self._persist(lambda connection: give_way(connection, lambda: self._write(connection, outcomes)))
         except Busy as busy:
-            self._give_back([outcome.item for outcome in outcomes], timedelta(seconds=5), str(busy))
+            self._give_back(items, timedelta(seconds=5), str(busy))
         except psycopg.Error as error:
             if self._connection.closed:
                 raise
             if len(outcomes) > 1:
                 for outcome in outcomes:
                     self._finish([outcome])
+                    self._renew()
             elif isinstance(error, GAVE_WAY):
-                self._give_back([outcomes[0].item], timedelta(seconds=5), f"its rows are locked: {error}")
+                self._give_back(items, timedelta(seconds=5), f"its rows are locked: {error}")
             elif outcomes[0].failure is None:
-                self._finish(
-                    [Outcome(outcomes[0].item, failure=TransientFailure(f"the database refuses it: {error}"))]
-                )
+                self._finish([Outcome(items[0], failure=TransientFailure(f"the database refuses it: {error}"))])
             else:
                 raise
         else:
+            self._release(items)
             self.summary.counts.update(counts)
             self._on_progress(self.summary)
 
@@ -217,12 +240,14 @@ class Drain:
         done = [outcome for outcome in outcomes if outcome.failure is None]
         ours = queue.complete(connection, [outcome.item for outcome in done])
         self.stage.write(connection, [outcome for outcome in done if outcome.item.id in ours])
-        failed = [outcome for outcome in outcomes if outcome.failure is not None]
-        for outcome in failed:
-            assert outcome.failure is not None
-            self.stage.forget(connection, outcome.item)
-            queue.fail(connection, outcome.item, str(outcome.failure), permanent=outcome.failure.permanent)
-        return Counter(completed=len(ours), lost=len(done) - len(ours), failed=len(failed))
+        failed = 0
+        for outcome in outcomes:
+            if outcome.failure is not None and queue.fail(
+                connection, outcome.item, str(outcome.failure), permanent=outcome.failure.permanent
+            ):
+                self.stage.forget(connection, outcome.item)
+                failed += 1
+        return Counter(completed=len(ours), failed=failed, lost=len(outcomes) - len(ours) - failed)
 
     def _persist(self, action: Callable[[Connection], Result]) -> Result:
         """Runs the action, on a new session where the old one is lost."""
@@ -230,8 +255,6 @@ class Drain:
         while True:
             try:
                 return action(self._connection)
-            except GAVE_WAY:
-                raise
             except psycopg.OperationalError:
                 if not self._connection.closed or time.monotonic() > until:
                     raise
@@ -241,9 +264,10 @@ class Drain:
         while True:
             try:
                 self._connection = connect(self._database_url)
-                break
-            except psycopg.OperationalError:
+                self._enter()
+                return
+            # a name that cannot be resolved, or a role that is missing: it was there before, and may be again
+            except (psycopg.OperationalError, ConfigurationError):
                 if time.monotonic() > until:
                     raise
                 time.sleep(random.uniform(0.2, 1))
-        self._enter()

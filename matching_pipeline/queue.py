@@ -54,10 +54,9 @@ def complete(connection: Connection, items: Sequence[Item]) -> set[UUID]:
     return _ids(connection, "complete", items)
 
 
-def fail(connection: Connection, item: Item, reason: str, *, permanent: bool) -> None:
-    connection.execute(
-        query("fail"), {"id": item.id, "attempt": item.attempt, "reason": reason, "permanent": permanent}
-    )
+def fail(connection: Connection, item: Item, reason: str, *, permanent: bool) -> bool:
+    """Charges the attempt; says whether the item still was ours."""
+    return bool(_scalar(connection, "fail", id=item.id, attempt=item.attempt, reason=reason, permanent=permanent))
 
 
 def defer(connection: Connection, items: Sequence[Item], delay: timedelta, reason: str | None) -> set[UUID]:

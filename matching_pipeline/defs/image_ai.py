@@ -19,10 +19,10 @@ from matching_pipeline.stages.requests import enqueue_images, enqueue_missing
 class ImagesToProcess(dg.Config):
     """What to queue before draining. By default every image that lacks an up-to-date row."""
 
-    projects: list[str] = Field([], description="ids of projects whose images are processed anew")
-    products: list[str] = Field([], description="ids of products whose images are processed anew")
-    missing: bool = Field(True, description="also every image that has no up-to-date row")
-    linger_seconds: float = Field(0.0, description="wait this long for more before the run ends")
+    projects: list[str] = Field(default=[], description="ids of projects whose images are processed anew")
+    products: list[str] = Field(default=[], description="ids of products whose images are processed anew")
+    missing: bool = Field(default=True, description="also every image that has no up-to-date row")
+    linger_seconds: float = Field(default=0.0, description="wait this long for more before the run ends")
 
 
 @dg.asset(
@@ -73,7 +73,7 @@ def _text(value: str | list[str]) -> str:
 
 
 def _drain_what_waits(pipeline: Pipeline) -> dg.RunRequest:
-    config = ImagesToProcess(projects=[], products=[], missing=False, linger_seconds=pipeline.settings.linger_seconds)
+    config = ImagesToProcess(missing=False, linger_seconds=pipeline.settings.linger_seconds)
     return dg.RunRequest(run_config=dg.RunConfig({"image_ai": config}))
 
 

@@ -22,8 +22,12 @@ daily = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)
 
 
 class HowToMatch(dg.Config):
-    rebuild: bool = Field(True, description="compute all matches anew; otherwise drain what waits in the queue")
-    linger_seconds: float = Field(0.0, description="when draining, wait this long for more before the run ends")
+    rebuild: bool = Field(
+        default=True, description="compute all matches anew; otherwise drain what waits in the queue"
+    )
+    linger_seconds: float = Field(
+        default=0.0, description="when draining, wait this long for more before the run ends"
+    )
 
 
 @dg.asset(
@@ -108,7 +112,6 @@ def no_failed_matches(pipeline: Pipeline) -> dg.AssetCheckResult:
 nightly = dg.define_asset_job(
     "nightly",
     selection=dg.AssetSelection.assets(image_ai, matches),
-    partitions_def=daily,
     tags={"dagster/max_runtime": "21600"},
     description="Processes every image that is missing, then rebuilds all matches.",
 )

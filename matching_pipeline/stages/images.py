@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 from pgvector import Vector
 from psycopg.types.json import Jsonb
 
@@ -17,7 +17,13 @@ from matching_pipeline.ai.protocols import ImageAnalyzer
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.drain import Outcome
-from matching_pipeline.failures import ConfigurationError, ItemFailure, TransientFailure
+from matching_pipeline.failures import (
+    ConfigurationError,
+    ItemFailure,
+    PermanentFailure,
+    ProviderUnavailable,
+    TransientFailure,
+)
 from matching_pipeline.images.decode import decode, thumbnail
 from matching_pipeline.images.fetch import ImageFetcher
 from matching_pipeline.queue import Item
@@ -33,14 +39,14 @@ class Picture:
     url: str
     data: bytes
 
-    @property
+    @cached_property
     def content_hash(self) -> bytes:
         return hashlib.sha256(self.data).digest()
 
 
 @dataclass(frozen=True)
 class Analysis:
-    embedding: NDArray[np.float32]
+    embedding: Vector
     attributes: dict[str, Any]
     thumbnail: bytes
 
@@ -69,7 +75,9 @@ class ImageStage:
         urls = self._urls(connection, items)
         # an image that is gone, or no longer a project's, owes nothing
         yield [Outcome(item) for item in items if item not in urls]
-        fetches = {self._pool.submit(self._fetcher.fetch, url): (item, url) for item, url in urls.items()}
+        without_url = PermanentFailure("the image has no URL")
+        yield [Outcome(item, failure=without_url) for item, url in urls.items() if not url]
+        fetches = {self._pool.submit(self._fetcher.fetch, url): (item, url) for item, url in urls.items() if url}
         analyses: dict[Future[Analysis], list[Picture]] = {}
         waiting: list[Future[Any]] = list(fetches)
         try:
@@ -83,6 +91,8 @@ class ImageStage:
                 yield outcomes + self._analyse(connection, pictures, analyses)
                 waiting = [*fetches, *analyses]
         finally:
+            # also those begun since the last wait
+            waiting = [*fetches, *analyses]
             for future in waiting:
                 future.cancel()
 
@@ -110,9 +120,9 @@ class ImageStage:
     def __exit__(self, *exception: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _urls(self, connection: Connection, items: Sequence[Item]) -> dict[Item, str]:
+    def _urls(self, connection: Connection, items: Sequence[Item]) -> dict[Item, str | None]:
         rows = connection.execute(query("image_urls"), {"image_ids": [item.entity_id for item in items]})
-        urls = {(source, image_id): url or "" for source, image_id, url in rows}
+        urls = {(source, image_id): url for source, image_id, url in rows}
         keys = {item: (item.entity_kind, item.entity_id) for item in items}
         return {item: urls[key] for item, key in keys.items() if key in urls}
 
@@ -143,12 +153,18 @@ class ImageStage:
         rows = connection.execute(
             query("known_analyses"), {"content_hashes": list(content_hashes), "model": self._analyzer.model}
         )
-        return {row[0]: Analysis(*row[1:]) for row in rows}
+        return {
+            content_hash: Analysis(embedding.to_numpy(), attributes, thumbnail)
+            for content_hash, embedding, attributes, thumbnail in rows
+        }
 
     def _analysis(self, data: bytes) -> Analysis:
         picture = decode(data, max_pixels=self._max_pixels)
         result = self._analyzer.analyze(picture)
-        return Analysis(result.embedding, dict(result.attributes), thumbnail(picture))
+        norm = float(np.linalg.norm(result.embedding))
+        if not 0 < norm < float("inf"):
+            raise TransientFailure(f"{self._analyzer.model} gave an embedding of length {norm}")
+        return Analysis(Vector(result.embedding), dict(result.attributes), thumbnail(picture))
 
     def _upsert(self, connection: Connection, source: str, results: dict[UUID, AnalysedImage]) -> None:
         if not results:
@@ -160,7 +176,7 @@ class ImageStage:
                 "model": self._analyzer.model,
                 "sources": [source] * len(images),
                 "image_ids": list(results),
-                "embeddings": [Vector(image.analysis.embedding) for image in images],
+                "embeddings": [image.analysis.embedding for image in images],
                 "attributes": [Jsonb(image.analysis.attributes) for image in images],
                 "image_urls": [image.url for image in images],
                 "content_hashes": [image.content_hash for image in images],
@@ -206,9 +222,9 @@ def _analysed(picture: Picture, analysis: Analysis) -> Outcome:
 
 
 def _as_failure(error: BaseException) -> ItemFailure:
-    """What is no item's failure by kind is a surprise: it is charged, and tried again."""
+    """What is no failure by kind is a surprise: it is charged, and tried again. What stops all is raised."""
     if isinstance(error, ItemFailure):
         return error
-    if isinstance(error, Exception):
+    if isinstance(error, Exception) and not isinstance(error, (ConfigurationError, ProviderUnavailable)):
         return TransientFailure(f"{type(error).__name__}: {error}")
     raise error

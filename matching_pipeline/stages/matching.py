@@ -89,10 +89,10 @@ def update(connection: Connection, projects: Collection[UUID], products: Collect
     basis = _basis(connection)
     if basis is None:
         return Figures()
-    merged, refill = _merge_products(connection, basis, set(products)) if products else ({}, set())
-    filled = _fill(connection, basis, refill | set(projects))
-    desired = merged | filled
-    return _publish(connection, basis, desired, _stored(connection, desired))
+    merged, stored = _merge_products(connection, basis, set(products)) if products else ({}, {})
+    refill = set(projects) | (stored.keys() - merged.keys())
+    stored |= _stored(connection, refill - stored.keys())
+    return _publish(connection, basis, merged | _fill(connection, basis, refill), stored)
 
 
 def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Figures:
@@ -147,8 +147,11 @@ def _basis(connection: Connection) -> Basis | None:
     return Basis(Policy(*policy), model[0]) if model else None
 
 
-def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) -> tuple[Lists, set[UUID]]:
-    """The lists that the changed products touch, and the projects whose lists must be filled again."""
+def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) -> tuple[Lists, Stored]:
+    """The merged lists, and what stands of every list that the changed products touch.
+
+    A list that is touched and not merged must be filled again.
+    """
     floors: dict[UUID, float] = dict(
         connection.execute(query("full_list_floors"), {"limit": basis.policy.limit}).fetchall()
     )
@@ -161,16 +164,14 @@ def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) ->
         present,
     )
     touched = scored.keys() | {project for project, _ in present}
+    stored: Stored = {project: [] for project in touched}
+    stored |= _stored(connection, touched)
     merged: Lists = {}
-    refill: set[UUID] = set()
-    stored = _stored(connection, touched)
-    for project in touched:
-        pairs = merge([pair for pair, _ in stored.get(project, ())], changed, scored.get(project, ()), basis.policy)
-        if pairs is None:
-            refill.add(project)
-        else:
+    for project, standing in stored.items():
+        pairs = merge([pair for pair, _ in standing], changed, scored.get(project, ()), basis.policy)
+        if pairs is not None:
             merged[project] = pairs
-    return merged, refill
+    return merged, stored
 
 
 def _fill(connection: Connection, basis: Basis, projects: set[UUID]) -> Lists:

@@ -1,5 +1,6 @@
 -- The queue's verbs. A lease is named by (id, attempt): only who holds it can complete, fail, defer or renew,
 -- and each verb says whether it still was yours.
+-- Rows are looked up by `= any (array (…))`, which the planner answers from the primary key however long the queue is.
 
 -- Owes `lane` one piece of work for each id. Work that is pending already is not owed twice, but its row is
 -- locked until the caller commits: a claim must not take it and read the input as it was before.
@@ -39,7 +40,7 @@ language sql as $$
         update job_queue
         set status = 'failed', completed_at = now(),
             error_message = format('its worker died or lost its lease %s times', attempts - deferrals)
-        where id in (select id from due where orphaned and spent)
+        where id = any (array (select id from due where orphaned and spent))
     ),
     picked as (
         select id from due where not orphaned and not exists (select from due where orphaned and not spent)
@@ -49,22 +50,26 @@ language sql as $$
     claimed as (
         update job_queue
         set status = 'processing', attempts = attempts + 1, started_at = now(), run_at = now() + lease
-        where id in (select id from picked)
+        where id = any (array (select id from picked))
         returning *
     )
     select * from claimed order by created_at, id
 $$;
 
--- Renews the lease.
+-- Renews the lease. It waits for nobody: a row that is locked is being deleted, or claimed as its lease ran out.
 create or replace function mark_job_processing(job_id uuid, attempt integer, lease interval default '2 minutes')
 returns boolean
 language sql as $$
     update job_queue set run_at = now() + lease
-    where id = job_id and attempts = attempt and status = 'processing'
+    where id = (
+        select id from job_queue
+        where id = job_id and attempts = attempt and status = 'processing'
+        for update skip locked
+    )
     returning true
 $$;
 
--- Completes; older failures of the same work are answered by it and leave.
+-- Completes; failures of the same work that started earlier are answered by it and leave.
 create or replace function mark_job_completed(job_id uuid, attempt integer) returns boolean
 language plpgsql as $$
 declare
@@ -77,7 +82,8 @@ begin
         return false;
     end if;
     delete from job_queue
-    where entity_id = done.entity_id and queue = done.queue and entity_kind = done.entity_kind and status = 'failed';
+    where entity_id = done.entity_id and queue = done.queue and entity_kind = done.entity_kind
+      and status = 'failed' and started_at < done.started_at;
     return true;
 end
 $$;
@@ -93,8 +99,8 @@ begin
     where id = job_id and attempts = attempt and status = 'processing';
     return found;
 exception when unique_violation then
-    delete from job_queue where id = job_id;
-    return true;
+    delete from job_queue where id = job_id and attempts = attempt and status = 'processing';
+    return found;
 end
 $$;
 
@@ -122,12 +128,16 @@ language sql as $$
     select return_job(job_id, attempt, delay, reason, false)
 $$;
 
--- Nobody claims what is pending in the lane before the delay is over.
+-- Nobody claims what is pending in the lane before the delay is over, but for what the app writes meanwhile.
 create or replace function defer_lane(lane text, delay interval, reason text) returns bigint
 language sql as $$
     with deferred as (
         update job_queue set run_at = now() + delay, error_message = reason
-        where queue = lane and status = 'pending' and run_at < now() + delay
+        where id in (
+            select id from job_queue
+            where queue = lane and status = 'pending' and run_at < now() + delay
+            for update skip locked
+        )
         returning 1
     )
     select count(*) from deferred
@@ -161,13 +171,13 @@ returns bigint
 language sql as $$
     with purged as (
         delete from job_queue
-        where id in (
+        where id = any (array (
             select id from job_queue
             where status = 'completed' and completed_at < now() - keep
             order by completed_at
             limit batch_size
             for update skip locked
-        )
+        ))
         returning 1
     )
     select count(*) from purged

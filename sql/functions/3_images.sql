@@ -1,6 +1,12 @@
 -- Which images there are, and what happens when the app changes them. The trigger functions run with their
 -- owner's rights: the app's role needs none on the queue.
 
+-- Whose images are analysed and matched.
+create or replace view image_owners with (security_invoker = true) as
+    select 'project' as source, id from listings where type::text = 'project'
+    union all
+    select 'product', id from products;
+
 create or replace view source_images with (security_invoker = true) as
     select 'project' as source, listing_images.id as image_id, listing_images.listing_id as owner_id,
         listing_images.image_url::text as url
@@ -8,28 +14,67 @@ create or replace view source_images with (security_invoker = true) as
     join listings on listings.id = listing_images.listing_id
     where listings.type::text = 'project'
     union all
-    select 'product', id, product_id, src::text from product_images;
+    -- a product may be missing where the app has no foreign key
+    select 'product', product_images.id, product_images.product_id, product_images.src::text
+    from product_images
+    join products on products.id = product_images.product_id;
 
--- Removes what was derived from images that are gone, and the work owed to them; their owners are matched anew.
-create or replace function forget_images(image_source text, ids uuid[], owners uuid[]) returns void
-language plpgsql as $$
-begin
-    delete from image_ai where source = image_source and image_id = any (ids);
-    delete from job_queue where entity_id = any (ids) and queue = 'image_ai' and entity_kind = image_source;
-    perform enqueue_jobs('matches', image_source, array(
-        select id from listings where image_source = 'project' and id = any (owners)
-        union all
-        select id from products where image_source = 'product' and id = any (owners)
-    ));
-end
+create or replace function enqueue_owners(image_source text, owners uuid[]) returns integer
+language sql as $$
+    select enqueue_jobs('matches', image_source, array(
+        select id from image_owners where source = image_source and id = any (owners)
+    ))
 $$;
 
 create or replace function enqueue_all_for_matching(image_source text) returns integer
 language sql as $$
-    select enqueue_jobs('matches', image_source, array(
-        select id from listings where image_source = 'project' and type::text = 'project'
+    select enqueue_jobs('matches', image_source, array(select id from image_owners where source = image_source))
+$$;
+
+-- Removes what was derived from images that are gone, and the work owed to them; their owners are matched anew.
+-- The work first: a drain that is writing a result holds the work's row, and only after it can the result be seen.
+create or replace function forget_images(image_source text, ids uuid[], owners uuid[] default null) returns void
+language plpgsql as $$
+begin
+    if coalesce(cardinality(ids), 0) > 0 then
+        delete from job_queue where entity_id = any (ids) and queue = 'image_ai' and entity_kind = image_source;
+        delete from image_ai where source = image_source and image_id = any (ids);
+        perform enqueue_owners(image_source, owners);
+    end if;
+end
+$$;
+
+create or replace function forget_all_images(image_source text) returns void
+language plpgsql as $$
+begin
+    delete from job_queue where queue = 'image_ai' and entity_kind = image_source;
+    delete from image_ai where source = image_source;
+end
+$$;
+
+-- For owners that are gone, or projects no more. Where the app has no foreign key their images still stand.
+create or replace function forget_owners(image_source text, owners uuid[]) returns void
+language plpgsql as $$
+begin
+    perform forget_images(image_source, array(
+        select id from listing_images where image_source = 'project' and listing_id = any (owners)
         union all
-        select id from products where image_source = 'product'
+        select id from product_images where image_source = 'product' and product_id = any (owners)
+    ));
+    delete from job_queue where entity_id = any (owners) and queue = 'matches' and entity_kind = image_source;
+    delete from matches where image_source = 'project' and project_id = any (owners);
+end
+$$;
+
+-- For owners that are new, or projects since now; their images may have come before them.
+create or replace function enqueue_images_of(image_source text, owners uuid[]) returns integer
+language sql as $$
+    select enqueue_jobs('image_ai', image_source, array(
+        select image_id from source_images
+        where source = image_source and owner_id = any (owners) and not exists (
+            select from image_ai
+            where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
+        )
     ))
 $$;
 
@@ -42,10 +87,9 @@ begin
             join listings on listings.id = new_rows.listing_id and listings.type::text = 'project'
         ));
     elsif tg_op = 'DELETE' then
-        perform forget_images('project', array(select id from old_rows), array(select listing_id from old_rows));
+        perform forget_images('project', array_agg(id), array_agg(listing_id)) from old_rows;
     elsif tg_op = 'TRUNCATE' then
-        delete from image_ai where source = 'project';
-        delete from job_queue where queue = 'image_ai' and entity_kind = 'project';
+        perform forget_all_images('project');
         perform enqueue_all_for_matching('project');
     else
         -- gone: its key changed, or it moved to a listing that is no project
@@ -53,19 +97,21 @@ begin
         from old_rows
         left join new_rows on new_rows.id = old_rows.id
         left join listings on listings.id = new_rows.listing_id and listings.type::text = 'project'
-        where new_rows.id is null or (listings.id is null and new_rows.listing_id <> old_rows.listing_id);
+        where new_rows.id is null or (listings.id is null and new_rows.listing_id is distinct from old_rows.listing_id);
 
         perform enqueue_jobs('image_ai', 'project', array(
             select new_rows.id from new_rows
             join listings on listings.id = new_rows.listing_id and listings.type::text = 'project'
             left join old_rows on old_rows.id = new_rows.id
-            where (old_rows.image_url, old_rows.listing_id) is distinct from (new_rows.image_url, new_rows.listing_id)
+            where old_rows.id is null or old_rows.image_url is distinct from new_rows.image_url
+               -- it may come from a listing that is no project
+               or (old_rows.listing_id is distinct from new_rows.listing_id
+                   and not exists (select from image_ai where source = 'project' and image_id = new_rows.id))
         ));
-        perform enqueue_jobs('matches', 'project', array(
-            select unnest(array[old_rows.listing_id, new_rows.listing_id]) from new_rows
-            join old_rows on old_rows.id = new_rows.id
-            where old_rows.listing_id <> new_rows.listing_id
-        ));
+        perform enqueue_owners('project', array_agg(old_rows.listing_id) || array_agg(new_rows.listing_id))
+        from new_rows
+        join old_rows on old_rows.id = new_rows.id
+        where old_rows.listing_id is distinct from new_rows.listing_id;
     end if;
     return null;
 end
@@ -75,28 +121,33 @@ create or replace function product_images_changed() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin
     if tg_op = 'INSERT' then
-        perform enqueue_jobs('image_ai', 'product', array(select id from new_rows));
+        perform enqueue_jobs('image_ai', 'product', array(
+            select new_rows.id from new_rows join products on products.id = new_rows.product_id
+        ));
     elsif tg_op = 'DELETE' then
-        perform forget_images('product', array(select id from old_rows), array(select product_id from old_rows));
+        perform forget_images('product', array_agg(id), array_agg(product_id)) from old_rows;
     elsif tg_op = 'TRUNCATE' then
-        delete from image_ai where source = 'product';
-        delete from job_queue where queue = 'image_ai' and entity_kind = 'product';
+        perform forget_all_images('product');
         perform enqueue_all_for_matching('project');
     else
         perform forget_images('product', array_agg(old_rows.id), array_agg(old_rows.product_id))
         from old_rows
-        where not exists (select from new_rows where new_rows.id = old_rows.id);
+        left join new_rows on new_rows.id = old_rows.id
+        left join products on products.id = new_rows.product_id
+        where new_rows.id is null or (products.id is null and new_rows.product_id is distinct from old_rows.product_id);
 
         perform enqueue_jobs('image_ai', 'product', array(
             select new_rows.id from new_rows
+            join products on products.id = new_rows.product_id
             left join old_rows on old_rows.id = new_rows.id
             where old_rows.id is null or old_rows.src is distinct from new_rows.src
+               or (old_rows.product_id is distinct from new_rows.product_id
+                   and not exists (select from image_ai where source = 'product' and image_id = new_rows.id))
         ));
-        perform enqueue_jobs('matches', 'product', array(
-            select unnest(array[old_rows.product_id, new_rows.product_id]) from new_rows
-            join old_rows on old_rows.id = new_rows.id
-            where old_rows.product_id <> new_rows.product_id
-        ));
+        perform enqueue_owners('product', array_agg(old_rows.product_id) || array_agg(new_rows.product_id))
+        from new_rows
+        join old_rows on old_rows.id = new_rows.id
+        where old_rows.product_id is distinct from new_rows.product_id;
     end if;
     return null;
 end
@@ -104,43 +155,35 @@ $$;
 
 create or replace function listings_changed() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
+declare
+    ceased uuid[];
 begin
-    if tg_op in ('DELETE', 'TRUNCATE') then
-        if tg_op = 'TRUNCATE' then
-            delete from job_queue where queue = 'matches' and entity_kind = 'project';
-        else
-            perform forget_images('project', array_agg(listing_images.id), null)
-            from listing_images join old_rows on old_rows.id = listing_images.listing_id;
-            delete from job_queue using old_rows
-            where entity_id = old_rows.id and queue = 'matches' and entity_kind = 'project';
-        end if;
-        return null;
-    end if;
     if tg_op = 'INSERT' then
-        -- an image may have come before its listing, where the app's foreign key is deferred or absent
-        perform enqueue_jobs('image_ai', 'project', array(
-            select listing_images.id from listing_images
-            join new_rows on new_rows.id = listing_images.listing_id and new_rows.type::text = 'project'
+        perform enqueue_images_of('project', array(select id from new_rows where type::text = 'project'));
+    elsif tg_op = 'DELETE' then
+        perform forget_owners('project', array(select id from old_rows));
+    elsif tg_op = 'TRUNCATE' then
+        perform forget_all_images('project');
+        delete from job_queue where queue = 'matches' and entity_kind = 'project';
+    else
+        ceased := array(
+            select old_rows.id from old_rows
+            left join new_rows on new_rows.id = old_rows.id and new_rows.type::text = 'project'
+            where old_rows.type::text = 'project' and new_rows.id is null
+        );
+        perform forget_owners('project', ceased);
+        -- a drain that did not see the change may be writing its list: it is emptied once more afterwards
+        perform enqueue_jobs('matches', 'project', array(select id from listings where id = any (ceased)));
+
+        perform enqueue_images_of('project', array(
+            select new_rows.id from new_rows
+            left join old_rows on old_rows.id = new_rows.id
+            where new_rows.type::text = 'project' and old_rows.type::text is distinct from 'project'
         ));
-        return null;
+        -- its key changed
+        perform enqueue_owners('project', array_agg(new_rows.id))
+        from new_rows left join old_rows on old_rows.id = new_rows.id where old_rows.id is null;
     end if;
-    perform enqueue_jobs('image_ai', 'project', array(
-        select listing_images.id from listing_images
-        join new_rows on new_rows.id = listing_images.listing_id and new_rows.type::text = 'project'
-        left join old_rows on old_rows.id = new_rows.id
-        where old_rows.type::text is distinct from 'project'
-    ));
-    perform forget_images('project', array_agg(listing_images.id), array_agg(listing_images.listing_id))
-    from listing_images
-    join new_rows on new_rows.id = listing_images.listing_id and new_rows.type::text is distinct from 'project'
-    join old_rows on old_rows.id = new_rows.id and old_rows.type::text = 'project';
-    -- a key that is no more
-    delete from job_queue using old_rows
-    where entity_id = old_rows.id and queue = 'matches' and entity_kind = 'project'
-      and not exists (select from new_rows where new_rows.id = old_rows.id);
-    perform enqueue_jobs('matches', 'project', array(
-        select new_rows.id from new_rows left join old_rows on old_rows.id = new_rows.id where old_rows.id is null
-    ));
     return null;
 end
 $$;
@@ -148,20 +191,19 @@ $$;
 create or replace function products_changed() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin
-    if tg_op = 'TRUNCATE' then
-        delete from job_queue where queue = 'matches' and entity_kind = 'product';
+    if tg_op = 'INSERT' then
+        perform enqueue_images_of('product', array(select id from new_rows));
     elsif tg_op = 'DELETE' then
-        perform forget_images('product', array_agg(product_images.id), null)
-        from product_images join old_rows on old_rows.id = product_images.product_id;
-        delete from job_queue using old_rows
-        where entity_id = old_rows.id and queue = 'matches' and entity_kind = 'product';
+        perform forget_owners('product', array(select id from old_rows));
+    elsif tg_op = 'TRUNCATE' then
+        perform forget_all_images('product');
+        delete from job_queue where queue = 'matches' and entity_kind = 'product';
     else
-        delete from job_queue using old_rows
-        where entity_id = old_rows.id and queue = 'matches' and entity_kind = 'product'
-          and not exists (select from new_rows where new_rows.id = old_rows.id);
-        perform enqueue_jobs('matches', 'product', array(
-            select new_rows.id from new_rows left join old_rows on old_rows.id = new_rows.id where old_rows.id is null
-        ));
+        perform forget_owners('product', array_agg(old_rows.id))
+        from old_rows left join new_rows on new_rows.id = old_rows.id where new_rows.id is null;
+
+        perform enqueue_images_of('product', array_agg(new_rows.id)), enqueue_owners('product', array_agg(new_rows.id))
+        from new_rows left join old_rows on old_rows.id = new_rows.id where old_rows.id is null;
     end if;
     return null;
 end
@@ -176,8 +218,6 @@ begin
         from (values ('listings'), ('listing_images'), ('products'), ('product_images')) as tables (name),
             (values ('insert', 'new table as new_rows'), ('update', 'old table as old_rows new table as new_rows'),
                 ('delete', 'old table as old_rows'), ('truncate', null)) as events (event, rows)
-        -- a product without images owes nothing yet
-        where (tables.name, events.event) <> ('products', 'insert')
     loop
         execute format('create or replace trigger %I after %s on %I %s for each statement execute function %I()',
             'matching_pipeline_' || watched.event, watched.event, watched.name,

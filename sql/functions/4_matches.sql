@@ -9,6 +9,7 @@ begin
         perform enqueue_jobs('matches', source_images.source, array_agg(source_images.owner_id))
         from source_images
         join old_rows on old_rows.source = source_images.source and old_rows.image_id = source_images.image_id
+        join embedding_models on embedding_models.name = old_rows.model and embedding_models.status = 'active'
         group by source_images.source;
     elsif tg_op = 'INSERT' then
         perform enqueue_jobs('matches', source_images.source, array_agg(source_images.owner_id))
@@ -20,6 +21,7 @@ begin
         perform enqueue_jobs('matches', source_images.source, array_agg(source_images.owner_id))
         from source_images
         join new_rows on new_rows.source = source_images.source and new_rows.image_id = source_images.image_id
+        join embedding_models on embedding_models.name = new_rows.model and embedding_models.status = 'active'
         left join old_rows on old_rows.source = new_rows.source and old_rows.image_id = new_rows.image_id
             and old_rows.model = new_rows.model
         where (old_rows.embedding, old_rows.attributes) is distinct from (new_rows.embedding, new_rows.attributes)

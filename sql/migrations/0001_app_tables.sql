@@ -9,6 +9,48 @@ create table if not exists matching_pipeline_migrations (
 );
 alter table matching_pipeline_migrations enable row level security;
 
+do $$
+declare
+    problems text;
+begin
+    select string_agg(
+        format('column %I.%I %s (%s is needed)', needed.table_name, needed.column_name, case
+            when found.type_name is null then 'is missing'
+            when not found.fits then 'is ' || found.type_name
+            else 'is not unique'
+        end, needed.kind), E'\n' order by needed.table_name, needed.column_name)
+    into problems
+    from (values
+        ('listings', 'id', 'uuid primary key'), ('listings', 'type', 'text'),
+        ('listing_images', 'id', 'uuid primary key'), ('listing_images', 'listing_id', 'uuid'), ('listing_images', 'image_url', 'text'),
+        ('products', 'id', 'uuid primary key'),
+        ('product_images', 'id', 'uuid primary key'), ('product_images', 'product_id', 'uuid'), ('product_images', 'src', 'text')
+    ) as needed (table_name, column_name, kind)
+    left join lateral (
+        select format_type(pg_type.oid, null) as type_name,
+            case needed.kind
+                -- an enumeration serves as well as text: it is only compared and read as text
+                when 'text' then pg_type.typcategory in ('S', 'E')
+                else pg_type.oid = 'uuid'::regtype
+            end as fits,
+            needed.kind <> 'uuid primary key' or exists (
+                select from pg_index
+                where indrelid = attrelid and indisunique and indimmediate and indpred is null
+                  and indnkeyatts = 1 and indkey[0] = attnum
+            ) as unique_enough
+        from pg_attribute
+        join pg_type on pg_type.oid = atttypid
+        where attrelid = to_regclass(needed.table_name) and attname = needed.column_name and not attisdropped
+    ) as found on true
+    where to_regclass(needed.table_name) is not null
+      and (found.type_name is null or not found.fits or not found.unique_enough);
+    if problems is not null then
+        raise exception E'the app''s tables do not fit the pipeline:\n%', problems
+            using errcode = 'datatype_mismatch', hint = 'Add or convert the columns named above, then migrate again.';
+    end if;
+end
+$$;
+
 create table if not exists listings (
     id uuid constraint listings_pkey primary key default gen_random_uuid(),
     type text not null
@@ -29,43 +71,6 @@ create table if not exists product_images (
     product_id uuid not null constraint product_images_product_id_fkey references products (id) on delete cascade on update cascade,
     src text
 );
-
-do $$
-declare
-    problems text;
-begin
-    select string_agg(
-        case
-            when found.type_name is null then format('column %I.%I is missing (%s is needed)', needed.table_name, needed.column_name, needed.kind)
-            else format('column %I.%I is %s (%s is needed)', needed.table_name, needed.column_name, found.type_name, needed.kind)
-        end, E'\n' order by needed.table_name, needed.column_name)
-    into problems
-    from (values
-        ('listings', 'id', 'uuid'), ('listings', 'type', 'text'),
-        ('listing_images', 'id', 'uuid'), ('listing_images', 'listing_id', 'uuid'), ('listing_images', 'image_url', 'text'),
-        ('products', 'id', 'uuid'),
-        ('product_images', 'id', 'uuid'), ('product_images', 'product_id', 'uuid'), ('product_images', 'src', 'text')
-    ) as needed (table_name, column_name, kind)
-    left join lateral (
-        select format_type(pg_attribute.atttypid, null) as type_name, pg_type.typcategory as category
-        from pg_attribute
-        join pg_type on pg_type.oid = pg_attribute.atttypid
-        where pg_attribute.attrelid = to_regclass(needed.table_name)
-          and pg_attribute.attname = needed.column_name
-          and not pg_attribute.attisdropped
-    ) as found on true
-    where found.type_name is null
-       or not case needed.kind
-           when 'uuid' then found.type_name = 'uuid'
-           -- an enumeration serves as well as text: it is only compared and read as text
-           else found.category in ('S', 'E')
-       end;
-    if problems is not null then
-        raise exception E'the app''s tables do not fit the pipeline:\n%', problems
-            using errcode = 'datatype_mismatch', hint = 'Add or convert the columns named above, then migrate again.';
-    end if;
-end
-$$;
 
 create index if not exists listing_images_listing_id_idx on listing_images (listing_id);
 create index if not exists product_images_product_id_idx on product_images (product_id);

@@ -2,7 +2,7 @@
 insert into embedding_models (name, modality, dimensions, status)
 select %(name)s, 'image', %(dimensions)s,
     case when exists (select from embedding_models where modality = 'image' and status = 'active') then 'shadow' else 'active' end
-on conflict (name) do nothing
+on conflict do nothing
 
 -- name: embedding_model
 select dimensions, status from embedding_models where name = %(name)s

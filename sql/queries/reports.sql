@@ -50,3 +50,10 @@ select 'projects have matches' as what, count(*) as rows,
     count(*) filter (where exists (select from matches where matches.project_id = listings.id)) as covered
 from listings
 where type::text = 'project'
+
+-- name: newest_failures
+select entity_kind, entity_id, error_message, id
+from job_queue
+where queue = %(lane)s and status in ('pending', 'failed') and error_message is not null
+order by coalesce(completed_at, started_at) desc nulls last
+limit 5

@@ -1,0 +1,63 @@
+"""Images a second through the whole lane, fetch and writes included, against the bare analyzer in one thread."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from matching_pipeline.ai.local import LocalImageAnalyzer
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.lanes import IMAGE_AI, drain
+from matching_pipeline.sample_data import draw_sample_data
+from matching_pipeline.settings import Settings
+
+IMAGES = 400
+
+
+def main(database_url: str) -> None:
+    print("\n## Images a second with the local provider")
+    with tempfile.TemporaryDirectory() as folder:
+        files = distinct_pictures(Path(folder))
+        bare = bare_analyzer(files)
+        with connect(database_url) as connection:
+            insert_products(connection, files)
+        settings = Settings(database_url=database_url, image_file_roots=(Path(folder),))
+        drain(settings, database_url, IMAGE_AI, deadline=time.monotonic())  # loads what is loaded once
+        began = time.monotonic()
+        summary = drain(settings, database_url, IMAGE_AI)
+        through = summary.completed / (time.monotonic() - began)
+    print(f"bare analyzer, decoded pictures, one thread: {bare:.1f}")
+    print(f"through the lane, {summary.completed} files, {settings.image_concurrency} threads: {through:.1f}")
+    print(f"ratio: {through / bare:.2f}")
+
+
+def distinct_pictures(folder: Path) -> list[Path]:
+    """The sample pictures, each in several sizes: equal ones would be analysed once."""
+    sample = draw_sample_data(folder / "sample")
+    drawn = [file for entity in [*sample.projects, *sample.products] for _, file in entity.pictures]
+    files = []
+    for number in range(IMAGES):
+        file = folder / f"{number}.jpg"
+        with Image.open(drawn[number % len(drawn)]) as picture:
+            picture.resize((480, 480 - number // len(drawn))).save(file, quality=90)
+        files.append(file)
+    return files
+
+
+def bare_analyzer(files: list[Path]) -> float:
+    analyzer = LocalImageAnalyzer()
+    pictures = [Image.open(file).convert("RGB") for file in files[:100]]
+    analyzer.analyze(pictures[0])
+    began = time.monotonic()
+    for picture in pictures:
+        analyzer.analyze(picture)
+    return len(pictures) / (time.monotonic() - began)
+
+
+def insert_products(connection: Connection, files: list[Path]) -> None:
+    connection.execute("insert into products default values")
+    connection.execute(
+        "insert into product_images (product_id, src) select id, url from products, unnest(%s::text[]) as url",
+        ([file.as_uri() for file in files],),
+    )

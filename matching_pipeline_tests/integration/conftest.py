@@ -1,0 +1,87 @@
+"""A lane of the tests' own, with a stage that records what it wrote."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.drain import Outcome
+from matching_pipeline.queue import Item
+
+LANE = "recording"
+KIND = "thing"
+MINUTE = timedelta(minutes=1)
+
+
+class RecordingStage:
+    """Writes each entity's id to the table `recorded`, where 'poison' is refused."""
+
+    lane = LANE
+    batch_size = 20
+    lease = MINUTE
+
+    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        yield [Outcome(item, "fine") for item in items]
+
+    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into recorded (entity_id, result) values (%s, %s)",
+                [(outcome.item.entity_id, outcome.result) for outcome in outcomes],
+            )
+
+    def forget(self, connection: Connection, item: Item) -> None:
+        connection.execute("insert into forgotten (entity_id) values (%s)", (item.entity_id,))
+
+
+@pytest.fixture
+def records(connection: Connection) -> None:
+    """The tables that RecordingStage writes."""
+    make_record_tables(connection)
+
+
+def make_record_tables(connection: Connection) -> None:
+    connection.execute("create table recorded (entity_id uuid not null, result text check (result <> 'poison'))")
+    connection.execute("create table forgotten (entity_id uuid not null)")
+
+
+def enqueue(connection: Connection, count: int = 1) -> list[UUID]:
+    """The ids of so many new entities, all of them due."""
+    ids = [uuid4() for _ in range(count)]
+    assert queue.enqueue(connection, LANE, KIND, ids) == count
+    return ids
+
+
+def claim(connection: Connection, batch_size: int = 100, lease: timedelta = MINUTE) -> list[Item]:
+    return queue.claim(connection, LANE, batch_size, lease)
+
+
+def claim_one(connection: Connection) -> Item:
+    (item,) = claim(connection)
+    return item
+
+
+def make_due(connection: Connection) -> None:
+    """As if the back-off of pending rows, and the lease of those in processing, were over."""
+    connection.execute(
+        "update job_queue set run_at = now() - interval '1 second' where status in ('pending', 'processing')"
+    )
+
+
+def states(connection: Connection) -> Counter[str]:
+    """How many rows there are in each status."""
+    return Counter(dict(connection.execute("select status, count(*) from job_queue group by status").fetchall()))
+
+
+def recorded(connection: Connection) -> Counter[UUID]:
+    """How often each entity was written."""
+    return Counter(id for (id,) in connection.execute("select entity_id from recorded"))
+
+
+def charged(connection: Connection) -> list[int]:
+    """The attempts charged to each row."""
+    return [count for (count,) in connection.execute("select attempts - deferrals from job_queue order by id")]

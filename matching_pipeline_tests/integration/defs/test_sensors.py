@@ -1,0 +1,140 @@
+"""Sensors, tick by tick: the queue is their only state."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import dagster as dg
+import pytest
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.defs.image_ai import image_ai_sensor
+from matching_pipeline.defs.lane_sensors import LANE_TAG
+from matching_pipeline.defs.matches import daily, matches_sensor
+from matching_pipeline.defs.resources import Pipeline
+
+
+def tick(
+    sensor: dg.SensorDefinition, pipeline: Pipeline, instance: dg.DagsterInstance
+) -> dg.RunRequest | dg.SkipReason:
+    with dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}) as context:
+        result = sensor(context)
+    assert isinstance(result, dg.RunRequest | dg.SkipReason)
+    return result
+
+
+def skipped(result: dg.RunRequest | dg.SkipReason) -> str:
+    assert isinstance(result, dg.SkipReason), result
+    return result.skip_message or ""
+
+
+def enqueue_one(connection: Connection, lane: str) -> None:
+    queue.enqueue(connection, lane, "project", [uuid4()])
+
+
+def test_an_empty_lane_is_skipped_with_a_reason(pipeline: Pipeline, instance: dg.DagsterInstance) -> None:
+    assert skipped(tick(image_ai_sensor, pipeline, instance)) == "nothing is pending"
+
+
+def test_due_work_requests_a_run_again_and_again_without_a_run_key(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    enqueue_one(connection, "image_ai")
+    for _ in range(2):
+        request = tick(image_ai_sensor, pipeline, instance)
+        assert isinstance(request, dg.RunRequest)
+        assert request.run_key is None
+        assert request.tags[LANE_TAG] == "image_ai"
+        assert request.run_config["ops"]["image_ai"]["config"]["missing"] is False
+
+
+def test_a_matches_run_drains_into_todays_partition(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    enqueue_one(connection, "matches")
+    request = tick(matches_sensor, pipeline, instance)
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == daily.get_last_partition_key()
+    assert request.run_config["ops"]["matches"]["config"]["rebuild"] is False
+
+
+def test_work_of_another_lane_is_not_its_business(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    enqueue_one(connection, "image_ai")
+    assert skipped(tick(matches_sensor, pipeline, instance)) == "nothing is pending"
+
+
+def test_work_that_is_due_later_is_skipped_and_says_when(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    enqueue_one(connection, "image_ai")
+    connection.execute("update job_queue set run_at = now() + interval '90 seconds'")
+    assert skipped(tick(image_ai_sensor, pipeline, instance)).startswith("nothing is due; the next item is in 9")
+
+
+def test_drains_that_are_alive_are_enough_and_a_dead_one_is_not(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection, database_url: str
+) -> None:
+    enqueue_one(connection, "image_ai")
+    with connect(database_url) as one, connect(database_url) as other:
+        queue.take_drain_slot(one, "image_ai", 2)
+        assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.RunRequest)
+        queue.take_drain_slot(other, "image_ai", 2)
+        assert skipped(tick(image_ai_sensor, pipeline, instance)) == "2 drains are at it already"
+    assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.RunRequest)
+
+
+@pytest.mark.parametrize(
+    ("status", "counts"),
+    [
+        (dg.DagsterRunStatus.NOT_STARTED, True),
+        (dg.DagsterRunStatus.STARTING, True),
+        (dg.DagsterRunStatus.FAILURE, False),
+    ],
+)
+def test_a_run_that_is_about_to_drain_counts_and_one_that_failed_does_not(
+    pipeline: Pipeline,
+    instance: dg.DagsterInstance,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    status: dg.DagsterRunStatus,
+    counts: bool,
+) -> None:
+    monkeypatch.setenv("MAX_RUNS", "1")
+    enqueue_one(connection, "image_ai")
+    instance.add_run(dg.DagsterRun(job_name="drain", run_id=str(uuid4()), status=status, tags={LANE_TAG: "image_ai"}))
+    assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.SkipReason) is counts
+
+
+def test_a_waiting_tick_sees_a_new_row_at_once(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENSOR_WAIT_SECONDS", "20")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(tick, image_ai_sensor, pipeline, instance)
+        time.sleep(1)
+        assert not waiting.done()
+        enqueue_one(connection, "image_ai")
+        inserted = time.monotonic()
+        assert isinstance(waiting.result(timeout=10), dg.RunRequest)
+        assert time.monotonic() - inserted < 2
+
+
+def test_a_waiting_tick_leaves_when_everything_is_told_to_stop(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENSOR_WAIT_SECONDS", "20")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(tick, image_ai_sensor, pipeline, instance)
+        time.sleep(1)
+        queue.wake_all(connection)
+        assert skipped(waiting.result(timeout=10)) == "told to stop waiting"
+
+
+def test_a_database_that_is_away_is_a_reason_to_skip(
+    pipeline: Pipeline, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://postgres@127.0.0.1:1/postgres")
+    assert skipped(tick(image_ai_sensor, pipeline, instance)).startswith("the database is away")

@@ -1,0 +1,283 @@
+"""The drain: what it does with items, by what became of them, and when it stops."""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.drain import Busy, Drain, Outcome, Summary
+from matching_pipeline.failures import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
+from matching_pipeline.queue import Item
+from matching_pipeline_tests.integration.conftest import (
+    KIND,
+    LANE,
+    MINUTE,
+    RecordingStage,
+    charged,
+    claim,
+    enqueue,
+    make_due,
+    recorded,
+    states,
+)
+
+pytestmark = pytest.mark.usefixtures("records")
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def until(connection: Connection, condition: str) -> None:
+    """Waits until the SQL condition holds."""
+    deadline = time.monotonic() + 10
+    while connection.execute(f"select {condition}".encode()).fetchone() != (True,):
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.01)
+
+
+def linger(pool: ThreadPoolExecutor, connection: Connection, database_url: str, **options: Any) -> Future[Summary]:
+    """A drain that waits for work in a thread."""
+    drains = queue.lane_state(connection, LANE).drains
+    future = pool.submit(Drain(database_url, RecordingStage(), linger=5, **options).run)
+    until(connection, f"(lane_state('{LANE}')).drains > {drains}")
+    return future
+
+
+class Failing(RecordingStage):
+    """Its work yields the first item, and then raises."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        yield [Outcome(items[0], "fine")]
+        raise self.error
+
+
+class Poisoned(RecordingStage):
+    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        first, *others = items
+        yield [Outcome(first, "poison"), *(Outcome(item, "fine") for item in others)]
+
+
+class Slow(RecordingStage):
+    lease = timedelta(seconds=1)
+
+    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        for _ in range(25):
+            time.sleep(0.1)
+            yield []
+        yield [Outcome(item, "fine") for item in items]
+
+
+def test_an_empty_queue_lets_it_go_at_once(database_url: str) -> None:
+    summary = Drain(database_url, RecordingStage()).run()
+    assert summary.seconds < 1
+    assert not summary.counts
+    assert summary.stopped_because == "nothing is due"
+
+
+def test_it_does_all_that_is_due(connection: Connection, database_url: str) -> None:
+    ids = enqueue(connection, 50)
+    progress: list[int] = []
+    drain = Drain(database_url, RecordingStage(), on_progress=lambda summary: progress.append(summary.completed))
+    summary = drain.run()
+    assert recorded(connection) == dict.fromkeys(ids, 1)
+    assert progress == [20, 40, 50]
+    assert summary.counts == {"completed": 50, "failed": 0, "lost": 0}
+
+
+def test_lingering_it_takes_what_arrives_at_once(
+    connection: Connection, database_url: str, pool: ThreadPoolExecutor
+) -> None:
+    drain = linger(pool, connection, database_url)
+    enqueue(connection)
+    started = time.monotonic()
+    until(connection, "exists (select from recorded)")
+    assert time.monotonic() - started < 0.5
+    queue.wake_all(connection)
+    assert drain.result().stopped_because == "it was told to stop"
+
+
+def test_lingering_it_takes_what_becomes_due(
+    connection: Connection, database_url: str, pool: ThreadPoolExecutor
+) -> None:
+    enqueue(connection)
+    queue.defer(connection, claim(connection), timedelta(seconds=0.5), None)
+    drain = linger(pool, connection, database_url)
+    until(connection, "exists (select from recorded)")
+    queue.wake_all(connection)
+    assert drain.result().seconds < 2
+
+
+def test_it_stops_when_its_time_is_up(connection: Connection, database_url: str) -> None:
+    enqueue(connection)
+    summary = Drain(database_url, RecordingStage(), linger=60, deadline=time.monotonic() + 0.5).run()
+    assert summary.seconds < 2
+    assert summary.completed == 1
+    assert summary.stopped_because == "its time was up"
+
+
+def test_told_to_stop_it_finishes_its_batch(connection: Connection, database_url: str) -> None:
+    enqueue(connection, 100)
+    with connect(database_url) as other:
+        summary = Drain(database_url, RecordingStage(), on_progress=lambda _: queue.wake_all(other)).run()
+    # the call may take a moment to arrive, in which the next batch is claimed
+    assert summary.completed in (20, 40)
+    assert states(connection) == {"completed": summary.completed, "pending": 100 - summary.completed}
+
+
+def test_with_all_slots_taken_it_leaves(connection: Connection, database_url: str) -> None:
+    enqueue(connection)
+    assert queue.take_drain_slot(connection, LANE, 1)
+    summary = Drain(database_url, RecordingStage(), slots=1).run()
+    assert summary.stopped_because == "1 drains of the lane are alive already"
+    assert states(connection) == {"pending": 1}
+
+
+def test_two_drains_at_once_do_each_item_once(
+    connection: Connection, database_url: str, pool: ThreadPoolExecutor
+) -> None:
+    ids = enqueue(connection, 500)
+    drains = [pool.submit(Drain(database_url, RecordingStage()).run) for _ in range(2)]
+    assert sum(drain.result().completed for drain in drains) == 500
+    assert recorded(connection) == dict.fromkeys(ids, 1)
+
+
+def test_failures_follow_their_kind(connection: Connection, database_url: str) -> None:
+    class Mixed(RecordingStage):
+        def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+            fine, transient, permanent = items
+            yield [Outcome(fine, "fine"), Outcome(transient, failure=TransientFailure("slow host"))]
+            yield [Outcome(permanent, failure=PermanentFailure("not an image"))]
+
+    enqueue(connection, 3)
+    summary = Drain(database_url, Mixed()).run()
+    assert summary.counts == {"completed": 1, "failed": 2, "lost": 0}
+    rows = connection.execute("select status, error_message from job_queue order by status").fetchall()
+    assert rows == [("completed", None), ("failed", "not an image"), ("pending", "slow host")]
+    assert connection.execute("select count(*) from forgotten").fetchone() == (2,)
+
+
+def test_a_provider_that_is_down_defers_the_lane_uncharged(connection: Connection, database_url: str) -> None:
+    enqueue(connection, 30)
+    with pytest.raises(ProviderUnavailable, match="503"):
+        Drain(database_url, Failing(ProviderUnavailable("503", retry_after=MINUTE))).run()
+    assert states(connection) == {"completed": 1, "pending": 29}
+    assert sorted(charged(connection)) == [0] * 29 + [1]
+    seconds_to_next = queue.lane_state(connection, LANE).seconds_to_next
+    assert seconds_to_next is not None
+    assert 55 < seconds_to_next < 75
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConfigurationError("wrong key"), RuntimeError("a bug"), KeyboardInterrupt(), psycopg.errors.QueryCanceled()],
+)
+def test_what_ends_the_run_gives_the_rest_back(
+    connection: Connection, database_url: str, error: BaseException
+) -> None:
+    enqueue(connection, 3)
+    with pytest.raises(type(error)):
+        Drain(database_url, Failing(error)).run()
+    assert states(connection) == {"completed": 1, "pending": 2}
+    assert sorted(charged(connection)) == [0, 0, 1]
+    assert queue.lane_state(connection, LANE).due
+
+
+def test_what_the_stage_forgot_is_given_back(connection: Connection, database_url: str) -> None:
+    class Forgetful(RecordingStage):
+        batch_size = 2
+
+        def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+            yield [Outcome(items[0], "fine")]
+
+    ids = enqueue(connection, 5)
+    Drain(database_url, Forgetful()).run()
+    assert recorded(connection) == dict.fromkeys(ids, 1)
+
+
+def test_only_the_item_that_the_database_refuses_is_charged(connection: Connection, database_url: str) -> None:
+    enqueue(connection, 20)
+    summary = Drain(database_url, Poisoned()).run()
+    assert summary.counts == {"completed": 19, "failed": 1, "lost": 0}
+    assert states(connection) == {"completed": 19, "pending": 1}
+    for _ in range(2):
+        make_due(connection)
+        Drain(database_url, Poisoned()).run()
+    ((reason,),) = connection.execute("select error_message from job_queue where status = 'failed'")
+    assert "recorded_result_check" in reason
+    assert len(recorded(connection)) == 19
+
+
+def test_while_another_session_excludes_writing_items_are_given_back(
+    connection: Connection, database_url: str
+) -> None:
+    class Excluded(RecordingStage):
+        def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+            raise Busy("a rebuild writes")
+
+    enqueue(connection, 3)
+    assert Drain(database_url, Excluded()).run().counts == {"deferred": 3}
+    assert charged(connection) == [0, 0, 0]
+    seconds_to_next = queue.lane_state(connection, LANE).seconds_to_next
+    assert seconds_to_next == pytest.approx(5, abs=1)
+
+
+def test_the_lease_is_renewed_during_long_work(
+    connection: Connection, database_url: str, pool: ThreadPoolExecutor
+) -> None:
+    ids = enqueue(connection, 3)
+    drain = pool.submit(Drain(database_url, Slow()).run)
+    until(connection, "exists (select from job_queue where status = 'processing')")
+    while not drain.done():
+        assert claim(connection) == []
+        time.sleep(0.02)
+    assert drain.result().completed == 3
+    assert recorded(connection) == dict.fromkeys(ids, 1)
+
+
+@pytest.mark.parametrize("failure", [None, PermanentFailure("not an image")])
+def test_the_result_of_a_lost_lease_is_not_written(
+    connection: Connection, database_url: str, failure: PermanentFailure | None
+) -> None:
+    class Overtaken(RecordingStage):
+        def work(self, _: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+            make_due(connection)
+            assert len(claim(connection)) == 1
+            yield [Outcome(item, "fine", failure) for item in items]
+
+    enqueue(connection)
+    assert Drain(database_url, Overtaken()).run().counts == {"completed": 0, "failed": 0, "lost": 1}
+    assert states(connection) == {"processing": 1}
+    assert not recorded(connection)
+    assert connection.execute("select count(*) from forgotten").fetchone() == (0,)
+
+
+def test_work_in_an_open_transaction_of_the_app_is_waited_for(
+    connection: Connection, database_url: str, pool: ThreadPoolExecutor
+) -> None:
+    class Counting(Drain):
+        claims = 0
+
+        def _claim(self) -> list[Item]:
+            self.claims += 1
+            return super()._claim()
+
+    ids = enqueue(connection)
+    drain = Counting(database_url, RecordingStage())
+    with connection.transaction():
+        queue.enqueue(connection, LANE, KIND, ids)
+        running = pool.submit(drain.run)
+        time.sleep(1)
+    assert running.result(timeout=5).completed == 1
+    assert drain.claims < 30

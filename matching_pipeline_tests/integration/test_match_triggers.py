@@ -1,0 +1,139 @@
+"""What is matched again when an input of `matches`, or `matches` itself, changes."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.migrations import migrate
+from matching_pipeline_tests.fixtures.app import App, MatchedPair
+
+WITHOUT_FOREIGN_KEYS = """
+create type listing_type as enum ('project', 'service');
+create table listings (id uuid primary key, type listing_type);
+create table listing_images (id uuid primary key, listing_id uuid, image_url varchar(500));
+create table products (id uuid primary key);
+create table product_images (id uuid primary key, product_id uuid, src varchar(500));
+"""
+
+
+@pytest.fixture
+def pair(connection: Connection) -> MatchedPair:
+    return MatchedPair(connection)
+
+
+@pytest.fixture(scope="session")
+def loose_template(new_database: Callable[..., str]) -> str:
+    with connect(new_database(name="without_foreign_keys")) as connection:
+        connection.execute(WITHOUT_FOREIGN_KEYS)
+        migrate(connection)
+    return "without_foreign_keys"
+
+
+@pytest.fixture
+def loose(new_database: Callable[..., str], loose_template: str) -> Iterator[MatchedPair]:
+    """In tables of the app that have no foreign keys and an enumeration for a type."""
+    with connect(new_database(loose_template)) as connection:
+        yield MatchedPair(connection)
+
+
+def test_a_match_deleted_by_hand_queues_its_project(pair: MatchedPair) -> None:
+    pair.run("delete from matches")
+    assert pair.owed() == {pair.match_project()}
+
+
+def test_truncated_matches_queue_every_project(pair: MatchedPair) -> None:
+    other = pair.listing()
+    pair.listing("service")
+    pair.run("truncate matches")
+    assert pair.owed() == {pair.match_project(), ("matches", "project", other)}
+
+
+def test_changed_settings_queue_every_project(pair: MatchedPair) -> None:
+    pair.run("update match_settings set threshold = 0.7")
+    assert pair.owed() == {pair.match_project()}
+
+
+def test_a_new_result_queues_its_owner(pair: MatchedPair) -> None:
+    image, ware_image = pair.listing_image(pair.project), pair.product_image(pair.wares)
+    pair.settle()
+    pair.embed("project", image)
+    assert pair.owed() == {pair.match_project()}
+    pair.embed("product", ware_image)
+    assert pair.owed() == {pair.match_project(), pair.match_wares()}
+
+
+@pytest.mark.parametrize(
+    ("change", "matched"),
+    [
+        ("embedding = '[0,1]'", True),
+        ("""attributes = '{"colors": ["red"]}'""", True),
+        ("embedding = '[1,0]', attributes = '{}'", False),
+        ("image_url = 'new', analyzed_at = now()", False),
+    ],
+)
+def test_a_changed_result_queues_its_owner_and_the_same_result_does_not(
+    pair: MatchedPair, change: str, matched: bool
+) -> None:
+    pair.run(f"update image_ai set {change} where source = 'product'")
+    assert pair.owed() == ({pair.match_wares()} if matched else set())
+
+
+def test_a_lost_result_queues_its_owner(pair: MatchedPair) -> None:
+    pair.run("delete from image_ai where source = 'product'")
+    assert pair.owed() == {pair.match_wares()}
+
+
+def test_a_result_of_a_model_that_is_not_active_queues_nothing(pair: MatchedPair) -> None:
+    pair.embed("project", pair.project_image, "candidate", "shadow")
+    pair.run("update image_ai set embedding = '[0,1]' where model = 'candidate'")
+    pair.run("delete from image_ai where model = 'candidate'")
+    assert pair.owed() == set()
+
+
+def test_without_foreign_keys_a_deleted_owner_takes_its_results_along(loose: MatchedPair) -> None:
+    waiting = loose.listing_image(loose.project)
+    loose.run("delete from listings")
+    assert (loose.analysed(), loose.matched(), loose.owed()) == ({loose.wares_image}, set(), set())
+    loose.run("delete from products")
+    assert (loose.analysed(), loose.owed()) == (set(), set())
+    assert waiting in loose.run("select id from listing_images")
+    assert loose.run("select enqueue_missing()") == [0]
+
+
+@pytest.mark.parametrize("table", ["listings", "products"])
+def test_without_foreign_keys_truncated_owners_take_their_results_along(loose: MatchedPair, table: str) -> None:
+    loose.run(f"truncate {table} cascade")
+    assert loose.matched() == set()
+    assert loose.analysed() == ({loose.wares_image} if table == "listings" else {loose.project_image})
+
+
+def test_without_foreign_keys_an_owners_new_key_leaves_its_images_behind(loose: MatchedPair) -> None:
+    loose.run("update listings set id = gen_random_uuid()")
+    loose.run("update products set id = gen_random_uuid()")
+    assert loose.analysed() == set()
+    loose.run("update listing_images set listing_id = (select id from listings)")
+    loose.run("update product_images set product_id = (select id from products)")
+    assert {("image_ai", "project", loose.project_image), ("image_ai", "product", loose.wares_image)} < loose.owed()
+
+
+def test_without_foreign_keys_images_may_come_before_their_owners(loose: MatchedPair) -> None:
+    app: App = loose
+    (listing, product) = loose.run("select gen_random_uuid() from generate_series(1, 2)")
+    image, ware_image = app.listing_image(listing), app.product_image(product)
+    assert app.owed() == set()
+    app.run("insert into listings (id, type) values (%s, 'project')", listing)
+    app.run("insert into products (id) values (%s)", product)
+    assert app.owed() == {("image_ai", "project", image), ("image_ai", "product", ware_image)}
+
+
+def test_an_enumerated_type_says_what_a_project_is(loose: MatchedPair) -> None:
+    loose.run("update listings set type = 'service'")
+    assert loose.analysed() == {loose.wares_image}
+    loose.run("update listings set type = 'project'")
+    assert loose.owed() == {("image_ai", "project", loose.project_image), loose.match_project()}
+
+
+def test_a_type_that_is_null_is_no_project(loose: MatchedPair) -> None:
+    loose.run("update listings set type = null")
+    assert loose.analysed() == {loose.wares_image}

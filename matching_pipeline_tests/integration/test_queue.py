@@ -1,0 +1,278 @@
+"""The queue's verbs, one behaviour a test."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.queue import Item
+from matching_pipeline_tests.integration.conftest import (
+    KIND,
+    LANE,
+    MINUTE,
+    charged,
+    claim,
+    claim_one,
+    enqueue,
+    make_due,
+    states,
+)
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[Connection]:
+    """A second session."""
+    with connect(database_url) as connection:
+        yield connection
+
+
+def fail(connection: Connection, item: Item, *, permanent: bool = False) -> bool:
+    return queue.fail(connection, item, "broken", permanent=permanent)
+
+
+def defer(connection: Connection, item: Item, delay: timedelta = MINUTE) -> set[UUID]:
+    return queue.defer(connection, [item], delay, "later")
+
+
+def due_in(connection: Connection) -> float:
+    """Seconds until the only pending row is due."""
+    ((seconds,),) = connection.execute(
+        "select extract(epoch from run_at - now())::float from job_queue where status = 'pending'"
+    )
+    return float(seconds)
+
+
+def fail_for_good(connection: Connection) -> Item:
+    item = claim_one(connection)
+    assert fail(connection, item, permanent=True)
+    return item
+
+
+def test_enqueue_owes_pending_work_once(connection: Connection) -> None:
+    ids = enqueue(connection, 2)
+    queue.enqueue(connection, LANE, KIND, ids)
+    queue.enqueue(connection, LANE, "another kind", ids[:1])
+    queue.enqueue(connection, "another lane", KIND, ids[:1])
+    assert states(connection) == {"pending": 4}
+
+
+def test_enqueue_during_processing_owes_the_work_again(connection: Connection) -> None:
+    (entity,) = enqueue(connection)
+    claim_one(connection)
+    queue.enqueue(connection, LANE, KIND, [entity])
+    assert states(connection) == {"pending": 1, "processing": 1}
+
+
+def test_enqueue_of_nothing_and_of_duplicates(connection: Connection) -> None:
+    entity = uuid4()
+    assert queue.enqueue(connection, LANE, KIND, []) == 0
+    assert queue.enqueue(connection, LANE, KIND, [entity, entity]) == 1
+    assert connection.execute("select enqueue_jobs('recording', 'thing', null)").fetchone() == (0,)
+    assert connection.execute("select enqueue_jobs('recording', 'thing', array[null]::uuid[])").fetchone() == (0,)
+    assert states(connection) == {"pending": 1}
+
+
+def test_an_edit_that_is_not_committed_yet_keeps_its_pending_work_from_being_claimed(
+    connection: Connection, other: Connection
+) -> None:
+    (entity,) = enqueue(connection)
+    with other.transaction():
+        queue.enqueue(other, LANE, KIND, [entity])
+        assert claim(connection) == []
+    assert claim_one(connection).entity_id == entity
+
+
+def test_an_edit_that_waits_for_a_claim_is_owed_again(connection: Connection, other: Connection) -> None:
+    (entity,) = enqueue(connection)
+    with ThreadPoolExecutor() as pool, connection.transaction():
+        claim_one(connection)
+        edit = pool.submit(queue.enqueue, other, LANE, KIND, [entity])
+        with pytest.raises(TimeoutError):
+            edit.result(timeout=0.2)
+    assert edit.result(timeout=5) == 1
+    assert states(connection) == {"pending": 1, "processing": 1}
+
+
+def test_a_transaction_notifies_once_with_the_lanes_name_only(connection: Connection, other: Connection) -> None:
+    queue.listen(connection)
+    with other.transaction():
+        enqueue(other, 100)
+        enqueue(other, 100)
+    assert [notice.payload for notice in connection.notifies(timeout=0.2)] == [LANE]
+
+
+def test_enqueue_makes_work_in_back_off_due_with_fresh_attempts(connection: Connection) -> None:
+    (entity,) = enqueue(connection)
+    fail(connection, claim_one(connection))
+    assert claim(connection) == []
+    queue.enqueue(connection, LANE, KIND, [entity])
+    assert charged(connection) == [0]
+    assert claim_one(connection).attempt == 2
+
+
+def test_claims_are_oldest_first_due_and_of_the_lane(connection: Connection) -> None:
+    first, second, third = (enqueue(connection)[0] for _ in range(3))
+    queue.enqueue(connection, "another lane", KIND, [uuid4()])
+    connection.execute("update job_queue set run_at = now() + interval '1 hour' where entity_id = %s", (second,))
+    assert [item.entity_id for item in claim(connection, batch_size=1)] == [first]
+    assert [item.entity_id for item in claim(connection)] == [third]
+
+
+def test_claimers_at_once_get_each_row_once(connection: Connection, database_url: str) -> None:
+    ids = enqueue(connection, 400)
+
+    def claim_all(_: int) -> list[UUID]:
+        with connect(database_url) as session:
+            return [item.entity_id for _ in range(40) for item in claim(session, batch_size=7)]
+
+    with ThreadPoolExecutor(4) as pool:
+        claimed = [entity for entities in pool.map(claim_all, range(4)) for entity in entities]
+    claimed += [item.entity_id for item in claim(connection, batch_size=400)]
+    assert sorted(claimed) == sorted(ids)
+
+
+def test_work_whose_worker_died_is_claimed_alone_until_its_attempts_are_spent(
+    connection: Connection,
+) -> None:
+    enqueue(connection, 2)
+    victims = claim(connection)
+    make_due(connection)
+    enqueue(connection, 3)
+    assert [len(claim(connection)) for _ in range(4)] == [1, 1, 3, 0]
+    make_due(connection)
+    assert [len(claim(connection)) for _ in range(6)] == [1] * 5 + [0]
+    make_due(connection)
+    assert [len(claim(connection)) for _ in range(4)] == [1] * 3 + [0]
+    rows = connection.execute("select id, error_message from job_queue where status = 'failed'").fetchall()
+    assert sorted(rows) == sorted((item.id, "its worker died or lost its lease 3 times") for item in victims)
+
+
+def test_a_renewed_lease_lasts(connection: Connection) -> None:
+    enqueue(connection)
+    item = claim_one(connection)
+    make_due(connection)
+    assert queue.renew(connection, [item], MINUTE) == {item.id}
+    assert claim(connection) == []
+
+
+def test_renewing_waits_for_nobody(connection: Connection, other: Connection) -> None:
+    enqueue(connection, 2)
+    gone, stays = claim(connection)
+    with other.transaction():
+        other.execute("delete from job_queue where id = %s", (gone.id,))
+        assert queue.renew(connection, [gone, stays], MINUTE) == {stays.id}
+
+
+def test_whose_lease_was_taken_can_do_nothing_with_it(connection: Connection) -> None:
+    enqueue(connection)
+    stale = claim_one(connection)
+    make_due(connection)
+    current = claim_one(connection)
+    assert not queue.complete(connection, [stale])
+    assert not fail(connection, stale)
+    assert not fail(connection, stale, permanent=True)
+    assert not defer(connection, stale)
+    assert not queue.renew(connection, [stale], MINUTE)
+    assert queue.complete(connection, [current]) == {current.id}
+    assert not queue.complete(connection, [current])
+
+
+def test_failures_back_off_and_the_third_is_final(connection: Connection) -> None:
+    enqueue(connection)
+    for minutes in (1, 2):
+        assert fail(connection, claim_one(connection))
+        assert due_in(connection) == pytest.approx(60 * minutes, abs=5)
+        make_due(connection)
+    assert fail(connection, claim_one(connection))
+    assert states(connection) == {"failed": 1}
+
+
+def test_a_permanent_failure_is_final_at_once(connection: Connection) -> None:
+    enqueue(connection)
+    fail_for_good(connection)
+    assert connection.execute("select status, error_message from job_queue").fetchall() == [("failed", "broken")]
+
+
+def test_a_deferral_charges_nothing(connection: Connection) -> None:
+    enqueue(connection)
+    for _ in range(4):
+        assert defer(connection, claim_one(connection))
+        assert due_in(connection) == pytest.approx(60, abs=5)
+        make_due(connection)
+    for expected in ("pending", "pending", "failed"):
+        assert fail(connection, claim_one(connection))
+        assert states(connection) == {expected: 1}
+        make_due(connection)
+
+
+@pytest.mark.parametrize("give_back", [fail, defer])
+def test_what_is_given_back_disappears_in_favour_of_a_newer_edit(connection: Connection, give_back: object) -> None:
+    (entity,) = enqueue(connection)
+    item = claim_one(connection)
+    queue.enqueue(connection, LANE, KIND, [entity])
+    assert callable(give_back)
+    assert give_back(connection, item)
+    assert states(connection) == {"pending": 1}
+    newer = claim_one(connection)
+    assert newer.id != item.id
+    assert newer.attempt == 1
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_what_is_given_back_waits_to_see_whether_an_edit_commits(
+    connection: Connection, other: Connection, commits: bool
+) -> None:
+    (entity,) = enqueue(connection)
+    item = claim_one(connection)
+    with ThreadPoolExecutor() as pool:
+        with other.transaction(force_rollback=not commits):
+            queue.enqueue(other, LANE, KIND, [entity])
+            failing = pool.submit(fail, connection, item)
+            with pytest.raises(TimeoutError):
+                failing.result(timeout=0.2)
+        assert failing.result(timeout=5)
+    make_due(connection)
+    assert states(connection) == {"pending": 1}
+    assert (claim_one(connection).id == item.id) is not commits
+
+
+def test_completing_answers_the_failures_that_started_earlier(connection: Connection) -> None:
+    (entity,) = enqueue(connection)
+    fail_for_good(connection)
+    queue.enqueue(connection, LANE, KIND, [entity])
+    queue.complete(connection, [claim_one(connection)])
+    assert states(connection) == {"completed": 1}
+
+
+def test_completing_late_does_not_answer_the_failure_of_a_newer_edit(connection: Connection) -> None:
+    (entity,) = enqueue(connection)
+    slow = claim_one(connection)
+    queue.enqueue(connection, LANE, KIND, [entity])
+    fail_for_good(connection)
+    queue.complete(connection, [slow])
+    assert states(connection) == {"completed": 1, "failed": 1}
+
+
+@pytest.mark.parametrize(
+    "illegal",
+    [
+        "status = 'waiting'",
+        "status = 'processing', started_at = null, attempts = 1",
+        "status = 'processing', started_at = now(), attempts = 1, deferrals = 1",
+        "status = 'completed', completed_at = null",
+        "status = 'pending', completed_at = now()",
+        "status = 'failed', completed_at = now(), error_message = null",
+        "deferrals = 1, attempts = 0",
+        "deferrals = -1",
+        "max_attempts = 0",
+    ],
+)
+def test_an_illegal_state_is_refused(connection: Connection, illegal: str) -> None:
+    enqueue(connection)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        connection.execute(f"update job_queue set {illegal}".encode())

@@ -1,0 +1,145 @@
+"""The law of the queue: nothing is lost, nothing is owed twice while it waits, no lease is answered twice."""
+
+from uuid import UUID, uuid4
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.queue import Item
+from matching_pipeline_tests.integration.conftest import KIND, LANE, MINUTE, claim, make_due
+
+ENTITIES = [uuid4() for _ in range(4)]
+entities = st.lists(st.sampled_from(ENTITIES), min_size=1, max_size=4)
+pick = st.integers(0, 1000)
+
+
+class QueueLaw(RuleBasedStateMachine):
+    connection: Connection
+
+    @initialize()
+    def empty(self) -> None:
+        self.connection.execute("truncate job_queue")
+        self.version = dict.fromkeys(ENTITIES, 0)
+        """How often each entity's input changed."""
+        self.done = dict.fromkeys(ENTITIES, 0)
+        """The version that was completed, or given up, for each."""
+        self.read: dict[tuple[UUID, int], int] = {}
+        """The version that the holder of each lease read."""
+        self.leases: list[Item] = []
+        """Every lease there ever was, the ended ones too."""
+        self.ended: set[tuple[UUID, int]] = set()
+
+    @rule(ids=entities)
+    def enqueue(self, ids: list[UUID]) -> None:
+        for entity in set(ids):
+            self.version[entity] += 1
+        assert queue.enqueue(self.connection, LANE, KIND, ids) == len(set(ids))
+
+    @rule(batch_size=st.integers(1, 3))
+    def claim(self, batch_size: int) -> None:
+        for item in claim(self.connection, batch_size):
+            # a new lease of the row ends the lease before
+            self.ended |= {(lease.id, lease.attempt) for lease in self.leases if lease.id == item.id}
+            assert (item.id, item.attempt) not in self.ended
+            self.leases.append(item)
+            self.read[item.id, item.attempt] = self.version[item.entity_id]
+        self.note_given_up()
+
+    @rule()
+    def time_passes(self) -> None:
+        make_due(self.connection)
+
+    @rule(pick=pick)
+    def complete(self, pick: int) -> None:
+        if item := self.some_lease(pick):
+            accepted = queue.complete(self.connection, [item]) == {item.id}
+            if self.end(item, accepted):
+                self.done[item.entity_id] = max(self.done[item.entity_id], self.read[item.id, item.attempt])
+
+    @rule(pick=pick, permanent=st.booleans())
+    def fail(self, pick: int, permanent: bool) -> None:
+        if item := self.some_lease(pick):
+            self.end(item, queue.fail(self.connection, item, "broken", permanent=permanent))
+
+    @rule(pick=pick)
+    def defer(self, pick: int) -> None:
+        if item := self.some_lease(pick):
+            self.end(item, queue.defer(self.connection, [item], MINUTE, "later") == {item.id})
+
+    @rule(pick=pick)
+    def renew(self, pick: int) -> None:
+        if item := self.some_lease(pick):
+            renewed = queue.renew(self.connection, [item], MINUTE) == {item.id}
+            assert renewed == ((item.id, item.attempt) not in self.ended)
+
+    @rule()
+    def defer_lane(self) -> None:
+        queue.defer_lane(self.connection, LANE, MINUTE, "the provider is down")
+
+    @rule()
+    def retry(self) -> None:
+        queue.retry(self.connection, LANE)
+
+    @invariant()
+    def an_entity_is_owed_once_while_it_waits(self) -> None:
+        pending = [entity for (entity,) in self.rows("pending")]
+        assert len(pending) == len(set(pending))
+
+    @invariant()
+    def no_version_is_lost(self) -> None:
+        """What was not done is owed by a row: it waits, is held by who read it, or has failed for people to see."""
+        owed = {entity for (entity,) in self.rows("pending")} | {entity for (entity,) in self.rows("failed")}
+        held = {
+            lease.entity_id
+            for lease in self.leases
+            if (lease.id, lease.attempt) not in self.ended
+            and self.read[lease.id, lease.attempt] == self.version[lease.entity_id]
+        }
+        undone = {entity for entity in ENTITIES if self.done[entity] < self.version[entity]}
+        assert undone <= owed | held
+
+    def teardown(self) -> None:
+        """Whatever happened, one drain brings everything to an end, and the leases of before are worth nothing."""
+        make_due(self.connection)
+        while items := claim(self.connection):
+            queue.complete(self.connection, items)
+        assert not self.rows("pending")
+        assert not self.rows("processing")
+        assert not queue.complete(self.connection, self.leases)
+        failed = {entity for (entity,) in self.rows("failed")}
+        completed = {entity for (entity,) in self.rows("completed")}
+        assert {entity for entity, version in self.version.items() if version} == failed | completed
+
+    def some_lease(self, pick: int) -> Item | None:
+        return self.leases[pick % len(self.leases)] if self.leases else None
+
+    def end(self, item: Item, accepted: bool) -> bool:
+        """A lease is accepted once, and only if it is the row's last."""
+        assert accepted == ((item.id, item.attempt) not in self.ended)
+        self.ended.add((item.id, item.attempt))
+        return accepted
+
+    def note_given_up(self) -> None:
+        """Leases that a claim ended, as their attempts were spent."""
+        failed = {id for (id,) in self.connection.execute("select id from job_queue where status = 'failed'")}
+        self.ended |= {(lease.id, lease.attempt) for lease in self.leases if lease.id in failed}
+
+    def rows(self, status: str) -> list[tuple[UUID]]:
+        return self.connection.execute("select entity_id from job_queue where status = %s", (status,)).fetchall()
+
+
+def test_whatever_happens_in_whatever_order_the_law_holds(connection: Connection) -> None:
+    QueueLaw.connection = connection
+    run_state_machine_as_test(
+        QueueLaw,
+        settings=settings(
+            max_examples=30,
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )

@@ -1,0 +1,146 @@
+"""What the queue's verbs cost, with a long history and a long backlog behind them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.queries import query
+from matching_pipeline.queue import Item
+from matching_pipeline_tests.integration.conftest import KIND, LANE, MINUTE, claim
+
+BACKLOG = "backlog"
+DAY = timedelta(days=1)
+HISTORY = f"""
+    insert into job_queue (queue, entity_kind, id, entity_id, status, attempts, started_at, completed_at)
+    select '{LANE}', '{KIND}', id, id, 'completed', 1, ended - interval '1 minute', ended
+    from (
+        select lpad(to_hex(number), 32, '0')::uuid as id, now() - (1000000 - number) * interval '0.6 seconds' as ended
+        from generate_series(1, 1000000) as number
+    ) as history;
+
+    insert into job_queue (queue, entity_kind, id, entity_id, run_at)
+    select lane, '{KIND}', id, id, due
+    from (values ('{LANE}', 10000), ('{BACKLOG}', 200000)) as lanes (lane, length), lateral (
+        select md5(lane || number)::uuid as id, now() - (length - number) * interval '1 millisecond' as due
+        from generate_series(1, length) as number
+    ) as jobs;
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    sequential_scans: int
+    buffers: int
+    """Shared buffers touched by the statement and by what the functions in it run."""
+    indexes: frozenset[str]
+
+
+class Measure:
+    """Runs a named query in a transaction of its own and tells what it cost."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._cursor = psycopg.ClientCursor(connection)
+
+    def __call__(self, name: str, **parameters: Any) -> Cost:
+        before = self._index_scans()
+        with self._connection.transaction():
+            self._cursor.execute(b"explain (analyze, buffers, format json) " + query(name), parameters)
+            (((plan,),),) = self._cursor.fetchall()
+            scans = "select seq_scan from pg_stat_xact_user_tables where relname = 'job_queue'"
+            ((sequential_scans,),) = self._connection.execute(scans.encode())
+        after = self._index_scans()
+        return Cost(
+            sequential_scans,
+            plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"],
+            frozenset(index for index, count in after.items() if count > before[index]),
+        )
+
+    def _index_scans(self) -> dict[str, int]:
+        self._connection.execute("select pg_stat_force_next_flush()")
+        scans = "select indexrelname, idx_scan from pg_stat_user_indexes where relname = 'job_queue'"
+        return dict(self._connection.execute(scans.encode()).fetchall())
+
+
+def leases(items: Sequence[Item]) -> dict[str, Any]:
+    return {"ids": [item.id for item in items], "attempts": [item.attempt for item in items]}
+
+
+@pytest.fixture(scope="module")
+def long_queue_url(new_database: Callable[..., str], migrated_template: str) -> str:
+    url = new_database(migrated_template)
+    with connect(url) as connection:
+        connection.execute(HISTORY.encode())
+        connection.execute("vacuum analyze job_queue")
+    return url
+
+
+@pytest.fixture
+def session(long_queue_url: str) -> Iterator[Connection]:
+    with connect(long_queue_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def measure(session: Connection) -> Measure:
+    return Measure(session)
+
+
+@pytest.mark.parametrize("lane", [LANE, BACKLOG])
+def test_a_claim_walks_its_index(measure: Measure, lane: str) -> None:
+    cost = measure("claim", lane=lane, batch_size=20, lease=MINUTE)
+    assert cost.indexes == {"job_queue_claim_idx", "job_queue_pkey"}
+    assert cost.sequential_scans == 0
+    assert cost.buffers < 1000
+
+
+@pytest.mark.parametrize("lane", [LANE, BACKLOG, "empty"])
+def test_the_state_of_a_lane_is_looked_up(measure: Measure, lane: str) -> None:
+    measure("lane_state", lane=lane)  # a session's first call reads the catalogue
+    cost = measure("lane_state", lane=lane)
+    assert cost.indexes == {"job_queue_claim_idx"}
+    assert cost.sequential_scans == 0
+    assert cost.buffers < 100
+
+
+def test_enqueue_and_complete_touch_only_their_rows(session: Connection, measure: Measure) -> None:
+    cost = measure("enqueue", lane=LANE, kind=KIND, ids=[uuid4() for _ in range(20)])
+    assert cost.sequential_scans == 0
+    assert cost.buffers < 1000
+    cost = measure("complete", **leases(claim(session, 20)))
+    assert cost.sequential_scans == 0
+    assert cost.buffers < 1000
+
+
+def test_renewing_failing_and_deferring_touch_only_their_rows(session: Connection, measure: Measure) -> None:
+    first, *rest = claim(session, 20)
+    for cost in (
+        measure("renew", **leases([first, *rest]), lease=MINUTE),
+        measure("fail", id=first.id, attempt=first.attempt, reason="broken", permanent=False),
+        measure("defer", **leases(rest), delay=MINUTE, reason="later"),
+    ):
+        assert cost.indexes >= {"job_queue_pkey"}
+        assert cost.sequential_scans == 0
+        assert cost.buffers < 1000
+
+
+def test_a_purge_walks_its_index(measure: Measure) -> None:
+    cost = measure("purge", keep=6.93 * DAY)
+    assert cost.indexes == {"job_queue_completed_idx", "job_queue_pkey"}
+    assert cost.sequential_scans == 0
+
+
+def test_a_claim_stays_cheap_after_thousands_that_no_vacuum_followed(session: Connection, measure: Measure) -> None:
+    session.execute("alter table job_queue set (autovacuum_enabled = off)")
+    for _ in range(50):
+        assert len(queue.complete(session, claim(session, 100))) == 100
+    cost = measure("claim", lane=LANE, batch_size=20, lease=MINUTE)
+    assert cost.sequential_scans == 0
+    assert cost.buffers < 2000

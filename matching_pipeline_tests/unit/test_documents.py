@@ -1,0 +1,45 @@
+"""What the documents name exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from matching_pipeline.cli import cli
+from matching_pipeline.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    documented = {name: default.strip().strip("`") for name, default in rows}
+    for name, field in Settings.model_fields.items():
+        stated = documented.pop(name.upper())
+        if field.default not in (None, ()):
+            assert stated == str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+    assert not documented
+
+
+def test_the_readme_lists_every_command() -> None:
+    rows = re.findall(r"^\| `([a-z]+)[^|]*\|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert set(cli.commands) <= set(rows)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_path_that_a_document_names_exists(document: Path) -> None:
+    text = document.read_text()
+    named = re.findall(r"`((?:sql|matching_pipeline|matching_pipeline_tests|benchmarks)/[\w./]*)`", text)
+    named += re.findall(r"`([\w.]+\.(?:py|yaml|toml|txt|md))`", text)
+    named += re.findall(r"\]\(([\w./]+)\)", text)
+    missing = [
+        name for name in named if not list(ROOT.glob(name)) and not list(ROOT.glob(f"matching_pipeline/{name}"))
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)\b", document.read_text())) <= targets | {"dev"}
