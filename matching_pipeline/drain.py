@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -160,13 +161,14 @@ class Drain:
         self._held = {item.id: item for item in items}
         self._renewed = time.monotonic()
         session = self._connection
-        delay, reason = timedelta(0), None
+        leave: Callable[[Sequence[Item]], None] = partial(self._give_back, delay=timedelta(0), reason=None)
         try:
             self._work(items)
         except ProviderUnavailable as error:
-            delay, reason = error.retry_after * random.uniform(1, 1.25), str(error)
+            delay = error.retry_after * random.uniform(1, 1.25)
+            leave = partial(self._give_back, delay=delay, reason=str(error))
             with suppress(psycopg.Error):
-                queue.defer_lane(self._connection, self.stage.lane, delay, reason)
+                queue.defer_lane(self._connection, self.stage.lane, delay, str(error))
             raise
         except psycopg.OperationalError:
             # the stage read by a session that is lost, be it replaced since: what is left is claimed again
@@ -174,10 +176,16 @@ class Drain:
                 raise
             if self._connection.closed:
                 self._reconnect(time.monotonic() + RECONNECT_SECONDS)
+        except ConfigurationError:
+            raise
+        except Exception:
+            # a bug, and one of the items may have brought it out: each is tried alone, and charged
+            leave = self._abandon
+            raise
         finally:
             # without a session there is nothing to wait for: the leases run out by themselves
             with suppress(psycopg.Error):
-                self._give_back(list(self._held.values()), delay, reason)
+                leave(list(self._held.values()))
 
     def _work(self, items: Sequence[Item]) -> None:
         for outcomes in self.stage.work(self._connection, items):
@@ -206,6 +214,10 @@ class Drain:
         else:
             self.summary.counts["deferred"] += len(returned)
         self._release(items)
+
+    def _abandon(self, items: Sequence[Item]) -> None:
+        """Ends the leases, as if the worker had died."""
+        queue.renew(self._connection, items, timedelta(0))
 
     def _release(self, items: Iterable[Item]) -> None:
         for item in items:

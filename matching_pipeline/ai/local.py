@@ -71,6 +71,8 @@ class LocalImageAnalyzer:
 
     model = "local-visual-1"
     dimensions = 2 * GRID * (GRID // 2) * ORIENTATIONS + int(np.prod(COLOUR_BINS))
+    # NumPy in small steps holds the interpreter: a second thread makes both slower
+    concurrency = 1
 
     def analyze(self, picture: Image.Image) -> ImageAnalysis:
         from skimage.color import rgb2lab

@@ -28,5 +28,7 @@ class ImageAnalyzer(Protocol):
 
     model: str
     dimensions: int
+    concurrency: int
+    """How many pictures it is worth to analyse at once in one process."""
 
     def analyze(self, picture: Image.Image) -> ImageAnalysis: ...

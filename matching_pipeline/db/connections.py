@@ -18,7 +18,12 @@ def connect(database_url: str, **options: Any) -> Connection:
     merely away raises psycopg.OperationalError.
     """
     parameters = _parse(database_url)
-    defaults: dict[str, Any] = {"application_name": "matching_pipeline", "connect_timeout": 10}
+    defaults: dict[str, Any] = {
+        "application_name": "matching_pipeline",
+        "connect_timeout": 10,
+        # a lingering drain must notice within a minute that its peer is gone
+        **{"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3},
+    }
     try:
         connection = psycopg.connect(**{**defaults, **parameters, **options}, autocommit=True)
     except psycopg.OperationalError as error:

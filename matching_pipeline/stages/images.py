@@ -1,6 +1,7 @@
 """The `image_ai` lane: fetch an image, analyse it once, write its embedding and attributes."""
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -29,9 +30,11 @@ from matching_pipeline.images.fetch import ImageFetcher
 from matching_pipeline.queue import Item
 
 LANE = "image_ai"
+GATHER_SECONDS = 0.25
+"""Results that are ready are gathered for so long, and written in one transaction."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """The bytes of one item's image, as fetched."""
 
@@ -69,7 +72,8 @@ class ImageStage:
         self._analyzer = analyzer
         self._fetcher = fetcher
         self._max_pixels = max_pixels
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="image")
+        self._fetches = ThreadPoolExecutor(concurrency, thread_name_prefix="fetch")
+        self._analyses = ThreadPoolExecutor(analyzer.concurrency, thread_name_prefix="analyse")
 
     def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
         urls = self._urls(connection, items)
@@ -77,23 +81,33 @@ class ImageStage:
         yield [Outcome(item) for item in items if item not in urls]
         without_url = PermanentFailure("the image has no URL")
         yield [Outcome(item, failure=without_url) for item, url in urls.items() if not url]
-        fetches = {self._pool.submit(self._fetcher.fetch, url): (item, url) for item, url in urls.items() if url}
-        analyses: dict[Future[Analysis], list[Picture]] = {}
-        waiting: list[Future[Any]] = list(fetches)
+        fetches = {self._fetches.submit(self._fetcher.fetch, url): (item, url) for item, url in urls.items() if url}
+        analyses: dict[bytes, Future[Analysis]] = {}
+        awaited: list[Picture] = []
+        running: set[Future[Any]] = set(fetches)
+        ready: list[Outcome] = []
+        yielded = time.monotonic()
         try:
-            while waiting:
-                done, _ = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
-                outcomes, pictures = _fetched(
+            while running:
+                done, _ = wait(running, timeout=GATHER_SECONDS, return_when=FIRST_COMPLETED)
+                failures, pictures = _fetched(
                     {future: fetches.pop(future) for future in [*fetches] if future in done}
                 )
-                for analysed in [future for future in analyses if future in done]:
-                    outcomes += _outcomes(analysed, analyses.pop(analysed))
-                yield outcomes + self._analyse(connection, pictures, analyses)
-                waiting = [*fetches, *analyses]
+                known, unknown = self._split_known(connection, pictures)
+                awaited += unknown
+                for picture in unknown:
+                    if picture.content_hash not in analyses:
+                        analyses[picture.content_hash] = self._analyses.submit(self._analysis, picture.data)
+                analysed = [picture for picture in awaited if analyses[picture.content_hash].done()]
+                ready += [*failures, *known, *(_outcome(each, analyses[each.content_hash]) for each in analysed)]
+                awaited = [picture for picture in awaited if picture not in analysed]
+                running = {*fetches, *(analyses[picture.content_hash] for picture in awaited)}
+                if not running or time.monotonic() - yielded >= GATHER_SECONDS:
+                    yield ready
+                    ready, yielded = [], time.monotonic()
         finally:
-            # also those begun since the last wait
-            waiting = [*fetches, *analyses]
-            for future in waiting:
+            running = {*fetches, *analyses.values()}
+            for future in running:
                 future.cancel()
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
@@ -118,7 +132,8 @@ class ImageStage:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._fetches.shutdown(wait=False, cancel_futures=True)
+        self._analyses.shutdown(wait=False, cancel_futures=True)
 
     def _urls(self, connection: Connection, items: Sequence[Item]) -> dict[Item, str | None]:
         rows = connection.execute(query("image_urls"), {"image_ids": [item.entity_id for item in items]})
@@ -126,37 +141,21 @@ class ImageStage:
         keys = {item: (item.entity_kind, item.entity_id) for item in items}
         return {item: urls[key] for item, key in keys.items() if key in urls}
 
-    def _analyse(
-        self,
-        connection: Connection,
-        pictures: Sequence[Picture],
-        analyses: dict[Future[Analysis], list[Picture]],
-    ) -> list[Outcome]:
-        """Outcomes for the pictures that are known; the others join `analyses`, equal ones together."""
-        if not pictures:
-            return []
-        known = self._known(connection, {picture.content_hash for picture in pictures})
-        running = {group[0].content_hash: group for group in analyses.values()}
-        outcomes = []
-        for picture in pictures:
-            if analysis := known.get(picture.content_hash):
-                outcomes.append(_analysed(picture, analysis))
-            elif group := running.get(picture.content_hash):
-                group.append(picture)
-            else:
-                running[picture.content_hash] = [picture]
-                future = self._pool.submit(self._analysis, picture.data)
-                analyses[future] = running[picture.content_hash]
-        return outcomes
+    def _split_known(
+        self, connection: Connection, pictures: Sequence[Picture]
+    ) -> tuple[list[Outcome], list[Picture]]:
+        """Outcomes of the pictures that were analysed before, and the others."""
+        known = self._known(connection, {picture.content_hash for picture in pictures}) if pictures else {}
+        outcomes = [
+            _analysed(picture, known[picture.content_hash]) for picture in pictures if picture.content_hash in known
+        ]
+        return outcomes, [picture for picture in pictures if picture.content_hash not in known]
 
     def _known(self, connection: Connection, content_hashes: set[bytes]) -> dict[bytes, Analysis]:
         rows = connection.execute(
             query("known_analyses"), {"content_hashes": list(content_hashes), "model": self._analyzer.model}
         )
-        return {
-            content_hash: Analysis(embedding.to_numpy(), attributes, thumbnail)
-            for content_hash, embedding, attributes, thumbnail in rows
-        }
+        return {content_hash: Analysis(*analysis) for content_hash, *analysis in rows}
 
     def _analysis(self, data: bytes) -> Analysis:
         picture = decode(data, max_pixels=self._max_pixels)
@@ -211,10 +210,10 @@ def _fetched(fetches: dict[Future[bytes], tuple[Item, str]]) -> tuple[list[Outco
     return failures, pictures
 
 
-def _outcomes(future: Future[Analysis], pictures: Sequence[Picture]) -> list[Outcome]:
-    if error := future.exception():
-        return [Outcome(picture.item, failure=_as_failure(error)) for picture in pictures]
-    return [_analysed(picture, future.result()) for picture in pictures]
+def _outcome(picture: Picture, analysis: Future[Analysis]) -> Outcome:
+    if error := analysis.exception():
+        return Outcome(picture.item, failure=_as_failure(error))
+    return _analysed(picture, analysis.result())
 
 
 def _analysed(picture: Picture, analysis: Analysis) -> Outcome:

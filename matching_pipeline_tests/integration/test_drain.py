@@ -181,7 +181,7 @@ def test_a_provider_that_is_down_defers_the_lane_uncharged(connection: Connectio
 
 @pytest.mark.parametrize(
     "error",
-    [ConfigurationError("wrong key"), RuntimeError("a bug"), KeyboardInterrupt(), psycopg.errors.QueryCanceled()],
+    [ConfigurationError("wrong key"), KeyboardInterrupt(), psycopg.errors.QueryCanceled()],
 )
 def test_what_ends_the_run_gives_the_rest_back(
     connection: Connection, database_url: str, error: BaseException
@@ -192,6 +192,22 @@ def test_what_ends_the_run_gives_the_rest_back(
     assert states(connection) == {"completed": 1, "pending": 2}
     assert sorted(charged(connection)) == [0, 0, 1]
     assert queue.lane_state(connection, LANE).due
+
+
+def test_an_item_that_brings_out_a_bug_is_found_and_fails_alone(connection: Connection, database_url: str) -> None:
+    ids = enqueue(connection, 4)
+
+    class Buggy(RecordingStage):
+        def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+            if ids[2] in {item.entity_id for item in items}:
+                raise RuntimeError("a bug")
+            yield from super().work(connection, items)
+
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            Drain(database_url, Buggy()).run()
+    Drain(database_url, Buggy()).run()
+    assert states(connection) == {"completed": 3, "failed": 1}
 
 
 def test_what_the_stage_forgot_is_given_back(connection: Connection, database_url: str) -> None:

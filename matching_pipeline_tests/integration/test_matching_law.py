@@ -34,11 +34,15 @@ class MatchingLaw(RuleBasedStateMachine):
     connection: Connection
     database_url: str
 
-    @initialize(limit=st.integers(1, 3), projects=st.lists(vectors, max_size=2), products=st.lists(vectors, max_size=6))
+    @initialize(
+        limit=st.integers(1, 3), projects=st.lists(vectors, max_size=2), products=st.lists(vectors, max_size=6)
+    )
     def open_market(self, limit: int, projects: list[Vector], products: list[Vector]) -> None:
         self.connection.execute("truncate listings, products cascade")
         self.connection.execute("truncate job_queue, image_ai")
-        self.connection.execute("update match_settings set match_limit = %s, threshold = 0.5, attribute_weight = 0.2", (limit,))
+        self.connection.execute(
+            "update match_settings set match_limit = %s, threshold = 0.5, attribute_weight = 0.2", (limit,)
+        )
         self.market = Marketplace(self.connection)
         self.owners: dict[str, list[UUID]] = {"project": [], "product": []}
         self.images: dict[str, list[UUID]] = {"project": [], "product": []}
@@ -96,9 +100,7 @@ class MatchingLaw(RuleBasedStateMachine):
                 "delete from matches where project_id = %s and product_id = %s", (project, product)
             )
 
-    @rule(
-        setting=st.sampled_from(["threshold", "attribute_weight"]), value=st.sampled_from([0.0, 0.2, 0.5, 0.9])
-    )
+    @rule(setting=st.sampled_from(["threshold", "attribute_weight"]), value=st.sampled_from([0.0, 0.2, 0.5, 0.9]))
     def change_settings(self, setting: str, value: float) -> None:
         self.connection.execute(f"update match_settings set {setting} = %s", (value,))
 

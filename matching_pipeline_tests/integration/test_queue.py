@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg import IsolationLevel
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
@@ -87,14 +88,37 @@ def test_an_edit_that_is_not_committed_yet_keeps_its_pending_work_from_being_cla
     assert claim_one(connection).entity_id == entity
 
 
-def test_an_edit_that_waits_for_a_claim_is_owed_again(connection: Connection, other: Connection) -> None:
+def test_an_edit_beside_a_claim_is_owed_again_and_does_not_wait(connection: Connection, other: Connection) -> None:
     (entity,) = enqueue(connection)
-    with ThreadPoolExecutor() as pool, connection.transaction():
+    with connection.transaction():
         claim_one(connection)
-        edit = pool.submit(queue.enqueue, other, LANE, KIND, [entity])
-        with pytest.raises(TimeoutError):
-            edit.result(timeout=0.2)
-    assert edit.result(timeout=5) == 1
+        assert queue.enqueue(other, LANE, KIND, [entity]) == 1
+    assert states(connection) == {"pending": 1, "processing": 1}
+
+
+@pytest.mark.parametrize("isolation", list(IsolationLevel))
+def test_app_transactions_that_enqueue_the_same_work_never_wait_for_each_other(
+    connection: Connection, other: Connection, isolation: IsolationLevel
+) -> None:
+    first, second = enqueue(connection, 2)
+    for session in (connection, other):
+        session.isolation_level = isolation
+        session.execute("set lock_timeout = 1")
+    with connection.transaction(), other.transaction():
+        for session, order in ((connection, [first, second]), (other, [second, first])):
+            for entity in order:
+                assert queue.enqueue(session, LANE, KIND, [entity]) == 1
+
+
+def test_an_app_transaction_that_repeats_its_reads_is_not_aborted_by_a_claim(
+    connection: Connection, other: Connection
+) -> None:
+    (entity,) = enqueue(connection)
+    other.isolation_level = IsolationLevel.REPEATABLE_READ
+    with other.transaction():
+        other.execute("select 1")
+        claim_one(connection)
+        assert queue.enqueue(other, LANE, KIND, [entity]) == 1
     assert states(connection) == {"pending": 1, "processing": 1}
 
 
@@ -223,22 +247,15 @@ def test_what_is_given_back_disappears_in_favour_of_a_newer_edit(connection: Con
     assert newer.attempt == 1
 
 
-@pytest.mark.parametrize("commits", [True, False])
-def test_what_is_given_back_waits_to_see_whether_an_edit_commits(
-    connection: Connection, other: Connection, commits: bool
+def test_what_is_given_back_does_not_wait_for_an_edit_that_has_not_committed(
+    connection: Connection, other: Connection
 ) -> None:
     (entity,) = enqueue(connection)
     item = claim_one(connection)
-    with ThreadPoolExecutor() as pool:
-        with other.transaction(force_rollback=not commits):
-            queue.enqueue(other, LANE, KIND, [entity])
-            failing = pool.submit(fail, connection, item)
-            with pytest.raises(TimeoutError):
-                failing.result(timeout=0.2)
-        assert failing.result(timeout=5)
-    make_due(connection)
-    assert states(connection) == {"pending": 1}
-    assert (claim_one(connection).id == item.id) is not commits
+    with other.transaction():
+        queue.enqueue(other, LANE, KIND, [entity])
+        assert fail(connection, item)
+    assert states(connection) == {"pending": 2}
 
 
 def test_completing_answers_the_failures_that_started_earlier(connection: Connection) -> None:

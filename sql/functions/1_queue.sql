@@ -2,24 +2,41 @@
 -- and each verb says whether it still was yours.
 -- Rows are looked up by `= any (array (…))`, which the planner answers from the primary key however long the queue is.
 
--- Owes `lane` one piece of work for each id. Work that is pending already is not owed twice, but its row is
--- locked until the caller commits: a claim must not take it and read the input as it was before.
+-- Owes `lane` one piece of work for each id, and returns for how many. Work that is pending already is not owed
+-- twice: its row is locked until the caller commits, so that no claim takes it and reads the input as it was before.
+-- A row that somebody else has locked is left alone and the work owed once more, since an app's transaction must
+-- never wait for another, nor for a drain, in here.
 create or replace function enqueue_jobs(lane text, kind text, ids uuid[]) returns integer
 language plpgsql as $$
 declare
-    enqueued integer;
+    owed integer;
 begin
     if coalesce(cardinality(ids), 0) = 0 then
         return 0;
     end if;
-    insert into job_queue (queue, entity_kind, entity_id)
-    select lane, kind, id from (select distinct unnest(ids) as id) as entities where id is not null order by id
-    on conflict (queue, entity_id, entity_kind) where status = 'pending' do update
-        set run_at = least(job_queue.run_at, excluded.run_at), deferrals = job_queue.attempts, error_message = null;
-    get diagnostics enqueued = row_count;
+    with standing as materialized (
+        select id, entity_id from job_queue
+        where queue = lane and entity_kind = kind and entity_id = any (ids) and status = 'pending'
+          -- above it, locking a row that a claim has changed since would abort the app's transaction
+          and current_setting('transaction_isolation') = 'read committed'
+        for update skip locked
+    ),
+    refreshed as (
+        update job_queue set run_at = least(run_at, now()), deferrals = attempts, error_message = null
+        where id = any (array (select id from standing))
+          and (run_at > now() or deferrals < attempts or error_message is not null)
+    ),
+    added as (
+        insert into job_queue (queue, entity_kind, entity_id)
+        select distinct lane, kind, id
+        from unnest(ids) as id
+        where id is not null and id <> all (array (select entity_id from standing))
+        returning 1
+    )
+    select (select count(distinct entity_id) from standing) + (select count(*) from added) into owed;
     -- the lane's name only: a long payload would abort the app's statement
     perform pg_notify('job_queue', lane);
-    return enqueued;
+    return owed;
 end
 $$;
 
@@ -88,18 +105,25 @@ begin
 end
 $$;
 
--- Back to pending, or gone where a newer pending row owes the same work already.
+-- Back to pending, or gone where a pending row owes the same work already.
 create or replace function return_job(job_id uuid, attempt integer, delay interval, reason text, charged boolean)
 returns boolean
 language plpgsql as $$
 begin
+    delete from job_queue as mine
+    where id = job_id and attempts = attempt and status = 'processing'
+      and exists (
+          select from job_queue as twin
+          where twin.entity_id = mine.entity_id and twin.queue = mine.queue and twin.entity_kind = mine.entity_kind
+            and twin.status = 'pending'
+      );
+    if found then
+        return true;
+    end if;
     update job_queue
     set status = 'pending', run_at = now() + delay, error_message = reason,
         deferrals = deferrals + case when charged then 0 else 1 end
     where id = job_id and attempts = attempt and status = 'processing';
-    return found;
-exception when unique_violation then
-    delete from job_queue where id = job_id and attempts = attempt and status = 'processing';
     return found;
 end
 $$;
@@ -157,8 +181,12 @@ begin
     select distinct on (entity_id, entity_kind)
         id, queue, entity_kind, entity_id, payload, attempts, attempts, max_attempts, created_at
     from failed
-    order by entity_id, entity_kind, created_at desc
-    on conflict (queue, entity_id, entity_kind) where status = 'pending' do nothing;
+    where not exists (
+        select from job_queue as pending
+        where pending.entity_id = failed.entity_id and pending.queue = lane
+          and pending.entity_kind = failed.entity_kind and pending.status = 'pending'
+    )
+    order by entity_id, entity_kind, created_at desc;
     get diagnostics retried = row_count;
     perform pg_notify('job_queue', lane);
     return retried;

@@ -61,7 +61,13 @@ begin
         union all
         select id from product_images where image_source = 'product' and product_id = any (owners)
     ));
-    delete from job_queue where entity_id = any (owners) and queue = 'matches' and entity_kind = image_source;
+    -- what a drain is at it finds to be gone: the app need not wait for it
+    delete from job_queue
+    where id = any (array (
+        select id from job_queue
+        where entity_id = any (owners) and queue = 'matches' and entity_kind = image_source
+        for update skip locked
+    ));
     delete from matches where image_source = 'project' and project_id = any (owners);
 end
 $$;

@@ -38,8 +38,6 @@ comment on column job_queue.attempts is 'claims so far; it grows with every clai
 comment on column job_queue.deferrals is 'attempts that are not charged: a rate limit, a provider that was down, a new input';
 comment on column job_queue.completed_at is 'when the row ended, completed or failed';
 
--- Work is owed once while it waits. A row in processing does not count: an edit meanwhile must run again.
-create unique index job_queue_pending_key on job_queue (queue, entity_id, entity_kind) where status = 'pending';
 create index job_queue_claim_idx on job_queue (queue, run_at, id) where status in ('pending', 'processing');
 create index job_queue_failed_idx on job_queue (queue, completed_at) where status = 'failed';
 create index job_queue_completed_idx on job_queue (completed_at, queue) where status = 'completed';
