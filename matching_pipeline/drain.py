@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -56,8 +56,8 @@ class Stage(Protocol):
         """
         ...
 
-    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
-        """Writes results inside the transaction that completes their items."""
+    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
+        """Writes results inside the transaction that completes their items; returns figures to add up."""
         ...
 
     def forget(self, connection: Connection, item: Item) -> None:
@@ -71,6 +71,8 @@ class Summary:
 
     counts: Counter[str] = field(default_factory=Counter)
     """completed, failed (also those that will be tried again), deferred, lost (the lease was ours no more)"""
+    figures: Counter[str] = field(default_factory=Counter)
+    """what the stage's writes did, by its own names"""
     started: float = field(default_factory=time.monotonic)
     stopped_because: str = "nothing is due"
 
@@ -227,7 +229,9 @@ class Drain:
         """Writes a group; where the database refuses it, one by one, so that only the culprit waits or fails."""
         items = [outcome.item for outcome in outcomes]
         try:
-            counts = self._persist(lambda connection: give_way(connection, lambda: self._write(connection, outcomes)))
+            counts, figures = self._persist(
+                lambda connection: give_way(connection, lambda: self._write(connection, outcomes))
+            )
         except Busy as busy:
             self._give_back(items, timedelta(seconds=5), str(busy))
         except psycopg.Error as error:
@@ -246,12 +250,13 @@ class Drain:
         else:
             self._release(items)
             self.summary.counts.update(counts)
+            self.summary.figures.update(figures)
             self._on_progress(self.summary)
 
-    def _write(self, connection: Connection, outcomes: Sequence[Outcome]) -> Counter[str]:
+    def _write(self, connection: Connection, outcomes: Sequence[Outcome]) -> tuple[Counter[str], Mapping[str, int]]:
         done = [outcome for outcome in outcomes if outcome.failure is None]
         ours = queue.complete(connection, [outcome.item for outcome in done])
-        self.stage.write(connection, [outcome for outcome in done if outcome.item.id in ours])
+        figures = self.stage.write(connection, [outcome for outcome in done if outcome.item.id in ours])
         failed = 0
         for outcome in outcomes:
             if outcome.failure is not None and queue.fail(
@@ -259,7 +264,8 @@ class Drain:
             ):
                 self.stage.forget(connection, outcome.item)
                 failed += 1
-        return Counter(completed=len(ours), failed=failed, lost=len(outcomes) - len(ours) - failed)
+        counts = Counter(completed=len(ours), failed=failed, lost=len(outcomes) - len(ours) - failed)
+        return counts, figures or {}
 
     def _persist(self, action: Callable[[Connection], Result]) -> Result:
         """Runs the action, on a new session where the old one is lost."""

@@ -80,5 +80,6 @@ def _figures(summary: Summary) -> dict[str, Any]:
         "completed": summary.completed,
         "failed": summary.counts["failed"],
         "deferred": summary.counts["deferred"],
-        "completed per second": round(summary.completed / max(summary.seconds, 0.001), 2),
+        "seconds": round(summary.seconds, 3),
+        **summary.figures,
     }

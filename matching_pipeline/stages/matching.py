@@ -56,17 +56,14 @@ class MatchingStage:
     batch_size = 500
     lease = timedelta(minutes=5)
 
-    def __init__(self) -> None:
-        self.figures = Figures()
-
     def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
         yield [Outcome(item) for item in items]
 
-    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
         changed: dict[str, set[UUID]] = defaultdict(set)
         for outcome in outcomes:
             changed[outcome.item.entity_kind].add(outcome.item.entity_id)
-        self.figures += update(connection, changed["project"], changed["product"])
+        return vars(update(connection, changed["project"], changed["product"]))
 
     def forget(self, connection: Connection, item: Item) -> None:
         """A list stays as good as it was until its item is retried."""
