@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -206,18 +207,25 @@ def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str
 
 
 def _drain(settings: Settings, connection: Connection, lane: str) -> int:
-    """Returns how many items failed."""
+    """Returns how many items failed; what another drain took is waited for."""
     assert settings.database_url is not None
-    total = queue.status(connection, lane)["due"]
+    ids = [row["id"] for row in _rows(connection, "unfinished_items", lane=lane, ids=None)]
+    total, failed = len(ids), 0
     with progress(lane) as advance:
-        summary = lanes.drain(
-            settings,
-            settings.database_url,
-            lane,
-            on_progress=lambda summary: advance(done := summary.counts.total(), max(total, done)),
-        )
-    say(f"{lane}: {summary.completed} completed, {summary.counts['failed']} failed, {summary.seconds:.1f} s")
-    return summary.counts["failed"]
+        while left := len(_rows(connection, "unfinished_items", lane=lane, ids=ids)):
+            advance(total - left, total)
+            summary = lanes.drain(
+                settings,
+                settings.database_url,
+                lane,
+                on_progress=lambda summary: advance(min(summary.counts.total(), total), total),
+            )
+            failed += summary.counts["failed"]
+            if not summary.counts.total():
+                time.sleep(0.5)
+        advance(total, total)
+    say(f"{lane}: {total} items, {failed} failed")
+    return failed
 
 
 def _rows(connection: Connection, name: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -89,6 +89,7 @@ class Drain:
     """Drains one lane until it is idle for `linger`, the time is up, or it is told to stop.
 
     It holds one session: its advisory lock says that the drain is alive, and it listens for new work.
+    `on_progress` is called after each write, and every few seconds while the drain is idle.
     A session that is lost (the database restarts) is opened again, and results in hand are written then.
     """
 
@@ -142,6 +143,7 @@ class Drain:
             patience = min(idle_since + self._linger, self._deadline) - time.monotonic()
             if patience <= 0 and not state.due:
                 return
+            self._on_progress(self.summary)
             # what is due and cannot be claimed is locked, by another drain's claim or the app's open transaction
             next_due = LOOK_AGAIN_SECONDS if state.seconds_to_next is None else state.seconds_to_next
             within = min(patience, next_due, LOOK_AGAIN_SECONDS)

@@ -33,18 +33,19 @@ def drain_lane(
     after the leases were given back.
     """
     settings = pipeline.settings
-    reported = float("-inf")
+    reported, reported_items = float("-inf"), 0
 
     def report(summary: Summary) -> None:
-        nonlocal reported
-        if time.monotonic() - reported < REPORT_SECONDS:
+        nonlocal reported, reported_items
+        items = summary.counts.total()
+        if items == reported_items or time.monotonic() - reported < REPORT_SECONDS:
             return
         context.log_event(
             dg.AssetMaterialization(
                 context.asset_key, partition=partition, metadata={**_figures(summary), **describe()}
             )
         )
-        reported = time.monotonic()
+        reported, reported_items = time.monotonic(), items
 
     seconds = settings.drain_seconds
     if until is not None:

@@ -116,7 +116,7 @@ def test_process_analyses_and_matches_here_and_now(run: Run, app: App, lamp_url:
     lines = result.stderr.splitlines()
     assert lines[0] == "2 images queued"
     assert "image_ai: 2 of 2" in lines
-    assert any(line.startswith("image_ai: 2 completed, 0 failed") for line in lines)
+    assert any(line.startswith("image_ai: 2 items, 0 failed") for line in lines)
     assert app.analysed() == images
     assert app.matched() == {project}
 
@@ -125,7 +125,7 @@ def test_process_missing_says_what_failed_and_retry_makes_it_pending_again(run: 
     good, bad = app.product_image(app.product(), lamp_url), app.product_image(app.product(), f"{lamp_url}.gone")
     app.settle()
     result = run("process", "--missing")
-    refuses(result, "2 images queued", "1 completed, 1 failed", "what failed and why")
+    refuses(result, "2 images queued", "image_ai: 2 items, 1 failed", "what failed and why")
     assert app.analysed() == {good}
     shown = run("status").stdout
     assert "no such file" in shown

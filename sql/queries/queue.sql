@@ -50,3 +50,8 @@ select queue_status(%(lane)s)
 
 -- name: lanes_with_work
 select distinct queue from job_queue where status in ('pending', 'processing')
+
+-- name: unfinished_items
+select id from job_queue
+where queue = %(lane)s and status in ('pending', 'processing') and (status = 'processing' or run_at <= now())
+  and (%(ids)s::uuid[] is null or id = any (%(ids)s::uuid[]))
