@@ -1,0 +1,95 @@
+"""The whole house, as a new user starts it: embedded Postgres, Dagster, sensors, runs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from matching_pipeline.db.embedded import start_embedded
+from matching_pipeline.sample_data import SampleData, draw_sample_data
+
+COMMAND = [str(Path(sys.executable).with_name("matching-pipeline")), "dev", "--port", "0"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nothing that was started in it may outlive a test."""
+    return tmp_path_factory.mktemp("dev")
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "DAGSTER_"))}
+
+
+@pytest.fixture
+def sample(folder: Path) -> SampleData:
+    return draw_sample_data(folder / ".data" / "sample_pictures")
+
+
+def living_processes(folder: Path) -> list[str]:
+    """Command lines of what works in the folder or on its data."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = " ".join(process.cmdline())
+            if process.status() != psutil.STATUS_ZOMBIE and (str(folder) in command or process.cwd() == str(folder)):
+                found.append(command)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_sample_rows_are_matched_and_everything_ends(
+    folder: Path, environment: dict[str, str], sample: SampleData
+) -> None:
+    for _ in range(2):  # the second goes on from what is there
+        done = subprocess.run(
+            [*COMMAND, "--sample-data", "--until-idle"],
+            cwd=folder, env=environment, capture_output=True, text=True, timeout=180,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        for project, product in sample.expected.items():
+            assert any(str(project) in line and str(product) in line for line in done.stdout.splitlines())
+        assert not living_processes(folder)
+
+
+def test_a_row_inserted_while_it_runs_is_matched_and_ctrl_c_ends_everything(
+    folder: Path, environment: dict[str, str], sample: SampleData
+) -> None:
+    running = subprocess.Popen(COMMAND, cwd=folder, env={**environment, "IMAGE_FILE_ROOTS": str(folder)})
+    try:
+        server = start_embedded(folder / ".data" / "postgres")
+        picture = sample.projects[0].pictures[0][1]
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            await_schema(connection, running)
+            (product,) = connection.execute("insert into products default values returning id").fetchall()[0]
+            connection.execute(
+                "insert into product_images (product_id, src) values (%s, %s)", (product, picture.as_uri())
+            )
+            best = "select similarity from matches where product_id = %s and project_id = %s and rank = 1"
+            deadline = time.monotonic() + 120
+            while not (found := connection.execute(best, (product, sample.projects[0].id)).fetchall()):
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        assert found == [(1.0,)]
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 0
+    finally:
+        running.kill()
+        server.cleanup()
+    assert not living_processes(folder)
+
+
+def await_schema(connection: psycopg.Connection, running: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 60
+    while connection.execute("select to_regclass('product_images')").fetchall() == [(None,)]:
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
