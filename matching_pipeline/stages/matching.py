@@ -98,8 +98,7 @@ def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = la
     Changes that arrive meanwhile wait in the queue and are merged afterwards, as drains need the same lock.
     """
     figures = Figures()
-    with connection.cursor() as cursor:
-        cursor.execute(query("hold_matches"))
+    connection.execute(query("hold_matches"))
     try:
         basis = _basis(connection)
         if basis is None:
