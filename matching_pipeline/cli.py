@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -42,7 +43,7 @@ def cli() -> None:
 @cli.command()
 @click.option("--sample-data", is_flag=True, help="Insert sample projects and products with pictures first.")
 @click.option("--until-idle", is_flag=True, help="End once everything due is done, and print the best matches.")
-@click.option("--port", default=3000, show_default=True, help="Of the Dagster UI; another is taken if it is in use.")
+@click.option("--port", default=3000, show_default=True, help="The UI's; another is taken if it is in use.")
 def dev(sample_data: bool, until_idle: bool, port: int) -> None:
     """Start everything: database, schema, Dagster with its sensors and schedules."""
     from matching_pipeline import dev as machine
@@ -53,9 +54,9 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
     environment = _dagster_environment(settings, database_url)
     with connect(database_url) as connection:
         if sample_data:
-            folder = settings.data_dir.resolve() / "sample_pictures"
-            say(insert_sample_data(connection, folder))
-            environment["IMAGE_FILE_ROOTS"] = ":".join([*map(str, settings.image_file_roots), str(folder)])
+            say(insert_sample_data(connection, settings.sample_pictures))
+        if settings.database_url is None:
+            say(f"Postgres: {database_url}")
         with machine.running_dagster(settings, database_url, machine.free_port(port), environment) as dagster:
             dagster.wait_until_serving()
             say(f"Dagster's UI: {dagster.url}/assets   (its log: {os.path.relpath(dagster.log)})")
@@ -64,6 +65,7 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
             else:
                 say("New rows are processed as they come. Ctrl-C stops everything.")
                 machine.run_until_interrupted(dagster)
+                say("Stopping: runs finish the batch they are at …")
         if until_idle:
             best_matches_table(connection)
 
@@ -84,12 +86,13 @@ def status(as_json: bool) -> None:
             lane: {**queue.status(connection, lane), "coverage": _rows(connection, f"{lane}_coverage")[0]}
             for lane in lanes.LANES
         }
-        failures = {lane: _rows(connection, "newest_failures", lane=lane) for lane in lanes.LANES}
+        for lane in lanes.LANES:
+            state[lane]["newest_failures"] = _rows(connection, "newest_failures", lane=lane, count=10)
     if as_json:
-        click.echo(json.dumps(state, indent=2, default=float))
+        click.echo(json.dumps(state, indent=2, default=_as_json))
     else:
         coverage_table(state)
-        failures_table(failures)
+        failures_table(state)
 
 
 @cli.command()
@@ -183,12 +186,12 @@ def _connected() -> Iterator[tuple[Settings, Connection]]:
 
 
 def _migrate(database_url: str) -> None:
-    from matching_pipeline.defs.instance import create_instance_tables
+    from matching_pipeline.defs.instance import create_instance_tables, instance_url
 
     with connect(database_url) as connection:
         applied = migrate_schema(connection)
         connection.execute(query("create_dagster_schema"))
-    create_instance_tables(database_url)
+    create_instance_tables(Settings().dagster_postgres_url or instance_url(database_url))
     say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
 
 
@@ -198,7 +201,7 @@ def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str
     threads = str(len(lanes.LANES) + 8)
     return {
         "DATABASE_URL": database_url,
-        "DAGSTER_POSTGRES_URL": os.environ.get("DAGSTER_POSTGRES_URL") or instance_url(database_url),
+        "DAGSTER_POSTGRES_URL": settings.dagster_postgres_url or instance_url(database_url),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         # every sensor's tick waits in a thread of its own
         "DAGSTER_GRPC_MAX_WORKERS": threads,
@@ -226,6 +229,10 @@ def _drain(settings: Settings, connection: Connection, lane: str) -> int:
         advance(total, total)
     say(f"{lane}: {total} items, {failed} failed")
     return failed
+
+
+def _as_json(value: object) -> float | str:
+    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 def _rows(connection: Connection, name: str, **parameters: Any) -> list[dict[str, Any]]:

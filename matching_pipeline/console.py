@@ -94,14 +94,12 @@ def coverage_table(state: dict[str, dict[str, Any]]) -> None:
     _print(table)
 
 
-def failures_table(failures: dict[str, list[dict[str, Any]]]) -> None:
-    """From the newest failures of each lane by its name; nothing where there are none."""
-    table = Table(*("lane", "what", "failed because", "job"), title="Newest failures")
-    for lane, rows in failures.items():
-        for row in rows:
-            table.add_row(
-                lane, f"{row['entity_kind']} {row['entity_id']}", escape(row["error_message"]), str(row["id"])
-            )
+def failures_table(state: dict[str, dict[str, Any]]) -> None:
+    """From the status of each lane by its name, with its `newest_failures`; nothing where there are none."""
+    table = Table("lane", "what", "status", "because", "item", title="Newest failures: `retry LANE ITEM` tries again")
+    for lane, figures in state.items():
+        for row in figures["newest_failures"]:
+            table.add_row(lane, row["what"], row["status"], escape(row["because"]), str(row["item"]))
     if table.rows:
         _print(table)
 

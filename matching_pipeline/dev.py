@@ -1,5 +1,6 @@
 """The whole pipeline on one machine: the database, Dagster's processes, and a clean end of both."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -30,13 +31,18 @@ def running_dagster(
     """Webserver, daemon and code location, until the block ends."""
     home = settings.data_dir.resolve() / "dagster"
     home.mkdir(parents=True, exist_ok=True)
+    lock = (home / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigurationError(f"DATA_DIR: another `dev` runs on {settings.data_dir.resolve()}") from None
     (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
     log = home / "dagster.log"
     command = [
         *(sys.executable, "-m", "dagster", "dev", "--workspace", str(ROOT / "workspace.yaml")),
         *("--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"),
     ]
-    with log.open("w") as output:
+    with lock, log.open("a") as output:
         process = subprocess.Popen(
             command,
             env={**os.environ, **environment, "DAGSTER_HOME": str(home)},
@@ -46,11 +52,11 @@ def running_dagster(
             start_new_session=True,
             preexec_fn=_default_signals,
         )
-    dagster = Dagster(process, port, log)
-    try:
-        yield dagster
-    finally:
-        dagster.stop(database_url)
+        dagster = Dagster(process, port, log)
+        try:
+            yield dagster
+        finally:
+            dagster.stop(database_url)
 
 
 class Dagster:

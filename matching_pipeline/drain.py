@@ -74,6 +74,8 @@ class Summary:
     figures: Counter[str] = field(default_factory=Counter)
     """what the stage's writes did, by its own names"""
     started: float = field(default_factory=time.monotonic)
+    busy_seconds: float = 0.0
+    """time spent on items, without waiting for them"""
     stopped_because: str = "nothing is due"
 
     @property
@@ -133,9 +135,11 @@ class Drain:
     def _loop(self) -> None:
         idle_since = time.monotonic()
         while time.monotonic() < self._deadline:
+            began = time.monotonic()
             if items := self._claim():
                 self._do(items)
                 idle_since = time.monotonic()
+                self.summary.busy_seconds += idle_since - began
                 if self._told_to_stop(within=0):
                     return
                 continue

@@ -57,7 +57,7 @@ def _image_stage(settings: Settings, database_url: str) -> Iterator[ImageStage]:
         timeout_seconds=settings.image_timeout_seconds,
         max_redirects=settings.image_max_redirects,
         allow_private_hosts=settings.image_allow_private_hosts,
-        file_roots=settings.image_file_roots,
+        file_roots=(*settings.image_file_roots, settings.sample_pictures),
     )
     with ImageFetcher(limits) as fetcher:
         stage = ImageStage(

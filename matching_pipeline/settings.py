@@ -11,6 +11,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore")
 
     database_url: str | None = Field(None, description="Postgres with pgvector; an embedded one where it is not set")
+    dagster_postgres_url: str | None = Field(None, description="Dagster's own tables, if not in the same database")
     data_dir: Path = Field(Path(".data"), description="embedded database, Dagster's files, sample pictures")
 
     image_analyzer: Literal["local"] = Field("local", description="who analyses images")
@@ -31,6 +32,11 @@ class Settings(BaseSettings):
     keep_completed_days: float = Field(7, ge=0, description="completed queue rows are kept this long")
     keep_runs_days: float = Field(30, ge=0, description="finished Dagster runs are kept this long")
     nightly_hour: int = Field(3, ge=0, le=23, description="when the nightly job starts, UTC")
+
+    @property
+    def sample_pictures(self) -> Path:
+        """Where the demo's pictures are drawn; what is in it may always be read."""
+        return self.data_dir.resolve() / "sample_pictures"
 
     @field_validator("image_file_roots", mode="before")
     @classmethod

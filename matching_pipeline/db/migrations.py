@@ -71,6 +71,11 @@ def _apply(connection: Connection, file: Path) -> None:
             "DATABASE_URL: the server has no pgvector extension: install it (on Debian "
             "postgresql-NN-pgvector; Supabase has it) and migrate again"
         ) from error
+    except psycopg.errors.DuplicateTable as error:
+        raise ConfigurationError(
+            f"{file.name}: {error.diag.message_primary}: the pipeline keeps a table of its own by that name; "
+            "rename yours, then migrate again"
+        ) from error
     except psycopg.Error as error:
         hint = f"\n{error.diag.message_hint}" if error.diag.message_hint else ""
         message = error.diag.message_primary or str(error)

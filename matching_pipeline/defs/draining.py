@@ -8,6 +8,8 @@ from typing import Any
 import dagster as dg
 
 from matching_pipeline import lanes, queue
+from matching_pipeline.db.queries import query
+from matching_pipeline.defs.pictures import markdown_table
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.drain import Summary
 
@@ -26,11 +28,11 @@ def drain_lane(
     linger: float,
     until: datetime | None = None,
     partition: str | None = None,
-) -> Metadata:
+) -> Metadata | None:
     """Drains the lane, reporting as it goes, and returns the metadata of the final report.
 
-    `until` is the wall-clock end of the run's partition. SIGTERM or a lost database end it with their error,
-    after the leases were given back.
+    A run that lingered and had nothing to do has nothing to report. `until` is the wall-clock end of the run's
+    partition. SIGTERM or a lost database end it with their error, after the leases were given back.
     """
     settings = pipeline.settings
     reported, reported_items = float("-inf"), 0
@@ -59,6 +61,8 @@ def drain_lane(
         on_progress=report,
     )
     context.log.info(f"{lane}: {dict(summary.counts)} in {summary.seconds:.1f} s; {summary.stopped_because}")
+    if linger and not summary.counts.total():
+        return None
     return {**_figures(summary), **describe()}
 
 
@@ -66,10 +70,12 @@ def lane_check_result(pipeline: Pipeline, lane: str) -> dg.AssetCheckResult:
     """Warns of dead letters, items that failed for good, until a person retries or deletes them."""
     with pipeline.connection() as connection:
         status = queue.status(connection, lane)
+        newest = connection.execute(query("newest_failures"), {"lane": lane, "count": 5}).fetchall()
+    reasons = markdown_table(("what", "status", "because", "item"), newest)
     return dg.AssetCheckResult(
         passed=not status["failed"],
         severity=dg.AssetCheckSeverity.WARN,
-        metadata=status,
+        metadata={**status, "newest failures": dg.MetadataValue.md(reasons)},
         description=f"{status['failed']} failed: `matching-pipeline retry {lane} --all` tries them again"
         if status["failed"]
         else "no item has failed",
@@ -79,8 +85,8 @@ def lane_check_result(pipeline: Pipeline, lane: str) -> dg.AssetCheckResult:
 def _figures(summary: Summary) -> dict[str, Any]:
     return {
         "completed": summary.completed,
-        "failed": summary.counts["failed"],
+        "failed attempts": summary.counts["failed"],
         "deferred": summary.counts["deferred"],
-        "seconds": round(summary.seconds, 3),
+        "busy seconds": round(summary.busy_seconds, 3),
         **summary.figures,
     }

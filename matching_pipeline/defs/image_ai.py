@@ -1,5 +1,6 @@
 """`image_ai`: an embedding and attributes for every project and product image."""
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -29,12 +30,13 @@ class ImagesToProcess(dg.Config):
     deps=["listing_images", "product_images"],
     group_name="images",
     kinds={"postgres", "python"},
+    output_required=False,
     description="An embedding and attributes of each image, by the active model. Materialize it to process what "
     "is missing; list projects or products in the launchpad to process theirs anew.",
 )
 def image_ai(
     context: dg.AssetExecutionContext, config: ImagesToProcess, pipeline: Pipeline
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     with pipeline.connection() as connection:
         if config.missing:
             context.log.info(f"{enqueue_missing(connection)} images were missing and are queued")
@@ -45,7 +47,8 @@ def image_ai(
             return describe_image_ai(connection)
 
     metadata = drain_lane(context, pipeline, lanes.IMAGE_AI, describe, linger=config.linger_seconds)
-    return dg.MaterializeResult(metadata=metadata)
+    if metadata is not None:
+        yield dg.MaterializeResult(metadata=metadata)
 
 
 def describe_image_ai(connection: Connection) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def describe_image_ai(connection: Connection) -> dict[str, Any]:
 
 def _coverage(connection: Connection) -> dict[str, Any]:
     with connection.cursor() as cursor:
-        row = cursor.execute(query("image_coverage")).fetchone()
+        row = cursor.execute(query("image_ai_coverage")).fetchone()
         assert row is not None
         assert cursor.description is not None
         return {column.name: value for column, value in zip(cursor.description, row, strict=True)}
@@ -91,7 +94,7 @@ def every_image_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(
-    asset=image_ai, description="No item of the lane has failed for good without a person having seen to it."
+    asset=image_ai, description="No image has failed for good; one that has waits for a person to retry it."
 )
 def no_failed_images(pipeline: Pipeline) -> dg.AssetCheckResult:
     return lane_check_result(pipeline, lanes.IMAGE_AI)

@@ -30,11 +30,11 @@ def instance_url(database_url: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def create_instance_tables(database_url: str) -> None:
-    """Creates or migrates Dagster's tables; its schema must exist."""
+def create_instance_tables(url: str) -> None:
+    """Creates or migrates Dagster's tables, by a URL in SQLAlchemy's form; their schema must exist."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        storage = DagsterPostgresStorage(instance_url(database_url), should_autocreate_tables=True)
+        storage = DagsterPostgresStorage(url, should_autocreate_tables=True)
     storage.event_log_storage.upgrade()
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
         part.dispose()

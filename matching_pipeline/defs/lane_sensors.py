@@ -14,6 +14,8 @@ from matching_pipeline.defs.resources import Pipeline
 LANE_TAG = "matching_pipeline/lane"
 STARTING_SECONDS = 20
 """A run that started less than this ago may not hold its drain's lock yet."""
+OVERDUE_SECONDS = 10.0
+"""Work that is due for longer is more than the drains that are alive can keep up with."""
 
 
 def lane_sensor(
@@ -51,7 +53,8 @@ def await_due_work(
     while True:
         state = queue.lane_state(connection, lane)
         drains = state.drains + _starting_runs(instance, lane) if state.due else state.drains
-        if state.due and drains < max_runs:
+        overdue = -(state.seconds_to_next or 0) > OVERDUE_SECONDS
+        if state.due and (drains == 0 or (overdue and drains < max_runs)):
             return None
         if (remaining := deadline - time.monotonic()) <= 0:
             return _reason(state, drains)

@@ -7,7 +7,7 @@ app_tables = [
         "listings",
         group_name="app",
         kinds={"postgres"},
-        description="The app's listings; a *project* is one with type 'project'.",
+        description="The app's listings; a project is one with type 'project'.",
     ),
     dg.AssetSpec(
         "listing_images",

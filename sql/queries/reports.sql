@@ -1,6 +1,6 @@
--- name: image_coverage
-select count(*) as images,
-    count(*) filter (where up_to_date) as up_to_date,
+-- name: image_ai_coverage
+select 'images' as what, count(*) as rows,
+    count(*) filter (where up_to_date) as covered,
     count(*) filter (where not up_to_date and waiting) as waiting,
     count(*) filter (where not up_to_date and not waiting and failed) as failed_for_good,
     count(*) filter (where not up_to_date and not waiting and not failed) as unaccounted
@@ -37,14 +37,6 @@ from matches
 join match_settings on match_settings.kind = matches.kind
 join embedding_models on embedding_models.name = matches.model
 
--- name: image_ai_coverage
-select 'images' as what, count(*) as rows,
-    count(image_ai.image_id) filter (where image_ai.image_url = source_images.url) as covered
-from source_images
-left join embedding_models on embedding_models.modality = 'image' and embedding_models.status = 'active'
-left join image_ai on image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-    and image_ai.model = embedding_models.name
-
 -- name: matches_coverage
 select 'projects have matches' as what, count(*) as rows,
     count(*) filter (where exists (select from matches where matches.project_id = listings.id)) as covered
@@ -52,8 +44,11 @@ from listings
 where type::text = 'project'
 
 -- name: newest_failures
-select entity_kind, entity_id, error_message, id
+select format('%%s %%s', case when queue = 'image_ai' then entity_kind || ' image' else entity_kind end, entity_id) as what,
+    case status when 'failed' then 'failed' else 'will be tried again' end as status,
+    error_message as because, id as item
 from job_queue
-where queue = %(lane)s and status in ('pending', 'failed') and error_message is not null
+where queue = %(lane)s and error_message is not null
+  and (status = 'failed' or status in ('pending', 'processing'))
 order by coalesce(completed_at, started_at) desc nulls last
-limit 5
+limit %(count)s

@@ -28,6 +28,15 @@ def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     return {name: value.value for name, value in last.metadata.items()}
 
 
+def test_a_lingering_run_that_had_nothing_to_do_reports_nothing(
+    pipeline: Pipeline, instance: dg.DagsterInstance
+) -> None:
+    config = dg.RunConfig({"image_ai": ImagesToProcess(missing=False, linger_seconds=0.1)})
+    result = materialize(pipeline, instance, run_config=config)
+    assert result.success
+    assert not result.asset_materializations_for_node("image_ai")
+
+
 def count(connection: Connection, table: str) -> int:
     row = connection.execute(f"select count(*) from {table}".encode()).fetchone()
     assert row is not None

@@ -14,11 +14,11 @@ from matching_pipeline.defs.resources import Pipeline
 def test_the_nightly_schedule_asks_for_the_day_that_has_begun(instance: dg.DagsterInstance) -> None:
     repository = defs.get_repository_def()
     schedule = repository.get_schedule_def("nightly_schedule")
-    night = datetime(2026, 5, 4, 3, 0, tzinfo=UTC)
+    night = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
     context = dg.build_schedule_context(instance, scheduled_execution_time=night, repository_def=repository)
     requests = schedule.evaluate_tick(context).run_requests
     assert requests is not None
-    assert [request.partition_key for request in requests] == ["2026-05-04"]
+    assert [request.partition_key for request in requests] == ["2026-11-20"]
 
 
 def test_schedules_and_sensors_run_from_the_first_start_on() -> None:

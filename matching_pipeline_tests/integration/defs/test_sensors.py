@@ -74,12 +74,14 @@ def test_work_that_is_due_later_is_skipped_and_says_when(
     assert skipped(tick(image_ai_sensor, pipeline, instance)).startswith("nothing is due; the next item is in 9")
 
 
-def test_drains_that_are_alive_are_enough_and_a_dead_one_is_not(
+def test_a_drain_that_is_alive_is_enough_until_work_is_overdue_and_a_dead_one_is_none(
     pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection, database_url: str
 ) -> None:
     enqueue_one(connection, "image_ai")
     with connect(database_url) as one, connect(database_url) as other:
         queue.take_drain_slot(one, "image_ai", 2)
+        assert skipped(tick(image_ai_sensor, pipeline, instance)) == "1 drains are at it already"
+        connection.execute("update job_queue set run_at = now() - interval '11 seconds'")
         assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.RunRequest)
         queue.take_drain_slot(other, "image_ai", 2)
         assert skipped(tick(image_ai_sensor, pipeline, instance)) == "2 drains are at it already"
@@ -98,11 +100,9 @@ def test_a_run_that_is_about_to_drain_counts_and_one_that_failed_does_not(
     pipeline: Pipeline,
     instance: dg.DagsterInstance,
     connection: Connection,
-    monkeypatch: pytest.MonkeyPatch,
     status: dg.DagsterRunStatus,
     counts: bool,
 ) -> None:
-    monkeypatch.setenv("MAX_RUNS", "1")
     enqueue_one(connection, "image_ai")
     instance.add_run(dg.DagsterRun(job_name="drain", run_id=str(uuid4()), status=status, tags={LANE_TAG: "image_ai"}))
     assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.SkipReason) is counts
