@@ -25,6 +25,9 @@ class NoWork:
     def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
         yield [Outcome(item) for item in items]
 
+    def prepare_write(self, connection: Connection) -> None:
+        """Nothing to take."""
+
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         """Nothing to write."""
 

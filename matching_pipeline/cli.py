@@ -146,6 +146,7 @@ def main() -> None:
     # a shell that starts us in the background leaves SIGINT ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGHUP, _terminate)
     try:
         cli(standalone_mode=True)
     except ValidationError as error:

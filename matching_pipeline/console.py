@@ -73,8 +73,8 @@ def best_matches_table(connection: Connection, count: int = 20) -> None:
     for best in best_matches(connection, count):
         table.add_row(
             f"{best.similarity:.3f}",
-            *(str(best.project_id), _file(best.project_url)),
-            *(str(best.product_id), _file(best.product_url)),
+            *(str(best.project_id), escape(_file(best.project_url))),
+            *(str(best.product_id), escape(_file(best.product_url))),
         )
     _print(table)
 

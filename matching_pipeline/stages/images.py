@@ -110,6 +110,9 @@ class ImageStage:
             for future in running:
                 future.cancel()
 
+    def prepare_write(self, connection: Connection) -> None:
+        """Images are independent of each other."""
+
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         for source, lock in (("project", "lock_project_images"), ("product", "lock_product_images")):
             results = {

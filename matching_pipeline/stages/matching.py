@@ -1,5 +1,6 @@
 """The `matches` lane: what a changed project or product changes in `matches`, and the rebuild of all of it."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,20 +9,21 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import namedtuple_row
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.db.transactions import give_way, limit_lock_waits
+from matching_pipeline.db.transactions import give_way
 from matching_pipeline.drain import Busy, Outcome
+from matching_pipeline.matching.images import ImageSet
 from matching_pipeline.matching.kernel import Lists, Pair, Policy, best_lists, pairs_above
 from matching_pipeline.matching.lists import difference, merge
 from matching_pipeline.queue import Item
 from matching_pipeline.stages.image_sets import load_image_set
 
 LANE = "matches"
+LOCK_SECONDS = 20.0
 SHARD_PROJECTS = 1000
 """Lists published in one transaction by a rebuild."""
 
@@ -59,6 +61,15 @@ class MatchingStage:
     def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
         yield [Outcome(item) for item in items]
 
+    def prepare_write(self, connection: Connection) -> None:
+        """Raises Busy where another session writes lists for longer than LOCK_SECONDS."""
+        deadline = time.monotonic() + LOCK_SECONDS
+        # in a loop, as a session that waits in Postgres can be part of a deadlock
+        while connection.execute(query("try_lock_matches")).fetchone() != (True,):
+            if time.monotonic() > deadline:
+                raise Busy("a rebuild or another drain writes `matches`")
+            time.sleep(0.05)
+
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
         changed: dict[str, set[UUID]] = defaultdict(set)
         for outcome in outcomes:
@@ -78,14 +89,8 @@ class Basis:
 
 
 def update(connection: Connection, projects: Collection[UUID], products: Collection[UUID]) -> Figures:
-    """Maintains `matches` after these entities changed, inside the caller's transaction.
-
-    Raises Busy where another session holds the lists for longer than 20 seconds.
-    """
-    _lock_lists(connection)
+    """Maintains `matches` after these entities changed, in the caller's transaction, which holds the lists' lock."""
     basis = _basis(connection)
-    if basis is None:
-        return Figures()
     merged, stored = _merge_products(connection, basis, set(products)) if products else ({}, {})
     refill = set(projects) | (stored.keys() - merged.keys())
     stored |= _stored(connection, refill - stored.keys())
@@ -97,22 +102,20 @@ def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = la
 
     Changes that arrive meanwhile wait in the queue and are merged afterwards, as drains need the same lock.
     """
+
+    def publish(shard: Lists) -> Figures:
+        return _publish(connection, basis, shard, _stored(connection, shard))
+
     figures = Figures()
     connection.execute(query("hold_matches"))
     try:
-        basis = _basis(connection)
-        if basis is None:
-            return figures
-        projects = load_image_set(connection, "project", basis.model)
-        products = load_image_set(connection, "product", basis.model)
-        stored = _stored(connection, None)
-        lists = best_lists(projects, products, basis.policy)
-        everybody = sorted(lists.keys() | stored.keys())
+        basis, listed, projects, products = give_way(connection, partial(_read_everything, connection))
+        lists: Lists = {project: [] for project in listed}
+        lists |= best_lists(projects, products, basis.policy)
+        everybody = sorted(lists)
         for first in range(0, len(everybody), SHARD_PROJECTS):
-            shard = everybody[first : first + SHARD_PROJECTS]
-            desired = {project: lists.get(project, []) for project in shard}
-            standing = {project: stored[project] for project in shard if project in stored}
-            figures += give_way(connection, partial(_publish, connection, basis, desired, standing))
+            shard = {project: lists[project] for project in everybody[first : first + SHARD_PROJECTS]}
+            figures += give_way(connection, partial(publish, shard))
             on_progress(first + len(shard), len(everybody))
     finally:
         if not connection.closed:
@@ -126,21 +129,12 @@ def best_matches(connection: Connection, count: int) -> list[Any]:
         return cursor.execute(query("best_matches"), {"count": count}).fetchall()
 
 
-def _lock_lists(connection: Connection) -> None:
-    limit_lock_waits(connection, "20s")
-    try:
-        connection.execute(query("lock_matches"))
-    except psycopg.errors.LockNotAvailable:
-        raise Busy("a rebuild or another drain writes `matches`") from None
-    limit_lock_waits(connection)
-
-
-def _basis(connection: Connection) -> Basis | None:
-    """None before the first image was analysed."""
+def _basis(connection: Connection) -> Basis:
+    """Before the first image was analysed the model has no name, and no images."""
     model = connection.execute(query("active_image_model")).fetchone()
     policy = connection.execute(query("match_policy")).fetchone()
     assert policy is not None
-    return Basis(Policy(*policy), model[0]) if model else None
+    return Basis(Policy(*policy), model[0] if model else "")
 
 
 def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) -> tuple[Lists, Stored]:
@@ -182,20 +176,34 @@ def _fill(connection: Connection, basis: Basis, projects: set[UUID]) -> Lists:
     )
 
 
-def _stored(connection: Connection, projects: Collection[UUID] | None) -> Stored:
+def _read_everything(connection: Connection) -> tuple[Basis, list[UUID], ImageSet, ImageSet]:
+    """Also the projects that have matches: one that has no image any more is to lose them."""
+    basis = _basis(connection)
+    return (
+        basis,
+        [project for (project,) in connection.execute(query("listed_projects"))],
+        load_image_set(connection, "project", basis.model),
+        load_image_set(connection, "product", basis.model),
+    )
+
+
+def _stored(connection: Connection, projects: Collection[UUID]) -> Stored:
     stored: Stored = defaultdict(list)
-    parameters = {"project_ids": None if projects is None else list(projects)}
     for project, product, similarity, project_image, product_image, rank in connection.execute(
-        query("stored_lists"), parameters
+        query("stored_lists"), {"project_ids": list(projects)}
     ):
         stored[project].append((Pair(product, similarity, project_image, product_image), rank))
     return dict(stored)
 
 
 def _publish(connection: Connection, basis: Basis, desired: Lists, stored: Stored) -> Figures:
-    """Writes the difference. A project whose row could not be written, since what it refers to has gone, is
-    matched again."""
-    change = difference(stored, desired)
+    """Writes the difference. A list with a pair whose evidence has gone since it was read is left as it is, and
+    its project matched again."""
+    gone = _projects_without_evidence(connection, difference(stored, desired).upserts)
+    queue.enqueue(connection, LANE, "project", gone)
+    standing = {project: pairs for project, pairs in stored.items() if project not in gone}
+    wanted = {project: pairs for project, pairs in desired.items() if project not in gone}
+    change = difference(standing, wanted)
     if change.deletions:
         connection.execute(query("begin_publishing"))
         connection.execute(
@@ -206,20 +214,25 @@ def _publish(connection: Connection, basis: Basis, desired: Lists, stored: Store
             },
         )
     if change.upserts:
-        projects, pairs, ranks = zip(*change.upserts, strict=True)
-        written = connection.execute(
-            query("publish_matches"),
-            {
-                "model": basis.model,
-                "project_ids": list(projects),
-                "product_ids": [pair.product_id for pair in pairs],
-                "project_image_ids": [pair.project_image_id for pair in pairs],
-                "product_image_ids": [pair.product_image_id for pair in pairs],
-                "similarities": [pair.similarity for pair in pairs],
-                "ranks": list(ranks),
-            },
-        ).fetchall()
-        planned = {(project, pair.product_id) for project, pair in zip(projects, pairs, strict=True)}
-        if refused := {project for project, _ in planned - set(written)}:
-            queue.enqueue(connection, LANE, "project", refused)
-    return Figures(len(desired), change.added, change.changed, len(change.deletions), change.unchanged)
+        connection.execute(query("publish_matches"), {"model": basis.model, **_columns(change.upserts)})
+    return Figures(len(wanted), change.added, change.changed, len(change.deletions), change.unchanged)
+
+
+def _projects_without_evidence(connection: Connection, upserts: Sequence[tuple[UUID, Pair, int]]) -> set[UUID]:
+    """Of pairs about to be written. What stands is held until we commit."""
+    if not upserts:
+        return set()
+    held = set(connection.execute(query("hold_evidence"), _columns(upserts)).fetchall())
+    return {project for project, pair, _ in upserts if (project, pair.product_id) not in held}
+
+
+def _columns(upserts: Sequence[tuple[UUID, Pair, int]]) -> dict[str, list[Any]]:
+    projects, pairs, ranks = zip(*upserts, strict=True)
+    return {
+        "project_ids": list(projects),
+        "product_ids": [pair.product_id for pair in pairs],
+        "project_image_ids": [pair.project_image_id for pair in pairs],
+        "product_image_ids": [pair.product_image_id for pair in pairs],
+        "similarities": [pair.similarity for pair in pairs],
+        "ranks": list(ranks),
+    }

@@ -29,6 +29,11 @@ def enqueue_missing(connection: Connection) -> int:
     return int(row[0])
 
 
+def forget_orphans(connection: Connection) -> int:
+    """Removes rows of `image_ai` whose image is gone or no longer a project's; returns how many."""
+    return connection.execute(query("forget_orphans")).rowcount
+
+
 def _enqueue(connection: Connection, kind: str, id: UUID) -> int:
     if connection.execute(query(f"is_{kind}"), {"id": id}).fetchone() != (True,):
         raise NotFound(f"there is no {kind} {id}")

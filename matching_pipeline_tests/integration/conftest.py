@@ -27,6 +27,9 @@ class RecordingStage:
     def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
         yield [Outcome(item, "fine") for item in items]
 
+    def prepare_write(self, connection: Connection) -> None:
+        """Nothing to take."""
+
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         with connection.cursor() as cursor:
             cursor.executemany(

@@ -58,7 +58,7 @@ class Marketplace:
             values (%s, %s, %s, %s, %s::float4[]::vector, %s, 'file:///given', 'hash', 'thumbnail')
             on conflict (source, image_id, model)
             do update set embedding = excluded.embedding, attributes = excluded.attributes""",
-            (kind, image, MODEL, len(vector), list(vector), Jsonb({"colors": list(colors)})),
+            (kind, image, MODEL, len(vector), [float(value) for value in vector], Jsonb({"colors": list(colors)})),
         )
 
     def delete(self, table: str, id: UUID) -> None:

@@ -50,7 +50,7 @@ language sql as $$
         from job_queue
         where queue = lane and status in ('pending', 'processing') and run_at <= now()
         order by run_at, id
-        limit batch_size
+        limit greatest(batch_size, 1)
         for update skip locked
     ),
     given_up as (
@@ -201,7 +201,7 @@ language sql as $$
         delete from job_queue
         where id = any (array (
             select id from job_queue
-            where status = 'completed' and completed_at < now() - keep
+            where status = 'completed' and completed_at < now() - greatest(keep, interval '0')
             order by completed_at
             limit batch_size
             for update skip locked

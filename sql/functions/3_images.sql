@@ -31,6 +31,18 @@ language sql as $$
     select enqueue_jobs('matches', image_source, array(select id from image_owners where source = image_source))
 $$;
 
+-- Removes the work owed to these entities, or to all of a kind. What a drain is at it finds to be gone: the app need
+-- not wait for it.
+create or replace function forget_jobs(lane text, kind text, ids uuid[] default null) returns void
+language sql as $$
+    delete from job_queue
+    where id = any (array (
+        select id from job_queue
+        where queue = lane and entity_kind = kind and (ids is null or entity_id = any (ids))
+        for update skip locked
+    ))
+$$;
+
 -- Removes what was derived from images that are gone, and the work owed to them; their owners are matched anew.
 -- The work first: a drain that is writing a result holds the work's row, and only after it can the result be seen.
 create or replace function forget_images(image_source text, ids uuid[], owners uuid[] default null) returns void
@@ -47,7 +59,7 @@ $$;
 create or replace function forget_all_images(image_source text) returns void
 language plpgsql as $$
 begin
-    delete from job_queue where queue = 'image_ai' and entity_kind = image_source;
+    perform forget_jobs('image_ai', image_source);
     delete from image_ai where source = image_source;
 end
 $$;
@@ -61,13 +73,7 @@ begin
         union all
         select id from product_images where image_source = 'product' and product_id = any (owners)
     ));
-    -- what a drain is at it finds to be gone: the app need not wait for it
-    delete from job_queue
-    where id = any (array (
-        select id from job_queue
-        where entity_id = any (owners) and queue = 'matches' and entity_kind = image_source
-        for update skip locked
-    ));
+    perform forget_jobs('matches', image_source, owners);
     delete from matches where image_source = 'project' and project_id = any (owners);
 end
 $$;
@@ -170,7 +176,7 @@ begin
         perform forget_owners('project', array(select id from old_rows));
     elsif tg_op = 'TRUNCATE' then
         perform forget_all_images('project');
-        delete from job_queue where queue = 'matches' and entity_kind = 'project';
+        perform forget_jobs('matches', 'project');
     else
         ceased := array(
             select old_rows.id from old_rows
@@ -203,7 +209,7 @@ begin
         perform forget_owners('product', array(select id from old_rows));
     elsif tg_op = 'TRUNCATE' then
         perform forget_all_images('product');
-        delete from job_queue where queue = 'matches' and entity_kind = 'product';
+        perform forget_jobs('matches', 'product');
     else
         perform forget_owners('product', array_agg(old_rows.id))
         from old_rows left join new_rows on new_rows.id = old_rows.id where new_rows.id is null;

@@ -62,3 +62,10 @@ select exists (select from listings where id = %(id)s and type::text = 'project'
 
 -- name: is_product
 select exists (select from products where id = %(id)s)
+
+-- name: forget_orphans
+delete from image_ai
+where not exists (
+    select from source_images
+    where source_images.source = image_ai.source and source_images.image_id = image_ai.image_id
+)

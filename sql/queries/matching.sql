@@ -1,5 +1,5 @@
--- name: lock_matches
-select pg_advisory_xact_lock(hashtext('matching_pipeline.matches'))
+-- name: try_lock_matches
+select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches'))
 
 -- name: hold_matches
 select pg_advisory_lock(hashtext('matching_pipeline.matches'))
@@ -39,7 +39,7 @@ select project_id, product_id from matches where kind = 'project' and product_id
 -- name: stored_lists
 select project_id, product_id, similarity, project_image_id, product_image_id, rank
 from matches
-where kind = 'project' and (%(project_ids)s::uuid[] is null or project_id = any (%(project_ids)s::uuid[]))
+where kind = 'project' and project_id = any (%(project_ids)s::uuid[])
 order by project_id, rank
 
 -- name: delete_matches
@@ -47,24 +47,32 @@ delete from matches
 using unnest(%(project_ids)s::uuid[], %(product_ids)s::uuid[]) as gone (project_id, product_id)
 where matches.kind = 'project' and matches.project_id = gone.project_id and matches.product_id = gone.product_id
 
--- name: publish_matches
-insert into matches (kind, project_id, product_id, project_image_id, product_image_id, similarity, rank, model)
-select 'project', pair.project_id, pair.product_id, pair.project_image_id, pair.product_image_id, pair.similarity, pair.rank, %(model)s
+-- name: listed_projects
+select distinct project_id from matches where kind = 'project'
+
+-- name: hold_evidence
+select pair.project_id, pair.product_id
 from unnest(
-    %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[], %(product_image_ids)s::uuid[],
-    %(similarities)s::double precision[], %(ranks)s::integer[]
-) as pair (project_id, product_id, project_image_id, product_image_id, similarity, rank)
--- what was deleted since the vectors were read is left out; what stands is held until we commit
+    %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[], %(product_image_ids)s::uuid[]
+) as pair (project_id, product_id, project_image_id, product_image_id)
 join listings on listings.id = pair.project_id
 join products on products.id = pair.product_id
 join listing_images on listing_images.id = pair.project_image_id
 join product_images on product_images.id = pair.product_image_id
 order by pair.project_id, pair.product_id
 for key share of listings, products, listing_images, product_images
+
+-- name: publish_matches
+insert into matches (kind, project_id, product_id, project_image_id, product_image_id, similarity, rank, model)
+select 'project', project_id, product_id, project_image_id, product_image_id, similarity, rank, %(model)s
+from unnest(
+    %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[], %(product_image_ids)s::uuid[],
+    %(similarities)s::double precision[], %(ranks)s::integer[]
+) as pair (project_id, product_id, project_image_id, product_image_id, similarity, rank)
+order by project_id, product_id
 on conflict (project_id, product_id) where kind = 'project' do update set
     project_image_id = excluded.project_image_id, product_image_id = excluded.product_image_id,
     similarity = excluded.similarity, rank = excluded.rank, model = excluded.model, computed_at = now()
-returning project_id, product_id
 
 -- name: best_matches
 select matches.project_id, matches.product_id, matches.similarity,

@@ -1,0 +1,56 @@
+"""A rebuild beside a living app: what changes while it runs is neither lost nor in its way."""
+
+import pytest
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.drain import Drain
+from matching_pipeline.stages import matching
+from matching_pipeline.stages.matching import MatchingStage, rebuild
+from matching_pipeline_tests.integration.marketplace import Marketplace
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from product_images where id = %(image)s",
+        "delete from products where id = %(product)s",
+        "update products set id = gen_random_uuid() where id = %(product)s",
+        "delete from listings where id = %(project)s",
+        "truncate products cascade",
+    ],
+)
+@pytest.mark.parametrize("drained_before", [True, False])
+def test_what_changes_between_reading_and_publishing_is_matched_again(
+    connection: Connection,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    drained_before: bool,
+) -> None:
+    market = Marketplace(connection)
+    first, second = market.add("project"), market.add("project")
+    for project in (first, second):
+        market.add_image("project", project, (1, 0, 0))
+    products = [market.add("product") for _ in range(3)]
+    images = [market.add_image("product", product, (1, n / 4, 0)) for n, product in enumerate(products)]
+    if drained_before:
+        Drain(database_url, MatchingStage()).run()
+        for n, image in enumerate(reversed(images)):
+            market.embed("product", image, (1, n / 4, 0))
+    monkeypatch.setattr(matching, "SHARD_PROJECTS", 1)
+    changes = [change]
+
+    def change_once(done: int, total: int) -> None:
+        if changes:
+            ids = {"image": images[2], "product": products[2], "project": second}
+            connection.execute(
+                changes.pop().encode(), {name: id for name, id in ids.items() if f"({name})" in change}
+            )
+
+    rebuild(connection, change_once)
+    Drain(database_url, MatchingStage()).run()
+    assert market.matches() == market.expected_matches()
+
+
+def test_a_rebuild_before_anything_was_analysed_finds_nothing(connection: Connection) -> None:
+    assert rebuild(connection) == matching.Figures()
