@@ -96,7 +96,7 @@ def test_an_edit_beside_a_claim_is_owed_again_and_does_not_wait(connection: Conn
     assert states(connection) == {"pending": 1, "processing": 1}
 
 
-@pytest.mark.parametrize("isolation", list(IsolationLevel))
+@pytest.mark.parametrize("isolation", [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ])
 def test_app_transactions_that_enqueue_the_same_work_never_wait_for_each_other(
     connection: Connection, other: Connection, isolation: IsolationLevel
 ) -> None:
