@@ -48,9 +48,6 @@ select set_config('lock_timeout', %(limit)s, true)
 -- name: queue_status
 select queue_status(%(lane)s)
 
--- name: lanes_with_work
-select distinct queue from job_queue where status in ('pending', 'processing')
-
 -- name: unfinished_items
 select id from job_queue
 where queue = %(lane)s and status in ('pending', 'processing') and (status = 'processing' or run_at <= now())
