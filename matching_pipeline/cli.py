@@ -50,7 +50,7 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
     from matching_pipeline.sample_data.insert import insert_sample_data
 
     settings, database_url = _open()
-    _migrate(database_url)
+    _migrate(settings, database_url)
     environment = _dagster_environment(settings, database_url)
     with connect(database_url) as connection:
         if sample_data:
@@ -73,8 +73,7 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
 @cli.command()
 def migrate() -> None:
     """Bring the database's schema, and Dagster's own tables in it, up to date."""
-    _, database_url = _open()
-    _migrate(database_url)
+    _migrate(*_open())
 
 
 @cli.command()
@@ -186,13 +185,13 @@ def _connected() -> Iterator[tuple[Settings, Connection]]:
         yield settings.model_copy(update={"database_url": database_url}), connection
 
 
-def _migrate(database_url: str) -> None:
+def _migrate(settings: Settings, database_url: str) -> None:
     from matching_pipeline.defs.instance import create_instance_tables, instance_url
 
     with connect(database_url) as connection:
         applied = migrate_schema(connection)
         connection.execute(query("create_dagster_schema"))
-    create_instance_tables(Settings().dagster_postgres_url or instance_url(database_url))
+    create_instance_tables(settings.dagster_postgres_url or instance_url(database_url))
     say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
 
 

@@ -212,7 +212,7 @@ class Drain:
             self._renewed = time.monotonic()
 
     def _give_back(self, items: Sequence[Item], delay: timedelta, reason: str | None) -> None:
-        """Nobody is charged. A row that is locked, as the app enqueues the same work, waits for its lease's end."""
+        """Nobody is charged. A row that is locked, as the app deletes it, waits for its lease's end."""
         if not items:
             return
         try:

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import dagster as dg
+from psycopg.rows import dict_row
 from pydantic import Field
 
 from matching_pipeline import lanes
@@ -64,11 +65,8 @@ def describe_image_ai(connection: Connection) -> dict[str, Any]:
 
 
 def _coverage(connection: Connection) -> dict[str, Any]:
-    with connection.cursor() as cursor:
-        row = cursor.execute(query("image_ai_coverage")).fetchone()
-        assert row is not None
-        assert cursor.description is not None
-        return {column.name: value for column, value in zip(cursor.description, row, strict=True)}
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query("image_ai_coverage")).fetchone() or {}
 
 
 def _text(value: str | list[str]) -> str:

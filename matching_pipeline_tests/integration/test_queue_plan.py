@@ -144,3 +144,13 @@ def test_a_claim_stays_cheap_after_thousands_that_no_vacuum_followed(session: Co
     cost = measure("claim", lane=LANE, batch_size=20, lease=MINUTE)
     assert cost.sequential_scans == 0
     assert cost.buffers < 2000
+
+
+def test_an_app_that_deletes_an_owner_does_not_wait_for_a_walk_of_the_queue(session: Connection) -> None:
+    session.execute("insert into listings (type) select 'project' from generate_series(1, 10)")
+    with session.transaction():
+        # often enough for Postgres to settle on one plan for all
+        for _ in range(10):
+            session.execute("delete from listings where id = (select min(id::text)::uuid from listings)")
+        scans = "select seq_scan from pg_stat_xact_user_tables where relname = 'job_queue'"
+        assert session.execute(scans.encode()).fetchall() == [(0,)]

@@ -31,15 +31,23 @@ language sql as $$
     select enqueue_jobs('matches', image_source, array(select id from image_owners where source = image_source))
 $$;
 
--- Removes the work owed to these entities, or to all of a kind. What a drain is at it finds to be gone: the app need
--- not wait for it.
-create or replace function forget_jobs(lane text, kind text, ids uuid[] default null) returns void
+-- Removes the work owed to these entities. What a drain is at it finds to be gone: the app need not wait for it.
+create or replace function forget_jobs(lane text, kind text, ids uuid[]) returns void
 language sql as $$
     delete from job_queue
     where id = any (array (
         select id from job_queue
-        where queue = lane and entity_kind = kind and (ids is null or entity_id = any (ids))
+        where entity_id = any (ids) and queue = lane and entity_kind = kind
         for update skip locked
+    ))
+$$;
+
+-- The same for all of a kind.
+create or replace function forget_all_jobs(lane text, kind text) returns void
+language sql as $$
+    delete from job_queue
+    where id = any (array (
+        select id from job_queue where queue = lane and entity_kind = kind for update skip locked
     ))
 $$;
 
@@ -59,7 +67,7 @@ $$;
 create or replace function forget_all_images(image_source text) returns void
 language plpgsql as $$
 begin
-    perform forget_jobs('image_ai', image_source);
+    perform forget_all_jobs('image_ai', image_source);
     delete from image_ai where source = image_source;
 end
 $$;
@@ -176,7 +184,7 @@ begin
         perform forget_owners('project', array(select id from old_rows));
     elsif tg_op = 'TRUNCATE' then
         perform forget_all_images('project');
-        perform forget_jobs('matches', 'project');
+        perform forget_all_jobs('matches', 'project');
     else
         ceased := array(
             select old_rows.id from old_rows
@@ -209,7 +217,7 @@ begin
         perform forget_owners('product', array(select id from old_rows));
     elsif tg_op = 'TRUNCATE' then
         perform forget_all_images('product');
-        perform forget_jobs('matches', 'product');
+        perform forget_all_jobs('matches', 'product');
     else
         perform forget_owners('product', array_agg(old_rows.id))
         from old_rows left join new_rows on new_rows.id = old_rows.id where new_rows.id is null;
