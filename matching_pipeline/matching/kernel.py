@@ -26,15 +26,15 @@ class Policy:
 class Pair:
     """A product in a project's list, and the two images that prove it."""
 
-    product_id: UUID
+    right_id: UUID
     similarity: float
-    project_image_id: UUID
-    product_image_id: UUID
+    left_image_id: UUID
+    right_image_id: UUID
 
     @property
     def order(self) -> tuple[float, UUID]:
         """Best first; ties by id."""
-        return (-self.similarity, self.product_id)
+        return (-self.similarity, self.right_id)
 
 
 Lists = dict[UUID, list[Pair]]

@@ -17,7 +17,7 @@ def merge(stored: Sequence[Pair], changed: Set[UUID], scored: Sequence[Pair], po
     threshold. So the merged list is right as long as its last pair is no worse than the old last one was;
     otherwise somebody outside may deserve the place, and None says that the list must be filled again.
     """
-    kept = [pair for pair in stored if pair.product_id not in changed]
+    kept = [pair for pair in stored if pair.right_id not in changed]
     entering = [pair for pair in scored if pair.similarity >= policy.threshold]
     merged = sorted([*kept, *entering], key=lambda pair: pair.order)[: policy.limit]
     if len(stored) < policy.limit:
@@ -47,9 +47,9 @@ def difference(stored: Mapping[UUID, Sequence[tuple[Pair, int]]], desired: Lists
     """Compares the lists of the projects in either mapping; a project that is missing on one side has none there."""
     upserts, deletions, added, unchanged = [], [], 0, 0
     for project in sorted(stored.keys() | desired.keys()):
-        standing = {pair.product_id: (pair, rank) for pair, rank in stored.get(project, ())}
+        standing = {pair.right_id: (pair, rank) for pair, rank in stored.get(project, ())}
         for rank, pair in enumerate(desired.get(project, ()), start=1):
-            found = standing.pop(pair.product_id, None)
+            found = standing.pop(pair.right_id, None)
             if found is not None and found[1] == rank and _same(found[0], pair):
                 unchanged += 1
                 continue
@@ -61,7 +61,7 @@ def difference(stored: Mapping[UUID, Sequence[tuple[Pair, int]]], desired: Lists
 
 def _same(one: Pair, other: Pair) -> bool:
     return (
-        one.project_image_id == other.project_image_id
-        and one.product_image_id == other.product_image_id
+        one.left_image_id == other.left_image_id
+        and one.right_image_id == other.right_image_id
         and abs(one.similarity - other.similarity) < TOLERANCE
     )

@@ -223,16 +223,16 @@ def _projects_without_evidence(connection: Connection, upserts: Sequence[tuple[U
     if not upserts:
         return set()
     held = set(connection.execute(query("hold_evidence"), _columns(upserts)).fetchall())
-    return {project for project, pair, _ in upserts if (project, pair.product_id) not in held}
+    return {project for project, pair, _ in upserts if (project, pair.right_id) not in held}
 
 
 def _columns(upserts: Sequence[tuple[UUID, Pair, int]]) -> dict[str, list[Any]]:
     projects, pairs, ranks = zip(*upserts, strict=True)
     return {
         "project_ids": list(projects),
-        "product_ids": [pair.product_id for pair in pairs],
-        "project_image_ids": [pair.project_image_id for pair in pairs],
-        "product_image_ids": [pair.product_image_id for pair in pairs],
+        "product_ids": [pair.right_id for pair in pairs],
+        "project_image_ids": [pair.left_image_id for pair in pairs],
+        "product_image_ids": [pair.right_image_id for pair in pairs],
         "similarities": [pair.similarity for pair in pairs],
         "ranks": list(ranks),
     }

@@ -85,7 +85,7 @@ def test_pairs_above_holds_every_pair_from_its_floor_on_and_those_always_asked_f
     projects: list[list[Image]], products: list[list[Image]], policy: Policy, floor: float, data: st.DataObject
 ) -> None:
     pairs = all_pairs(projects, products, policy.attribute_weight)
-    keys = [(project, pair.product_id) for project, row in pairs.items() for pair in row]
+    keys = [(project, pair.right_id) for project, row in pairs.items() for pair in row]
     always = set(data.draw(st.lists(st.sampled_from(keys), max_size=5))) if keys else set()
     found = pairs_above(
         an_image_set(projects, 1000), an_image_set(products, 5000), policy, dict.fromkeys(pairs, floor), always
@@ -94,7 +94,7 @@ def test_pairs_above_holds_every_pair_from_its_floor_on_and_those_always_asked_f
         needed = {
             pair
             for pair in row
-            if pair.similarity >= max(floor, policy.threshold) or (project, pair.product_id) in always
+            if pair.similarity >= max(floor, policy.threshold) or (project, pair.right_id) in always
         }
         assert needed <= set(found.get(project, [])) <= set(row)
 
@@ -106,7 +106,7 @@ def test_a_score_within_the_rounding_of_the_cut_is_decided_exactly() -> None:
     products = [[(list(map(float, vector)), frozenset[str]())] for vector in (nearly, base, nearly, base)]
     projects = [[(list(map(float, base)), frozenset[str]())]]
     found = best_lists(an_image_set(projects, 1000), an_image_set(products, 5000), Policy(limit=2))
-    assert [pair.product_id.int for pair in found[UUID(int=1000)]] == [5001, 5003]
+    assert [pair.right_id.int for pair in found[UUID(int=1000)]] == [5001, 5003]
 
 
 def test_the_coarse_error_bound_holds() -> None:

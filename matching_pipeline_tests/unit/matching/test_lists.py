@@ -51,13 +51,13 @@ def test_a_list_with_room_that_loses_a_pair_needs_nobody() -> None:
 def test_writing_the_difference_leaves_the_desired_list_and_nothing_else(
     before: dict[int, float], after: dict[int, float]
 ) -> None:
-    standing = {p.product_id: (p, rank) for rank, p in enumerate(best(before), start=1)}
+    standing = {p.right_id: (p, rank) for rank, p in enumerate(best(before), start=1)}
     desired: Lists = {PROJECT: best(after)}
     change = difference({PROJECT: list(standing.values())}, desired)
     for _, product in change.deletions:
         del standing[product]
     for _, upserted, rank in change.upserts:
-        standing[upserted.product_id] = (upserted, rank)
+        standing[upserted.right_id] = (upserted, rank)
     assert sorted(standing.values(), key=lambda row: row[1]) == [
         (p, rank) for rank, p in enumerate(best(after), start=1)
     ]
@@ -67,6 +67,6 @@ def test_writing_the_difference_leaves_the_desired_list_and_nothing_else(
 @given(listed=scores)
 def test_equal_lists_differ_in_nothing_even_where_the_last_digits_do(listed: dict[int, float]) -> None:
     stored = {PROJECT: [(p, rank) for rank, p in enumerate(best(listed), start=1)]}
-    jittered = [Pair(p.product_id, p.similarity + 1e-9, p.project_image_id, p.product_image_id) for p in best(listed)]
+    jittered = [Pair(p.right_id, p.similarity + 1e-9, p.left_image_id, p.right_image_id) for p in best(listed)]
     change = difference(stored, {PROJECT: jittered})
     assert (change.upserts, change.deletions) == ([], [])
