@@ -8,13 +8,15 @@ from matching_pipeline.db.connections import connect
 from matching_pipeline.drain import Drain, Stage, Summary
 from matching_pipeline.images.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages import images, matching
+from matching_pipeline.stages import faces, images, matching
+from matching_pipeline.stages.faces import FaceStage
 from matching_pipeline.stages.images import ImageStage
 from matching_pipeline.stages.matching import MatchingStage
 
 IMAGE_AI = images.LANE
 MATCHES = matching.LANE
-LANES = (IMAGE_AI, MATCHES)
+FACES = faces.LANE
+LANES = (IMAGE_AI, MATCHES, FACES)
 """In the order in which work flows through them."""
 
 
@@ -43,6 +45,8 @@ def open_stage(settings: Settings, database_url: str, lane: str) -> Iterator[Sta
                 yield stage
         case matching.LANE:
             yield MatchingStage()
+        case faces.LANE:
+            yield FaceStage()
         case _:
             raise ValueError(f"there is no lane {lane!r}, only {', '.join(LANES)}")
 
