@@ -1,4 +1,4 @@
-"""The `matches` lane: what a changed project or product changes in `matches`, and the rebuild of all project pairs."""
+"""The `matches` lane: what a changed project or product changes in `matches`, and the rebuild of all its pairs."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
