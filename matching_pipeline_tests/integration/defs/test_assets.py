@@ -124,4 +124,5 @@ def test_the_nightly_job_processes_what_is_missing_and_then_rebuilds(
         "no_failed_images": True,
         "every_pair_holds": True,
         "no_failed_matches": True,
+        "no_failed_faces": True,
     }
