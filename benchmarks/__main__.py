@@ -1,24 +1,41 @@
-"""`make bench`: every measurement, on an embedded database of its own."""
+"""`make bench`: the measurements, each on an embedded database of its own.
 
+python -m benchmarks [MEASUREMENT…] [--faces COUNT]
+"""
+
+import argparse
 import os
 import platform
+from collections.abc import Callable
+from functools import partial
 
-from benchmarks import field_table, image_lane, local_analyzer, queue_lane
+from benchmarks import faces, image_lane, local_analyzer, match_lane, queue_lane
 from benchmarks.database import fresh_database
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument(
+        "measurements", nargs="*", metavar="MEASUREMENT", help="queue, images, matches, faces, analyzer"
+    )
+    parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
+    asked = parser.parse_args()
+    measurements: dict[str, Callable[[str], None]] = {
+        "queue": queue_lane.main,
+        "images": image_lane.main,
+        "matches": match_lane.main,
+        "faces": partial(faces.main, count=asked.faces),
+    }
     print(
         f"On {os.cpu_count()} cores, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
     )
-    with fresh_database() as database_url:
-        queue_lane.main(database_url)
-    with fresh_database() as database_url:
-        image_lane.main(database_url)
-    with fresh_database() as database_url:
-        field_table.main(database_url)
-    print("\n## Precision of the local analyzer")
-    local_analyzer.main()
+    for name, measure in measurements.items():
+        if not asked.measurements or name in asked.measurements:
+            with fresh_database() as database_url:
+                measure(database_url)
+    if not asked.measurements or "analyzer" in asked.measurements:
+        print("\n## Precision of the local analyzer")
+        local_analyzer.main()
 
 
 if __name__ == "__main__":

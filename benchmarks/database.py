@@ -1,4 +1,5 @@
-"""A database for one measurement: embedded, migrated, with Postgres' default settings, fsync included."""
+"""A database for one measurement: embedded, migrated, with Postgres' default settings, fsync included; it takes more
+sessions than by default."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ def fresh_database() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="mp-bench-") as folder:
         server = start_embedded(Path(folder) / "pg")
         try:
+            with connect(server.get_uri()) as connection:
+                connection.execute("alter system set max_connections = 150")
+            server.stop()
+            server.ensure_postgres_running()
             with connect(server.get_uri()) as connection:
                 migrate(connection)
             yield server.get_uri()

@@ -59,7 +59,7 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
     from matching_pipeline.sample_data.insert import insert_sample_data
 
     settings, database_url = _open()
-    _migrate(settings, database_url)
+    _migrate_or_require_migrated(settings, database_url)
     environment = _dagster_environment(settings, database_url)
     with connect(database_url) as connection:
         if sample_data:
@@ -210,10 +210,36 @@ def _migrate(settings: Settings, database_url: str) -> None:
     from matching_pipeline.defs.instance import create_instance_tables, instance_url
 
     with connect(database_url) as connection:
+        if not_owner := _not_owner(connection):
+            raise ConfigurationError(f"DATABASE_URL: {not_owner}")
+        connection.add_notice_handler(_say_warning)
         applied = migrate_schema(connection)
         connection.execute(query("create_dagster_schema"))
     create_instance_tables(settings.dagster_postgres_url or instance_url(database_url))
     say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
+
+
+def _migrate_or_require_migrated(settings: Settings, database_url: str) -> None:
+    """A role that only works, such as `sql/role.sql` makes, cannot migrate and need not."""
+    with connect(database_url) as connection:
+        if restricted := _not_owner(connection) is not None:
+            require_migrated(connection)
+    if not restricted:
+        _migrate(settings, database_url)
+
+
+def _not_owner(connection: Connection) -> str | None:
+    """Why our role cannot migrate; None where it can, as far as can be told before."""
+    row = connection.execute(query("other_owner")).fetchone()
+    if row is None:
+        return None
+    role, owner = row
+    return f"its role {role} does not own the pipeline's tables: migrate as {owner}"
+
+
+def _say_warning(notice: psycopg.errors.Diagnostic) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        say(f"warning: {notice.message_primary}")
 
 
 def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str]:

@@ -253,9 +253,10 @@ class Drain:
                     self._finish(part)
                     self._renew()
             elif isinstance(error, GAVE_WAY):
-                self._give_back(items, timedelta(seconds=5), f"its rows are locked: {error}")
+                self._give_back(items, timedelta(seconds=5), f"its rows are locked: {_reason(error)}")
             elif outcomes[0].failure is None:
-                self._finish([Outcome(items[0], failure=TransientFailure(f"the database refuses it: {error}"))])
+                refusal = TransientFailure(f"the database refuses it: {_reason(error)}")
+                self._finish([Outcome(items[0], failure=refusal)])
             else:
                 raise
         else:
@@ -301,3 +302,8 @@ class Drain:
                 if time.monotonic() > until:
                     raise
                 time.sleep(random.uniform(0.2, 1))
+
+
+def _reason(error: psycopg.Error) -> str:
+    """Without the detail, which quotes the rows."""
+    return error.diag.message_primary or type(error).__name__

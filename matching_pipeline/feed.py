@@ -1,11 +1,11 @@
 """New pairs as they come: what `sql/functions/6_feed.sql` announces on the channel `matches`."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
 from psycopg.rows import class_row
+from pydantic import BaseModel, ValidationError
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
@@ -22,26 +22,37 @@ class NewPair:
 
 @dataclass(frozen=True)
 class Announcement:
-    """What one statement added: how many pairs of a kind and, where they are few, which of them still stand."""
+    """What one statement added: how many pairs of a kind, and the best of them that still stand."""
 
     kind: str
     count: int
     pairs: list[NewPair]
 
 
+class _Message(BaseModel):
+    kind: str
+    pairs: int
+    ids: list[UUID]
+
+
 def announcements(connection: Connection, timeout: float | None = None) -> Iterator[Announcement]:
-    """Everything that is announced from the first `next` on, until nothing has come for `timeout` seconds."""
+    """Everything that is announced from now on, until nothing has come for `timeout` seconds."""
     connection.execute(query("listen_to_matches"))
-    while True:
-        # a statement cannot run while notifications are being read
-        heard = [json.loads(notice.payload) for notice in connection.notifies(timeout=timeout, stop_after=1)]
-        if not heard:
-            return
-        for message in heard:
-            pairs = _pairs(connection, message["ids"] or [])
-            yield Announcement(message["kind"], message["pairs"], pairs)
+    return _heard(connection, timeout)
 
 
-def _pairs(connection: Connection, ids: list[str]) -> list[NewPair]:
+def _heard(connection: Connection, timeout: float | None) -> Iterator[Announcement]:
+    # a statement cannot run while notifications are being read
+    while notices := list(connection.notifies(timeout=timeout, stop_after=1)):
+        for notice in notices:
+            try:
+                message = _Message.model_validate_json(notice.payload)
+            except ValidationError:
+                # every role may notify, on any channel
+                continue
+            yield Announcement(message.kind, message.pairs, _pairs(connection, message.ids))
+
+
+def _pairs(connection: Connection, ids: list[UUID]) -> list[NewPair]:
     with connection.cursor(row_factory=class_row(NewPair)) as cursor:
         return cursor.execute(query("announced_pairs"), {"ids": ids}).fetchall()

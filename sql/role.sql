@@ -7,11 +7,27 @@ do $$
 declare
     name text;
     right_to text;
+    vector_schema text := (select extnamespace::regnamespace::text from pg_extension where extname = 'vector');
 begin
     if to_regrole('matching_pipeline') is null then
         create role matching_pipeline;
     end if;
+    if not has_database_privilege('matching_pipeline', current_database(), 'connect') then
+        execute format('grant connect on database %I to matching_pipeline', current_database());
+    end if;
     execute format('grant usage on schema %I to matching_pipeline', current_schema());
+    -- on Supabase pgvector has a schema that only its own roles search
+    if not has_schema_privilege('matching_pipeline', vector_schema, 'usage') then
+        execute format('grant usage on schema %s to matching_pipeline', vector_schema);
+    end if;
+    if current_schema() <> 'public' or vector_schema not in ('public', 'pg_catalog') then
+        begin
+            execute format('alter role matching_pipeline in database %I set search_path = %I, %s',
+                current_database(), current_schema(), vector_schema);
+        exception when insufficient_privilege then
+            raise warning 'the search_path of matching_pipeline must be %, %: let who made the role set it', current_schema(), vector_schema;
+        end;
+    end if;
 
     -- the pipeline's own tables, whose row-level security lets nobody else in
     for name, right_to in values
@@ -27,21 +43,28 @@ begin
     grant select on source_images, image_owners, matchable_faces, match_jobs to matching_pipeline;
     grant execute on function take_drain_slot(text, integer) to matching_pipeline;
 
-    -- the app's tables: it reads them, and locks a row while it writes what was derived from it, for which Postgres
-    -- asks the right to update one column
-    foreach name in array array['listings', 'listing_images', 'products', 'product_images', 'profiles', 'faces'] loop
-        execute format('grant select, update (id) on %I to matching_pipeline', name);
-        if (select relrowsecurity from pg_class where oid = to_regclass(name))
-           and not exists (select from pg_policy where polrelid = to_regclass(name) and polname = 'matching_pipeline_reads')
-        then
+    -- The app's tables: it reads them, and locks a row while it writes what was derived from it, for which Postgres
+    -- asks the right to update one column. The policies stand ready before the app turns row-level security on: a
+    -- pipeline that sees no rows would take them for deleted.
+    for name, right_to in values
+        ('listings', 'select, update (id)'), ('listing_images', 'select, update (id)'),
+        ('products', 'select, update (id)'), ('product_images', 'select, update (id)'),
+        ('profiles', 'select'), ('faces', 'select, update (id)')
+    loop
+        execute format('grant %s on %I to matching_pipeline', right_to, name);
+        if not exists (select from pg_policy where polrelid = to_regclass(name) and polname = 'matching_pipeline_reads') then
             execute format('create policy matching_pipeline_reads on %I for select to matching_pipeline using (true)', name);
             execute format('create policy matching_pipeline_locks on %I for update to matching_pipeline using (true) with check (false)', name);
         end if;
     end loop;
 
-    -- Dagster's own tables
-    grant usage on schema dagster to matching_pipeline;
-    grant all on all tables in schema dagster to matching_pipeline;
-    grant all on all sequences in schema dagster to matching_pipeline;
+    -- Dagster's own tables, also those that an upgrade adds
+    if to_regnamespace('dagster') is not null then
+        grant usage on schema dagster to matching_pipeline;
+        grant select, insert, update, delete on all tables in schema dagster to matching_pipeline;
+        grant usage, select on all sequences in schema dagster to matching_pipeline;
+        alter default privileges in schema dagster grant select, insert, update, delete on tables to matching_pipeline;
+        alter default privileges in schema dagster grant usage, select on sequences to matching_pipeline;
+    end if;
 end
 $$;

@@ -25,7 +25,7 @@ def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     listing became a project."""
     with pipeline.connection() as connection:
         context.log.info(f"{enqueue_missing(connection)} images were missing and are queued")
-        context.log.info(f"{forget_orphans(connection)} rows of images that are no more are gone")
+        context.log.info(f"{forget_orphans(connection)} rows of what is no more are gone")
 
 
 @dg.op

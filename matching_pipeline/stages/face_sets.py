@@ -1,7 +1,7 @@
 """The faces of one block, streamed out of Postgres by binary COPY."""
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple, overload
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -13,6 +13,13 @@ from matching_pipeline.matching.images import ImageSet
 # PostgreSQL's documentation, "COPY", Binary Format, as in `image_sets`: all rows are of one length here.
 _HEADER_BYTES = 19
 _TRAILER_BYTES = 2
+
+LEAST_LENGTH, GREATEST_LENGTH = 1e-15, 1e15
+"""Of an embedding that is taken as it is: the squares of others vanish or overflow in float32."""
+FEW_SEEKERS = 20
+COARSE_ERROR = 0.002
+"""Above that of a float32 inner product of two normalised vectors: n · 2⁻²⁴ for the summation, below 0.001 for the
+16,000 dimensions that pgvector allows, and a few units in the last place."""
 
 
 class Block(NamedTuple):
@@ -26,46 +33,51 @@ class Block(NamedTuple):
         return Block(self.school, "female" if self.gender == "male" else "male")
 
 
-class Ids(Sequence[UUID]):
-    """Ids as they came, made into UUIDs when looked at: of a large block few are."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def __len__(self) -> int:
-        return len(self._data) // 16
-
-    @overload
-    def __getitem__(self, index: int) -> UUID: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[UUID]: ...
-    def __getitem__(self, index: int | slice) -> UUID | Sequence[UUID]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        start = 16 * (index % len(self))
-        return UUID(bytes=self._data[start : start + 16])
-
-
 def load_faces(connection: Connection, block: Block, face_ids: Collection[UUID] | None = None) -> ImageSet:
-    """The block's faces, all or those named, each its own owner; one whose embedding is all zeros is left out."""
-    parameters = {**block._asdict(), "face_ids": None if face_ids is None else list(face_ids)}
-    with connection.cursor() as cursor, cursor.copy(query("copy_faces"), parameters) as copy:
+    """The block's faces, all or those named, each its own owner; one whose embedding has no direction is left out."""
+    if face_ids is None:
+        return _copied(connection, "copy_block", block._asdict())
+    return _copied(connection, "copy_faces", {**block._asdict(), "face_ids": list(face_ids)})
+
+
+def load_candidates(connection: Connection, block: Block, seekers: ImageSet, threshold: float) -> ImageSet:
+    """Those of the block's faces that may reach the threshold with one of the seekers: all who do, and some who
+    almost do.
+
+    For few seekers Postgres looks: a face that it leaves out need not travel, which costs more than its score.
+    """
+    if len(seekers.image_ids) > FEW_SEEKERS:
+        return load_faces(connection, block)
+    directions = seekers.embeddings / seekers.norms[:, None]
+    parameters = {
+        **block._asdict(),
+        "directions": list(directions.astype(np.float32)),
+        "least": threshold - COARSE_ERROR,
+    }
+    return _copied(connection, "copy_faces_near", parameters)
+
+
+def _copied(connection: Connection, name: str, parameters: Mapping[str, Any]) -> ImageSet:
+    with connection.cursor() as cursor, cursor.copy(query(name), parameters) as copy:
         data = b"".join(copy)[_HEADER_BYTES:-_TRAILER_BYTES]
     if not data:
-        return _face_set(Ids(b""), np.empty((0, 0), np.float32))
+        return _face_set([], np.empty((0, 0), np.float32))
     dimensions = int.from_bytes(data[26:28])
     row = np.dtype(
         [("head", "V6"), ("id", "V16"), ("vector_head", "V8"), ("vector", ">f4", (dimensions,))], align=False
     )
     rows = np.frombuffer(data, dtype=row)
     vectors = rows["vector"].astype(np.float32)
-    with_direction = vectors.any(axis=1)
-    return _face_set(Ids(rows["id"][with_direction].tobytes()), vectors[with_direction])
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    extreme = (lengths < LEAST_LENGTH) | (lengths > GREATEST_LENGTH)
+    # by a power of two, which changes no direction
+    vectors[extreme] = np.ldexp(vectors[extreme], -np.frexp(lengths[extreme])[1][:, None])
+    with_direction = lengths > 0
+    ids = [UUID(bytes=id.tobytes()) for id in rows["id"][with_direction]]
+    return _face_set(ids, vectors[with_direction])
 
 
-def _face_set(ids: Ids, vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> ImageSet:
+def _face_set(ids: list[UUID], vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> ImageSet:
     return ImageSet(
         owners=ids,
         starts=np.arange(len(ids), dtype=np.intp),

@@ -6,10 +6,9 @@ once, with its rank in either face's list, as long as it has one.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cache, partial
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from matching_pipeline import queue
@@ -21,7 +20,7 @@ from matching_pipeline.failures import PermanentFailure
 from matching_pipeline.matching.kernel import Lists, Pair, best_lists, pairs_above
 from matching_pipeline.matching.lists import TOLERANCE, merge
 from matching_pipeline.queue import Item
-from matching_pipeline.stages.face_sets import Block, load_faces
+from matching_pipeline.stages.face_sets import Block, load_candidates, load_faces
 from matching_pipeline.stages.match_table import Figures, holding_lists, match_policy, take_lists
 
 LANE = "faces"
@@ -31,14 +30,10 @@ Key = tuple[UUID, UUID]
 """(face_a, face_b), in order"""
 
 
-@dataclass(frozen=True)
-class FacePair:
+class FacePair(NamedTuple):
     similarity: float
     rank_for_a: int | None = None
     rank_for_b: int | None = None
-
-    def ranked(self, key: Key, face: UUID, rank: int | None) -> "FacePair":
-        return replace(self, rank_for_a=rank) if face == key[0] else replace(self, rank_for_b=rank)
 
     def same_as(self, other: "FacePair | None") -> bool:
         return (
@@ -60,19 +55,23 @@ class FaceStage:
     lease = timedelta(minutes=5)
 
     def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
-        rows = connection.execute(query("face_states"), {"face_ids": [item.entity_id for item in items]}).fetchall()
-        faults = {id: _fault(user, *state) for id, user, *state in rows}
-        # a face that is gone owes nothing
+        faults = _faults(connection, [item.entity_id for item in items])
         yield [Outcome(item, failure=faults.get(item.entity_id)) for item in items]
 
     def prepare_write(self, connection: Connection) -> None:
         take_lists(connection, KIND)
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
-        return vars(update(connection, {outcome.item.entity_id for outcome in outcomes}))
+        faces = {outcome.item.entity_id for outcome in outcomes}
+        figures = update(connection, faces)
+        # queued by one of the app's transactions while another deleted it: not even its id may stay
+        connection.execute(query("forget_jobs_of_deleted_faces"), {"face_ids": list(faces)})
+        return vars(figures)
 
     def forget(self, connection: Connection, item: Item) -> None:
-        connection.execute(query("forget_face_matches"), {"face_id": item.entity_id})
+        """Of a face that cannot match now; what a passing error kept from being updated stands until the retry."""
+        if _faults(connection, [item.entity_id]):
+            update(connection, {item.entity_id})
 
 
 def update(connection: Connection, changed: set[UUID]) -> Figures:
@@ -80,14 +79,14 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     if not changed:
         return Figures()
     policy = match_policy(connection, KIND)
-    whole_block = cache(partial(load_faces, connection))
     stored = _stored(connection, changed)
     lists: Lists = {face: [] for face in changed}
     scored: Lists = {}
     for block, faces in _by_block(connection, changed).items():
         here = load_faces(connection, block, faces)
-        lists |= best_lists(here, whole_block(block.opposite), policy)
-        scored |= pairs_above(whole_block(block.opposite), here, policy, {}, set())
+        candidates = load_candidates(connection, block.opposite, here, policy.threshold)
+        lists |= best_lists(here, candidates, policy)
+        scored |= pairs_above(candidates, here, policy, {}, set())
     touched = (scored.keys() | _who_lists(stored, changed)) - changed
     stored |= _stored(connection, touched)
     standing = _lists_of(stored, touched)
@@ -95,7 +94,9 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     lists |= {face: pairs or [] for face, pairs in merged.items()}
     refill = {face for face, pairs in merged.items() if pairs is None}
     for block, faces in _by_block(connection, refill).items():
-        lists |= best_lists(load_faces(connection, block, faces), whole_block(block.opposite), policy)
+        here = load_faces(connection, block, faces)
+        candidates = load_candidates(connection, block.opposite, here, policy.threshold)
+        lists |= best_lists(here, candidates, policy)
     return _publish(connection, lists, stored)
 
 
@@ -126,12 +127,15 @@ def _rebuild_school(connection: Connection, school: str) -> Figures:
     return _publish(connection, lists, _stored(connection, lists))
 
 
-def _fault(user: UUID, has_embedding: bool, has_profile: bool, has_direction: bool) -> PermanentFailure | None:
-    if not has_profile:
-        return PermanentFailure(f"profile not found: {user}, the face's user_id, is no id of profiles")
-    if has_embedding and not has_direction:
-        return PermanentFailure("the embedding is all zeros: it has no direction to compare")
-    return None
+def _faults(connection: Connection, faces: Sequence[UUID]) -> dict[UUID, PermanentFailure]:
+    """Why some of the faces cannot be compared. The reasons name no id: an erasure does not reach every copy."""
+    faults = {}
+    for face, has_profile, length in connection.execute(query("face_states"), {"face_ids": list(faces)}):
+        if not has_profile:
+            faults[face] = PermanentFailure("profile not found: the face's user_id is no id of profiles")
+        elif length == 0:
+            faults[face] = PermanentFailure("the embedding is all zeros: it has no direction to compare")
+    return faults
 
 
 def _by_block(connection: Connection, faces: Collection[UUID]) -> dict[Block, list[UUID]]:
@@ -205,8 +209,9 @@ def _rows_of(lists: Lists, stored: Rows) -> Rows:
     for face, pairs in lists.items():
         for rank, pair in enumerate(pairs, start=1):
             key = (face, pair.right_id) if face < pair.right_id else (pair.right_id, face)
-            row = replace(rows.get(key, FacePair(pair.similarity)), similarity=pair.similarity)
-            rows[key] = row.ranked(key, face, rank)
+            _, rank_for_a, rank_for_b = rows.get(key, FacePair(pair.similarity))
+            ranks = (rank, rank_for_b) if face == key[0] else (rank_for_a, rank)
+            rows[key] = FacePair(pair.similarity, *ranks)
     return {key: row for key, row in rows.items() if (row.rank_for_a, row.rank_for_b) != (None, None)}
 
 

@@ -30,8 +30,10 @@ def enqueue_missing(connection: Connection) -> int:
 
 
 def forget_orphans(connection: Connection) -> int:
-    """Removes rows of `image_ai` whose image is gone or no longer a project's; returns how many."""
-    return connection.execute(query("forget_orphans")).rowcount
+    """Removes rows of `image_ai` whose image is gone or no longer a project's, and work owed to faces that are gone;
+    returns how many."""
+    images = connection.execute(query("forget_orphans")).rowcount
+    return images + connection.execute(query("forget_jobs_of_deleted_faces"), {"face_ids": None}).rowcount
 
 
 def _enqueue(connection: Connection, kind: str, id: UUID) -> int:

@@ -18,17 +18,18 @@ Row = tuple[UUID, UUID, float, int | None, int | None]
 """face a, face b, similarity, rank in the list of a, rank in the list of b"""
 
 
-def embedding(*values: float) -> str:
+def embedding(*values: float, dimensions: int = DIMENSIONS) -> str:
     """The values, then zeros up to the dimensions that the table wants."""
-    return str([*map(float, values), *[0.0] * (DIMENSIONS - len(values))])
+    return str([*map(float, values), *[0.0] * (dimensions - len(values))])
 
 
 class School:
     """Writes the app's rows; ids count up, so that the order of creation is the order of ids."""
 
-    def __init__(self, connection: Connection, database_url: str) -> None:
+    def __init__(self, connection: Connection, database_url: str, dimensions: int = DIMENSIONS) -> None:
         self.connection = connection
         self.database_url = database_url
+        self.dimensions = dimensions
         self._ids = count(1)
 
     def run(self, statement: str, *parameters: Any) -> list[Any]:
@@ -45,7 +46,7 @@ class School:
 
     def face(self, user: UUID, vector: Sequence[float] | None = (1.0,)) -> UUID:
         id = UUID(int=next(self._ids))
-        given = None if vector is None else embedding(*vector)
+        given = None if vector is None else embedding(*vector, dimensions=self.dimensions)
         self.run("insert into faces (id, user_id, embedding) values (%s, %s, %s)", id, user, given)
         return id
 
@@ -68,6 +69,14 @@ class School:
 
     def jobs(self) -> list[tuple[UUID, str]]:
         return self.connection.execute("select face_id, status from match_jobs order by created_at, id").fetchall()
+
+    def owed(self) -> set[UUID]:
+        """The faces that a pending job names."""
+        return {face for face, status in self.jobs() if status == "pending"}
+
+    def settle(self) -> None:
+        """As if all work were done, with nothing kept of it."""
+        self.run("delete from job_queue")
 
     def expected_rows(self) -> list[Row]:
         """What face matches mean, as a plain loop over the app's tables."""

@@ -13,6 +13,23 @@ create or replace view matchable_faces with (security_invoker = true) as
     where profiles.profile_type::text = 'user' and profiles.school is not null
       and profiles.gender::text in ('male', 'female') and faces.embedding is not null;
 
+-- The same faces, those of one block. Its users' faces are looked up by index, user by user, which `offset 0` holds the
+-- planner to: it takes random reads for dear, and would read the faces of all schools.
+create or replace function faces_of_block(block_school text, block_gender text)
+returns table (id uuid, user_id uuid, embedding vector, image_url text)
+language sql stable as $$
+    select theirs.id, profiles.id, theirs.embedding, theirs.image_url
+    from profiles
+    cross join lateral (
+        select faces.id, faces.embedding, faces.image_url::text
+        from faces
+        where faces.user_id = profiles.id and faces.embedding is not null
+        offset 0
+    ) as theirs
+    where profiles.school::text = block_school and profiles.gender::text = block_gender
+      and profiles.gender::text in ('male', 'female') and profiles.profile_type::text = 'user'
+$$;
+
 -- The faces most like `query_embedding` for a user of this school and gender. Exact: no approximate index serves
 -- it, because the candidates are filtered first and then ordered by an expression that no index holds.
 create or replace function find_similar_faces_filtered(
@@ -23,16 +40,21 @@ create or replace function find_similar_faces_filtered(
     match_count integer default 20
 ) returns table (face_id uuid, profile_id uuid, similarity double precision, image_url text)
 language sql stable as $$
-    with candidates as materialized (
-        select faces.id, faces.user_id, 1 - (faces.embedding <=> query_embedding) as similarity, faces.image_url::text
-        from profiles
-        join faces on faces.user_id = profiles.id
-        where profiles.school::text = user_school and profiles.gender::text = opposite_gender(user_gender)
-          and profiles.profile_type::text = 'user' and faces.embedding is not null
+    with sought as (select l2_normalize(query_embedding) as direction),
+    candidates as materialized (
+        select id, user_id, least(-(faces.direction <#> sought.direction), 1) as similarity, image_url
+        from sought
+        cross join (
+            -- once a face, as every look at a stored vector fetches it anew
+            select id, user_id, image_url, l2_normalize(embedding) as direction
+            from faces_of_block(user_school, opposite_gender(user_gender))
+            offset 0
+        ) as faces
+        -- a vector of zeros has no direction, and is like nothing
+        where sought.direction <#> sought.direction < -0.5 and faces.direction <#> faces.direction < -0.5
     )
     select id, user_id, candidates.similarity, candidates.image_url from candidates
-    -- a vector of zeros is like nothing: its similarity is NaN, which Postgres holds to be above all numbers
-    where candidates.similarity between match_threshold and 1
+    where candidates.similarity >= match_threshold
     order by candidates.similarity desc, id
     limit greatest(match_count, 0)
 $$;

@@ -1,13 +1,13 @@
 -- Who listens hears of new pairs: on the channel `matches`, and by Supabase Realtime where it is there.
 
--- One message a statement: how many pairs of each kind are new and, as long as the message stays short, their ids.
+-- One message a statement and kind: how many pairs are new, and the ids of the best. A message is at most 8000 bytes, and of
+-- two that are equal in one transaction Postgres sends one: that is why it always names pairs.
 create or replace function matches_announced() returns trigger
 language plpgsql as $$
 begin
-    perform pg_notify('matches', jsonb_build_object(
-        'kind', kind, 'pairs', count(*),
-        'ids', case when count(*) <= 100 then jsonb_agg(id order by similarity desc, id) end
-    )::text)
+    perform pg_notify('matches', jsonb_build_object('kind', kind, 'pairs', count(*), 'ids', array(
+        select id from new_rows as best where best.kind = new_rows.kind order by similarity desc, id limit 100
+    ))::text)
     from new_rows group by kind;
     return null;
 end
@@ -18,11 +18,11 @@ create or replace trigger matching_pipeline_announce after insert on matches
 
 do $$
 begin
-    if exists (select from pg_publication where pubname = 'supabase_realtime' and not puballtables)
+    if exists (select from pg_publication where pubname = 'supabase_realtime')
+       -- by name, with its schema, or as all tables are
        and not exists (
-           select from pg_publication_rel
-           join pg_publication on pg_publication.oid = prpubid
-           where pubname = 'supabase_realtime' and prrelid = 'matches'::regclass
+           select from pg_publication_tables
+           where pubname = 'supabase_realtime' and schemaname = current_schema() and tablename = 'matches'
        )
     then
         alter publication supabase_realtime add table matches;

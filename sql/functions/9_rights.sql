@@ -1,33 +1,55 @@
 -- Who may see and do what. A signed-in user of the app, as PostgREST and Supabase know them, sees the jobs and matches of
 -- their own faces and changes nothing. The pipeline's own role is made by sql/role.sql.
 
--- The id in the request's JWT; null outside a request.
+-- The id in the request's JWT; null outside a request, and where it is no id.
 create or replace function signed_in_user() returns uuid
-language sql stable as $$
-    select sub::uuid
-    from coalesce(
+language plpgsql stable as $$
+begin
+    return coalesce(
         nullif(current_setting('request.jwt.claim.sub', true), ''),
         nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'
-    ) as sub
-    where sub ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+    )::uuid;
+exception when data_exception then
+    return null;
+end
 $$;
 
 -- With its owner's rights: whether the app lets its users read `faces` is the app's affair.
 create or replace function signed_in_faces() returns setof uuid
 language sql stable security definer set search_path = public, extensions, pg_temp as $$
-    select id from faces where user_id = signed_in_user()
+    select id from faces where user_id = (select signed_in_user())
 $$;
+
+-- The view's trigger acts with its owner's rights, past row-level security: an app that grants its API roles everything
+-- in the schema, as Supabase's guides have it, must not open that way to them.
+create or replace function match_jobs_guarded() returns trigger
+language plpgsql as $$
+begin
+    if current_user in ('anon', 'authenticated') then
+        raise exception 'permission denied for view match_jobs' using errcode = 'insufficient_privilege';
+    end if;
+    return coalesce(new, old);
+end
+$$;
+
+-- before `matching_pipeline_write`, by the order of their names
+create or replace trigger matching_pipeline_guard instead of insert or update or delete on match_jobs
+    for each row execute function match_jobs_guarded();
 
 do $$
 declare
     outsider text;
     name text;
+    open_to text;
 begin
+    -- an array is made once a query, and found in an index
     if not exists (select from pg_policy where polrelid = 'job_queue'::regclass and polname = 'job_queue_of_own_faces') then
         create policy job_queue_of_own_faces on job_queue for select
-            using (queue = 'faces' and entity_id in (select signed_in_faces()));
+            using (queue = 'faces' and entity_kind = 'face' and entity_id = any (array(select signed_in_faces())));
+    end if;
+    if not exists (select from pg_policy where polrelid = 'matches'::regclass and polname = 'matches_of_own_faces') then
         create policy matches_of_own_faces on matches for select
-            using (kind = 'face' and (face_a_id in (select signed_in_faces()) or face_b_id in (select signed_in_faces())));
+            using (face_a_id = any (array(select signed_in_faces())) or face_b_id = any (array(select signed_in_faces())));
     end if;
 
     -- Supabase gives every new table, view and function to its API roles
@@ -41,18 +63,32 @@ begin
         end loop;
         -- Who may create a trigger on a table of their own with one of the trigger functions could have it delete in
         -- their owner's name; an existing trigger fires without this right. Who holds a slot passes for a drain.
-        foreach name in array array[
-            'listings_changed()', 'listing_images_changed()', 'products_changed()', 'product_images_changed()',
-            'image_ai_changed()', 'matches_lost()', 'match_settings_changed()', 'faces_changed()', 'face_renamed()',
-            'profiles_changed()', 'match_jobs_written()', 'take_drain_slot(text, integer)'
-        ] loop
+        for name in
+            select tgfoid::regprocedure from pg_trigger
+            join pg_proc on pg_proc.oid = tgfoid and pronamespace = current_schema()::regnamespace
+            where tgname like 'matching\_pipeline\_%'
+            union
+            select 'take_drain_slot(text, integer)'
+        loop
             execute format('revoke execute on function %s from %s', name, outsider);
         end loop;
+        if has_schema_privilege(outsider, current_schema(), 'create') then
+            open_to := coalesce(open_to, outsider);
+        end if;
     end loop;
+    if open_to is not null then
+        raise warning 'who may create functions in the schema % can have them run by its triggers, with the rights of their '
+            'owner: revoke create on schema % from %', current_schema(), current_schema(), open_to;
+    end if;
+
     if to_regrole('authenticated') is not null then
         grant select on job_queue, match_jobs, matches to authenticated;
         -- the view shows a job's user and embedding by the right of who reads it
         grant execute on function signed_in_user(), signed_in_faces() to authenticated;
+    end if;
+    if to_regrole('service_role') is not null then
+        grant select on job_queue, matches to service_role;
+        grant select, insert, update, delete on match_jobs to service_role;
     end if;
 end
 $$;

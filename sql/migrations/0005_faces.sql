@@ -1,39 +1,40 @@
 -- Faces of the app's users: the app's tables, their place in `matches`, and what the pipeline adds to find them.
 
-do $$
+-- Raises where a table of the app's exists and a column that the pipeline reads does not fit: {table, column, what is needed}.
+create function require_app_columns(needed text[]) returns void
+language plpgsql as $$
 declare
     problems text;
 begin
     select string_agg(
-        format('column %I.%I %s (%s is needed)', needed.table_name, needed.column_name, case
+        format('column %I.%I %s (%s is needed)', wanted.table_name, wanted.column_name, case
             when found.type_name is null then 'is missing'
             when not found.fits then 'is ' || found.type_name
             else 'is not unique'
-        end, needed.kind), E'\n' order by needed.table_name, needed.column_name)
+        end, wanted.kind), E'\n' order by wanted.table_name, wanted.column_name)
     into problems
-    from (values
-        ('profiles', 'id', 'uuid primary key'), ('profiles', 'school', 'text'), ('profiles', 'gender', 'text'),
-        ('profiles', 'profile_type', 'text'),
-        ('faces', 'id', 'uuid primary key'), ('faces', 'user_id', 'uuid'), ('faces', 'image_url', 'text'),
-        ('faces', 'embedding', 'vector(512), or of other dimensions,')
-    ) as needed (table_name, column_name, kind)
+    from (
+        select needed[number][1] as table_name, needed[number][2] as column_name, needed[number][3] as kind
+        from generate_subscripts(needed, 1) as number
+    ) as wanted
     left join lateral (
         select format_type(pg_type.oid, atttypmod) as type_name,
             case
-                when needed.kind = 'text' then pg_type.typcategory in ('S', 'E')
-                when needed.kind like 'vector%' then pg_type.oid = 'vector'::regtype and atttypmod > 0
-                else pg_type.oid = 'uuid'::regtype
+                -- an enumeration serves as well as text: it is only compared and read as text
+                when wanted.kind = 'text' then pg_type.typcategory in ('S', 'E')
+                when wanted.kind like 'vector%' then pg_type.oid = 'vector'::regtype and atttypmod > 0
+                else pg_type.oid = split_part(wanted.kind, ' ', 1)::regtype
             end as fits,
-            needed.kind <> 'uuid primary key' or exists (
+            wanted.kind not like '% primary key' or exists (
                 select from pg_index
                 where indrelid = attrelid and indisunique and indimmediate and indpred is null
                   and indnkeyatts = 1 and indkey[0] = attnum
             ) as unique_enough
         from pg_attribute
         join pg_type on pg_type.oid = atttypid
-        where attrelid = to_regclass(needed.table_name) and attname = needed.column_name and not attisdropped
+        where attrelid = to_regclass(wanted.table_name) and attname = wanted.column_name and not attisdropped
     ) as found on true
-    where to_regclass(needed.table_name) is not null
+    where to_regclass(wanted.table_name) is not null
       and (found.type_name is null or not found.fits or not found.unique_enough);
     if problems is not null then
         raise exception E'the app''s tables do not fit the pipeline:\n%', problems
@@ -41,6 +42,13 @@ begin
     end if;
 end
 $$;
+
+select require_app_columns(array[
+    ['profiles', 'id', 'uuid primary key'], ['profiles', 'school', 'text'], ['profiles', 'gender', 'text'],
+    ['profiles', 'profile_type', 'text'],
+    ['faces', 'id', 'uuid primary key'], ['faces', 'user_id', 'uuid'], ['faces', 'image_url', 'text'],
+    ['faces', 'embedding', 'vector(512), or of other dimensions,']
+]);
 
 create table if not exists profiles (
     id uuid constraint profiles_pkey primary key default gen_random_uuid(),

@@ -1,6 +1,5 @@
 -- name: face_states
-select faces.id, faces.user_id, faces.embedding is not null, profiles.id is not null,
-    faces.embedding is not null and vector_norm(faces.embedding) > 0
+select faces.id, profiles.id is not null, vector_norm(faces.embedding)
 from faces
 left join profiles on profiles.id = faces.user_id
 where faces.id = any (%(face_ids)s::uuid[])
@@ -11,12 +10,30 @@ select school, gender, id from matchable_faces where id = any (%(face_ids)s::uui
 -- name: all_blocks
 select distinct school, gender from matchable_faces order by school, gender
 
+-- name: copy_block
+copy (select id, embedding from faces_of_block(%(school)s, %(gender)s) order by id) to stdout (format binary)
+
 -- name: copy_faces
 copy (
     select id, embedding
     from matchable_faces
-    where school = %(school)s and gender = %(gender)s
-      and (%(face_ids)s::uuid[] is null or id = any (%(face_ids)s::uuid[]))
+    where school = %(school)s and gender = %(gender)s and id = any (%(face_ids)s::uuid[])
+    order by id
+) to stdout (format binary)
+
+-- name: copy_faces_near
+copy (
+    select id, embedding
+    from (
+        -- once a face, as every look at a stored vector fetches it anew
+        select id, embedding, l2_normalize(embedding) as direction
+        from faces_of_block(%(school)s, %(gender)s)
+        offset 0
+    ) as block
+    where exists (
+        select from unnest(%(directions)s::vector[]) as sought (direction)
+        where -(block.direction <#> sought.direction) >= %(least)s
+    )
     order by id
 ) to stdout (format binary)
 
@@ -57,5 +74,7 @@ order by a_id, b_id
 on conflict (face_a_id, face_b_id) where face_a_id is not null do update set
     similarity = excluded.similarity, rank_for_a = excluded.rank_for_a, rank_for_b = excluded.rank_for_b, computed_at = now()
 
--- name: forget_face_matches
-select forget_face_matches(array[%(face_id)s::uuid])
+-- name: forget_jobs_of_deleted_faces
+delete from job_queue
+where queue = 'faces' and (%(face_ids)s::uuid[] is null or entity_id = any (%(face_ids)s::uuid[]))
+  and not exists (select from faces where faces.id = job_queue.entity_id)

@@ -1,0 +1,233 @@
+"""Bad input: what the database refuses, what a drain fails at once, and what simply matches nobody."""
+
+import time
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.drain import Drain
+from matching_pipeline.stages.faces import FaceStage, rebuild
+from matching_pipeline_tests.integration.school import DIMENSIONS, School, embedding
+
+BAD_VECTORS = {
+    "not a number": embedding(1, float("nan")),
+    "infinite": embedding(1, float("inf")),
+    "minus infinite": embedding(float("-inf")),
+    "too short": str([1.0] * (DIMENSIONS - 1)),
+    "too long": str([1.0] * (DIMENSIONS + 1)),
+    "empty": "[]",
+}
+bad_vector = pytest.mark.parametrize("vector", BAD_VECTORS.values(), ids=BAD_VECTORS)
+SEARCH = "select face_id from find_similar_faces_filtered(%s::vector, 'UIT', 'male', 0.0)"
+ALWAYS_REFUSES = """
+create function refuse() returns trigger language plpgsql as $$ begin raise exception 'disk full'; end $$;
+create trigger refuse before insert or update on matches for each row execute function refuse();
+"""
+
+
+@pytest.fixture
+def school(connection: Connection, database_url: str) -> School:
+    return School(connection, database_url)
+
+
+def failures(school: School) -> list[tuple[UUID, int, str]]:
+    return school.connection.execute(
+        "select face_id, attempts, error_message from match_jobs where status = 'failed'"
+    ).fetchall()
+
+
+@bad_vector
+def test_a_bad_vector_is_refused_and_nothing_of_its_statement_stands(school: School, vector: str) -> None:
+    him = school.face_of("male")
+    user = school.user()
+    school.settle()
+    with pytest.raises(psycopg.errors.DataException):
+        school.run(
+            "insert into faces (user_id, embedding) values (%s, %s), (%s, %s)",
+            *(user, embedding(1), user, vector),
+        )
+    with pytest.raises(psycopg.errors.DataException):
+        school.run("update faces set embedding = %s where id = %s", vector, him)
+    assert (len(school.run("select id from faces")), school.jobs()) == (1, [])
+
+
+@bad_vector
+def test_a_search_by_a_bad_vector_is_an_error(school: School, vector: str) -> None:
+    school.face_of("female")
+    with pytest.raises(psycopg.errors.DataException):
+        school.run(SEARCH, vector)
+
+
+@bad_vector
+def test_a_job_with_a_bad_vector_is_refused(school: School, vector: str) -> None:
+    face = school.face_of("female")
+    school.settle()
+    with pytest.raises(psycopg.errors.DataException):
+        school.run("insert into match_jobs (face_id, user_id, embedding) select id, user_id, %s from faces", vector)
+    assert school.jobs() == []
+    assert face not in school.owed()
+
+
+def test_a_vector_of_zeros_fails_at_once_with_the_reason_and_harms_nobody(school: School) -> None:
+    him, her, zeros = school.face_of("male"), school.face_of("female"), school.face_of("female", (0,))
+    school.drain()
+    assert school.pairs() == {frozenset((him, her))}
+    ((face, attempts, reason),) = failures(school)
+    assert (face, attempts) == (zeros, 1)
+    assert "zeros" in reason
+    assert school.run(SEARCH, embedding(1)) == [her]
+
+
+def test_a_search_by_a_vector_of_zeros_finds_nobody(school: School) -> None:
+    school.face_of("female")
+    school.face_of("female", (0,))
+    for threshold in (-1.0, 0.0, 0.5):
+        assert school.run(SEARCH.replace("0.0", "%s"), embedding(0), threshold) == []
+
+
+def test_a_matched_face_whose_new_vector_is_zeros_loses_its_pairs_and_fails_once(school: School) -> None:
+    him, her = school.face_of("male"), school.face_of("female")
+    school.drain()
+    school.run("update faces set embedding = %s where id = %s", embedding(0), her)
+    school.drain()
+    assert school.rows() == []
+    assert [(face, attempts) for face, attempts, _ in failures(school)] == [(her, 1)]
+    assert him in {face for face, status in school.jobs() if status == "completed"}
+
+
+@pytest.mark.parametrize("length", [1e-42, 1e-30, 1e30])
+def test_a_very_short_or_long_vector_takes_no_other_face_out_of_a_list(school: School, length: float) -> None:
+    him = school.face_of("male", (1,))
+    others = [school.face_of("female", (1, place / 25)) for place in range(25)]
+    school.face_of("female", (length, length))
+    school.drain()
+    listed = [b for a, b, _, rank, _ in sorted(school.rows(), key=lambda row: row[3] or 99) if a == him and rank]
+    assert listed == others[:20]
+
+
+@pytest.mark.parametrize("length", [1e-42, 1e-30, 1e30])
+@pytest.mark.parametrize("first", ["male", "female"])
+def test_a_very_short_or_long_vector_matches_by_its_direction(school: School, length: float, first: str) -> None:
+    for gender in ("male", "female") if first == "male" else ("female", "male"):
+        vectors = [(1.0,)] if gender == "male" else [(length, length), (length, 3 * length), (1.0, 0.1)]
+        for vector in vectors:
+            school.face_of(gender, vector)
+            school.drain()
+    assert [round(similarity, 3) for _, _, similarity, *_ in school.rows()] == [0.707, 0.995]
+    assert school.rows() == school.expected_rows()
+
+
+@pytest.mark.parametrize("length", [1e-42, 1e-30, 1e30])
+def test_a_search_finds_a_very_short_or_long_vector_by_its_direction(school: School, length: float) -> None:
+    short_or_long, her = school.face_of("female", (length, length)), school.face_of("female", (1, 0.1))
+    school.face_of("female", (length, 3 * length))
+    assert school.run(SEARCH.replace("0.0", "0.5"), embedding(1)) == [her, short_or_long]
+
+
+@pytest.mark.parametrize(
+    ("gender", "place"),
+    [(None, "UIT"), ("female", None), (None, None), ("other", "UIT"), ("Female", "UIT"), ("", "UIT"), ("f", "UIT")],
+)
+def test_who_has_no_school_or_no_known_gender_matches_nobody_and_is_no_failure(
+    school: School, gender: str | None, place: str | None
+) -> None:
+    school.face_of("male")
+    odd = school.face(school.user(gender, place))
+    school.drain()
+    assert school.rows() == []
+    assert (odd, "completed") in school.jobs()
+    assert failures(school) == []
+    assert (rebuild(school.connection).added, school.rows()) == (0, [])
+    arguments = (embedding(1), place, gender)
+    assert school.run("select face_id from find_similar_faces_filtered(%s::vector, %s, %s)", *arguments) == []
+
+
+def test_two_users_without_a_school_are_not_of_the_same_school(school: School) -> None:
+    for gender in ("male", "female"):
+        school.face(school.user(gender, None))
+    school.drain()
+    assert school.rows() == []
+
+
+def test_a_face_whose_user_has_no_profile_fails_at_once(school: School) -> None:
+    him, her = school.face_of("male"), school.face_of("female")
+    school.drain()
+    school.run("alter table faces drop constraint faces_user_id_fkey")
+    school.run("delete from profiles where gender = 'female'")
+    school.drain()
+    ((face, attempts, reason),) = failures(school)
+    assert (face, attempts) == (her, 1)
+    assert reason.lower().startswith("profile not found")
+    assert school.rows() == []
+    assert him not in {face for face, *_ in failures(school)}
+
+
+def test_a_user_with_500_faces_never_matches_their_own(school: School) -> None:
+    user = school.user("female")
+    school.run(
+        "insert into faces (user_id, embedding) select %s, %s::vector from generate_series(1, 500)",
+        *(user, embedding(1)),
+    )
+    hers = sorted(school.run("select id from faces"))
+    him = school.face_of("male")
+    school.drain()
+    assert school.pairs() == {frozenset((him, face)) for face in hers}
+    assert school.rows() == school.expected_rows()
+    found = school.run("select face_id from find_similar_faces_filtered(%s::vector, 'UIT', 'male')", embedding(1))
+    assert found == hers[:20]
+    school.run("update profiles set gender = 'male' where id = %s", user)
+    school.drain()
+    assert school.rows() == []
+
+
+def test_two_identical_embeddings_are_two_faces(school: School) -> None:
+    him, her, twin = school.face_of("male"), school.face_of("female"), school.face_of("female")
+    school.drain()
+    assert school.rows() == [(him, her, 1.0, 1, 1), (him, twin, 1.0, 2, 1)]
+    found = school.connection.execute(
+        "select face_id, similarity from find_similar_faces_filtered(%s::vector, 'UIT', 'male')", (embedding(1),)
+    ).fetchall()
+    assert found == [(her, 1.0), (twin, 1.0)]
+
+
+def test_twenty_ties_at_the_cut_break_by_id(school: School) -> None:
+    him = school.face_of("male", (1,))
+    best = [school.face_of("female", (1, 0.1)) for _ in range(10)]
+    ties = [school.face_of("female", (1, 0.5)) for _ in range(20)]
+    school.drain()
+    kept = {b: rank for a, b, _, rank, _ in school.rows() if a == him and rank is not None}
+    assert kept == {face: rank for rank, face in enumerate([*best, *ties[:10]], start=1)}
+    assert school.rows() == school.expected_rows()
+    found = school.run("select face_id from find_similar_faces_filtered(%s::vector, 'UIT', 'male')", embedding(1))
+    assert found == [*best, *ties[:10]]
+    school.run("delete from faces where id = %s", ties[0])
+    school.drain()
+    assert school.rows() == school.expected_rows()
+
+
+def test_a_database_error_at_a_face_that_has_pairs_waits_its_back_off_too(school: School) -> None:
+    him = school.face_of("male")
+    school.face_of("female")
+    school.drain()
+    school.settle()
+    school.connection.execute(ALWAYS_REFUSES.encode())
+    school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
+    summary = Drain(school.database_url, FaceStage(), deadline=time.monotonic() + 5).run()
+    jobs = school.connection.execute(
+        "select status, attempts - deferrals, run_at > now() + interval '50 seconds' from job_queue "
+        "where entity_id = %s",
+        (him,),
+    ).fetchall()
+    assert jobs == [("pending", 1, True)]
+    assert summary.counts.total() <= 2
+
+
+def test_a_database_error_that_passes_leaves_the_pairs_that_stand(school: School) -> None:
+    him, her = school.face_of("male"), school.face_of("female")
+    school.drain()
+    school.connection.execute(ALWAYS_REFUSES.encode())
+    school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
+    Drain(school.database_url, FaceStage(), deadline=time.monotonic() + 5).run()
+    assert school.pairs() == {frozenset((him, her))}

@@ -1,0 +1,290 @@
+"""What the app does to faces and profiles is owed in the queue, or forgotten, in the app's own transaction."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.migrations import migrate
+from matching_pipeline.failures import ConfigurationError
+from matching_pipeline_tests.integration.school import School, embedding
+
+LOOSE_TABLES = """
+create type gender as enum ('male', 'female', 'diverse');
+create type profile_type as enum ('user', 'celebrity');
+create table profiles (school varchar(80), id uuid primary key, gender gender, profile_type profile_type, name text);
+create table faces (
+    image_url varchar(500), embedding vector(128), user_id uuid, created_at timestamptz default now(), id uuid unique
+);
+"""
+
+
+@pytest.fixture
+def school(connection: Connection, database_url: str) -> School:
+    return School(connection, database_url)
+
+
+@pytest.fixture
+def pair(school: School) -> tuple[UUID, UUID]:
+    """Two matched faces, his and hers; no work is owed."""
+    faces = school.face_of("male"), school.face_of("female")
+    school.drain()
+    school.settle()
+    assert school.pairs() == {frozenset(faces)}
+    return faces
+
+
+@pytest.fixture(scope="session")
+def loose_faces_template(new_database: Callable[..., str]) -> str:
+    with connect(new_database(name="loose_faces")) as connection:
+        connection.execute("create extension vector")
+        connection.execute(LOOSE_TABLES.encode())
+        migrate(connection)
+    return "loose_faces"
+
+
+@pytest.fixture
+def loose(new_database: Callable[..., str], loose_faces_template: str) -> Iterator[School]:
+    """In tables of the app without foreign keys, with enumerations, varchar and other dimensions."""
+    database_url = new_database(loose_faces_template)
+    with connect(database_url) as connection:
+        yield School(connection, database_url, dimensions=128)
+
+
+def user_of(school: School, face: UUID) -> UUID:
+    (user,) = school.run("select user_id from faces where id = %s", face)
+    return user  # type: ignore[no-any-return]
+
+
+def test_a_face_with_an_embedding_is_queued_and_one_without_is_not(school: School) -> None:
+    user = school.user()
+    school.face(user, None)
+    face = school.face(user)
+    assert school.jobs() == [(face, "pending")]
+
+
+def test_an_embedding_that_arrives_later_queues_its_face(school: School) -> None:
+    face = school.face(school.user(), None)
+    school.run("update faces set embedding = %s", embedding(1))
+    assert school.jobs() == [(face, "pending")]
+
+
+def test_a_job_is_queued_in_the_apps_own_transaction(school: School, database_url: str) -> None:
+    user = school.user()
+    with connect(database_url) as app, app.transaction(force_rollback=True):
+        app.execute("insert into faces (user_id, embedding) values (%s, %s)", (user, embedding(1)))
+        assert app.execute("select count(*) from match_jobs").fetchone() == (1,)
+        assert school.jobs() == []
+    assert school.jobs() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update faces set embedding = embedding",
+        "update faces set image_url = 'new', user_id = user_id, id = id",
+        "update faces set embedding = null where false",
+        "update profiles set school = school, gender = gender, profile_type = profile_type, id = id",
+        "update profiles set name = 'new'",
+    ],
+)
+@pytest.mark.usefixtures("pair")
+def test_an_update_that_changes_no_input_queues_nothing(school: School, change: str) -> None:
+    school.run("alter table profiles add column name text")
+    school.run(change)
+    assert school.jobs() == []
+    assert len(school.pairs()) == 1
+
+
+def test_another_embedding_or_another_user_queues_the_face(school: School, pair: tuple[UUID, UUID]) -> None:
+    him, her = pair
+    school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
+    assert school.jobs() == [(him, "pending")]
+    school.run("update faces set user_id = %s where id = %s", school.user(), her)
+    assert school.owed() == {him, her}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "school = 'HUST'", "school = null", "gender = 'male'", "gender = 'other'", "gender = null",
+        "profile_type = 'celebrity'",
+    ],
+)  # fmt: skip
+def test_a_profile_that_changes_queues_all_its_faces_and_its_pairs_follow(
+    school: School, pair: tuple[UUID, UUID], change: str
+) -> None:
+    him, her = pair
+    user = user_of(school, her)
+    another = school.face(user)
+    school.face(user, None)
+    school.settle()
+    school.run(f"update profiles set {change} where id = %s", user)
+    assert school.owed() == {her, another}
+    school.drain()
+    assert school.rows() == school.expected_rows() == []
+    school.run("update profiles set school = 'UIT', gender = 'female', profile_type = 'user' where id = %s", user)
+    school.drain()
+    assert school.pairs() == {frozenset((him, her)), frozenset((him, another))}
+    assert school.rows() == school.expected_rows()
+
+
+def test_an_upsert_queues_what_is_new_and_what_it_changed(school: School, pair: tuple[UUID, UUID]) -> None:
+    him, her = pair
+    user, new, same = school.user(), uuid4(), school.face_of("female", (0, 1))
+    school.settle()
+    school.run(
+        """insert into faces (id, user_id, embedding) values (%s, %s, %s), (%s, %s, %s), (%s, %s, %s)
+        on conflict (id) do update set embedding = excluded.embedding""",
+        *(new, user, embedding(1), her, user, embedding(1, 1), same, user, embedding(0, 1)),
+    )
+    assert school.owed() == {new, her}
+    assert him not in school.owed()
+
+
+def test_an_upsert_of_a_profile_queues_the_faces_of_whom_it_changed(school: School, pair: tuple[UUID, UUID]) -> None:
+    him, her = pair
+    school.run(
+        """insert into profiles (id, school, gender) values (%s, 'UIT', 'male'), (%s, 'HUST', 'female')
+        on conflict (id) do update set school = excluded.school""",
+        *(user_of(school, him), user_of(school, her)),
+    )
+    assert school.owed() == {her}
+
+
+def test_a_bulk_insert_queues_every_face_and_announces_the_lane_once(school: School, database_url: str) -> None:
+    user = school.user()
+    with connect(database_url) as listener:
+        queue.listen(listener)
+        school.run(
+            "insert into faces (user_id, embedding) select %s, %s::vector from generate_series(1, 2000)",
+            *(user, embedding(1)),
+        )
+        heard = [notice.payload for notice in listener.notifies(timeout=1)]
+    assert len(school.owed()) == 2000
+    assert heard == ["faces"]
+
+
+def test_a_face_with_a_new_key_is_matched_under_it(school: School, pair: tuple[UUID, UUID]) -> None:
+    him, her = pair
+    new = uuid4()
+    school.run("update faces set id = %s where id = %s", new, her)
+    assert school.pairs() == set()
+    assert school.owed() == {new, him}
+    school.drain()
+    assert school.pairs() == {frozenset((him, new))}
+
+
+@pytest.mark.usefixtures("pair")
+def test_all_faces_may_get_new_keys_at_once(school: School) -> None:
+    school.run("update faces set id = gen_random_uuid()")
+    assert school.owed() == set(school.run("select id from faces"))
+    school.drain()
+    assert school.pairs() == {frozenset(school.run("select id from faces"))}
+    assert school.rows() == school.expected_rows()
+
+
+def test_a_profile_with_a_new_key_keeps_its_faces_matched(school: School, pair: tuple[UUID, UUID]) -> None:
+    school.run("update profiles set id = gen_random_uuid() where gender = 'female'")
+    school.drain()
+    assert school.pairs() == {frozenset(pair)}
+
+
+@pytest.mark.parametrize("removal", ["delete from faces where id = %s", "delete from profiles where id = %s"])
+def test_a_deleted_face_or_user_is_forgotten_and_the_partner_queued(
+    school: School, pair: tuple[UUID, UUID], removal: str
+) -> None:
+    him, her = pair
+    waiting = school.face(user_of(school, her))
+    gone = her if "faces" in removal else user_of(school, her)
+    school.run(removal, gone)
+    assert school.pairs() == set()
+    assert school.owed() == ({him, waiting} if "faces" in removal else {him})
+
+
+@pytest.mark.parametrize("table", ["faces", "profiles"])
+@pytest.mark.usefixtures("pair")
+def test_truncated_tables_leave_no_pair_and_no_work(school: School, table: str) -> None:
+    school.face_of("male")
+    school.run(f"truncate {table} cascade")
+    assert (school.rows(), school.jobs()) == ([], [])
+
+
+def test_truncated_matches_are_computed_again(school: School, pair: tuple[UUID, UUID]) -> None:
+    school.run("truncate matches")
+    assert school.owed() == set(pair)
+
+
+def test_an_embedding_set_to_null_takes_its_pairs_along(school: School, pair: tuple[UUID, UUID]) -> None:
+    him, her = pair
+    school.run("update faces set embedding = null where id = %s", her)
+    assert school.pairs() == set()
+    assert him in school.owed()
+    school.drain()
+    assert school.rows() == []
+    assert {status for _, status in school.jobs()} == {"completed"}
+
+
+@pytest.mark.parametrize("removal", ["delete from profiles where gender = 'female'", "truncate profiles"])
+def test_without_foreign_keys_faces_without_their_user_lose_their_pairs(loose: School, removal: str) -> None:
+    loose.face_of("male")
+    loose.face_of("female")
+    loose.drain()
+    assert len(loose.pairs()) == 1
+    loose.run(removal)
+    loose.drain()
+    assert loose.rows() == []
+
+
+def test_without_foreign_keys_a_face_may_come_before_its_user(loose: School) -> None:
+    him, user = loose.face_of("male"), uuid4()
+    her = loose.face(user)
+    loose.drain()
+    loose.run("insert into profiles (id, school, gender, profile_type) values (%s, 'UIT', 'female', 'user')", user)
+    assert loose.owed() == {her}
+    loose.drain()
+    assert loose.pairs() == {frozenset((him, her))}
+    assert not [face for face, status in loose.jobs() if status == "failed"]
+
+
+def test_enumerations_varchar_and_other_dimensions_serve_as_well(loose: School) -> None:
+    him = loose.face_of("male", (1, 0.2))
+    her, other = loose.face_of("female", (1, 0)), loose.face_of("diverse", (1, 0))
+    loose.drain()
+    assert loose.pairs() == {frozenset((him, her))}
+    found = loose.run("select face_id from find_similar_faces_filtered((select embedding from faces where id = %s), "
+                      "'UIT', 'male')", him)  # fmt: skip
+    assert found == [her]
+    assert loose.run("select dimensions from embedding_models where name = 'faces'") == [128]
+    loose.run("update profiles set profile_type = 'celebrity' where gender = 'female'")
+    loose.drain()
+    assert loose.pairs() == set()
+    assert other not in {face for pair in loose.pairs() for face in pair}
+
+
+def test_every_column_that_does_not_fit_is_named_at_once(new_database: Callable[..., str]) -> None:
+    with connect(new_database()) as connection:
+        connection.execute("create extension vector")
+        connection.execute("create table profiles (id bigint primary key, school integer, gender boolean)")
+        connection.execute("create table faces (id uuid, user_id text, image_url jsonb, embedding real[])")
+        with pytest.raises(ConfigurationError) as caught:
+            migrate(connection)
+        named = [line.split(" (")[0] for line in str(caught.value).splitlines()[1:-1]]
+        assert named == [
+            "column faces.embedding is real[]", "column faces.id is not unique", "column faces.image_url is jsonb",
+            "column faces.user_id is text", "column profiles.gender is boolean", "column profiles.id is bigint",
+            "column profiles.profile_type is missing", "column profiles.school is integer",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("type", ["vector", "halfvec(512)", "text"])
+def test_an_embedding_column_of_another_type_is_refused(new_database: Callable[..., str], type: str) -> None:
+    statement: Any = f"create table faces (id uuid primary key, user_id uuid, image_url text, embedding {type})"
+    with connect(new_database()) as connection:
+        connection.execute("create extension vector")
+        connection.execute(statement)
+        with pytest.raises(ConfigurationError, match=r"column faces\.embedding is"):
+            migrate(connection)
