@@ -176,7 +176,9 @@ def test_the_first_model_becomes_active_and_no_other_may_follow(connection: Conn
         register_model(connection, other)
     with pytest.raises(ConfigurationError, match=r"IMAGE_ANALYZER.*4 dimensions"):
         register_model(connection, changed)
-    rows = connection.execute("select name, dimensions, status from embedding_models order by status").fetchall()
+    rows = connection.execute(
+        "select name, dimensions, status from embedding_models where modality = 'image' order by status"
+    ).fetchall()
     assert rows[0] == (analyzer.model, 3, "active")
 
 

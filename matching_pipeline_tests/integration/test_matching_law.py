@@ -41,7 +41,9 @@ class MatchingLaw(RuleBasedStateMachine):
         self.connection.execute("truncate listings, products cascade")
         self.connection.execute("truncate job_queue, image_ai")
         self.connection.execute(
-            "update match_settings set match_limit = %s, threshold = 0.5, attribute_weight = 0.2", (limit,)
+            "update match_settings set match_limit = %s, threshold = 0.5, attribute_weight = 0.2 "
+            "where kind = 'project'",
+            (limit,),
         )
         self.market = Marketplace(self.connection)
         self.owners: dict[str, list[UUID]] = {"project": [], "product": []}
@@ -102,11 +104,11 @@ class MatchingLaw(RuleBasedStateMachine):
 
     @rule(setting=st.sampled_from(["threshold", "attribute_weight"]), value=st.sampled_from([0.0, 0.2, 0.5, 0.9]))
     def change_settings(self, setting: str, value: float) -> None:
-        self.connection.execute(f"update match_settings set {setting} = %s", (value,))
+        self.connection.execute(f"update match_settings set {setting} = %s where kind = 'project'", (value,))
 
     @rule(limit=st.integers(1, 4))
     def change_limit(self, limit: int) -> None:
-        self.connection.execute("update match_settings set match_limit = %s", (limit,))
+        self.connection.execute("update match_settings set match_limit = %s where kind = 'project'", (limit,))
 
     @precondition(lambda self: self.owners["project"])
     @rule()

@@ -53,7 +53,7 @@ def test_image_ai_processes_what_is_missing_and_matches_rebuilds(
     assert "![](data:image/jpeg;base64," in processed["newest"]
 
     rebuilt = metadata(materialize(pipeline, instance, assets=[matches], partition_key=TODAY), "matches")
-    assert rebuilt["project pairs"] == rebuilt["added"] == count(connection, "matches")
+    assert rebuilt["project pairs"] + rebuilt["face pairs"] == rebuilt["added"] == count(connection, "matches")
     assert rebuilt["best matches"].count("data:image/jpeg") == 16
     assert rebuilt["project scores"].startswith("![project scores](data:image/png")
     best = connection.execute("select project_id, product_id from matches where rank = 1").fetchall()
