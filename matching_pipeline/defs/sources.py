@@ -24,4 +24,10 @@ app_tables = [
         deps=["products"],
         description="The app's images of products; an inserted row queues its analysis.",
     ),
+    dg.AssetSpec(
+        "jobs",
+        group_name="app",
+        kinds={"postgres"},
+        description="The app's job postings; an active one that is inserted or edited queues its embedding.",
+    ),
 ]

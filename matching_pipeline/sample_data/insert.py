@@ -1,10 +1,11 @@
-"""The sample marketplace as rows of the app's tables."""
+"""The sample marketplace and job board as rows of the app's tables."""
 
 from pathlib import Path
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.sample_data import SampleEntity, draw_sample_data
+from matching_pipeline.sample_data.postings import POSTINGS
 
 
 def insert_sample_data(connection: Connection, folder: Path) -> str:
@@ -14,8 +15,13 @@ def insert_sample_data(connection: Connection, folder: Path) -> str:
         for kind, entities in (("project", sample.projects), ("product", sample.products)):
             for entity in entities:
                 _insert(connection, kind, entity)
+        for posting in POSTINGS:
+            connection.execute(query("insert_sample_posting"), {"id": posting.id, **vars(posting)})
     images = sum(len(entity.pictures) for entity in [*sample.projects, *sample.products])
-    return f"sample data: {len(sample.projects)} projects, {len(sample.products)} products, {images} images"
+    return (
+        f"sample data: {len(sample.projects)} projects, {len(sample.products)} products, {images} images, "
+        f"{len(POSTINGS)} postings"
+    )
 
 
 def _insert(connection: Connection, kind: str, entity: SampleEntity) -> None:

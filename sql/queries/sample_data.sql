@@ -9,3 +9,8 @@ insert into products (id) values (%(id)s) on conflict (id) do nothing
 
 -- name: insert_sample_product_image
 insert into product_images (id, product_id, src) values (%(id)s, %(owner)s, %(url)s) on conflict (id) do nothing
+
+-- name: insert_sample_posting
+insert into jobs (id, title, company, description, is_active)
+values (%(id)s, %(title)s, %(company)s, %(description)s, true)
+on conflict (id) do nothing
