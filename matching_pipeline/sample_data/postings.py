@@ -53,7 +53,7 @@ POSTINGS: Final = [
     SamplePosting(
         "Data engineer",
         "Ledgerline",
-        "Pipelines in Python that load, check and publish data from Postgres; code with tests, software that recovers.",
+        "Pipelines in Python that load, check and publish data from Postgres; tested code, software that recovers.",
     ),
     SamplePosting(
         "Site reliability engineer",

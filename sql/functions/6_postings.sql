@@ -116,17 +116,18 @@ $$;
 create or replace function find_similar_jobs(job uuid, match_count integer default 10)
 returns table (job_id uuid, similarity double precision)
 language sql stable as $$
-    select ranked.job_id, greatest(-1, 1 - ranked.distance)
+    select ranked.job_id, 1 - ranked.distance
     from (
         select other.job_id, own.embedding <=> other.embedding as distance
-        from embedding_models
-        join job_embeddings as own on own.model = embedding_models.name
-        join job_embeddings as other on other.model = embedding_models.name and other.job_id <> own.job_id
-        where embedding_models.modality = 'text' and embedding_models.status = 'active' and own.job_id = job
+        from job_embeddings as own
+        join job_embeddings as other on other.model = own.model and other.job_id <> own.job_id
+        where own.job_id = job
+          and own.model = (select name from embedding_models where modality = 'text' and status = 'active')
+        -- in order already when `jobs` is asked: only the postings that are returned are looked up
+        order by distance, other.job_id
+        offset 0
     ) as ranked
-    -- two directions that are too faint for arithmetic have no cosine
-    where ranked.distance <> 'NaN'
-      and exists (select from jobs where jobs.id = ranked.job_id and jobs.is_active)
+    where exists (select from jobs where jobs.id = ranked.job_id and jobs.is_active)
     order by ranked.distance, ranked.job_id
     limit greatest(coalesce(match_count, 10), 0)
 $$;

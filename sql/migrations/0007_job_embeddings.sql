@@ -64,7 +64,8 @@ create table job_embeddings (
     -- The model's own dimensions, enforced: the key carries them here, the check holds the vector to them.
     constraint job_embeddings_model_fkey foreign key (model, dimensions) references embedding_models (name, dimensions) on update cascade,
     constraint job_embeddings_embedding_fits_model check (vector_dims(embedding) = dimensions),
-    constraint job_embeddings_embedding_has_a_direction check (vector_norm(embedding) > 0)
+    -- So that no distance overflows, vanishes or is not a number.
+    constraint job_embeddings_embedding_is_of_unit_length check (vector_norm(embedding) between 0.999 and 1.001)
 );
 alter table job_embeddings enable row level security;
 comment on column job_embeddings.input_hash is
