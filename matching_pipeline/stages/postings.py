@@ -28,8 +28,9 @@ from matching_pipeline.stages import models
 
 LANE = "job_embeddings"
 STOPS = (ProviderUnavailable, ConfigurationError)
-REQUESTS_AHEAD = 4
-"""Requests claimed for each that runs at once: while some are written the others go on."""
+REQUESTS_AHEAD = 8
+"""Requests claimed for each that runs at once: while one is written the others go on."""
+NO_TEXT = PermanentFailure("the posting has no text: its title, company and description are all empty")
 PATIENCE_SECONDS = 2.0
 """The drain gets a word this often, so that it renews its leases while a request is slow."""
 
@@ -67,22 +68,24 @@ class PostingStage:
 
     def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
         postings = self._postings(connection, items)
-        # a posting that is gone, or inactive, owes nothing
-        yield [Outcome(item) for item in items if item not in postings]
-        empty = PermanentFailure("the posting has no text: its title, company and description are all empty")
-        yield [Outcome(item, failure=empty) for item, posting in postings.items() if not posting.text.strip()]
         texts: dict[Posting, list[Item]] = defaultdict(list)
         for item, posting in postings.items():
-            if posting.text.strip():
-                texts[posting].append(item)
+            texts[posting].append(item)
+        empty = [posting for posting in texts if not posting.text.strip()]
         known = self._known(connection, texts)
-        yield [
-            Outcome(item, EmbeddedPosting(posting.input_hash, embedding))
-            for posting, embedding in known.items()
-            for item in texts[posting]
+        ready = [
+            # a posting that is gone, or inactive, owes nothing
+            *(Outcome(item) for item in items if item not in postings),
+            *(Outcome(item, failure=NO_TEXT) for posting in empty for item in texts.pop(posting)),
+            *(
+                Outcome(item, EmbeddedPosting(posting.input_hash, embedding))
+                for posting, embedding in known.items()
+                for item in texts.pop(posting)
+            ),
         ]
-        unknown = {posting: owed for posting, owed in texts.items() if posting not in known}
-        yield from self._ask(batches(self._embedder, unknown))
+        size = self._embedder.batch_items
+        yield from (ready[first : first + size] for first in range(0, len(ready), size))
+        yield from self._ask(batches(self._embedder, texts))
 
     def prepare_write(self, connection: Connection) -> None:
         """Postings are independent of each other."""
@@ -129,6 +132,7 @@ class PostingStage:
         rows = connection.execute(
             query("known_embeddings"),
             {"input_hashes": [posting.input_hash for posting in texts], "model": self._embedder.model},
+            binary=True,
         )
         known: dict[bytes, Vector] = dict(rows.fetchall())
         return {posting: known[posting.input_hash] for posting in texts if posting.input_hash in known}

@@ -19,7 +19,7 @@ for key share of jobs
 -- name: write_job_embeddings
 insert into job_embeddings (job_id, model, dimensions, embedding, input_hash)
 select job_id, %(model)s, vector_dims(embedding), embedding, input_hash
-from unnest(%(job_ids)s::uuid[], %(embeddings)s::vector[], %(input_hashes)s::bytea[]) as embedded (job_id, embedding, input_hash)
+from unnest(%(job_ids)s::uuid[], %(embeddings)b::vector[], %(input_hashes)s::bytea[]) as embedded (job_id, embedding, input_hash)
 on conflict (job_id, model) do update set
     embedding = excluded.embedding, input_hash = excluded.input_hash, embedded_at = now()
 
