@@ -8,7 +8,8 @@ from matching_pipeline.db.connections import connect
 from matching_pipeline.drain import Drain, Stage, Summary
 from matching_pipeline.images.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages import images, matching, postings
+from matching_pipeline.stages import faces, images, matching, postings
+from matching_pipeline.stages.faces import FaceStage
 from matching_pipeline.stages.images import ImageStage
 from matching_pipeline.stages.matching import MatchingStage
 from matching_pipeline.stages.postings import PostingStage
@@ -16,7 +17,8 @@ from matching_pipeline.stages.postings import PostingStage
 IMAGE_AI = images.LANE
 JOB_EMBEDDINGS = postings.LANE
 MATCHES = matching.LANE
-LANES = (IMAGE_AI, JOB_EMBEDDINGS, MATCHES)
+FACES = faces.LANE
+LANES = (IMAGE_AI, JOB_EMBEDDINGS, MATCHES, FACES)
 """In the order in which work flows through them."""
 
 
@@ -48,6 +50,8 @@ def open_stage(settings: Settings, database_url: str, lane: str) -> Iterator[Sta
                 yield stage
         case matching.LANE:
             yield MatchingStage()
+        case faces.LANE:
+            yield FaceStage()
         case _:
             raise ValueError(f"there is no lane {lane!r}, only {', '.join(LANES)}")
 
@@ -72,8 +76,10 @@ def _image_stage(settings: Settings, database_url: str) -> Iterator[ImageStage]:
             yield stage
 
 
-def _posting_stage(settings: Settings, database_url: str) -> PostingStage:
+@contextmanager
+def _posting_stage(settings: Settings, database_url: str) -> Iterator[PostingStage]:
     embedder = text_embedder(settings)
     with connect(database_url) as connection:
         postings.register_model(connection, embedder)
-    return PostingStage(embedder)
+    with PostingStage(embedder) as stage:
+        yield stage

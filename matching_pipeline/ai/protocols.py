@@ -1,4 +1,4 @@
-"""What the pipeline asks of a provider, whichever one is configured."""
+"""What the pipeline asks of AI providers, whichever one is configured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,8 +55,8 @@ class TextEmbedder(Protocol):
     def estimate_tokens(self, text: str) -> int: ...
 
     def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32] | ItemFailure]:
-        """An embedding for each text, in order, or the failure that kept it from one.
+        """An embedding of unit length or a failure for each text, in their order.
 
-        Raises ProviderUnavailable when nobody can be served, ConfigurationError when a person must act.
+        Raises ProviderUnavailable where nobody can be served, ConfigurationError where a person must act.
         """
         ...

@@ -13,10 +13,12 @@ import pytest
 
 from matching_pipeline.ai.local_text import LocalTextEmbedder
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.files import ROOT
 from matching_pipeline.failures import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
 from matching_pipeline.lanes import JOB_EMBEDDINGS, drain
 from matching_pipeline.settings import Settings
 from matching_pipeline.stages.postings import register_model
+from matching_pipeline.stages.requests import enqueue_missing, forget_orphans
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, direction, drain_postings
 
 
@@ -308,9 +310,20 @@ def test_the_first_text_model_becomes_active_beside_an_image_model_and_no_other_
         register_model(board.connection, changed)
 
 
-def test_orphans_of_two_hidden_transactions_are_forgotten(board: JobBoard, database_url: str) -> None:
-    from matching_pipeline.stages.requests import forget_orphans
+def test_the_pipelines_own_role_has_the_rights_that_a_drain_needs(board: JobBoard, database_url: str) -> None:
+    job = board.post()
+    board.run("create schema dagster")
+    board.connection.execute((ROOT / "sql/role.sql").read_bytes())
+    board.run("alter role matching_pipeline login")
+    as_role = f"{database_url}&user=matching_pipeline"
+    assert drain(Settings(), as_role, JOB_EMBEDDINGS).completed == 1
+    assert board.embedded() == {job}
+    with connect(as_role) as connection:
+        assert enqueue_missing(connection) == 0
+        assert JobBoard(connection).run("select status from embedding_queue") == ["completed"]
 
+
+def test_orphans_of_two_hidden_transactions_are_forgotten(board: JobBoard, database_url: str) -> None:
     kept, orphan = board.post("Baker"), board.post("Cook")
     drain_postings(database_url)
     board.run("alter table jobs disable trigger user")

@@ -10,6 +10,7 @@ from matching_pipeline.db.connections import Connection
 TRIGGER_FUNCTIONS = (
     "listings_changed", "listing_images_changed", "products_changed", "product_images_changed",
     "image_ai_changed", "matches_lost", "match_settings_changed", "jobs_changed",
+    "embedding_queue_written",
 )  # fmt: skip
 
 

@@ -26,10 +26,6 @@ language sql as $$
     ))
 $$;
 
-create or replace function enqueue_all_for_matching(image_source text) returns integer
-language sql as $$
-    select enqueue_jobs('matches', image_source, array(select id from image_owners where source = image_source))
-$$;
 
 -- Removes the work owed to these entities. What a drain is at it finds to be gone: the app need not wait for it.
 create or replace function forget_jobs(lane text, kind text, ids uuid[]) returns void

@@ -10,8 +10,8 @@ create or replace view embedding_queue with (security_invoker = true) as
 comment on column embedding_queue.retry_count is 'attempts that failed; after the third the row has failed';
 comment on column embedding_queue.processed_at is 'when the row ended, completed or failed';
 
-create or replace function embedding_queue_changed() returns trigger
-language plpgsql as $$
+create or replace function embedding_queue_written() returns trigger
+language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 declare
     owed embedding_queue;
 begin
@@ -19,14 +19,14 @@ begin
         delete from job_queue where id = old.id;
         return old;
     end if;
-    if new.job_id is null then
-        raise exception 'embedding_queue.job_id is needed' using errcode = 'not_null_violation';
-    end if;
     if tg_op = 'INSERT' then
+        if not exists (select from jobs where id = new.job_id) then
+            raise exception 'embedding_queue: there is no job %', new.job_id using errcode = 'foreign_key_violation';
+        end if;
         perform enqueue_jobs('job_embeddings', 'posting', array[new.job_id]);
     elsif new is not distinct from old then
         return new;
-    elsif new.job_id <> old.job_id or new.processed_at is not null or new.error_message is not null then
+    elsif new.job_id is distinct from old.job_id or new.processed_at is not null or new.error_message is not null then
         raise exception 'embedding_queue: to try a job again set its processed_at and error_message to null; nothing else can be set'
             using errcode = 'feature_not_supported';
     elsif old.status = 'failed' then
@@ -43,5 +43,5 @@ begin
 end
 $$;
 
-create or replace trigger embedding_queue_changed instead of insert or update or delete on embedding_queue
-    for each row execute function embedding_queue_changed();
+create or replace trigger matching_pipeline_write instead of insert or update or delete on embedding_queue
+    for each row execute function embedding_queue_written();

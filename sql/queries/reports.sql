@@ -51,7 +51,7 @@ select source, thumbnail, attributes from image_ai order by analyzed_at desc lim
 -- name: match_histogram
 select count(matches.similarity)
 from generate_series(1, 20) as bucket (number)
-left join matches on width_bucket(least(matches.similarity, 0.999999), 0, 1, 20) = bucket.number
+left join matches on matches.kind = %(kind)s and width_bucket(least(matches.similarity, 0.999999), 0, 1, 20) = bucket.number
 group by bucket.number
 order by bucket.number
 
@@ -68,8 +68,31 @@ select 'projects have matches' as what, count(*) as rows,
 from listings
 where type::text = 'project'
 
+-- name: faces_coverage
+select 'faces have matches' as what, count(*) as rows,
+    count(*) filter (
+        where exists (select from matches where matches.face_a_id = matchable_faces.id)
+           or exists (select from matches where matches.face_b_id = matchable_faces.id)
+    ) as covered
+from matchable_faces
+
+-- name: school_figures
+with paired as (
+    select face_a_id as face_id, true as counts, similarity from matches where kind = 'face'
+    union all
+    select face_b_id, false, similarity from matches where kind = 'face'
+)
+select school,
+    count(distinct id) filter (where gender = 'female'), count(distinct id) filter (where gender = 'male'),
+    count(distinct face_id), count(*) filter (where counts), round(avg(similarity) filter (where counts)::numeric, 3)
+from matchable_faces
+left join paired on paired.face_id = matchable_faces.id
+group by school
+order by count(*) filter (where counts) desc, school
+limit %(count)s
+
 -- name: newest_failures
-select format('%%s %%s', case when queue = 'image_ai' then entity_kind || ' image' else entity_kind end, entity_id) as what,
+select format('%%s %%s', case queue when 'image_ai' then entity_kind || ' image' else entity_kind end, entity_id) as what,
     case status when 'failed' then 'failed' else 'will be tried again' end as status,
     error_message as because, id as item
 from job_queue

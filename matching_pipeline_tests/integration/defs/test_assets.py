@@ -55,9 +55,9 @@ def test_image_ai_processes_what_is_missing_and_matches_rebuilds(
     assert "![](data:image/jpeg;base64," in processed["newest"]
 
     rebuilt = metadata(materialize(pipeline, instance, assets=[matches], partition_key=TODAY), "matches")
-    assert rebuilt["pairs"] == rebuilt["added"] == count(connection, "matches")
+    assert rebuilt["project pairs"] == rebuilt["added"] == count(connection, "matches")
     assert rebuilt["best matches"].count("data:image/jpeg") == 16
-    assert rebuilt["scores"].startswith("![scores](data:image/png")
+    assert rebuilt["project scores"].startswith("![project scores](data:image/png")
     best = connection.execute("select project_id, product_id from matches where rank = 1").fetchall()
     assert dict(best) == draw_sample_data(sample_pictures).expected
 
@@ -141,4 +141,5 @@ def test_the_nightly_job_processes_what_is_missing_and_then_rebuilds(
         "no_failed_postings": True,
         "every_pair_holds": True,
         "no_failed_matches": True,
+        "no_failed_faces": True,
     }

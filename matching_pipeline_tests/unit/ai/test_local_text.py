@@ -5,7 +5,6 @@ import pytest
 
 from matching_pipeline.ai.local_text import LocalTextEmbedder
 from matching_pipeline.failures import PermanentFailure
-from matching_pipeline.sample_data.postings import POSTINGS
 
 
 def embed(text: str) -> np.ndarray:
@@ -31,10 +30,3 @@ def test_texts_that_share_words_come_close() -> None:
 def test_a_text_without_words_is_refused(text: str) -> None:
     (answer,) = LocalTextEmbedder().embed([text])
     assert isinstance(answer, PermanentFailure)
-
-
-def test_the_nearest_sample_posting_is_of_the_same_trade() -> None:
-    vectors = np.stack([embed(f"{each.title}\n\n{each.company}\n\n{each.description}") for each in POSTINGS])
-    scores = vectors @ vectors.T - 2 * np.eye(len(POSTINGS))
-    trade = np.arange(len(POSTINGS)) // 4
-    assert (trade[scores.argmax(axis=1)] == trade).all()
