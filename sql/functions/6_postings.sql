@@ -79,8 +79,8 @@ begin
             left join old_rows on old_rows.id = new_rows.id
             where new_rows.is_active and (
                 old_rows.is_active is not true
-                or (old_rows.title, old_rows.company, old_rows.description)
-                    is distinct from (new_rows.title, new_rows.company, new_rows.description)
+                or (old_rows.title::text, old_rows.company::text, old_rows.description::text)
+                    is distinct from (new_rows.title::text, new_rows.company::text, new_rows.description::text)
             )
         ));
     end if;
