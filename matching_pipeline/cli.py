@@ -50,7 +50,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--sample-data", is_flag=True, help="Insert sample projects and products with pictures first.")
+@click.option("--sample-data", is_flag=True, help="Insert sample pictures and postings first.")
 @click.option("--until-idle", is_flag=True, help="End once everything due is done, and print the best matches.")
 @click.option("--port", default=3000, show_default=True, help="The UI's; another is taken if it is in use.")
 def dev(sample_data: bool, until_idle: bool, port: int) -> None:
@@ -110,15 +110,15 @@ def status(as_json: bool) -> None:
 @click.option(
     "--product", "products", multiple=True, type=click.UUID, metavar="ID", help="All images of this product."
 )
-@click.option("--missing", is_flag=True, help="Every image that has no up-to-date row.")
+@click.option("--missing", is_flag=True, help="Every image and posting that has no up-to-date row.")
 def process(projects: tuple[UUID, ...], products: tuple[UUID, ...], missing: bool) -> None:
-    """Analyse images here and now, and bring the matches they change up to date."""
+    """Analyse images and embed postings here and now, and bring the matches they change up to date."""
     if not (projects or products or missing):
         raise click.UsageError("say what to process: --project ID, --product ID or --missing")
     with _connected() as (settings, connection):
         queued = enqueue_missing(connection) if missing else 0
         queued += enqueue_images(connection, projects, products)
-        say(f"{queued} images queued")
+        say(f"{queued} images and postings queued")
         failed = 0
         for lane in lanes.LANES:
             failed += _drain(settings, connection, lane)

@@ -13,6 +13,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.defs.draining import drain_lane, lane_check_result
 from matching_pipeline.defs.image_ai import image_ai
+from matching_pipeline.defs.job_embeddings import job_embeddings
 from matching_pipeline.defs.lane_sensors import lane_sensor
 from matching_pipeline.defs.pictures import histogram, markdown_table, picture
 from matching_pipeline.defs.resources import Pipeline
@@ -139,9 +140,9 @@ def no_failed_faces(pipeline: Pipeline) -> dg.AssetCheckResult:
 
 nightly = dg.define_asset_job(
     "nightly",
-    selection=dg.AssetSelection.assets(image_ai, matches),
+    selection=dg.AssetSelection.assets(image_ai, job_embeddings, matches),
     tags={"dagster/max_runtime": "21600"},
-    description="Processes every image that is missing, then rebuilds all matches.",
+    description="Processes every image and posting that is missing, then rebuilds all matches.",
 )
 
 nightly_schedule = dg.build_schedule_from_partitioned_job(

@@ -37,4 +37,10 @@ app_tables = [
         deps=["profiles"],
         description="The app's faces, embedded by the app; an inserted row queues its matching.",
     ),
+    dg.AssetSpec(
+        "jobs",
+        group_name="app",
+        kinds={"postgres"},
+        description="The app's job postings; an active one that is inserted or edited queues its embedding.",
+    ),
 ]

@@ -6,6 +6,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.sample_data import SampleEntity, draw_sample_data
 from matching_pipeline.sample_data.people import SampleUser, sample_users
+from matching_pipeline.sample_data.postings import POSTINGS
 
 
 def insert_sample_data(connection: Connection, folder: Path) -> str:
@@ -18,11 +19,13 @@ def insert_sample_data(connection: Connection, folder: Path) -> str:
                 _insert(connection, kind, entity)
         for user in users:
             _insert_user(connection, user)
+        for posting in POSTINGS:
+            connection.execute(query("insert_sample_posting"), {"id": posting.id, **vars(posting)})
     faces = sum(len(user.faces) for user in users)
     images = sum(len(entity.pictures) for entity in [*sample.projects, *sample.products])
     return (
         f"sample data: {len(sample.projects)} projects, {len(sample.products)} products, {images} images, "
-        f"{len(users)} users, {faces} faces"
+        f"{len(users)} users, {faces} faces, {len(POSTINGS)} postings"
     )
 
 

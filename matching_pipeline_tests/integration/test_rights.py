@@ -27,16 +27,26 @@ def test_a_trigger_function_cannot_be_put_on_a_table_of_ones_own(as_app: Connect
     as_app.execute("create temporary table forged (id uuid)")
     functions = as_app.execute(
         "select distinct tgfoid::regproc::text from pg_trigger join pg_proc on pg_proc.oid = tgfoid "
-        "where tgname like 'matching\\_pipeline\\_%' and prosecdef"
+        "where tgname like any (array['matching\\_pipeline\\_%', 'trigger\\_queue\\_%']) and prosecdef"
     ).fetchall()
-    assert len(functions) >= 11
+    assert len(functions) >= 13
     for (function,) in functions:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             as_app.execute(f"create trigger forged after delete on forged execute function {function}()".encode())
 
 
 @pytest.mark.parametrize(
-    "table", ["job_queue", "match_jobs", "image_ai", "matches", "embedding_models", "match_settings"]
+    "table",
+    [
+        "job_queue",
+        "match_jobs",
+        "image_ai",
+        "matches",
+        "embedding_models",
+        "match_settings",
+        "job_embeddings",
+        "embedding_queue",
+    ],
 )
 def test_the_pipelines_tables_are_closed_to_the_app(as_app: Connection, table: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

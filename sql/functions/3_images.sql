@@ -257,8 +257,8 @@ language sql as $$
     ))
 $$;
 
--- Everything that has no up-to-date result, is not waiting and has not failed for a stated reason.
-create or replace function enqueue_missing() returns integer
+-- Every image that has no up-to-date result, is not waiting and has not failed for a stated reason.
+create or replace function enqueue_missing_images() returns integer
 language sql as $$
     select coalesce(sum(enqueue_jobs('image_ai', source, ids)), 0)::integer
     from (

@@ -20,13 +20,13 @@ language sql stable security definer set search_path = public, extensions, pg_te
     select id from faces where user_id = (select signed_in_user())
 $$;
 
--- The view's trigger acts with its owner's rights, past row-level security: an app that grants its API roles everything
+-- The views' triggers act with their owner's rights, past row-level security: an app that grants its API roles everything
 -- in the schema, as Supabase's guides have it, must not open that way to them.
-create or replace function match_jobs_guarded() returns trigger
+create or replace function queue_view_guarded() returns trigger
 language plpgsql as $$
 begin
     if current_user in ('anon', 'authenticated') then
-        raise exception 'permission denied for view match_jobs' using errcode = 'insufficient_privilege';
+        raise exception 'permission denied for view %', tg_table_name using errcode = 'insufficient_privilege';
     end if;
     return coalesce(new, old);
 end
@@ -34,7 +34,9 @@ $$;
 
 -- before `matching_pipeline_write`, by the order of their names
 create or replace trigger matching_pipeline_guard instead of insert or update or delete on match_jobs
-    for each row execute function match_jobs_guarded();
+    for each row execute function queue_view_guarded();
+create or replace trigger matching_pipeline_guard instead of insert or update or delete on embedding_queue
+    for each row execute function queue_view_guarded();
 
 do $$
 declare
@@ -57,7 +59,8 @@ begin
         continue when outsider <> 'public' and to_regrole(outsider) is null;
         foreach name in array array[
             'job_queue', 'match_jobs', 'embedding_models', 'image_ai', 'match_settings', 'matches', 'matchable_faces',
-            'image_owners', 'source_images', 'matching_pipeline_migrations'
+            'image_owners', 'source_images', 'matching_pipeline_migrations', 'job_embeddings', 'embedding_queue',
+            'source_postings', 'embedded_postings'
         ] loop
             execute format('revoke all on %I from %s', name, outsider);
         end loop;
@@ -66,7 +69,7 @@ begin
         for name in
             select tgfoid::regprocedure from pg_trigger
             join pg_proc on pg_proc.oid = tgfoid and pronamespace = current_schema()::regnamespace
-            where tgname like 'matching\_pipeline\_%'
+            where tgname like any (array['matching\_pipeline\_%', 'trigger\_queue\_embedding\_%'])
             union
             select 'take_drain_slot(text, integer)'
         loop
@@ -88,7 +91,7 @@ begin
     end if;
     if to_regrole('service_role') is not null then
         grant select on job_queue, matches to service_role;
-        grant select, insert, update, delete on match_jobs to service_role;
+        grant select, insert, update, delete on match_jobs, embedding_queue to service_role;
     end if;
 end
 $$;

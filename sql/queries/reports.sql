@@ -20,6 +20,31 @@ from (
     group by source_images.source, source_images.image_id, source_images.url
 ) as image
 
+-- name: job_embeddings_coverage
+select 'postings' as what, count(*) as rows,
+    count(*) filter (where up_to_date) as covered,
+    count(*) filter (where not up_to_date and waiting) as waiting,
+    count(*) filter (where not up_to_date and not waiting and failed) as failed_for_good,
+    count(*) filter (where not up_to_date and not waiting and not failed) as unaccounted
+from (
+    select
+        exists (select from embedded_postings where embedded_postings.job_id = jobs.id) as up_to_date,
+        coalesce(bool_or(job_queue.status in ('pending', 'processing')), false) as waiting,
+        coalesce(bool_or(job_queue.status = 'failed'), false) as failed
+    from jobs
+    left join job_queue on job_queue.entity_id = jobs.id and job_queue.queue = 'job_embeddings'
+        and job_queue.entity_kind = 'posting' and job_queue.status <> 'completed'
+    where jobs.is_active
+    group by jobs.id
+) as posting
+
+-- name: newest_job_embeddings
+select jobs.title, jobs.company, job_embeddings.model, job_embeddings.embedded_at
+from job_embeddings
+join jobs on jobs.id = job_embeddings.job_id
+order by job_embeddings.embedded_at desc, job_embeddings.job_id
+limit %(count)s
+
 -- name: newest_image_ai
 select source, thumbnail, attributes from image_ai order by analyzed_at desc limit %(count)s
 
