@@ -1,11 +1,14 @@
-"""What the pipeline asks of an image analyzer, whichever one is configured."""
+"""What the pipeline asks of AI providers, whichever one is configured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from matching_pipeline.failures import ItemFailure
 
 
 @dataclass(frozen=True)
@@ -14,10 +17,14 @@ class ImageAnalysis:
 
     `embedding` is float32 of shape (dimensions,), finite and of unit length: a dot product is a cosine.
     `attributes` is JSON-able: every value is a short string or a list of short strings.
+    The rest says what it took, where a model described the picture.
     """
 
     embedding: NDArray[np.float32]
     attributes: dict[str, str | list[str]]
+    vision_model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 class ImageAnalyzer(Protocol):
@@ -32,3 +39,28 @@ class ImageAnalyzer(Protocol):
     """How many pictures it is worth to analyse at once in one process."""
 
     def analyze(self, picture: Image.Image) -> ImageAnalysis: ...
+
+
+class TextEmbedder(Protocol):
+    """Turns texts into embeddings.
+
+    `model` names the vector space: it changes whenever the same text would get another vector.
+    """
+
+    model: str
+    dimensions: int
+    concurrency: int
+    """How many requests it is worth to make at once in one process."""
+    batch_items: int
+    """Texts in one request at most."""
+    batch_tokens: int
+    """Estimated tokens in one request at most."""
+
+    def estimate_tokens(self, text: str) -> int: ...
+
+    def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32] | ItemFailure]:
+        """An embedding of unit length or a failure for each text, in their order.
+
+        Raises ProviderUnavailable where nobody can be served, ConfigurationError where a person must act.
+        """
+        ...
