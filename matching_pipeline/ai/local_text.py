@@ -15,8 +15,6 @@ from matching_pipeline.failures import ItemFailure, PermanentFailure
 DIMENSIONS: Final = 384
 HASHED: Final = 2**20
 """Columns in which n-grams hardly ever collide: they are counted there, and folded into few afterwards."""
-WORD_WEIGHT: Final = 1.0
-PART_WEIGHT: Final = 0.5
 
 
 class LocalTextEmbedder:
@@ -45,8 +43,8 @@ class LocalTextEmbedder:
         """A text without a letter or digit has no direction, and fails."""
         if not texts:
             return []
-        parts = _folded(self._parts.transform(texts))
-        vectors = WORD_WEIGHT * _unit(_folded(self._words.transform(texts))) + PART_WEIGHT * _unit(parts)
+        words, parts = (_unit(_folded(each.transform(texts))) for each in (self._words, self._parts))
+        vectors = words + parts
         lengths = np.linalg.norm(vectors, axis=1)
         return [
             (vector / length).astype(np.float32) if length > 0 else PermanentFailure("the text is empty")

@@ -36,7 +36,9 @@ def test_a_trigger_function_cannot_be_put_on_a_table_of_ones_own(as_app: Connect
         )
 
 
-@pytest.mark.parametrize("table", ["job_queue", "image_ai", "matches", "embedding_models", "match_settings"])
+@pytest.mark.parametrize(
+    "table", ["job_queue", "image_ai", "matches", "embedding_models", "match_settings", "ai_calls", "ai_answers"]
+)
 def test_the_pipelines_tables_are_closed_to_the_app(as_app: Connection, table: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         as_app.execute(f"delete from {table}".encode())
