@@ -3,7 +3,7 @@
 import os
 import platform
 
-from benchmarks import field_table, image_lane, local_analyzer, queue_lane
+from benchmarks import field_table, image_lane, local_analyzer, provider, queue_lane
 from benchmarks.database import fresh_database
 
 
@@ -17,6 +17,8 @@ def main() -> None:
         image_lane.main(database_url)
     with fresh_database() as database_url:
         field_table.main(database_url)
+    with fresh_database() as database_url:
+        provider.main(database_url)
     print("\n## Precision of the local analyzer")
     local_analyzer.main()
 

@@ -2,12 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import psycopg
 from psycopg.rows import class_row
@@ -21,7 +21,6 @@ SPENT_IS_TRUE_SECONDS = 5.0
 """How long the day's cost is trusted, our own requests added, before the database is asked again."""
 
 Outcome = Literal["answered", "unusable", "refused", "rate limit", "unavailable", "configuration"]
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,10 @@ class Answer:
     content: bytes
     input_tokens: int
     output_tokens: int
+
+
+Answers = dict[bytes, Answer | ItemFailure]
+"""By the hash of the input."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Ledger:
         self._budget = daily_budget
         self._session = threading.Lock()
         self._connection: Connection | None = None
-        self._asking: dict[tuple[str, bytes], Future[Answer | ItemFailure]] = {}
+        self._asking: dict[tuple[str, bytes], Future[Answers]] = {}
         self._asking_lock = threading.Lock()
         self._spent, self._day_ends, self._spent_at = Decimal(0), 0.0, float("-inf")
 
@@ -80,31 +83,30 @@ class Ledger:
     def answers(
         self,
         model: str,
-        input_hashes: Iterable[bytes],
-        ask: Callable[[list[bytes]], Mapping[bytes, Answer | ItemFailure]],
-    ) -> dict[bytes, Answer | ItemFailure]:
+        input_hashes: Collection[bytes],
+        ask: Callable[[list[bytes]], Answers],
+    ) -> Answers:
         """The answer to each input: kept ones, what another thread is asking just now, and the rest by `ask`.
 
         `ask` answers every input that it is given, and has recorded what it was answered.
         """
-        mine, others = self._divide(model, input_hashes)
+        future: Future[Answers] = Future()
+        mine, others = self._divide(model, input_hashes, future)
         try:
             # looked up only now: who asked until a moment ago has recorded the answer
-            answers: dict[bytes, Answer | ItemFailure] = {**self._known(model, list(mine))}
+            answers: Answers = {**self._known(model, mine)}
             if missing := [input_hash for input_hash in mine if input_hash not in answers]:
-                answers.update(ask(missing))
-            for input_hash, future in mine.items():
-                future.set_result(answers[input_hash])
+                answers |= ask(missing)
+            future.set_result(answers)
         except BaseException as error:
-            for future in mine.values():
-                future.set_exception(error)
+            future.set_exception(error)
             raise
         finally:
             with self._asking_lock:
                 for input_hash in mine:
                     del self._asking[model, input_hash]
         # after our own are answered: two threads never wait for each other
-        return answers | {input_hash: future.result() for input_hash, future in others.items()}
+        return answers | {input_hash: other.result()[input_hash] for input_hash, other in others.items()}
 
     def record(self, call: Call) -> None:
         """Writes the request and its answers, in one transaction."""
@@ -142,18 +144,16 @@ class Ledger:
             )
 
     def _divide(
-        self, model: str, input_hashes: Iterable[bytes]
-    ) -> tuple[dict[bytes, Future[Answer | ItemFailure]], dict[bytes, Future[Answer | ItemFailure]]]:
-        """The inputs that are now ours to ask, and those that somebody else asks."""
-        mine: dict[bytes, Future[Answer | ItemFailure]] = {}
-        others: dict[bytes, Future[Answer | ItemFailure]] = {}
+        self, model: str, input_hashes: Collection[bytes], future: Future[Answers]
+    ) -> tuple[list[bytes], dict[bytes, Future[Answers]]]:
+        """The inputs that are now ours to ask, until `future` is done, and who asks the others."""
+        others: dict[bytes, Future[Answers]] = {}
         with self._asking_lock:
-            for input_hash in dict.fromkeys(input_hashes):
-                if (model, input_hash) in self._asking:
-                    others[input_hash] = self._asking[model, input_hash]
-                else:
-                    mine[input_hash] = self._asking[model, input_hash] = Future()
-        return mine, others
+            for input_hash in input_hashes:
+                asked = self._asking.setdefault((model, input_hash), future)
+                if asked is not future:
+                    others[input_hash] = asked
+        return [input_hash for input_hash in dict.fromkeys(input_hashes) if input_hash not in others], others
 
     def _known(self, model: str, input_hashes: Sequence[bytes]) -> dict[bytes, Answer]:
         if not input_hashes:
@@ -168,6 +168,8 @@ class Ledger:
                 try:
                     if self._connection is None or self._connection.closed:
                         self._connection = connect(self._database_url)
+                        # what a crash of the server takes with it, the last instant's answers, is asked again
+                        self._connection.execute(query("commit_without_waiting"))
                     cursor = self._connection.execute(query(name), parameters)
                     return cursor.fetchall() if cursor.description else []
                 except psycopg.OperationalError as error:

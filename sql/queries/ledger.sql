@@ -10,14 +10,17 @@ with call as (
 insert into ai_answers (model, input_hash, answer, input_tokens, output_tokens)
 select %(answered_by)s, input_hash, answer, input_tokens, output_tokens
 from unnest(
-    %(input_hashes)s::bytea[], %(answers)s::bytea[], %(answer_input_tokens)s::integer[], %(answer_output_tokens)s::integer[]
+    %(input_hashes)b::bytea[], %(answers)b::bytea[], %(answer_input_tokens)s::integer[], %(answer_output_tokens)s::integer[]
 ) as kept (input_hash, answer, input_tokens, output_tokens)
 on conflict do nothing
+
+-- name: commit_without_waiting
+select set_config('synchronous_commit', 'off', false)
 
 -- name: known_ai_answers
 select input_hash, answer, input_tokens, output_tokens
 from ai_answers
-where model = %(model)s and input_hash = any (%(input_hashes)s::bytea[])
+where model = %(model)s and input_hash = any (%(input_hashes)b::bytea[])
 
 -- name: spent_today
 select coalesce(sum(cost_usd), 0),

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
 from matching_pipeline.ai.ledger import Answer, Call, Ledger, Outcome
-from matching_pipeline.ai.openai.faults import Misfit, RateLimited, as_policy
+from matching_pipeline.ai.openai.faults import BadRequest, Misfit, RateLimited, as_policy
 from matching_pipeline.ai.openai.gate import Gate
-from matching_pipeline.failures import ConfigurationError, ProviderUnavailable, TransientFailure
+from matching_pipeline.failures import ConfigurationError, PermanentFailure, ProviderUnavailable
 
 if TYPE_CHECKING:
     import openai
@@ -63,7 +63,8 @@ class OpenAIClient:
             raise ConfigurationError("OPENAI_API_KEY: it has characters that no key has")
         if base_url is not None and not base_url.startswith(("http://", "https://")):
             raise ConfigurationError(f"OPENAI_BASE_URL: {base_url!r} is not an http:// or https:// address")
-        self.concurrency = concurrency
+        # beyond the requests under way, others are made ready and answers are written
+        self.threads = concurrency + 2
         self.ledger = ledger
         self._gate = Gate(concurrency)
         try:
@@ -85,22 +86,9 @@ class OpenAIClient:
         """
         self.ledger.require_budget()
         model = question.model
-        reply = Reply(None, 0, 0)
-        headers: Mapping[str, str] = {}
         with self._gate.passage(model.name, question.estimated_tokens):
             began = time.monotonic()
-            failure: Exception | None = None
-            try:
-                response = question.ask(self._api).http_response
-                headers = response.headers
-                reply = _reply(response.content)
-                read(reply)
-            except Exception as error:
-                headers = getattr(getattr(error, "response", None), "headers", headers)
-                failure = as_policy(
-                    error, model=model.name, model_setting=model.setting, base_url=str(self._api.base_url)
-                )
-                failure.__cause__ = error if failure is not error else None
+            reply, headers, failure = self._attempt(question, read)
             milliseconds = round((time.monotonic() - began) * 1000)
             self._gate.learn(model.name, question.estimated_tokens, headers)
         self.ledger.record(
@@ -122,6 +110,25 @@ class OpenAIClient:
             raise failure
         return reply
 
+    def _attempt(
+        self, question: Question, read: Callable[[Reply], None]
+    ) -> tuple[Reply, Mapping[str, str], Exception | None]:
+        reply = Reply(None, 0, 0)
+        headers: Mapping[str, str] = {}
+        try:
+            response = question.ask(self._api).http_response
+            headers = response.headers
+            reply = _reply(response.content)
+            read(reply)
+        except Exception as error:
+            headers = getattr(getattr(error, "response", None), "headers", headers)
+            model, base_url = question.model, str(self._api.base_url)
+            failure = as_policy(error, model=model.name, model_setting=model.setting, base_url=base_url)
+            if failure is not error:
+                failure.__cause__ = error
+            return reply, headers, failure
+        return reply, headers, None
+
 
 def _reply(content: bytes) -> Reply:
     try:
@@ -142,7 +149,7 @@ def _outcome(failure: Exception | None) -> Outcome:
             return "unavailable"
         case ConfigurationError():
             return "configuration"
-        case TransientFailure():
-            return "unusable"
-        case _:
+        case BadRequest() | PermanentFailure():
             return "refused"
+        case _:
+            return "unusable"

@@ -47,7 +47,7 @@ class OpenAITextEmbedder:
     def __init__(self, client: OpenAIClient, model: Model, dimensions: int, max_tokens: int) -> None:
         self.model = f"{model.name}:{dimensions}"
         self.dimensions = dimensions
-        self.concurrency = client.concurrency
+        self.concurrency = client.threads
         self._client = client
         self._model = model
         self._max_tokens = max_tokens
@@ -119,44 +119,48 @@ class OpenAITextEmbedder:
 
         def read(reply: Reply) -> None:
             share = reply.input_tokens // len(hashes)
-            vectors = self._vectors(reply.body, len(hashes))
-            for index, input_hash in enumerate(hashes):
-                if (vector := vectors.get(index)) is None:
-                    failures[input_hash] = TransientFailure(f"{self._model.name} gave no embedding for the text")
-                elif not 0 < (length := float(np.linalg.norm(vector))) < float("inf"):
-                    failures[input_hash] = TransientFailure(
-                        f"{self._model.name} gave an embedding of length {length}"
-                    )
+            indexes, vectors = self._vectors(reply.body, len(hashes))
+            for index, vector, length in zip(indexes, vectors, np.linalg.norm(vectors, axis=1), strict=True):
+                if 0 < length < float("inf"):
+                    reply.answers[hashes[index]] = Answer((vector / length).astype("<f4").tobytes(), share, 0)
                 else:
-                    reply.answers[input_hash] = Answer((vector / length).astype("<f4").tobytes(), share, 0)
+                    message = f"{self._model.name} gave an embedding of length {length}"
+                    failures[hashes[index]] = TransientFailure(message)
+            for index in {*range(len(hashes))} - {*indexes}:
+                failures[hashes[index]] = TransientFailure(f"{self._model.name} gave no embedding for the text")
 
         question = Question(
             self._model,
             answered_by=self.model,
             items=len(hashes),
             estimated_tokens=sum(map(self.estimate_tokens, texts.values())),
-            ask=lambda api: api.embeddings.with_raw_response.create(input=list(texts.values()), **self._asked),
+            # not as `input`: the client would look at every text of it, which takes longer than all that we do
+            ask=lambda api: api.embeddings.with_raw_response.create(
+                input=[], extra_body={"input": list(texts.values())}, **self._asked
+            ),
         )
         return {**self._client.send(question, read).answers, **failures}
 
-    def _vectors(self, body: Any, count: int) -> dict[int, Vector]:
-        """By the index that the answer states, whatever the order. Raises Misfit where one is stated twice."""
+    def _vectors(self, body: Any, count: int) -> tuple[list[int], Vector]:
+        """The index that the answer states for each vector, and the vectors as rows.
+
+        Raises Misfit where an index is stated twice, or is none of ours: nobody knows whose vector it is.
+        """
         try:
             entries = EmbeddingsBody.model_validate(body).data
-            vectors = {entry.index: _decoded(entry.embedding) for entry in entries}
+            rows = [_decoded(entry.embedding) for entry in entries]
         except (ValidationError, ValueError) as error:
             raise Misfit(str(error)) from error
-        if len(vectors) < len(entries) or not set(vectors) <= set(range(count)):
-            raise Misfit(
-                f"for {count} texts it holds the embeddings {sorted(entry.index for entry in entries)[:200]}"
-            )
-        for vector in vectors.values():
-            if len(vector) != self.dimensions:
+        indexes = [entry.index for entry in entries]
+        if not indexes or len({*indexes}) < len(indexes) or not {*indexes} <= {*range(count)}:
+            raise Misfit(f"for {count} texts it holds the embeddings {sorted(indexes)[:200]}")
+        for row in rows:
+            if len(row) != self.dimensions:
                 raise ConfigurationError(
-                    f"OPENAI_EMBEDDING_DIMENSIONS: {self._model.name} gives {len(vector)} dimensions, "
+                    f"OPENAI_EMBEDDING_DIMENSIONS: {self._model.name} gives {len(row)} dimensions, "
                     f"not {self.dimensions}"
                 )
-        return vectors
+        return indexes, np.stack(rows)
 
 
 def _part(texts: Texts, half: int) -> Texts:

@@ -79,7 +79,7 @@ class OpenAIImageAnalyzer:
     def __init__(self, client: OpenAIClient, model: Model, embedder: OpenAITextEmbedder, effort: str | None) -> None:
         self.model = f"{model.name}/{PROMPT_VERSION}/{embedder.model}"
         self.dimensions = embedder.dimensions
-        self.concurrency = client.concurrency
+        self.concurrency = client.threads
         self._client = client
         self._model = model
         self._described_by = f"{model.name}/{PROMPT_VERSION}"

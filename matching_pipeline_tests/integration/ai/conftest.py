@@ -29,7 +29,7 @@ def server() -> Iterator[OpenAIServer]:
 def settings_for(server: OpenAIServer) -> Callable[..., Settings]:
     """Settings for the stand-in, the named ones changed."""
     return lambda **changes: Settings(
-        **{"openai_api_key": KEY, "openai_base_url": server.url, "openai_timeout_seconds": 0.5, **changes}
+        **{"openai_api_key": KEY, "openai_base_url": server.url, "openai_timeout_seconds": 10, **changes}
     )
 
 

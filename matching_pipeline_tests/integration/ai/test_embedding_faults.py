@@ -54,7 +54,7 @@ def seconds(*bounds: float) -> tuple[timedelta, ...]:
         pytest.param(server_error(503), 30, 30, "unavailable", id="503"),
         pytest.param(server_error(503, retry_after="5"), 5, 5, "unavailable", id="503 with Retry-After"),
         pytest.param(Fault(cut_after=100), 30, 30, "unavailable", id="reset in mid-body"),
-        pytest.param(Fault(delay=1.2), 30, 30, "unavailable", id="hang"),
+        pytest.param(Fault(delay=2.5), 30, 30, "unavailable", id="hang"),
         pytest.param(Fault(raw=b'{"object": "list", "da'), 30, 30, "unavailable", id="malformed JSON"),
         pytest.param(Fault(raw=b"<html>502 Bad Gateway</html>"), 30, 30, "unavailable", id="HTML"),
         pytest.param(Fault(change=lambda body: {}), 30, 30, "unavailable", id="another form"),
@@ -70,7 +70,7 @@ def test_a_provider_that_fails_defers_the_lane_after_one_request_and_charges_nob
     outcome: str,
 ) -> None:
     server.faults.append(fault)
-    embedder = open_embedder()
+    embedder = open_embedder(openai_timeout_seconds=2)
     with pytest.raises(ProviderUnavailable) as raised:
         embedder.embed(TEXTS)
     assert timedelta(seconds=least) <= raised.value.retry_after <= timedelta(seconds=most)

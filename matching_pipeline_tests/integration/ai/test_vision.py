@@ -125,7 +125,7 @@ def finish(reason: str) -> Fault:
         pytest.param(out_of_quota(), ProviderUnavailable, "billing", 0, id="quota"),
         pytest.param(server_error(503), ProviderUnavailable, "overloaded", 0, id="503"),
         pytest.param(Fault(cut_after=20), ProviderUnavailable, "no answer", 0, id="reset"),
-        pytest.param(Fault(delay=1.0), ProviderUnavailable, "OPENAI_TIMEOUT_SECONDS", 0, id="hang"),
+        pytest.param(Fault(delay=2.5), ProviderUnavailable, "OPENAI_TIMEOUT_SECONDS", 0, id="hang"),
     ],
 )
 def test_each_fault_has_its_policy_and_costs_one_request(
@@ -138,7 +138,7 @@ def test_each_fault_has_its_policy_and_costs_one_request(
     costs: int,
 ) -> None:
     server.faults.append(fault)
-    analyzer = open_analyzer()
+    analyzer = open_analyzer(openai_timeout_seconds=2)
     with pytest.raises(failure, match=reason):
         analyzer.analyze(TEAL)
     assert server.asked.total() == len(calls(connection)) == 1
