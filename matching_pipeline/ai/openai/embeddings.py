@@ -62,15 +62,17 @@ class OpenAITextEmbedder:
 
     def embed(self, texts: Sequence[str]) -> list[Vector | ItemFailure]:
         """Each text's embedding; equal texts are asked for once, and those that were answered before not at all."""
-        sent = [self._cut(text.encode("utf-8", "replace").decode()) if text.strip() else None for text in texts]
-        hashes = [None if text is None else hashlib.sha256(text.encode()).digest() for text in sent]
-        known = {input_hash: text for input_hash, text in zip(hashes, sent, strict=True) if input_hash and text}
+        sent = [self._cut(text.encode("utf-8", "replace").decode().strip()) for text in texts]
+        hashes = [hashlib.sha256(text.encode()).digest() for text in sent]
+        by_hash = {input_hash: text for input_hash, text in zip(hashes, sent, strict=True) if text}
         answers = self._client.ledger.answers(
-            self.model, known, lambda missing: self._ask({input_hash: known[input_hash] for input_hash in missing})
+            self.model,
+            by_hash,
+            lambda missing: self._ask({input_hash: by_hash[input_hash] for input_hash in missing}),
         )
         return [
-            PermanentFailure("the text is empty") if input_hash is None else _vector(answers[input_hash])
-            for input_hash in hashes
+            _vector(answers[input_hash]) if text else PermanentFailure("the text is empty")
+            for input_hash, text in zip(hashes, sent, strict=True)
         ]
 
     def probe(self) -> None:

@@ -63,11 +63,9 @@ class Gate:
         """Waits for a place. Raises RateLimited where the limits leave none for long."""
         needs = {"requests": 1.0, "tokens": tokens}
         with self._changed:
-            while not self._closed and (self._free <= 0 or self._wait(model, needs) > 0):
-                # what ends meanwhile tells of its limits: look again then
-                self._changed.wait(self._wait(model, needs) or None)
-            if self._closed:
-                raise RateLimited("the run ends", timedelta(0))
+            while (seconds := self._wait(model, needs)) > 0 or self._free <= 0:
+                # what ends meanwhile makes room, or tells of its limits: look again then
+                self._changed.wait(seconds or None)
             self._move(model, needs, +1)
         try:
             yield
@@ -100,6 +98,8 @@ class Gate:
             self._changed.notify_all()
 
     def _wait(self, model: str, needs: Mapping[str, float]) -> float:
+        if self._closed:
+            raise RateLimited("the run ends", timedelta(0))
         now = self._clock()
         limits = [
             (self._buckets[model, what], need) for what, need in needs.items() if (model, what) in self._buckets
