@@ -17,6 +17,8 @@ from psycopg.rows import dict_row
 from pydantic import ValidationError
 
 from matching_pipeline import lanes, queue
+from matching_pipeline.ai.ledger import lane_cost_today
+from matching_pipeline.checks import findings
 from matching_pipeline.console import (
     LaneReporter,
     best_matches_table,
@@ -86,6 +88,18 @@ def migrate() -> None:
 
 
 @cli.command()
+def check() -> None:
+    """Say whether database, key, models and dimensions fit, before anything runs; status 1 if not."""
+    settings, database_url = _open()
+    found = []
+    for finding in findings(settings, database_url):
+        click.echo(f"{'ok ' if finding.fits else 'NO '} {finding.what}: {finding.because}")
+        found.append(finding.fits)
+    if not all(found):
+        sys.exit(1)
+
+
+@cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(as_json: bool) -> None:
     """Show what waits, works and failed in each lane, and how many source rows are covered."""
@@ -95,6 +109,7 @@ def status(as_json: bool) -> None:
             for lane in lanes.LANES
         }
         for lane in lanes.LANES:
+            state[lane]["cost_today"] = vars(lane_cost_today(connection, lane))
             state[lane]["newest_failures"] = _rows(connection, "newest_failures", lane=lane, count=10)
     if as_json:
         click.echo(json.dumps(state, indent=2, default=_as_json))

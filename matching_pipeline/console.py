@@ -89,8 +89,10 @@ def print_announcement(announcement: Announcement) -> None:
 
 
 def coverage_table(state: dict[str, dict[str, Any]]) -> None:
-    """From the status of each lane by its name, with its `coverage`."""
-    table = Table(*("lane", "pending", "due", "processing", "failed", "oldest pending", "per minute", "covered"))
+    """From the status of each lane by its name, with its `coverage` and `cost_today`."""
+    table = Table(
+        *("lane", "pending", "due", "processing", "failed", "oldest pending", "per minute", "covered", "cost")
+    )
     for lane, figures in state.items():
         coverage = figures["coverage"]
         table.add_row(
@@ -99,6 +101,7 @@ def coverage_table(state: dict[str, dict[str, Any]]) -> None:
             f"{figures['oldest_pending_seconds'] or 0:.0f} s",
             f"{figures['completed_per_minute']:.1f}",
             f"{coverage['covered']} of {coverage['rows']} {coverage['what']}",
+            _cost(figures["cost_today"]),
         )
     _print(table)
 
@@ -111,6 +114,14 @@ def failures_table(state: dict[str, dict[str, Any]]) -> None:
             table.add_row(lane, row["what"], row["status"], escape(row["because"]), str(row["item"]))
     if table.rows:
         _print(table)
+
+
+def _cost(cost: dict[str, Any]) -> str:
+    if not cost["requests"]:
+        return "–"
+    per_thousand = cost["cost_usd_per_thousand_rows"]
+    rate = "" if per_thousand is None else f", ${per_thousand:.4f} for 1000 rows"
+    return f"${cost['cost_usd']:.4f} today{rate}"
 
 
 def _file(url: str) -> str:

@@ -58,9 +58,6 @@ def open_stage(settings: Settings, database_url: str, lane: str) -> Iterator[Sta
 
 @contextmanager
 def _image_stage(settings: Settings, database_url: str) -> Iterator[ImageStage]:
-    analyzer = image_analyzer(settings)
-    with connect(database_url) as connection:
-        images.register_model(connection, analyzer)
     limits = FetchLimits(
         max_bytes=settings.image_max_bytes,
         timeout_seconds=settings.image_timeout_seconds,
@@ -68,7 +65,9 @@ def _image_stage(settings: Settings, database_url: str) -> Iterator[ImageStage]:
         allow_private_hosts=settings.image_allow_private_hosts,
         file_roots=(*settings.image_file_roots, settings.sample_pictures),
     )
-    with ImageFetcher(limits) as fetcher:
+    with image_analyzer(settings, database_url, images.LANE) as analyzer, ImageFetcher(limits) as fetcher:
+        with connect(database_url) as connection:
+            images.register_model(connection, analyzer)
         stage = ImageStage(
             analyzer, fetcher, max_pixels=settings.image_max_pixels, concurrency=settings.image_concurrency
         )
@@ -78,8 +77,8 @@ def _image_stage(settings: Settings, database_url: str) -> Iterator[ImageStage]:
 
 @contextmanager
 def _posting_stage(settings: Settings, database_url: str) -> Iterator[PostingStage]:
-    embedder = text_embedder(settings)
-    with connect(database_url) as connection:
-        postings.register_model(connection, embedder)
-    with PostingStage(embedder) as stage:
-        yield stage
+    with text_embedder(settings, database_url, postings.LANE) as embedder:
+        with connect(database_url) as connection:
+            postings.register_model(connection, embedder)
+        with PostingStage(embedder) as stage:
+            yield stage

@@ -1,9 +1,10 @@
 """Every setting of the product: an environment variable or a line in `.env`, by the field's name in capitals."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -14,8 +15,7 @@ class Settings(BaseSettings):
     dagster_postgres_url: str | None = Field(None, description="Dagster's own tables, if not in the same database")
     data_dir: Path = Field(Path(".data"), description="embedded database, Dagster's files, sample pictures")
 
-    image_analyzer: Literal["local"] = Field("local", description="who analyses images")
-    text_embedder: Literal["local"] = Field("local", description="who embeds postings")
+    image_analyzer: Literal["openai", "local"] | None = Field(None, description="who analyses images")
     image_file_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="folders below which file:// images may be read, separated by ':'"
     )
@@ -26,11 +26,32 @@ class Settings(BaseSettings):
     image_max_redirects: int = Field(5, ge=0, description="redirects followed for one image")
     image_concurrency: int = Field(8, gt=0, description="images fetched and analysed at once by one drain")
 
+    text_embedder: Literal["openai", "local"] | None = Field(None, description="who embeds texts")
+    openai_api_key: SecretStr | None = Field(None, description="with it, `openai` is the provider by default")
+    openai_base_url: str | None = Field(None, description="another server that speaks OpenAI's protocol")
+    openai_embedding_model: str = Field("text-embedding-3-small", description="gives embeddings")
+    openai_embedding_dimensions: int = Field(1536, gt=0, description="of its embeddings")
+    openai_embedding_max_tokens: int = Field(8192, gt=0, description="it takes of one text; a longer one is cut")
+    openai_embedding_price: float = Field(0.02, ge=0, description="USD for a million tokens")
+    openai_vision_model: str = Field("gpt-6-luna", description="describes pictures")
+    openai_vision_effort: str = Field("none", description="how much it reasons; `unsaid` leaves it to the server")
+    openai_vision_input_price: float = Field(0.1, ge=0, description="USD for a million tokens")
+    openai_vision_output_price: float = Field(0.5, ge=0, description="USD for a million tokens")
+    openai_timeout_seconds: float = Field(60, gt=0, description="without a byte of an answer")
+    openai_concurrency: int = Field(8, gt=0, description="requests at once by one process")
+    ai_daily_budget_usd: Decimal | None = Field(
+        None, ge=0, description="when it is spent, work waits for the next day"
+    )
+
     linger_seconds: float = Field(60, ge=0, description="how long an idle run waits for more work before it ends")
     drain_seconds: float = Field(1800, gt=0, description="a run that is busy for longer makes way for a new one")
     max_runs: int = Field(2, gt=0, description="drains of one lane alive at once")
     sensor_wait_seconds: float = Field(20, ge=0, le=50, description="how long a sensor's tick listens for new rows")
     keep_completed_days: float = Field(7, ge=0, description="completed queue rows are kept this long")
+    keep_answers_days: float = Field(
+        7, ge=0, description="providers' answers are kept this long, against asking twice"
+    )
+    keep_calls_days: float = Field(90, ge=0, description="the records of requests to providers are kept this long")
     keep_runs_days: float = Field(30, ge=0, description="finished Dagster runs are kept this long")
     nightly_hour: int = Field(3, ge=0, le=23, description="when the nightly job starts, UTC")
 

@@ -1,5 +1,6 @@
 """A real Postgres for every test: one embedded server a session, a database a test, copied from a template."""
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -15,6 +16,10 @@ from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.migrations import migrate
 
 SPEED_BEFORE_SAFETY = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200")
+
+
+# what a person has set for real must not be asked by a test
+os.environ.pop("OPENAI_API_KEY", None)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,8 @@ begin
     for name, right_to in values
         ('job_queue', 'select, insert, update, delete'), ('image_ai', 'select, insert, update, delete'),
         ('matches', 'select, insert, update, delete'), ('embedding_models', 'select, insert'),
-        ('job_embeddings', 'select, insert, update, delete'),
+        ('job_embeddings', 'select, insert, update, delete'), ('ai_calls', 'select, insert, delete'),
+        ('ai_answers', 'select, insert, delete'),
         ('match_settings', 'select'), ('matching_pipeline_migrations', 'select')
     loop
         execute format('grant %s on %I to matching_pipeline', right_to, name);

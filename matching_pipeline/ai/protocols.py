@@ -17,10 +17,14 @@ class ImageAnalysis:
 
     `embedding` is float32 of shape (dimensions,), finite and of unit length: a dot product is a cosine.
     `attributes` is JSON-able: every value is a short string or a list of short strings.
+    The rest says what it took, where a model described the picture.
     """
 
     embedding: NDArray[np.float32]
     attributes: dict[str, str | list[str]]
+    vision_model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 class ImageAnalyzer(Protocol):

@@ -8,6 +8,8 @@ from typing import Any
 import dagster as dg
 
 from matching_pipeline import lanes, queue
+from matching_pipeline.ai.ledger import lane_cost_today
+from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.defs.pictures import markdown_table
 from matching_pipeline.defs.resources import Pipeline
@@ -64,6 +66,21 @@ def drain_lane(
     if linger and not summary.counts.total():
         return None
     return {**_figures(summary), **describe()}
+
+
+def cost_today(connection: Connection, lane: str) -> dict[str, Any]:
+    """Metadata of a lane that asks a provider; nothing where none was asked today."""
+    cost = lane_cost_today(connection, lane)
+    if not cost.requests:
+        return {}
+    figures: dict[str, Any] = {
+        "cost today, USD": float(cost.cost_usd),
+        "requests today": cost.requests,
+        "failed requests today": cost.failed_requests,
+    }
+    if cost.cost_usd_per_thousand_rows is not None:
+        figures["cost per 1000 rows, USD"] = float(cost.cost_usd_per_thousand_rows)
+    return figures
 
 
 def lane_check_result(pipeline: Pipeline, lane: str, *, anonymous: bool = False) -> dg.AssetCheckResult:

@@ -11,7 +11,7 @@ from pydantic import Field
 from matching_pipeline import lanes
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.defs.draining import drain_lane, lane_check_result
+from matching_pipeline.defs.draining import cost_today, drain_lane, lane_check_result
 from matching_pipeline.defs.lane_sensors import lane_sensor
 from matching_pipeline.defs.pictures import markdown_table, picture
 from matching_pipeline.defs.resources import Pipeline
@@ -60,6 +60,7 @@ def describe_image_ai(connection: Connection) -> dict[str, Any]:
     ]
     return {
         **_coverage(connection),
+        **cost_today(connection, lanes.IMAGE_AI),
         "newest": dg.MetadataValue.md(markdown_table(("image", "source", "attributes"), rows)),
     }
 

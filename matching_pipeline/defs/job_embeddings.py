@@ -10,7 +10,7 @@ from pydantic import Field
 from matching_pipeline import lanes
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.defs.draining import drain_lane, lane_check_result
+from matching_pipeline.defs.draining import cost_today, drain_lane, lane_check_result
 from matching_pipeline.defs.lane_sensors import lane_sensor
 from matching_pipeline.defs.pictures import markdown_table
 from matching_pipeline.defs.resources import Pipeline
@@ -55,7 +55,11 @@ def describe_job_embeddings(connection: Connection) -> dict[str, Any]:
         for title, company, model, embedded_at in newest
     ]
     table = markdown_table(("title", "company", "model", "embedded at"), rows)
-    return {**_coverage(connection), "newest": dg.MetadataValue.md(table)}
+    return {
+        **_coverage(connection),
+        **cost_today(connection, lanes.JOB_EMBEDDINGS),
+        "newest": dg.MetadataValue.md(table),
+    }
 
 
 def _coverage(connection: Connection) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from matching_pipeline import queue
+from matching_pipeline.ai import ledger
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.stages.requests import enqueue_missing, forget_orphans
 
@@ -17,6 +18,14 @@ def delete_completed_rows(context: dg.OpExecutionContext, pipeline: Pipeline) ->
     keep = timedelta(days=pipeline.settings.keep_completed_days)
     with pipeline.connection() as connection:
         context.log.info(f"{queue.purge(connection, keep)} completed rows left the queue")
+
+
+@dg.op
+def delete_old_answers(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    answers = timedelta(days=pipeline.settings.keep_answers_days)
+    calls = timedelta(days=pipeline.settings.keep_calls_days)
+    with pipeline.connection() as connection:
+        context.log.info(f"{ledger.purge(connection, answers, calls)} old answers and requests are forgotten")
 
 
 @dg.op
@@ -45,6 +54,7 @@ def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
 def cleanup() -> None:
     repair()
     delete_completed_rows()
+    delete_old_answers()
     delete_old_runs()
 
 

@@ -47,6 +47,9 @@ class Analysis:
     embedding: Vector
     attributes: dict[str, Any]
     thumbnail: bytes
+    vision_model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class ImageStage:
     lease = timedelta(minutes=2)
 
     def __init__(self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int) -> None:
-        self.batch_size = 2 * concurrency
+        # enough that one slow answer leaves the others something to do
+        self.batch_size = max(2 * concurrency, 4 * analyzer.concurrency)
         self._analyzer = analyzer
         self._fetcher = fetcher
         self._max_pixels = max_pixels
@@ -161,7 +165,10 @@ class ImageStage:
         norm = float(np.linalg.norm(result.embedding))
         if not 0 < norm < float("inf"):
             raise TransientFailure(f"{self._analyzer.model} gave an embedding of length {norm}")
-        return Analysis(Vector(result.embedding), dict(result.attributes), thumbnail(picture))
+        return Analysis(
+            *(Vector(result.embedding), dict(result.attributes), thumbnail(picture)),
+            *(result.vision_model, result.input_tokens, result.output_tokens),
+        )
 
     def _upsert(self, connection: Connection, source: str, results: dict[UUID, AnalysedImage]) -> None:
         if not results:
@@ -178,6 +185,9 @@ class ImageStage:
                 "image_urls": [image.url for image in images],
                 "content_hashes": [image.content_hash for image in images],
                 "thumbnails": [image.analysis.thumbnail for image in images],
+                "vision_models": [image.analysis.vision_model for image in images],
+                "input_tokens": [image.analysis.input_tokens for image in images],
+                "output_tokens": [image.analysis.output_tokens for image in images],
             },
         )
 

@@ -3,7 +3,7 @@ select source, image_id, url from source_images
 where image_id = any (%(image_ids)s::uuid[])
 
 -- name: known_analyses
-select distinct on (content_hash) content_hash, embedding, attributes, thumbnail
+select distinct on (content_hash) content_hash, embedding, attributes, thumbnail, vision_model, input_tokens, output_tokens
 from image_ai
 where content_hash = any (%(content_hashes)s::bytea[]) and model = %(model)s
 order by content_hash
@@ -20,15 +20,24 @@ for key share of listing_images
 select id, src::text from product_images where id = any (%(image_ids)s::uuid[]) order by id for key share
 
 -- name: write_image_ai
-insert into image_ai (source, image_id, model, dimensions, embedding, attributes, image_url, content_hash, thumbnail)
-select source, image_id, %(model)s, vector_dims(embedding), embedding, attributes, image_url, content_hash, thumbnail
+insert into image_ai (
+    source, image_id, model, dimensions, embedding, attributes, image_url, content_hash, thumbnail, vision_model,
+    input_tokens, output_tokens
+)
+select source, image_id, %(model)s, vector_dims(embedding), embedding, attributes, image_url, content_hash, thumbnail,
+    vision_model, input_tokens, output_tokens
 from unnest(
     %(sources)s::text[], %(image_ids)s::uuid[], %(embeddings)s::vector[], %(attributes)s::jsonb[],
-    %(image_urls)s::text[], %(content_hashes)s::bytea[], %(thumbnails)s::bytea[]
-) as analysed (source, image_id, embedding, attributes, image_url, content_hash, thumbnail)
+    %(image_urls)s::text[], %(content_hashes)s::bytea[], %(thumbnails)s::bytea[],
+    %(vision_models)s::text[], %(input_tokens)s::integer[], %(output_tokens)s::integer[]
+) as analysed (
+    source, image_id, embedding, attributes, image_url, content_hash, thumbnail, vision_model, input_tokens, output_tokens
+)
 on conflict (source, image_id, model) do update set
     embedding = excluded.embedding, attributes = excluded.attributes, image_url = excluded.image_url,
-    content_hash = excluded.content_hash, thumbnail = excluded.thumbnail, analyzed_at = now()
+    content_hash = excluded.content_hash, thumbnail = excluded.thumbnail,
+    vision_model = excluded.vision_model, input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
+    analyzed_at = now()
 
 -- name: forget_outdated_image
 delete from image_ai

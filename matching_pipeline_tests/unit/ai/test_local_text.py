@@ -1,32 +1,52 @@
-"""The `local` text embedder: words that are shared, not what they mean."""
+"""The local embedder: similarity of words."""
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from matching_pipeline.ai.local_text import LocalTextEmbedder
 from matching_pipeline.failures import PermanentFailure
 
-
-def embed(text: str) -> np.ndarray:
-    (vector,) = LocalTextEmbedder().embed([text])
-    assert isinstance(vector, np.ndarray)
-    return vector
+EMBEDDER = LocalTextEmbedder()
 
 
-def test_an_embedding_is_of_unit_length_and_the_same_from_run_to_run() -> None:
-    vector = embed("You bake bread, early in the morning")
-    assert vector.dtype == np.float32
-    assert vector.shape == (LocalTextEmbedder.dimensions,)
-    assert np.linalg.norm(vector) == pytest.approx(1)
-    assert np.flatnonzero(embed("bread")).tolist() == [20]
+def embed(*texts: str) -> NDArray[np.float32]:
+    answers = EMBEDDER.embed(texts)
+    return np.stack([answer for answer in answers if isinstance(answer, np.ndarray)])
 
 
-def test_texts_that_share_words_come_close() -> None:
-    own = embed("Baker of bread")
-    assert own @ embed("BREAD, baker!") > 0.7 > own @ embed("Nurse of children")
+def test_texts_that_share_words_are_nearer_than_those_that_do_not() -> None:
+    one, near, far = embed(
+        "Senior Python developer for data pipelines, remote",
+        "We look for a developer of Python pipelines",
+        "Head gardener for a castle park with roses",
+    )
+    assert one @ near > 0.25 > one @ far
+    assert abs(one @ far) < 0.15
 
 
-@pytest.mark.parametrize("text", ["", "!?", " \n"])
-def test_a_text_without_words_is_refused(text: str) -> None:
-    (answer,) = LocalTextEmbedder().embed([text])
-    assert isinstance(answer, PermanentFailure)
+def test_a_word_in_another_form_is_still_near() -> None:
+    one, near, far = embed("gardening", "gardener", "accounting")
+    assert one @ near > one @ far + 0.1
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "…"])
+def test_a_text_without_words_fails(text: str) -> None:
+    (answer,) = EMBEDDER.embed([text])
+    assert isinstance(answer, PermanentFailure) or text == "…"
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.text(max_size=200), max_size=5))
+def test_a_text_has_the_same_unit_vector_alone_and_in_company(texts: list[str]) -> None:
+    for text, together in zip(texts, EMBEDDER.embed(texts), strict=True):
+        (alone,) = EMBEDDER.embed([text])
+        if isinstance(together, np.ndarray) and isinstance(alone, np.ndarray):
+            assert together.dtype == np.float32
+            assert together.shape == (EMBEDDER.dimensions,)
+            assert np.linalg.norm(together) == pytest.approx(1, abs=1e-5)
+            assert np.array_equal(together, alone)
+        else:
+            assert type(together) is type(alone) is PermanentFailure

@@ -1,0 +1,67 @@
+"""Clients of the stand-in server, with a ledger on a real database."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from matching_pipeline.ai.openai.client import OpenAIClient
+from matching_pipeline.ai.openai.embeddings import OpenAITextEmbedder
+from matching_pipeline.ai.openai.vision import OpenAIImageAnalyzer
+from matching_pipeline.ai.providers import openai_client, openai_image_analyzer, openai_text_embedder
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.settings import Settings
+from matching_pipeline_tests.fixtures.openai_server import KEY, OpenAIServer, openai_server
+
+OpenClient = Callable[..., OpenAIClient]
+OpenEmbedder = Callable[..., OpenAITextEmbedder]
+OpenAnalyzer = Callable[..., OpenAIImageAnalyzer]
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with openai_server() as server:
+        yield server
+
+
+@pytest.fixture
+def settings_for(server: OpenAIServer) -> Callable[..., Settings]:
+    """Settings for the stand-in, the named ones changed."""
+    return lambda **changes: Settings(
+        **{"openai_api_key": KEY, "openai_base_url": server.url, "openai_timeout_seconds": 10, **changes}
+    )
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def open_embedder(settings_for: Callable[..., Settings], database_url: str, stack: ExitStack) -> OpenEmbedder:
+    def embedder(**changes: Any) -> OpenAITextEmbedder:
+        settings = settings_for(**changes)
+        return openai_text_embedder(settings, stack.enter_context(openai_client(settings, database_url, "postings")))
+
+    return embedder
+
+
+@pytest.fixture
+def open_analyzer(settings_for: Callable[..., Settings], database_url: str, stack: ExitStack) -> OpenAnalyzer:
+    def analyzer(**changes: Any) -> OpenAIImageAnalyzer:
+        settings = settings_for(**changes)
+        return openai_image_analyzer(settings, stack.enter_context(openai_client(settings, database_url, "image_ai")))
+
+    return analyzer
+
+
+def calls(connection: Connection) -> list[tuple[str, int]]:
+    """Outcome and items of each request in the ledger, in order."""
+    return connection.execute("select outcome, items from ai_calls order by id").fetchall()
+
+
+def charged(connection: Connection) -> int:
+    """How many requests cost something."""
+    return int(connection.execute("select count(*) from ai_calls where cost_usd > 0").fetchall()[0][0])

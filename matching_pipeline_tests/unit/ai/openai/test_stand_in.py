@@ -1,0 +1,85 @@
+"""The stand-in server, asked by OpenAI's own client: what it answers, and what it refuses as the real one does."""
+
+import base64
+from collections.abc import Iterator
+from io import BytesIO
+
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+from matching_pipeline_tests.fixtures.openai_server import KEY, OpenAIServer, openai_server
+from matching_pipeline_tests.fixtures.pictures import picture
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with openai_server() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: OpenAIServer) -> openai.OpenAI:
+    return openai.OpenAI(api_key=KEY, base_url=server.url, max_retries=0)
+
+
+def test_similar_texts_are_near_and_equal_ones_the_same(client: openai.OpenAI) -> None:
+    texts = ["a red chair", "a red chair", "one red chair", "quarterly report"]
+    answer = client.embeddings.create(model="text-embedding-3-small", input=texts, dimensions=256)
+    one, same, near, far = (np.array(entry.embedding) for entry in answer.data)
+    assert np.array_equal(one, same)
+    assert one @ near > 0.5 > one @ far
+    assert answer.usage.prompt_tokens == 12
+
+
+def test_models_are_known_by_their_names(client: openai.OpenAI) -> None:
+    assert client.models.retrieve("gpt-6-luna").id == "gpt-6-luna"
+    with pytest.raises(openai.NotFoundError) as raised:
+        client.models.retrieve("gpt-9")
+    assert raised.value.code == "model_not_found"
+
+
+def test_a_picture_is_edited_by_a_prompt(client: openai.OpenAI, server: OpenAIServer) -> None:
+    edited = [
+        client.images.edit(model="gpt-image-2.5-flare", image=("a.png", picture(), "image/png"), prompt=prompt)
+        for prompt in ("on a beach", "in a studio", "on a beach")
+    ]
+    first, second, third = ((answer.data or [])[0].b64_json or "" for answer in edited)
+    assert first == third != second
+    assert Image.open(BytesIO(base64.b64decode(first))).size == (32, 24)
+    assert edited[0].usage is not None
+    with pytest.raises(openai.BadRequestError, match="Invalid image file"):
+        client.images.edit(model="gpt-image-2.5-flare", image=("a.png", b"none", "image/png"), prompt="x")
+
+
+@pytest.mark.parametrize(
+    ("texts", "code"),
+    [([""], None), (["x"] * 2049, "array_above_max_length"), (["word " * 9000], None)],
+)
+def test_inputs_beyond_the_limits_are_refused(client: openai.OpenAI, texts: list[str], code: str | None) -> None:
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.embeddings.create(model="text-embedding-3-small", input=texts)
+    assert raised.value.code == code
+
+
+def test_a_request_of_too_many_tokens_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="max 300000 tokens per request"):
+        client.embeddings.create(model="text-embedding-3-small", input=["word " * 7000] * 50)
+
+
+def test_a_picture_by_its_url_and_a_lax_schema_are_refused(client: openai.OpenAI) -> None:
+    def describe(url: str, **schema: object) -> None:
+        client.chat.completions.create(
+            model="gpt-6-luna",
+            messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}],
+            response_format={"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": schema}},
+        )
+
+    strict = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    with pytest.raises(openai.BadRequestError, match="as data"):
+        describe("https://example.com/a.jpg", **strict)
+    with pytest.raises(openai.BadRequestError, match="additionalProperties"):
+        describe("data:image/jpeg;base64,xx", type="object", properties={})
+    with pytest.raises(openai.BadRequestError, match="unsupported image"):
+        describe("data:image/jpeg;base64,xxxx", **strict)

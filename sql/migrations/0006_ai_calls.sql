@@ -1,0 +1,56 @@
+-- What is asked of AI providers: what each request cost, and what was answered.
+
+create table ai_calls (
+    id bigint generated always as identity constraint ai_calls_pkey primary key,
+    lane text not null,
+    model text not null,
+    items integer not null,
+    input_tokens integer not null default 0,
+    output_tokens integer not null default 0,
+    cost_usd numeric(14, 9) not null default 0,
+    milliseconds integer not null,
+    outcome text not null,
+    request_id text,
+    error text,
+    created_at timestamptz not null default clock_timestamp(),
+    constraint ai_calls_outcome_is_known check (
+        outcome in ('answered', 'unusable', 'refused', 'rate limit', 'unavailable', 'configuration')
+    ),
+    constraint ai_calls_failed_says_why check ((outcome = 'answered') = (error is null)),
+    constraint ai_calls_figures_are_counts check (
+        items > 0 and input_tokens >= 0 and output_tokens >= 0 and cost_usd >= 0 and milliseconds >= 0
+    )
+);
+alter table ai_calls enable row level security;
+comment on table ai_calls is 'one row for each request to a provider, failed ones too';
+comment on column ai_calls.lane is 'for whom it was asked';
+comment on column ai_calls.cost_usd is 'by the tokens that the answer states and the prices of the settings; zero where no answer came';
+
+create index ai_calls_created_at_idx on ai_calls (created_at) include (lane, cost_usd);
+
+create table ai_answers (
+    model text not null,
+    input_hash bytea not null,
+    answer bytea not null,
+    input_tokens integer not null,
+    output_tokens integer not null,
+    created_at timestamptz not null default now(),
+    constraint ai_answers_pkey primary key (model, input_hash)
+);
+-- floats do not compress: trying would cost every insert
+alter table ai_answers alter column answer set storage external;
+alter table ai_answers enable row level security;
+comment on table ai_answers is 'answers from the moment they reached us, so that none is bought twice';
+comment on column ai_answers.model is 'what answered and how it was asked: equal inputs have equal answers under it';
+comment on column ai_answers.answer is 'an embedding as little-endian float32, or JSON';
+
+create index ai_answers_created_at_idx on ai_answers (created_at);
+
+alter table image_ai
+    add column vision_model text,
+    add column input_tokens integer,
+    add column output_tokens integer;
+comment on column image_ai.vision_model is 'what described the picture, where that is another model than gave the embedding';
+comment on column image_ai.input_tokens is 'what describing the picture took, once for equal pictures';
+
+insert into matching_pipeline_migrations (name) values ('0006_ai_calls');
