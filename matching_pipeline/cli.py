@@ -171,8 +171,9 @@ def retry(lane: str, ids: tuple[UUID, ...], everything: bool) -> None:
 def watch() -> None:
     """Print new matches as they come, until Ctrl-C."""
     with _connected() as (_, connection), suppress(KeyboardInterrupt):
+        feed = announcements(connection)
         say("waiting for new matches")
-        for announcement in announcements(connection):
+        for announcement in feed:
             print_announcement(announcement)
 
 

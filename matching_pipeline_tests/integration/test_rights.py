@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.migrations import migrate
 
 
 @pytest.fixture
@@ -97,3 +98,12 @@ def test_a_role_of_any_name_that_may_read_the_queue_reads_what_its_request_may(a
     as_app.execute("select set_config('request.jwt.claim.sub', %s, false)", (str(users[0]),))
     assert as_app.execute(seen).fetchall() == [(users[0],)]
     assert as_app.execute("select * from matches").fetchall() == []
+
+
+def test_a_schema_that_everybody_may_create_functions_in_is_warned_of(connection: Connection) -> None:
+    heard: list[str | None] = []
+    connection.add_notice_handler(lambda notice: heard.append(notice.message_primary))
+    for grant, warned in (("revoke", False), ("grant", True)):
+        connection.execute(f"{grant} create on schema public {'to' if warned else 'from'} public".encode())
+        migrate(connection)
+        assert any("revoke create on schema public from public" in (told or "") for told in heard) == warned
