@@ -2,21 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 
 from matching_pipeline.ai.providers import (
+    Modality,
+    chosen_models,
     image_provider,
     openai_client,
     openai_image_analyzer,
     openai_text_embedder,
+    require_working,
     text_provider,
 )
-from matching_pipeline.db.connections import connect
+from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import require_migrated, require_version
-from matching_pipeline.db.queries import query
 from matching_pipeline.failures import ConfigurationError, ItemFailure, ProviderUnavailable
 from matching_pipeline.settings import Settings
+from matching_pipeline.stages.models import LANES, model_in, shadow_lane
 
 LANE = "check"
 """Under which the requests made here stand in the ledger."""
@@ -37,15 +41,33 @@ def findings(settings: Settings, database_url: str) -> Iterator[Finding]:
     for what, provider in providers.items():
         if provider == "local":
             yield Finding(what, True, "the local provider: no key, no network")
-    if "openai" not in providers.values():
-        return
     if not database.fits:
-        yield Finding("provider", False, "not asked: the ledger of requests needs the database")
+        if "openai" in providers.values():
+            yield Finding("provider", False, "not asked: the ledger of requests needs the database")
         return
-    yield _finding("embeddings", lambda: _embeddings(settings, database_url))
+    if "openai" in providers.values():
+        yield _finding("embeddings", lambda: _embeddings(settings, database_url))
     if providers["images"] == "openai":
         yield _finding("vision", lambda: _vision(settings, database_url))
-        yield _finding("image model", lambda: _image_model(settings, database_url))
+    for modality in LANES:
+        yield _finding(f"{modality} model", partial(_registered_models, settings, database_url, modality))
+
+
+def unchosen_models(settings: Settings, connection: Connection) -> list[str]:
+    """A line for each modality where the settings choose another model than the active one: the registry decides."""
+    lines = (_unchosen(settings, connection, modality) for modality in LANES)
+    return [line for line in lines if line is not None]
+
+
+def _unchosen(settings: Settings, connection: Connection, modality: Modality) -> str | None:
+    chosen, lane = chosen_models(settings)[modality], LANES[modality]
+    active = model_in(connection, lane)
+    if active in (None, chosen):
+        return None
+    way = f"which `matching-pipeline model add {modality}` brings in"
+    if chosen == model_in(connection, shadow_lane(lane)):
+        way = f"which fills beside it until `matching-pipeline model activate {chosen}`"
+    return f"the active {modality} model is {active}; the settings choose {chosen}, {way}"
 
 
 def _finding(what: str, check: Callable[[], str]) -> Finding:
@@ -73,14 +95,18 @@ def _embeddings(settings: Settings, database_url: str) -> str:
 
 def _vision(settings: Settings, database_url: str) -> str:
     with openai_client(settings, database_url, LANE) as client:
-        openai_image_analyzer(settings, client).probe()
+        openai_image_analyzer(settings, client).probe_vision()
         return f"the key is taken; {settings.openai_vision_model} describes pictures as the schema says"
 
 
-def _image_model(settings: Settings, database_url: str) -> str:
-    with openai_client(settings, database_url, LANE) as client, connect(database_url) as connection:
-        model = openai_image_analyzer(settings, client).model
-        active = connection.execute(query("active_image_model")).fetchone()
-    if active not in (None, (model,)):
-        raise ConfigurationError(f"IMAGE_ANALYZER: the active image model is {active and active[0]}, not {model}")
-    return f"{model} is active" if active else f"{model} will be the first"
+def _registered_models(settings: Settings, database_url: str, modality: Modality) -> str:
+    """What is active, and the shadow; those that the settings do not choose are asked here."""
+    lane, chosen = LANES[modality], chosen_models(settings)[modality]
+    with connect(database_url) as connection:
+        active, shadow = model_in(connection, lane), model_in(connection, shadow_lane(lane))
+        unchosen = _unchosen(settings, connection, modality)
+    for model in (active, shadow):
+        if model is not None and model != chosen:
+            require_working(settings, database_url, LANE, modality, model)
+    first = f"{active} is active" if active else f"{chosen} will be the first"
+    return unchosen or (f"{first}, {shadow} is the shadow" if shadow else first)

@@ -5,8 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -18,7 +17,7 @@ from pydantic import ValidationError
 
 from matching_pipeline import lanes, queue
 from matching_pipeline.ai.ledger import lane_cost_today
-from matching_pipeline.checks import findings
+from matching_pipeline.checks import findings, unchosen_models
 from matching_pipeline.console import (
     LaneReporter,
     best_matches_table,
@@ -27,16 +26,19 @@ from matching_pipeline.console import (
     print_announcement,
     progress,
     say,
+    say_all,
 )
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.db.embedded import resolve_database_url
 from matching_pipeline.db.migrations import migrate as migrate_schema
 from matching_pipeline.db.migrations import require_migrated
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.failures import ConfigurationError, ProviderUnavailable
 from matching_pipeline.feed import announcements
+from matching_pipeline.model_commands import model
+from matching_pipeline.opening import connected, open_settings
 from matching_pipeline.settings import Settings
+from matching_pipeline.stages.models import ModelError
 from matching_pipeline.stages.requests import NotFound, enqueue_images, enqueue_missing
 
 Lane = click.Choice(lanes.LANES)
@@ -60,7 +62,7 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
     from matching_pipeline import dev as machine
     from matching_pipeline.sample_data.insert import insert_sample_data
 
-    settings, database_url = _open()
+    settings, database_url = open_settings()
     _migrate_or_require_migrated(settings, database_url)
     environment = _dagster_environment(settings, database_url)
     with connect(database_url) as connection:
@@ -68,6 +70,7 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
             say(insert_sample_data(connection, settings.sample_pictures))
         if settings.database_url is None:
             say(f"Postgres: {database_url}")
+        say_all(unchosen_models(settings, connection))
         with machine.running_dagster(settings, database_url, machine.free_port(port), environment) as dagster:
             dagster.wait_until_serving()
             say(f"Dagster's UI: {dagster.url}/assets   (its log: {os.path.relpath(dagster.log)})")
@@ -84,13 +87,13 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
 @cli.command()
 def migrate() -> None:
     """Bring the database's schema, and Dagster's own tables in it, up to date."""
-    _migrate(*_open())
+    _migrate(*open_settings())
 
 
 @cli.command()
 def check() -> None:
     """Say whether database, key, models and dimensions fit, before anything runs; status 1 if not."""
-    settings, database_url = _open()
+    settings, database_url = open_settings()
     found = []
     for finding in findings(settings, database_url):
         click.echo(f"{'ok ' if finding.fits else 'NO '} {finding.what}: {finding.because}")
@@ -103,12 +106,13 @@ def check() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(as_json: bool) -> None:
     """Show what waits, works and failed in each lane, and how many source rows are covered."""
-    with _connected() as (_, connection):
+    with connected() as (settings, connection):
         state = {
             lane: {**queue.status(connection, lane), "coverage": _rows(connection, f"{lane}_coverage")[0]}
-            for lane in lanes.LANES
+            for lane in lanes.in_use(connection)
         }
-        for lane in lanes.LANES:
+        remarks = unchosen_models(settings, connection)
+        for lane in state:
             state[lane]["cost_today"] = vars(lane_cost_today(connection, lane))
             state[lane]["newest_failures"] = _rows(connection, "newest_failures", lane=lane, count=10)
     if as_json:
@@ -116,6 +120,7 @@ def status(as_json: bool) -> None:
     else:
         coverage_table(state)
         failures_table(state)
+        say_all(remarks)
 
 
 @cli.command()
@@ -130,13 +135,15 @@ def process(projects: tuple[UUID, ...], products: tuple[UUID, ...], missing: boo
     """Analyse images and embed postings here and now, and bring the matches they change up to date."""
     if not (projects or products or missing):
         raise click.UsageError("say what to process: --project ID, --product ID or --missing")
-    with _connected() as (settings, connection):
+    with connected() as (settings, connection):
         queued = enqueue_missing(connection) if missing else 0
         queued += enqueue_images(connection, projects, products)
         say(f"{queued} images and postings queued")
         failed = 0
-        for lane in lanes.LANES:
-            failed += _drain(settings, connection, lane)
+        for lane in lanes.in_use(connection):
+            # a shadow may take hours, and nobody waits for it
+            if missing or lane not in lanes.SHADOWS:
+                failed += _drain(settings, connection, lane)
     if failed:
         say("what failed and why: matching-pipeline status")
         sys.exit(1)
@@ -147,7 +154,7 @@ def rebuild() -> None:
     """Compute all matches anew, and write what differs."""
     from matching_pipeline.stages import faces, matching
 
-    with _connected() as (_, connection):
+    with connected() as (_, connection):
         with progress("projects") as advance:
             figures = matching.rebuild(connection, advance)
         with progress("schools") as advance:
@@ -163,18 +170,21 @@ def retry(lane: str, ids: tuple[UUID, ...], everything: bool) -> None:
     """Make failed items of LANE pending again, with fresh attempts."""
     if everything == bool(ids):
         raise click.UsageError("name the items' ids (of job_queue), or say --all")
-    with _connected() as (_, connection):
+    with connected() as (_, connection):
         say(f"{queue.retry(connection, lane, None if everything else ids)} items are pending again")
 
 
 @cli.command()
 def watch() -> None:
     """Print new matches as they come, until Ctrl-C."""
-    with _connected() as (_, connection), suppress(KeyboardInterrupt):
+    with connected() as (_, connection), suppress(KeyboardInterrupt):
         feed = announcements(connection)
         say("waiting for new matches")
         for announcement in feed:
             print_announcement(announcement)
+
+
+cli.add_command(model)
 
 
 def main() -> None:
@@ -190,7 +200,7 @@ def main() -> None:
             f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (it is {e['input']!r})" for e in error.errors()
         ]
         _end("; ".join(problems))
-    except (ConfigurationError, ProviderUnavailable, NotFound) as error:
+    except (ConfigurationError, ProviderUnavailable, NotFound, ModelError) as error:
         _end(str(error))
     except psycopg.errors.InsufficientPrivilege as error:
         _end(f"DATABASE_URL: its role lacks a right: {error.diag.message_primary}")
@@ -207,19 +217,6 @@ def _terminate(*_: object) -> None:
 def _end(message: str) -> None:
     click.echo(f"matching-pipeline: {message}", err=True)
     sys.exit(1)
-
-
-def _open() -> tuple[Settings, str]:
-    settings = Settings()
-    return settings, resolve_database_url(settings)
-
-
-@contextmanager
-def _connected() -> Iterator[tuple[Settings, Connection]]:
-    settings, database_url = _open()
-    with connect(database_url) as connection:
-        require_migrated(connection)
-        yield settings.model_copy(update={"database_url": database_url}), connection
 
 
 def _migrate(settings: Settings, database_url: str) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +14,9 @@ from rich.table import Table
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.feed import Announcement
-from matching_pipeline.lanes import LANES
+from matching_pipeline.lanes import in_use
 from matching_pipeline.stages.matching import best_matches
+from matching_pipeline.stages.models import Standing
 
 PLAIN_SECONDS = 5.0
 """Between two plain lines of progress."""
@@ -26,6 +27,11 @@ Advance = Callable[[int, int], None]
 def say(message: str) -> None:
     """Progress and remarks go to stderr: stdout is for what was asked for."""
     print(message, file=sys.stderr, flush=True)
+
+
+def say_all(messages: Iterable[str]) -> None:
+    for message in messages:
+        say(message)
 
 
 @contextmanager
@@ -59,7 +65,7 @@ class LaneReporter:
         self._said = ""
 
     def __call__(self, connection: Connection) -> None:
-        states = {lane: queue.status(connection, lane) for lane in LANES}
+        states = {lane: queue.status(connection, lane) for lane in in_use(connection)}
         line = "; ".join(
             f"{lane}: {state['pending']} pending, {state['processing']} in work, {state['failed']} failed"
             for lane, state in states.items()
@@ -102,6 +108,18 @@ def coverage_table(state: dict[str, dict[str, Any]]) -> None:
             f"{figures['completed_per_minute']:.1f}",
             f"{coverage['covered']} of {coverage['rows']} {coverage['what']}",
             _cost(figures["cost_today"]),
+        )
+    _print(table)
+
+
+def models_table(standings: Sequence[Standing]) -> None:
+    table = Table("model", "modality", "status", "dimensions", "covered", "waiting", "failed")
+    for model, coverage in standings:
+        covered = f"{coverage.covered} of {coverage.rows} {coverage.what}" if coverage else "–"
+        counts = (coverage.waiting, coverage.failed_for_good) if coverage else ("–", "–")
+        table.add_row(
+            *(escape(model.name), model.modality, model.status, str(model.dimensions), covered),
+            *map(str, counts),
         )
     _print(table)
 

@@ -11,7 +11,9 @@ defs = dg.Definitions(
     asset_checks=dg.load_asset_checks_from_package_module(package),
     sensors=[
         image_ai.image_ai_sensor,
+        image_ai.image_ai_shadow_sensor,
         job_embeddings.job_embeddings_sensor,
+        job_embeddings.job_embeddings_shadow_sensor,
         matches.matches_sensor,
         matches.faces_sensor,
     ],

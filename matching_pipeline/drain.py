@@ -16,7 +16,13 @@ import psycopg
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.transactions import GAVE_WAY, give_way, limit_lock_waits
-from matching_pipeline.failures import ConfigurationError, ItemFailure, ProviderUnavailable, TransientFailure
+from matching_pipeline.failures import (
+    ConfigurationError,
+    ItemFailure,
+    ProviderUnavailable,
+    Superseded,
+    TransientFailure,
+)
 from matching_pipeline.queue import Item
 
 LOOK_AGAIN_SECONDS = 5.0
@@ -57,7 +63,10 @@ class Stage(Protocol):
         ...
 
     def prepare_write(self, connection: Connection) -> None:
-        """Takes what the write must have to itself, before the transaction touches an item."""
+        """Takes what the write must have to itself, before the transaction touches an item.
+
+        Raises Busy where that is taken, Superseded where the stage was opened for what is no more.
+        """
         ...
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
@@ -128,6 +137,8 @@ class Drain:
                 self._loop()
             else:
                 self.summary.stopped_because = f"{self._slots} drains of the lane are alive already"
+        except Superseded as reason:
+            self.summary.stopped_because = str(reason)
         finally:
             self._connection.close()
         return self.summary
@@ -188,7 +199,7 @@ class Drain:
                 raise
             if self._connection.closed:
                 self._reconnect(time.monotonic() + RECONNECT_SECONDS)
-        except ConfigurationError:
+        except (ConfigurationError, Superseded):
             raise
         except Exception:
             # a bug, and one of the items may have brought it out: each is tried alone, and charged

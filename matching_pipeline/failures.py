@@ -34,6 +34,10 @@ class ConfigurationError(Exception):
     """The run fails at once and says which setting."""
 
 
+class Superseded(Exception):
+    """What a drain was opened for is no more: nobody is charged, and it ends; the next is opened for what is now."""
+
+
 def as_item_failure(error: BaseException) -> ItemFailure:
     """What is no failure by kind is a surprise: it is charged, and tried again. What stops all is raised."""
     if isinstance(error, ItemFailure):

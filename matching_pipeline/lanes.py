@@ -4,22 +4,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from matching_pipeline.ai.providers import image_analyzer, text_embedder
-from matching_pipeline.db.connections import connect
+from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.drain import Drain, Stage, Summary
+from matching_pipeline.failures import Superseded
 from matching_pipeline.images.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages import faces, images, matching, postings
+from matching_pipeline.stages import faces, images, matching, models, postings
 from matching_pipeline.stages.faces import FaceStage
 from matching_pipeline.stages.images import ImageStage
 from matching_pipeline.stages.matching import MatchingStage
+from matching_pipeline.stages.models import Model, forget_work_of_no_model
 from matching_pipeline.stages.postings import PostingStage
 
-IMAGE_AI = images.LANE
-JOB_EMBEDDINGS = postings.LANE
+IMAGE_AI, IMAGE_AI_SHADOW = images.LANE, images.SHADOW_LANE
+JOB_EMBEDDINGS, JOB_EMBEDDINGS_SHADOW = postings.LANE, postings.SHADOW_LANE
 MATCHES = matching.LANE
 FACES = faces.LANE
-LANES = (IMAGE_AI, JOB_EMBEDDINGS, MATCHES, FACES)
+SHADOWS = (IMAGE_AI_SHADOW, JOB_EMBEDDINGS_SHADOW)
+"""What another model than the active one does: nothing that a reader waits for."""
+LANES = (IMAGE_AI, JOB_EMBEDDINGS, MATCHES, FACES, *SHADOWS)
 """In the order in which work flows through them."""
+
+
+def in_use(connection: Connection) -> list[str]:
+    """The lanes without those of a shadow that there is not."""
+    return [lane for lane in LANES if lane not in SHADOWS or models.model_in(connection, lane)]
 
 
 def drain(
@@ -33,20 +42,24 @@ def drain(
     on_progress: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
     """Drains one lane; `deadline` is on the monotonic clock, `slots` how many drains of it may be alive."""
-    with open_stage(settings, database_url, lane) as stage:
-        return Drain(
-            database_url, stage, linger=linger, deadline=deadline, slots=slots, on_progress=on_progress
-        ).run()
+    try:
+        with open_stage(settings, database_url, lane) as stage:
+            return Drain(
+                database_url, stage, linger=linger, deadline=deadline, slots=slots, on_progress=on_progress
+            ).run()
+    except Superseded as reason:
+        return Summary(stopped_because=str(reason))
 
 
 @contextmanager
 def open_stage(settings: Settings, database_url: str, lane: str) -> Iterator[Stage]:
+    """Raises Superseded where the lane's model is no more."""
     match lane:
-        case images.LANE:
-            with _image_stage(settings, database_url) as stage:
+        case images.LANE | images.SHADOW_LANE:
+            with _image_stage(settings, database_url, lane) as stage:
                 yield stage
-        case postings.LANE:
-            with _posting_stage(settings, database_url) as stage:
+        case postings.LANE | postings.SHADOW_LANE:
+            with _posting_stage(settings, database_url, lane) as stage:
                 yield stage
         case matching.LANE:
             yield MatchingStage()
@@ -57,7 +70,7 @@ def open_stage(settings: Settings, database_url: str, lane: str) -> Iterator[Sta
 
 
 @contextmanager
-def _image_stage(settings: Settings, database_url: str) -> Iterator[ImageStage]:
+def _image_stage(settings: Settings, database_url: str, lane: str) -> Iterator[ImageStage]:
     limits = FetchLimits(
         max_bytes=settings.image_max_bytes,
         timeout_seconds=settings.image_timeout_seconds,
@@ -65,20 +78,35 @@ def _image_stage(settings: Settings, database_url: str) -> Iterator[ImageStage]:
         allow_private_hosts=settings.image_allow_private_hosts,
         file_roots=(*settings.image_file_roots, settings.sample_pictures),
     )
-    with image_analyzer(settings, database_url, images.LANE) as analyzer, ImageFetcher(limits) as fetcher:
-        with connect(database_url) as connection:
-            images.register_model(connection, analyzer)
+    model = _model(database_url, lane)
+    with image_analyzer(settings, database_url, lane, model) as analyzer, ImageFetcher(limits) as fetcher:
+        _require_dimensions(database_url, analyzer)
         stage = ImageStage(
-            analyzer, fetcher, max_pixels=settings.image_max_pixels, concurrency=settings.image_concurrency
+            analyzer, fetcher, max_pixels=settings.image_max_pixels, concurrency=settings.image_concurrency, lane=lane
         )
         with stage:
             yield stage
 
 
 @contextmanager
-def _posting_stage(settings: Settings, database_url: str) -> Iterator[PostingStage]:
-    with text_embedder(settings, database_url, postings.LANE) as embedder:
-        with connect(database_url) as connection:
-            postings.register_model(connection, embedder)
-        with PostingStage(embedder) as stage:
+def _posting_stage(settings: Settings, database_url: str, lane: str) -> Iterator[PostingStage]:
+    with text_embedder(settings, database_url, lane, _model(database_url, lane)) as embedder:
+        _require_dimensions(database_url, embedder)
+        with PostingStage(embedder, lane) as stage:
             yield stage
+
+
+def _model(database_url: str, lane: str) -> str | None:
+    """The lane's model; None where the settings choose the first. Raises Superseded where there is no shadow."""
+    with connect(database_url) as connection:
+        model = models.model_in(connection, lane)
+        if model is None and lane in SHADOWS:
+            # left by transactions of the app that ended after it was retired
+            forget_work_of_no_model(connection)
+            raise Superseded(f"there is no model for the lane {lane}: `matching-pipeline model add` makes one")
+    return model
+
+
+def _require_dimensions(database_url: str, provider: Model) -> None:
+    with connect(database_url) as connection:
+        models.require_dimensions(connection, provider)

@@ -32,7 +32,7 @@ begin
     -- the pipeline's own tables, whose row-level security lets nobody else in
     for name, right_to in values
         ('job_queue', 'select, insert, update, delete'), ('image_ai', 'select, insert, update, delete'),
-        ('matches', 'select, insert, update, delete'), ('embedding_models', 'select, insert'),
+        ('matches', 'select, insert, update, delete'), ('embedding_models', 'select, insert, update (status)'),
         ('job_embeddings', 'select, insert, update, delete'), ('ai_calls', 'select, insert, delete'),
         ('ai_answers', 'select, insert, delete'),
         ('match_settings', 'select'), ('matching_pipeline_migrations', 'select')

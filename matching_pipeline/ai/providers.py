@@ -1,11 +1,12 @@
-"""Which provider does what, by the settings."""
+"""Which provider does what: by the name of a model, or as the settings choose."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from matching_pipeline.ai.ledger import Ledger
+from matching_pipeline.ai.openai.names import EmbeddingName, VisionName
 from matching_pipeline.ai.protocols import ImageAnalyzer, TextEmbedder
 from matching_pipeline.failures import ConfigurationError
 from matching_pipeline.settings import Settings
@@ -16,6 +17,22 @@ if TYPE_CHECKING:
     from matching_pipeline.ai.openai.vision import OpenAIImageAnalyzer
 
 Provider = Literal["openai", "local"]
+Modality = Literal["image", "text"]
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """A provider with a server behind it."""
+
+    def probe(self) -> None: ...
+
+
+@dataclass
+class WorkingModel:
+    """One that can be made here, and that answered where it was asked."""
+
+    model: str
+    dimensions: int
 
 
 def image_provider(settings: Settings) -> Provider:
@@ -26,28 +43,55 @@ def text_provider(settings: Settings) -> Provider:
     return settings.text_embedder or _default(settings)
 
 
+def chosen_models(settings: Settings) -> dict[Modality, str]:
+    """The names of the models that the settings choose."""
+    return {
+        "image": _local_image_model() if image_provider(settings) == "local" else str(_chosen_vision(settings)),
+        "text": _local_text_model() if text_provider(settings) == "local" else str(_chosen_embedding(settings)),
+    }
+
+
 @contextmanager
-def image_analyzer(settings: Settings, database_url: str, lane: str) -> Iterator[ImageAnalyzer]:
-    """What it asks of a provider is written into the database's ledger, for the lane."""
-    if image_provider(settings) == "local":
+def image_analyzer(
+    settings: Settings, database_url: str, lane: str, model: str | None = None
+) -> Iterator[ImageAnalyzer]:
+    """Of this name, or the settings' choice. What it asks of a provider is written into the ledger, for the lane."""
+    model = model or chosen_models(settings)["image"]
+    if model == _local_image_model():
         from matching_pipeline.ai.local import LocalImageAnalyzer
 
         yield LocalImageAnalyzer()
-    else:
+    elif name := VisionName.parse(model):
         with openai_client(settings, database_url, lane) as client:
-            yield openai_image_analyzer(settings, client)
+            yield openai_image_analyzer(settings, client, name)
+    else:
+        raise ConfigurationError(f"embedding_models: nothing here makes the image model {model!r}")
 
 
 @contextmanager
-def text_embedder(settings: Settings, database_url: str, lane: str) -> Iterator[TextEmbedder]:
-    """What it asks of a provider is written into the database's ledger, for the lane."""
-    if text_provider(settings) == "local":
+def text_embedder(
+    settings: Settings, database_url: str, lane: str, model: str | None = None
+) -> Iterator[TextEmbedder]:
+    """Of this name, or the settings' choice. What it asks of a provider is written into the ledger, for the lane."""
+    model = model or chosen_models(settings)["text"]
+    if model == _local_text_model():
         from matching_pipeline.ai.local_text import LocalTextEmbedder
 
         yield LocalTextEmbedder()
-    else:
+    elif (name := EmbeddingName.parse(model)) and not VisionName.parse(model):
         with openai_client(settings, database_url, lane) as client:
-            yield openai_text_embedder(settings, client)
+            yield openai_text_embedder(settings, client, name)
+    else:
+        raise ConfigurationError(f"embedding_models: nothing here makes the text model {model!r}")
+
+
+def require_working(settings: Settings, database_url: str, lane: str, modality: Modality, model: str) -> WorkingModel:
+    """Asks the model for real where a server is behind it; raises what is wrong."""
+    open_provider = image_analyzer if modality == "image" else text_embedder
+    with open_provider(settings, database_url, lane, model) as provider:
+        if isinstance(provider, Probed):
+            provider.probe()
+        return WorkingModel(provider.model, provider.dimensions)
 
 
 @contextmanager
@@ -70,25 +114,49 @@ def openai_client(settings: Settings, database_url: str, lane: str) -> Iterator[
         yield client
 
 
-def openai_text_embedder(settings: Settings, client: "OpenAIClient") -> "OpenAITextEmbedder":
-    from matching_pipeline.ai.openai.client import Model
+def openai_text_embedder(
+    settings: Settings, client: "OpenAIClient", name: EmbeddingName | None = None
+) -> "OpenAITextEmbedder":
     from matching_pipeline.ai.openai.embeddings import OpenAITextEmbedder
+    from matching_pipeline.ai.openai.prices import embedding_model
 
-    price = Decimal(str(settings.openai_embedding_price))
-    model = Model(settings.openai_embedding_model, "OPENAI_EMBEDDING_MODEL", price)
-    return OpenAITextEmbedder(
-        client, model, settings.openai_embedding_dimensions, settings.openai_embedding_max_tokens
-    )
+    name = name or _chosen_embedding(settings)
+    model = embedding_model(settings, name.model)
+    return OpenAITextEmbedder(client, model, name.dimensions, settings.openai_embedding_max_tokens)
 
 
-def openai_image_analyzer(settings: Settings, client: "OpenAIClient") -> "OpenAIImageAnalyzer":
-    from matching_pipeline.ai.openai.client import Model
+def openai_image_analyzer(
+    settings: Settings, client: "OpenAIClient", name: VisionName | None = None
+) -> "OpenAIImageAnalyzer":
+    from matching_pipeline.ai.openai.prices import vision_model
     from matching_pipeline.ai.openai.vision import OpenAIImageAnalyzer
 
-    prices = Decimal(str(settings.openai_vision_input_price)), Decimal(str(settings.openai_vision_output_price))
-    model = Model(settings.openai_vision_model, "OPENAI_VISION_MODEL", *prices)
+    name = name or _chosen_vision(settings)
     effort = None if settings.openai_vision_effort == "unsaid" else settings.openai_vision_effort
-    return OpenAIImageAnalyzer(client, model, openai_text_embedder(settings, client), effort)
+    embedder = openai_text_embedder(settings, client, name.embedding)
+    return OpenAIImageAnalyzer(client, vision_model(settings, name.model), embedder, effort, name.prompt)
+
+
+def _chosen_embedding(settings: Settings) -> EmbeddingName:
+    return EmbeddingName(settings.openai_embedding_model, settings.openai_embedding_dimensions)
+
+
+def _chosen_vision(settings: Settings) -> VisionName:
+    from matching_pipeline.ai.openai.vision import PROMPT_VERSION
+
+    return VisionName(settings.openai_vision_model, PROMPT_VERSION, _chosen_embedding(settings))
+
+
+def _local_image_model() -> str:
+    from matching_pipeline.ai.local import LocalImageAnalyzer
+
+    return LocalImageAnalyzer.model
+
+
+def _local_text_model() -> str:
+    from matching_pipeline.ai.local_text import LocalTextEmbedder
+
+    return LocalTextEmbedder.model
 
 
 def _default(settings: Settings) -> Provider:

@@ -9,11 +9,13 @@ import dagster as dg
 
 from matching_pipeline import lanes, queue
 from matching_pipeline.ai.ledger import lane_cost_today
+from matching_pipeline.ai.providers import Modality
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.defs.pictures import markdown_table
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.drain import Summary
+from matching_pipeline.stages.models import standings
 
 REPORT_SECONDS = 10.0
 """The first batch is reported at once, then as often as this: events are kept for ever and grow the run."""
@@ -81,6 +83,17 @@ def cost_today(connection: Connection, lane: str) -> dict[str, Any]:
     if cost.cost_usd_per_thousand_rows is not None:
         figures["cost per 1000 rows, USD"] = float(cost.cost_usd_per_thousand_rows)
     return figures
+
+
+def describe_models(connection: Connection, modality: Modality) -> dict[str, Any]:
+    """Metadata of a lane that models work in: the active one, and the shadow with its coverage where there is one."""
+    described = {}
+    for model, coverage in standings(connection):
+        if model.modality == modality and coverage is not None:
+            described[f"{model.status} model"] = model.name
+            if model.status == "shadow":
+                described["shadow coverage"] = f"{coverage.covered} of {coverage.rows} {coverage.what}"
+    return described
 
 
 def lane_check_result(pipeline: Pipeline, lane: str, *, anonymous: bool = False) -> dg.AssetCheckResult:

@@ -1,6 +1,7 @@
 """`image_ai`: an embedding and attributes for every project and product image."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from pydantic import Field
 from matching_pipeline import lanes
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.defs.draining import cost_today, drain_lane, lane_check_result
+from matching_pipeline.defs.draining import cost_today, describe_models, drain_lane, lane_check_result
 from matching_pipeline.defs.lane_sensors import lane_sensor
 from matching_pipeline.defs.pictures import markdown_table, picture
 from matching_pipeline.defs.resources import Pipeline
@@ -24,6 +25,7 @@ class ImagesToProcess(dg.Config):
     projects: list[str] = Field(default=[], description="ids of projects whose images are processed anew")
     products: list[str] = Field(default=[], description="ids of products whose images are processed anew")
     missing: bool = Field(default=True, description="also every image that has no up-to-date row")
+    shadow: bool = Field(default=False, description="drain what the shadow model owes, not the active one")
     linger_seconds: float = Field(default=0.0, description="wait this long for more before the run ends")
 
 
@@ -47,7 +49,8 @@ def image_ai(
         with pipeline.connection() as connection:
             return describe_image_ai(connection)
 
-    metadata = drain_lane(context, pipeline, lanes.IMAGE_AI, describe, linger=config.linger_seconds)
+    lane = lanes.IMAGE_AI_SHADOW if config.shadow else lanes.IMAGE_AI
+    metadata = drain_lane(context, pipeline, lane, describe, linger=config.linger_seconds)
     if metadata is not None:
         yield dg.MaterializeResult(metadata=metadata)
 
@@ -60,6 +63,7 @@ def describe_image_ai(connection: Connection) -> dict[str, Any]:
     ]
     return {
         **_coverage(connection),
+        **describe_models(connection, "image"),
         **cost_today(connection, lanes.IMAGE_AI),
         "newest": dg.MetadataValue.md(markdown_table(("image", "source", "attributes"), rows)),
     }
@@ -74,12 +78,13 @@ def _text(value: str | list[str]) -> str:
     return value if isinstance(value, str) else ", ".join(value)
 
 
-def _drain_what_waits(pipeline: Pipeline) -> dg.RunRequest:
-    config = ImagesToProcess(missing=False, linger_seconds=pipeline.settings.linger_seconds)
+def _drain_what_waits(pipeline: Pipeline, shadow: bool = False) -> dg.RunRequest:
+    config = ImagesToProcess(missing=False, shadow=shadow, linger_seconds=pipeline.settings.linger_seconds)
     return dg.RunRequest(run_config=dg.RunConfig({"image_ai": config}))
 
 
 image_ai_sensor = lane_sensor(lanes.IMAGE_AI, image_ai, _drain_what_waits)
+image_ai_shadow_sensor = lane_sensor(lanes.IMAGE_AI_SHADOW, image_ai, partial(_drain_what_waits, shadow=True))
 
 
 @dg.asset_check(
@@ -97,3 +102,8 @@ def every_image_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
 )
 def no_failed_images(pipeline: Pipeline) -> dg.AssetCheckResult:
     return lane_check_result(pipeline, lanes.IMAGE_AI)
+
+
+@dg.asset_check(asset=image_ai, description="No image has failed for good with the shadow model, where there is one.")
+def no_failed_shadow_images(pipeline: Pipeline) -> dg.AssetCheckResult:
+    return lane_check_result(pipeline, lanes.IMAGE_AI_SHADOW)

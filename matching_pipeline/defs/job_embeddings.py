@@ -1,6 +1,7 @@
 """`job_embeddings`: an embedding for every active job posting."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -10,7 +11,7 @@ from pydantic import Field
 from matching_pipeline import lanes
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.defs.draining import cost_today, drain_lane, lane_check_result
+from matching_pipeline.defs.draining import cost_today, describe_models, drain_lane, lane_check_result
 from matching_pipeline.defs.lane_sensors import lane_sensor
 from matching_pipeline.defs.pictures import markdown_table
 from matching_pipeline.defs.resources import Pipeline
@@ -21,6 +22,7 @@ class PostingsToProcess(dg.Config):
     """What to queue before draining. By default every active posting that lacks a current embedding."""
 
     missing: bool = Field(default=True, description="every active posting that has no current embedding")
+    shadow: bool = Field(default=False, description="drain what the shadow model owes, not the active one")
     linger_seconds: float = Field(default=0.0, description="wait this long for more before the run ends")
 
 
@@ -43,7 +45,8 @@ def job_embeddings(
         with pipeline.connection() as connection:
             return describe_job_embeddings(connection)
 
-    metadata = drain_lane(context, pipeline, lanes.JOB_EMBEDDINGS, describe, linger=config.linger_seconds)
+    lane = lanes.JOB_EMBEDDINGS_SHADOW if config.shadow else lanes.JOB_EMBEDDINGS
+    metadata = drain_lane(context, pipeline, lane, describe, linger=config.linger_seconds)
     if metadata is not None:
         yield dg.MaterializeResult(metadata=metadata)
 
@@ -57,6 +60,7 @@ def describe_job_embeddings(connection: Connection) -> dict[str, Any]:
     table = markdown_table(("title", "company", "model", "embedded at"), rows)
     return {
         **_coverage(connection),
+        **describe_models(connection, "text"),
         **cost_today(connection, lanes.JOB_EMBEDDINGS),
         "newest": dg.MetadataValue.md(table),
     }
@@ -67,12 +71,15 @@ def _coverage(connection: Connection) -> dict[str, Any]:
         return cursor.execute(query("job_embeddings_coverage")).fetchone() or {}
 
 
-def _drain_what_waits(pipeline: Pipeline) -> dg.RunRequest:
-    config = PostingsToProcess(missing=False, linger_seconds=pipeline.settings.linger_seconds)
+def _drain_what_waits(pipeline: Pipeline, shadow: bool = False) -> dg.RunRequest:
+    config = PostingsToProcess(missing=False, shadow=shadow, linger_seconds=pipeline.settings.linger_seconds)
     return dg.RunRequest(run_config=dg.RunConfig({"job_embeddings": config}))
 
 
 job_embeddings_sensor = lane_sensor(lanes.JOB_EMBEDDINGS, job_embeddings, _drain_what_waits)
+job_embeddings_shadow_sensor = lane_sensor(
+    lanes.JOB_EMBEDDINGS_SHADOW, job_embeddings, partial(_drain_what_waits, shadow=True)
+)
 
 
 @dg.asset_check(
@@ -90,3 +97,10 @@ def every_posting_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
 )
 def no_failed_postings(pipeline: Pipeline) -> dg.AssetCheckResult:
     return lane_check_result(pipeline, lanes.JOB_EMBEDDINGS)
+
+
+@dg.asset_check(
+    asset=job_embeddings, description="No posting has failed for good with the shadow model, where there is one."
+)
+def no_failed_shadow_postings(pipeline: Pipeline) -> dg.AssetCheckResult:
+    return lane_check_result(pipeline, lanes.JOB_EMBEDDINGS_SHADOW)

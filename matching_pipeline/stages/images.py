@@ -24,7 +24,8 @@ from matching_pipeline.images.fetch import ImageFetcher
 from matching_pipeline.queue import Item
 from matching_pipeline.stages import models
 
-LANE = "image_ai"
+LANE = models.LANES["image"]
+SHADOW_LANE = models.shadow_lane(LANE)
 GATHER_SECONDS = 0.25
 """Results that are ready are gathered for so long, and written in one transaction."""
 
@@ -62,10 +63,12 @@ class AnalysedImage:
 class ImageStage:
     """Fetches and analyses with a few threads; pictures that are known already are not analysed again."""
 
-    lane = LANE
     lease = timedelta(minutes=2)
 
-    def __init__(self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int) -> None:
+    def __init__(
+        self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int, lane: str = LANE
+    ) -> None:
+        self.lane = lane
         # enough that one slow answer leaves the others something to do
         self.batch_size = max(2 * concurrency, 4 * analyzer.concurrency)
         self._analyzer = analyzer
@@ -110,7 +113,8 @@ class ImageStage:
                 future.cancel()
 
     def prepare_write(self, connection: Connection) -> None:
-        """Images are independent of each other."""
+        """Images are independent of each other; their model must still be the lane's."""
+        models.hold_role(connection, self._analyzer, self.lane)
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         for source, lock in (("project", "lock_project_images"), ("product", "lock_product_images")):
@@ -190,11 +194,6 @@ class ImageStage:
                 "output_tokens": [image.analysis.output_tokens for image in images],
             },
         )
-
-
-def register_model(connection: Connection, analyzer: ImageAnalyzer) -> None:
-    """Raises ConfigurationError where the analyzer's model is not the active one."""
-    models.register_model(connection, analyzer, "image", "IMAGE_ANALYZER")
 
 
 def _fetched(fetches: dict[Future[bytes], tuple[Item, str]]) -> tuple[list[Outcome], list[Picture]]:

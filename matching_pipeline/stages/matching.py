@@ -15,7 +15,6 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way
 from matching_pipeline.drain import Outcome
-from matching_pipeline.matching.images import ImageSet
 from matching_pipeline.matching.kernel import Lists, Pair, Policy, best_lists, pairs_above
 from matching_pipeline.matching.lists import difference, merge
 from matching_pipeline.queue import Item
@@ -80,19 +79,24 @@ def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = la
     Changes that arrive meanwhile wait in the queue and are merged afterwards, as drains need the same lock.
     """
 
-    def publish(shard: Lists) -> Figures:
-        return _publish(connection, basis, shard, _stored(connection, shard))
-
     figures = Figures()
     with holding_lists(connection, KIND):
-        basis, listed, projects, products = give_way(connection, partial(_read_everything, connection))
-        lists: Lists = {project: [] for project in listed}
-        lists |= best_lists(projects, products, basis.policy)
-        everybody = sorted(lists)
-        for first in range(0, len(everybody), SHARD_PROJECTS):
-            shard = {project: lists[project] for project in everybody[first : first + SHARD_PROJECTS]}
-            figures += give_way(connection, partial(publish, shard))
-            on_progress(first + len(shard), len(everybody))
+        basis, lists = give_way(connection, partial(_all_lists, connection))
+        for shard in _shards(lists):
+            figures += give_way(connection, partial(_publish_anew, connection, basis, shard))
+            on_progress(figures.lists, len(lists))
+    return figures
+
+
+def rebuild_at_once(connection: Connection) -> Figures:
+    """The same in the caller's transaction, which holds the lists' lock and changes the model: a reader sees the old
+    model's pairs or the new one's, never some of each."""
+    basis, lists = _all_lists(connection)
+    figures = Figures()
+    for shard in _shards(lists):
+        figures += _publish_anew(connection, basis, _with_evidence(connection, shard))
+    # pairs that both models score the same were not written
+    connection.execute(query("name_model_of_matches"), {"model": basis.model})
     return figures
 
 
@@ -147,15 +151,19 @@ def _fill(connection: Connection, basis: Basis, projects: set[UUID]) -> Lists:
     )
 
 
-def _read_everything(connection: Connection) -> tuple[Basis, list[UUID], ImageSet, ImageSet]:
-    """Also the projects that have matches: one that has no image any more is to lose them."""
+def _all_lists(connection: Connection) -> tuple[Basis, Lists]:
+    """Also of the projects that have matches: one that has no image any more is to lose them."""
     basis = _basis(connection)
-    return (
-        basis,
-        [project for (project,) in connection.execute(query("listed_projects"))],
-        load_image_set(connection, "project", basis.model),
-        load_image_set(connection, "product", basis.model),
-    )
+    lists: Lists = {project: [] for (project,) in connection.execute(query("listed_projects"))}
+    projects = load_image_set(connection, "project", basis.model)
+    products = load_image_set(connection, "product", basis.model)
+    return basis, lists | best_lists(projects, products, basis.policy)
+
+
+def _shards(lists: Lists) -> Iterator[Lists]:
+    everybody = sorted(lists)
+    for first in range(0, len(everybody), SHARD_PROJECTS):
+        yield {project: lists[project] for project in everybody[first : first + SHARD_PROJECTS]}
 
 
 def _stored(connection: Connection, projects: Collection[UUID]) -> Stored:
@@ -165,6 +173,10 @@ def _stored(connection: Connection, projects: Collection[UUID]) -> Stored:
     ):
         stored[project].append((Pair(product, similarity, project_image, product_image), rank))
     return dict(stored)
+
+
+def _publish_anew(connection: Connection, basis: Basis, lists: Lists) -> Figures:
+    return _publish(connection, basis, lists, _stored(connection, lists))
 
 
 def _publish(connection: Connection, basis: Basis, desired: Lists, stored: Stored) -> Figures:
@@ -189,12 +201,28 @@ def _publish(connection: Connection, basis: Basis, desired: Lists, stored: Store
     return Figures(len(wanted), change.added, change.changed, len(change.deletions), change.unchanged)
 
 
+def _with_evidence(connection: Connection, lists: Lists) -> Lists:
+    """The lists without the pairs whose evidence has gone since it was read; their projects are matched again."""
+    upserts = [(project, pair, 0) for project, pairs in lists.items() for pair in pairs]
+    held = _held(connection, upserts)
+    queue.enqueue(
+        connection, LANE, "project", {project for project, pair, _ in upserts if (project, pair) not in held}
+    )
+    return {project: [pair for pair in pairs if (project, pair) in held] for project, pairs in lists.items()}
+
+
 def _projects_without_evidence(connection: Connection, upserts: Sequence[tuple[UUID, Pair, int]]) -> set[UUID]:
     """Of pairs about to be written. What stands is held until we commit."""
+    held = _held(connection, upserts)
+    return {project for project, pair, _ in upserts if (project, pair) not in held}
+
+
+def _held(connection: Connection, upserts: Sequence[tuple[UUID, Pair, int]]) -> set[tuple[UUID, Pair]]:
+    """Those of the pairs whose images and their owners stand, and do until we commit."""
     if not upserts:
         return set()
     held = set(connection.execute(query("hold_evidence"), _columns(upserts)).fetchall())
-    return {project for project, pair, _ in upserts if (project, pair.right_id) not in held}
+    return {(project, pair) for project, pair, _ in upserts if (project, pair.right_id) in held}
 
 
 def _columns(upserts: Sequence[tuple[UUID, Pair, int]]) -> dict[str, list[Any]]:

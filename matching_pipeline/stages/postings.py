@@ -26,7 +26,8 @@ from matching_pipeline.failures import (
 from matching_pipeline.queue import Item
 from matching_pipeline.stages import models
 
-LANE = "job_embeddings"
+LANE = models.LANES["text"]
+SHADOW_LANE = models.shadow_lane(LANE)
 STOPS = (ProviderUnavailable, ConfigurationError)
 REQUESTS_AHEAD = 8
 """Requests claimed for each that runs at once: while one is written the others go on."""
@@ -58,10 +59,10 @@ Batch = Mapping[Posting, list[Item]]
 class PostingStage:
     """Asks with a few threads, oldest first; what is known already is not asked again."""
 
-    lane = LANE
     lease = timedelta(minutes=2)
 
-    def __init__(self, embedder: TextEmbedder) -> None:
+    def __init__(self, embedder: TextEmbedder, lane: str = LANE) -> None:
+        self.lane = lane
         self.batch_size = REQUESTS_AHEAD * embedder.concurrency * embedder.batch_items
         self._embedder = embedder
         self._requests = ThreadPoolExecutor(embedder.concurrency, thread_name_prefix="embed")
@@ -88,7 +89,8 @@ class PostingStage:
         yield from self._ask(batches(self._embedder, texts))
 
     def prepare_write(self, connection: Connection) -> None:
-        """Postings are independent of each other."""
+        """Postings are independent of each other; their model must still be the lane's."""
+        models.hold_role(connection, self._embedder, self.lane)
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         results = {
@@ -181,11 +183,6 @@ def batches(embedder: TextEmbedder, texts: Batch) -> list[Batch]:
         requests[-1][posting] = items
         room -= tokens
     return list(requests)
-
-
-def register_model(connection: Connection, embedder: TextEmbedder) -> None:
-    """Raises ConfigurationError where the embedder's model is not the active one."""
-    models.register_model(connection, embedder, "text", "TEXT_EMBEDDER")
 
 
 def _outcomes(batch: Batch, request: Future[Answers]) -> list[Outcome]:

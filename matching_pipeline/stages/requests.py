@@ -6,6 +6,7 @@ from uuid import UUID
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
+from matching_pipeline.stages.models import forget_work_of_no_model
 
 
 class NotFound(Exception):
@@ -33,8 +34,9 @@ def enqueue_missing(connection: Connection, what: Literal["images", "postings"] 
 
 def forget_orphans(connection: Connection) -> int:
     """Removes what was derived from images that are gone or no longer a project's, and from postings that are not
-    active, and work owed to faces that are gone; returns how many rows."""
+    active, and work owed to faces that are gone or a shadow that there is not; returns how many rows."""
     orphans = sum(connection.execute(query(f"forget_orphan_{what}")).rowcount for what in ("images", "embeddings"))
+    orphans += forget_work_of_no_model(connection)
     return orphans + connection.execute(query("forget_jobs_of_deleted_faces"), {"face_ids": None}).rowcount
 
 

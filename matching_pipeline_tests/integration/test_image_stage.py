@@ -14,10 +14,10 @@ from PIL import Image
 
 from matching_pipeline.ai.local import LocalImageAnalyzer
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.failures import ConfigurationError
+from matching_pipeline.failures import ConfigurationError, Superseded
 from matching_pipeline.lanes import IMAGE_AI, drain
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages.images import register_model
+from matching_pipeline.stages.models import hold_role, require_dimensions
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, drain_images, picture
 
@@ -167,25 +167,25 @@ def test_a_slow_picture_does_not_keep_the_others_from_being_seen(
     assert slow in app.analysed()
 
 
-def test_the_first_model_becomes_active_and_no_other_may_follow(connection: Connection) -> None:
+def test_the_first_model_that_writes_becomes_active_and_no_other_may_follow(connection: Connection) -> None:
     analyzer, other, changed = CountingAnalyzer(), CountingAnalyzer(), CountingAnalyzer()
     other.model, changed.dimensions = "other", 4
-    register_model(connection, analyzer)
-    register_model(connection, analyzer)
-    with pytest.raises(ConfigurationError, match=r"IMAGE_ANALYZER.*other"):
-        register_model(connection, other)
-    with pytest.raises(ConfigurationError, match=r"IMAGE_ANALYZER.*4 dimensions"):
-        register_model(connection, changed)
+    hold_role(connection, analyzer, "image_ai")
+    hold_role(connection, analyzer, "image_ai")
+    with pytest.raises(Superseded, match="other is not the active model"):
+        hold_role(connection, other, "image_ai")
+    with pytest.raises(ConfigurationError, match="4"):
+        require_dimensions(connection, changed)
     rows = connection.execute(
-        "select name, dimensions, status from embedding_models where modality = 'image' order by status"
+        "select name, dimensions, status from embedding_models where modality = 'image'"
     ).fetchall()
-    assert rows[0] == (analyzer.model, 3, "active")
+    assert rows == [(analyzer.model, 3, "active")]
 
 
 def test_two_drains_may_register_the_first_model_at_once(database_url: str) -> None:
     def register(_: int) -> None:
-        with connect(database_url) as connection:
-            register_model(connection, CountingAnalyzer())
+        with connect(database_url) as connection, connection.transaction():
+            hold_role(connection, CountingAnalyzer(), "image_ai")
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(register, range(8)))

@@ -14,10 +14,16 @@ import pytest
 from matching_pipeline.ai.local_text import LocalTextEmbedder
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
-from matching_pipeline.failures import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
+from matching_pipeline.failures import (
+    ConfigurationError,
+    PermanentFailure,
+    ProviderUnavailable,
+    Superseded,
+    TransientFailure,
+)
 from matching_pipeline.lanes import JOB_EMBEDDINGS, drain
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages.postings import register_model
+from matching_pipeline.stages.models import hold_role
 from matching_pipeline.stages.requests import enqueue_missing, forget_orphans
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, direction, drain_postings
 
@@ -300,14 +306,12 @@ def test_the_first_text_model_becomes_active_beside_an_image_model_and_no_other_
     board: JobBoard,
 ) -> None:
     board.run("insert into embedding_models values ('seen', 'image', 3, 'active')")
-    embedder, other, changed = LetterEmbedder(), LetterEmbedder(), LetterEmbedder()
-    other.model, changed.dimensions = "other", 4
-    register_model(board.connection, embedder)
-    register_model(board.connection, embedder)
-    with pytest.raises(ConfigurationError, match=r"TEXT_EMBEDDER.*other.*active text model"):
-        register_model(board.connection, other)
-    with pytest.raises(ConfigurationError, match=r"TEXT_EMBEDDER.*4 dimensions"):
-        register_model(board.connection, changed)
+    embedder, other = LetterEmbedder(), LetterEmbedder()
+    other.model = "other"
+    hold_role(board.connection, embedder, JOB_EMBEDDINGS)
+    hold_role(board.connection, embedder, JOB_EMBEDDINGS)
+    with pytest.raises(Superseded, match="other is not the active model"):
+        hold_role(board.connection, other, JOB_EMBEDDINGS)
 
 
 def test_the_pipelines_own_role_has_the_rights_that_a_drain_needs(board: JobBoard, database_url: str) -> None:

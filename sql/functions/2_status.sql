@@ -23,6 +23,8 @@ language sql stable as $$
         'retries', unfinished.retries,
         'message', format('%s jobs pending %s', unfinished.pending,
             case lane when 'image_ai' then 'image analysis' when 'job_embeddings' then 'embedding generation'
+                when 'image_ai_shadow' then 'image analysis by the shadow model'
+                when 'job_embeddings_shadow' then 'embedding generation by the shadow model'
                 when 'matches' then 'matching' when 'faces' then 'matching' else lane end),
         'due', unfinished.due,
         'processing', unfinished.processing,

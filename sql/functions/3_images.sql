@@ -53,7 +53,8 @@ create or replace function forget_images(image_source text, ids uuid[], owners u
 language plpgsql as $$
 begin
     if coalesce(cardinality(ids), 0) > 0 then
-        delete from job_queue where entity_id = any (ids) and queue = 'image_ai' and entity_kind = image_source;
+        delete from job_queue
+        where entity_id = any (ids) and queue in ('image_ai', 'image_ai_shadow') and entity_kind = image_source;
         delete from image_ai where source = image_source and image_id = any (ids);
         perform enqueue_owners(image_source, owners);
     end if;
@@ -63,7 +64,7 @@ $$;
 create or replace function forget_all_images(image_source text) returns void
 language plpgsql as $$
 begin
-    perform forget_all_jobs('image_ai', image_source);
+    perform forget_all_jobs('image_ai', image_source), forget_all_jobs('image_ai_shadow', image_source);
     delete from image_ai where source = image_source;
 end
 $$;
@@ -85,7 +86,7 @@ $$;
 -- For owners that are new, or projects since now; their images may have come before them.
 create or replace function enqueue_images_of(image_source text, owners uuid[]) returns integer
 language sql as $$
-    select enqueue_jobs('image_ai', image_source, array(
+    select enqueue_for_models('image_ai', image_source, array(
         select image_id from source_images
         where source = image_source and owner_id = any (owners) and not exists (
             select from image_ai
@@ -98,7 +99,7 @@ create or replace function listing_images_changed() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin
     if tg_op = 'INSERT' then
-        perform enqueue_jobs('image_ai', 'project', array(
+        perform enqueue_for_models('image_ai', 'project', array(
             select new_rows.id from new_rows
             join listings on listings.id = new_rows.listing_id and listings.type::text = 'project'
         ));
@@ -115,7 +116,7 @@ begin
         left join listings on listings.id = new_rows.listing_id and listings.type::text = 'project'
         where new_rows.id is null or (listings.id is null and new_rows.listing_id is distinct from old_rows.listing_id);
 
-        perform enqueue_jobs('image_ai', 'project', array(
+        perform enqueue_for_models('image_ai', 'project', array(
             select new_rows.id from new_rows
             join listings on listings.id = new_rows.listing_id and listings.type::text = 'project'
             left join old_rows on old_rows.id = new_rows.id
@@ -137,7 +138,7 @@ create or replace function product_images_changed() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin
     if tg_op = 'INSERT' then
-        perform enqueue_jobs('image_ai', 'product', array(
+        perform enqueue_for_models('image_ai', 'product', array(
             select new_rows.id from new_rows join products on products.id = new_rows.product_id
         ));
     elsif tg_op = 'DELETE' then
@@ -152,7 +153,7 @@ begin
         left join products on products.id = new_rows.product_id
         where new_rows.id is null or (products.id is null and new_rows.product_id is distinct from old_rows.product_id);
 
-        perform enqueue_jobs('image_ai', 'product', array(
+        perform enqueue_for_models('image_ai', 'product', array(
             select new_rows.id from new_rows
             join products on products.id = new_rows.product_id
             left join old_rows on old_rows.id = new_rows.id
@@ -245,35 +246,59 @@ $$;
 -- The field's processProjectImages and processProductImages, as functions.
 create or replace function enqueue_project_images(project uuid) returns integer
 language sql as $$
-    select enqueue_jobs('image_ai', 'project', array(
+    select enqueue_for_models('image_ai', 'project', array(
         select image_id from source_images where source = 'project' and owner_id = project
     ))
 $$;
 
 create or replace function enqueue_product_images(product uuid) returns integer
 language sql as $$
-    select enqueue_jobs('image_ai', 'product', array(
+    select enqueue_for_models('image_ai', 'product', array(
         select image_id from source_images where source = 'product' and owner_id = product
     ))
 $$;
 
--- Every image that has no up-to-date result, is not waiting and has not failed for a stated reason.
+-- Every image that has no up-to-date result by the lane's model, is not waiting and has not failed for a stated reason.
 create or replace function enqueue_missing_images() returns integer
 language sql as $$
-    select coalesce(sum(enqueue_jobs('image_ai', source, ids)), 0)::integer
+    select coalesce(sum(enqueue_jobs(lane, source, ids)), 0)::integer
     from (
-        select source, array_agg(image_id) as ids
-        from source_images
+        select each.lane, source, array_agg(image_id) as ids
+        from model_lanes('image_ai') as each, source_images
         where not exists (
             select from image_ai
-            join embedding_models on embedding_models.name = image_ai.model and embedding_models.status = 'active'
             where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-              and image_ai.image_url = source_images.url
+              and image_ai.model = each.model and image_ai.image_url = source_images.url
         ) and not exists (
             select from job_queue
             where job_queue.entity_id = source_images.image_id and job_queue.entity_kind = source_images.source
-              and job_queue.queue = 'image_ai' and job_queue.status <> 'completed'
+              and job_queue.queue = each.lane and job_queue.status <> 'completed'
         )
-        group by source
+        group by each.lane, source
     ) as missing
+$$;
+
+-- How many images the lane's model covers, and what is with the others.
+create or replace function image_coverage(lane text, out what text, out rows bigint, out covered bigint, out waiting bigint,
+    out failed_for_good bigint, out unaccounted bigint)
+language sql stable as $$
+    select 'images', count(*),
+        count(*) filter (where up_to_date),
+        count(*) filter (where not up_to_date and waiting),
+        count(*) filter (where not up_to_date and not waiting and failed),
+        count(*) filter (where not up_to_date and not waiting and not failed)
+    from (
+        select
+            exists (
+                select from image_ai
+                where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
+                  and image_ai.model = (select lane_model(lane)) and image_ai.image_url = source_images.url
+            ) as up_to_date,
+            coalesce(bool_or(job_queue.status in ('pending', 'processing')), false) as waiting,
+            coalesce(bool_or(job_queue.status = 'failed'), false) as failed
+        from source_images
+        left join job_queue on job_queue.entity_id = source_images.image_id and job_queue.queue = lane
+            and job_queue.entity_kind = source_images.source and job_queue.status <> 'completed'
+        group by source_images.source, source_images.image_id, source_images.url
+    ) as image
 $$;

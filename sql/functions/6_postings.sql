@@ -28,18 +28,25 @@ create or replace view embedded_postings with (security_invoker = true) as
     join embedding_models on embedding_models.name = job_embeddings.model
         and embedding_models.modality = 'text' and embedding_models.status = 'active';
 
--- Owes an embedding to those of these postings that are active and have no current one.
+-- Owes embeddings to those of these postings that are active and lack a current one by the active model or the shadow.
 create or replace function enqueue_postings(ids uuid[]) returns integer
 language sql as $$
-    select enqueue_jobs('job_embeddings', 'posting', array(
+    select enqueue_for_models('job_embeddings', 'posting', array(
         select job_id from source_postings
         where job_id = any (ids) and (
-            not exists (select from embedded_postings where embedded_postings.job_id = source_postings.job_id)
+            exists (
+                select from model_lanes('job_embeddings') as each
+                where not exists (
+                    select from job_embeddings
+                    where job_embeddings.job_id = source_postings.job_id and job_embeddings.model = each.model
+                      and job_embeddings.input_hash = source_postings.input_hash
+                )
+            )
             -- a drain may be at what the posting said before this edit, and write that
             or exists (
                 select from job_queue
-                where entity_id = job_id and queue = 'job_embeddings' and entity_kind = 'posting'
-                  and status in ('pending', 'processing')
+                where entity_id = job_id and queue in ('job_embeddings', 'job_embeddings_shadow')
+                  and entity_kind = 'posting' and status in ('pending', 'processing')
             )
         )
     ))
@@ -51,7 +58,8 @@ create or replace function forget_postings(ids uuid[]) returns void
 language plpgsql as $$
 begin
     if coalesce(cardinality(ids), 0) > 0 then
-        delete from job_queue where entity_id = any (ids) and queue = 'job_embeddings' and entity_kind = 'posting';
+        delete from job_queue
+        where entity_id = any (ids) and queue in ('job_embeddings', 'job_embeddings_shadow') and entity_kind = 'posting';
         delete from job_embeddings where job_id = any (ids);
     end if;
 end
@@ -61,12 +69,12 @@ create or replace function jobs_changed() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin
     if tg_op = 'INSERT' then
-        perform enqueue_jobs('job_embeddings', 'posting', array(select id from new_rows where is_active));
+        perform enqueue_for_models('job_embeddings', 'posting', array(select id from new_rows where is_active));
     elsif tg_op = 'DELETE' then
         perform forget_postings(array(select id from old_rows));
     elsif tg_op = 'TRUNCATE' then
         -- its foreign key has emptied job_embeddings
-        perform forget_all_jobs('job_embeddings', 'posting');
+        perform forget_all_jobs('job_embeddings', 'posting'), forget_all_jobs('job_embeddings_shadow', 'posting');
     else
         -- gone: its key changed, or it is active no more
         perform forget_postings(array(
@@ -98,17 +106,49 @@ create or replace trigger trigger_queue_embedding_delete after delete on jobs
 create or replace trigger trigger_queue_embedding_truncate after truncate on jobs
     for each statement execute function jobs_changed();
 
--- Every active posting that has no current embedding, is not waiting and has not failed for a stated reason.
+-- Every active posting that has no current embedding by the lane's model, is not waiting and has not failed for a stated
+-- reason.
 create or replace function enqueue_missing_postings() returns integer
 language sql as $$
-    select enqueue_jobs('job_embeddings', 'posting', array(
-        select job_id from source_postings
-        where not exists (select from embedded_postings where embedded_postings.job_id = source_postings.job_id)
-          and not exists (
-              select from job_queue
-              where entity_id = job_id and queue = 'job_embeddings' and entity_kind = 'posting' and status <> 'completed'
-          )
-    ))
+    select coalesce(sum(enqueue_jobs(lane, 'posting', ids)), 0)::integer
+    from (
+        select each.lane, array_agg(job_id) as ids
+        from model_lanes('job_embeddings') as each, source_postings
+        where not exists (
+            select from job_embeddings
+            where job_embeddings.job_id = source_postings.job_id and job_embeddings.model = each.model
+              and job_embeddings.input_hash = source_postings.input_hash
+        ) and not exists (
+            select from job_queue
+            where entity_id = job_id and queue = each.lane and entity_kind = 'posting' and status <> 'completed'
+        )
+        group by each.lane
+    ) as missing
+$$;
+
+-- How many active postings the lane's model covers, and what is with the others.
+create or replace function posting_coverage(lane text, out what text, out rows bigint, out covered bigint, out waiting bigint,
+    out failed_for_good bigint, out unaccounted bigint)
+language sql stable as $$
+    select 'postings', count(*),
+        count(*) filter (where up_to_date),
+        count(*) filter (where not up_to_date and waiting),
+        count(*) filter (where not up_to_date and not waiting and failed),
+        count(*) filter (where not up_to_date and not waiting and not failed)
+    from (
+        select
+            exists (
+                select from job_embeddings
+                where job_embeddings.job_id = source_postings.job_id and job_embeddings.model = (select lane_model(lane))
+                  and job_embeddings.input_hash = source_postings.input_hash
+            ) as up_to_date,
+            coalesce(bool_or(job_queue.status in ('pending', 'processing')), false) as waiting,
+            coalesce(bool_or(job_queue.status = 'failed'), false) as failed
+        from source_postings
+        left join job_queue on job_queue.entity_id = source_postings.job_id and job_queue.queue = lane
+            and job_queue.entity_kind = 'posting' and job_queue.status <> 'completed'
+        group by source_postings.job_id, source_postings.input_hash
+    ) as posting
 $$;
 
 -- The active postings nearest to this one by the cosine of their embeddings, by the active model; exact. A posting

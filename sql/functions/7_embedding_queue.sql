@@ -23,7 +23,7 @@ begin
         if not exists (select from jobs where id = new.job_id) then
             raise exception 'embedding_queue: there is no job %', new.job_id using errcode = 'foreign_key_violation';
         end if;
-        perform enqueue_jobs('job_embeddings', 'posting', array[new.job_id]);
+        perform enqueue_for_models('job_embeddings', 'posting', array[new.job_id]);
     elsif new is not distinct from old then
         return new;
     elsif new.job_id is distinct from old.job_id or new.processed_at is not null or new.error_message is not null then

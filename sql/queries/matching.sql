@@ -74,6 +74,9 @@ on conflict (project_id, product_id) where kind = 'project' do update set
     project_image_id = excluded.project_image_id, product_image_id = excluded.product_image_id,
     similarity = excluded.similarity, rank = excluded.rank, model = excluded.model, computed_at = now()
 
+-- name: name_model_of_matches
+update matches set model = %(model)s where kind = 'project' and model <> %(model)s
+
 -- name: best_matches
 select matches.project_id, matches.product_id, matches.similarity,
     project_image.thumbnail as project_thumbnail, product_image.thumbnail as product_thumbnail,

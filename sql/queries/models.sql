@@ -1,8 +1,75 @@
--- name: register_model
+-- name: lane_model
+select lane_model(%(lane)s)
+
+-- name: register_first_model
 insert into embedding_models (name, modality, dimensions, status)
-select %(name)s, %(modality)s, %(dimensions)s,
-    case when exists (select from embedding_models where modality = %(modality)s and status = 'active') then 'shadow' else 'active' end
+values (%(name)s, %(modality)s, %(dimensions)s, 'active')
 on conflict do nothing
 
--- name: embedding_model
-select dimensions, status from embedding_models where name = %(name)s and modality = %(modality)s
+-- name: registered_model
+select modality, dimensions, status from embedding_models where name = %(name)s
+
+-- name: registered_models
+select name, modality, dimensions, status from embedding_models
+where modality in ('image', 'text')
+order by modality, array_position(array['active', 'shadow', 'retired'], status), name
+
+-- name: hold_role
+select status from embedding_models where name = %(name)s for share skip locked
+
+-- name: hold_models
+select name, status from embedding_models where modality = %(modality)s order by name for no key update
+
+-- name: add_shadow
+insert into embedding_models (name, modality, dimensions, status)
+values (%(name)s, %(modality)s, %(dimensions)s, 'shadow')
+on conflict (name) do update set status = 'shadow'
+
+-- name: set_status
+update embedding_models set status = %(status)s where name = %(name)s
+
+-- name: exchange_lanes
+update job_queue set queue = case queue when %(lane)s then %(shadow_lane)s else %(lane)s end
+where queue in (%(lane)s, %(shadow_lane)s) and status <> 'completed'
+
+-- name: images_lacking_shadow
+select count(*) from source_images
+where exists (
+    select from image_ai
+    where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
+      and image_ai.model = (select lane_model('image_ai')) and image_ai.image_url = source_images.url
+) and not exists (
+    select from image_ai
+    where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
+      and image_ai.model = (select lane_model('image_ai_shadow')) and image_ai.image_url = source_images.url
+)
+
+-- name: postings_lacking_shadow
+select count(*) from source_postings
+join embedded_postings using (job_id)
+where not exists (
+    select from job_embeddings
+    where job_embeddings.job_id = source_postings.job_id and job_embeddings.input_hash = source_postings.input_hash
+      and job_embeddings.model = (select lane_model('job_embeddings_shadow'))
+)
+
+-- name: forget_image_ai_of_model
+delete from image_ai where model = %(name)s
+
+-- name: forget_job_embeddings_of_model
+delete from job_embeddings where model = %(name)s
+
+-- name: forget_lane
+delete from job_queue
+where id = any (array (select id from job_queue where queue = %(lane)s for update skip locked))
+
+-- name: forget_jobs_of_no_model
+delete from job_queue
+where id = any (array (
+    select id from job_queue
+    where queue = any (array (
+        select lane from (values ('image_ai_shadow'), ('job_embeddings_shadow')) as shadow (lane)
+        where lane_model(lane) is null
+    ))
+    for update skip locked
+))

@@ -1,42 +1,14 @@
 -- name: image_ai_coverage
-select 'images' as what, count(*) as rows,
-    count(*) filter (where up_to_date) as covered,
-    count(*) filter (where not up_to_date and waiting) as waiting,
-    count(*) filter (where not up_to_date and not waiting and failed) as failed_for_good,
-    count(*) filter (where not up_to_date and not waiting and not failed) as unaccounted
-from (
-    select
-        exists (
-            select from image_ai
-            join embedding_models on embedding_models.name = image_ai.model and embedding_models.status = 'active'
-            where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-              and image_ai.image_url = source_images.url
-        ) as up_to_date,
-        coalesce(bool_or(job_queue.status in ('pending', 'processing')), false) as waiting,
-        coalesce(bool_or(job_queue.status = 'failed'), false) as failed
-    from source_images
-    left join job_queue on job_queue.entity_id = source_images.image_id and job_queue.queue = 'image_ai'
-        and job_queue.entity_kind = source_images.source and job_queue.status <> 'completed'
-    group by source_images.source, source_images.image_id, source_images.url
-) as image
+select * from image_coverage('image_ai')
+
+-- name: image_ai_shadow_coverage
+select * from image_coverage('image_ai_shadow')
 
 -- name: job_embeddings_coverage
-select 'postings' as what, count(*) as rows,
-    count(*) filter (where up_to_date) as covered,
-    count(*) filter (where not up_to_date and waiting) as waiting,
-    count(*) filter (where not up_to_date and not waiting and failed) as failed_for_good,
-    count(*) filter (where not up_to_date and not waiting and not failed) as unaccounted
-from (
-    select
-        exists (select from embedded_postings where embedded_postings.job_id = jobs.id) as up_to_date,
-        coalesce(bool_or(job_queue.status in ('pending', 'processing')), false) as waiting,
-        coalesce(bool_or(job_queue.status = 'failed'), false) as failed
-    from jobs
-    left join job_queue on job_queue.entity_id = jobs.id and job_queue.queue = 'job_embeddings'
-        and job_queue.entity_kind = 'posting' and job_queue.status <> 'completed'
-    where jobs.is_active
-    group by jobs.id
-) as posting
+select * from posting_coverage('job_embeddings')
+
+-- name: job_embeddings_shadow_coverage
+select * from posting_coverage('job_embeddings_shadow')
 
 -- name: newest_job_embeddings
 select jobs.title, jobs.company, job_embeddings.model, job_embeddings.embedded_at
@@ -46,7 +18,7 @@ order by job_embeddings.embedded_at desc, job_embeddings.job_id
 limit %(count)s
 
 -- name: newest_image_ai
-select source, thumbnail, attributes from image_ai order by analyzed_at desc limit %(count)s
+select source, thumbnail, attributes from image_ai where model = lane_model('image_ai') order by analyzed_at desc limit %(count)s
 
 -- name: match_histogram
 select count(matches.similarity)
@@ -92,7 +64,7 @@ order by count(*) filter (where counts) desc, school
 limit %(count)s
 
 -- name: newest_failures
-select format('%%s %%s', case queue when 'image_ai' then entity_kind || ' image' else entity_kind end, entity_id) as what,
+select format('%%s %%s', case when queue in ('image_ai', 'image_ai_shadow') then entity_kind || ' image' else entity_kind end, entity_id) as what,
     case status when 'failed' then 'failed' else 'will be tried again' end as status,
     error_message as because, id as item
 from job_queue

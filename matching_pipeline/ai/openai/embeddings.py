@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from matching_pipeline.ai.ledger import Answer
 from matching_pipeline.ai.openai.client import Model, OpenAIClient, Question, Reply
 from matching_pipeline.ai.openai.faults import BadRequest, Misfit, TooLong
+from matching_pipeline.ai.openai.names import EmbeddingName
 from matching_pipeline.failures import ConfigurationError, ItemFailure, PermanentFailure, TransientFailure
 
 Vector = NDArray[np.float32]
@@ -45,7 +46,8 @@ class OpenAITextEmbedder:
     """The provider's limit is 300,000, and ours are estimated."""
 
     def __init__(self, client: OpenAIClient, model: Model, dimensions: int, max_tokens: int) -> None:
-        self.model = f"{model.name}:{dimensions}"
+        self.name = EmbeddingName(model.name, dimensions)
+        self.model = str(self.name)
         self.dimensions = dimensions
         self.concurrency = client.threads
         self._client = client

@@ -43,7 +43,7 @@ def lines(result: "subprocess.CompletedProcess[str]") -> dict[str, tuple[str, st
 def test_what_fits_is_said_a_line_each_and_what_was_asked_is_in_the_ledger(run: Run, connection: Connection) -> None:
     result = run("check")
     assert {what: verdict for what, (verdict, _) in lines(result).items()} == dict.fromkeys(
-        ("database", "embeddings", "vision", "image model"), "ok"
+        ("database", "embeddings", "vision", "image model", "text model"), "ok"
     )
     assert result.returncode == 0
     assert calls(connection) == [("answered", 1)] * 2

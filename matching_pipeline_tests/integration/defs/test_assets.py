@@ -137,8 +137,10 @@ def test_the_nightly_job_processes_what_is_missing_and_then_rebuilds(
     assert passed == {
         "every_image_is_accounted_for": True,
         "no_failed_images": True,
+        "no_failed_shadow_images": True,
         "every_posting_is_accounted_for": True,
         "no_failed_postings": True,
+        "no_failed_shadow_postings": True,
         "every_pair_holds": True,
         "no_failed_matches": True,
         "no_failed_faces": True,

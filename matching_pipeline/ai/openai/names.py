@@ -1,0 +1,46 @@
+"""Names of models in the registry: they hold all that a provider can be made of again."""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+_EMBEDDING = re.compile(r"(?P<model>\S+):(?P<dimensions>[1-9]\d{0,4})")
+_VISION = re.compile(r"(?P<model>\S+?)/(?P<prompt>describe-\d+)/(?P<embedding>\S+)")
+
+
+@dataclass(frozen=True)
+class EmbeddingName:
+    """`text-embedding-3-small:1536`"""
+
+    model: str
+    dimensions: int
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = _EMBEDDING.fullmatch(name)
+        return cls(match["model"], int(match["dimensions"])) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.model}:{self.dimensions}"
+
+
+@dataclass(frozen=True)
+class VisionName:
+    """`gpt-6-luna/describe-1/text-embedding-3-small:1536`: who describes, by which prompt, and who embeds that."""
+
+    model: str
+    prompt: str
+    embedding: EmbeddingName
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        match = _VISION.fullmatch(name)
+        embedding = EmbeddingName.parse(match["embedding"]) if match else None
+        return cls(match["model"], match["prompt"], embedding) if match and embedding else None
+
+    @property
+    def described_by(self) -> str:
+        return f"{self.model}/{self.prompt}"
+
+    def __str__(self) -> str:
+        return f"{self.described_by}/{self.embedding}"
