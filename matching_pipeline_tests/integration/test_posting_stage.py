@@ -263,7 +263,7 @@ def in_the_middle_of_writing(board: JobBoard, job: UUID, database_url: str, act:
 def test_a_posting_that_goes_while_its_result_is_being_written_keeps_none(
     board: JobBoard, database_url: str, statement: str
 ) -> None:
-    drain_postings(database_url)
+    board.run("insert into embedding_models values ('letters', 'text', 3, 'active')")
     job = board.post("Baker")
     in_the_middle_of_writing(board, job, database_url, lambda: board.run(statement))
     assert job not in board.embedded()
