@@ -40,7 +40,7 @@ def insert_postings(database_url: str, label: int, count: int) -> None:
     with connect(database_url) as connection:
         connection.execute(
             "insert into jobs (title, description) "
-            "select format('Posting %%s of %%s', number, %s::integer), 'senior engineer for data pipelines in a small team' "
+            "select format('Posting %%s of %%s', number, %s::integer), 'senior engineer for data pipelines' "
             "from generate_series(1, %s) as number",
             (label, count),
         )
