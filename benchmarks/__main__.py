@@ -31,6 +31,8 @@ def main() -> None:
         "postings": posting_lane.main,
         "faces": partial(faces.main, count=asked.faces),
     }
+    if unknown := set(asked.measurements) - {*measurements, "analyzer"}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
     print(
         f"On {os.cpu_count()} cores, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
     )
