@@ -9,14 +9,17 @@ import platform
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import faces, image_lane, local_analyzer, match_lane, provider, queue_lane
+from benchmarks import faces, image_lane, local_analyzer, match_lane, posting_lane, provider, queue_lane
 from benchmarks.database import fresh_database
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument(
-        "measurements", nargs="*", metavar="MEASUREMENT", help="queue, images, matches, faces, provider, analyzer"
+        "measurements",
+        nargs="*",
+        metavar="MEASUREMENT",
+        help="queue, images, matches, provider, postings, faces, analyzer",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
     asked = parser.parse_args()
@@ -25,8 +28,11 @@ def main() -> None:
         "images": image_lane.main,
         "matches": match_lane.main,
         "provider": provider.main,
+        "postings": posting_lane.main,
         "faces": partial(faces.main, count=asked.faces),
     }
+    if unknown := set(asked.measurements) - {*measurements, "analyzer"}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
     print(
         f"On {os.cpu_count()} cores, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
     )

@@ -15,6 +15,7 @@ import psycopg
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY, give_way, limit_lock_waits
 from matching_pipeline.failures import (
     ConfigurationError,
@@ -144,6 +145,7 @@ class Drain:
         return self.summary
 
     def _enter(self) -> bool:
+        self._connection.execute(query("do_not_compile"))
         queue.listen(self._connection)
         return queue.take_drain_slot(self._connection, self.stage.lane, self._slots) is not None
 

@@ -158,7 +158,7 @@ def odd_and_good(app: App, server: PictureServer) -> tuple[UUID, set[UUID]]:
         (np.array([np.nan, 0, 1]), "embedding of length nan"),
         (np.array([np.inf, 0, 1]), "embedding of length inf"),
         (np.zeros(3), "embedding of length 0"),
-        (np.ones(4), "Key (model, dimensions)=(average-colour, 4)"),
+        (np.ones(4), "image_ai_model_fkey"),
         (RuntimeError("out of memory"), "RuntimeError: out of memory"),
     ],
 )

@@ -28,7 +28,7 @@ from matching_pipeline_tests.fixtures.pictures import picture
 from matching_pipeline_tests.integration.school import School, embedding
 
 COMMAND = Path(sys.executable).with_name("matching-pipeline")
-APPS_TABLES = ("listings", "listing_images", "products", "product_images", "profiles", "faces")
+APPS_TABLES = ("listings", "listing_images", "products", "product_images", "profiles", "faces", "jobs")
 SECURE_APPS_TABLES = ";".join(f"alter table {table} enable row level security" for table in APPS_TABLES)
 FORBIDDEN = (
     *(f"delete from {table}" for table in APPS_TABLES),
@@ -93,12 +93,13 @@ def command(folder: Path, url: str, *arguments: str) -> "subprocess.CompletedPro
 
 
 def fill(connection: Connection, folder: Path, database_url: str) -> None:
-    """A project, a product, and two users, all of whom match."""
+    """A project, a product, and two users, all of whom match, and two postings."""
     app, school = App(connection), School(connection, database_url)
     (folder / "lamp.png").write_bytes(picture("orange"))
     app.listing_image(app.listing(), (folder / "lamp.png").as_uri())
     app.product_image(app.product(), (folder / "lamp.png").as_uri())
     school.face_of("male"), school.face_of("female")
+    connection.execute("insert into jobs (title) values ('Baker'), ('Welder')")
 
 
 def kinds(connection: Connection) -> list[Any]:

@@ -144,7 +144,7 @@ def test_what_stops_one_request_keeps_the_answers_of_the_others_and_charges_nobo
         (TransientFailure("no luck"), "pending", "no luck"),
         (np.array([np.nan, 0, 1], dtype=np.float32), "pending", "embedding of length nan"),
         (np.zeros(3, dtype=np.float32), "pending", "embedding of length 0"),
-        (np.ones(4, dtype=np.float32), "pending", "Key (model, dimensions)=(letters, 4)"),
+        (np.ones(4, dtype=np.float32), "pending", "job_embeddings_model_fkey"),
     ],
 )
 def test_one_bad_answer_in_a_batch_fails_its_posting_only(

@@ -28,7 +28,7 @@ alter table faces enable row level security;
 create policy own on faces to authenticated
     using (user_id = (current_setting('request.jwt.claims', true)::json ->> 'sub')::uuid);
 """
-NOT_THE_PIPELINES = ("listings", "listing_images", "products", "product_images", "profiles", "faces")
+NOT_THE_PIPELINES = ("listings", "listing_images", "products", "product_images", "profiles", "faces", "jobs")
 WRITES = (
     "insert into job_queue (queue, entity_kind, entity_id) values ('faces', 'face', gen_random_uuid())",
     "update job_queue set status = 'pending'",

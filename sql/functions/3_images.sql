@@ -1,6 +1,23 @@
 -- Which images there are, and what happens when the app changes them. The trigger functions run with their
 -- owner's rights: the app's role needs none on the queue.
 
+-- Has the function <table>_changed() run after every statement that changes the table.
+create or replace function watch_changes(table_name text) returns void
+language plpgsql as $$
+declare
+    event text;
+    rows text;
+begin
+    for event, rows in values
+        ('insert', 'referencing new table as new_rows'), ('update', 'referencing old table as old_rows new table as new_rows'),
+        ('delete', 'referencing old table as old_rows'), ('truncate', '')
+    loop
+        execute format('create or replace trigger %I after %s on %I %s for each statement execute function %I()',
+            'matching_pipeline_' || event, event, table_name, rows, table_name || '_changed');
+    end loop;
+end
+$$;
+
 -- Whose images are analysed and matched.
 create or replace view image_owners with (security_invoker = true) as
     select 'project' as source, id from listings where type::text = 'project'
@@ -226,22 +243,7 @@ begin
 end
 $$;
 
-do $$
-declare
-    watched record;
-begin
-    for watched in
-        select tables.name, events.event, events.rows
-        from (values ('listings'), ('listing_images'), ('products'), ('product_images')) as tables (name),
-            (values ('insert', 'new table as new_rows'), ('update', 'old table as old_rows new table as new_rows'),
-                ('delete', 'old table as old_rows'), ('truncate', null)) as events (event, rows)
-    loop
-        execute format('create or replace trigger %I after %s on %I %s for each statement execute function %I()',
-            'matching_pipeline_' || watched.event, watched.event, watched.name,
-            'referencing ' || watched.rows, watched.name || '_changed');
-    end loop;
-end
-$$;
+select watch_changes('listings'), watch_changes('listing_images'), watch_changes('products'), watch_changes('product_images');
 
 -- The field's processProjectImages and processProductImages, as functions.
 create or replace function enqueue_project_images(project uuid) returns integer

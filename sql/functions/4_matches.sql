@@ -69,14 +69,7 @@ begin
 end
 $$;
 
-create or replace trigger matching_pipeline_insert after insert on image_ai
-    referencing new table as new_rows for each statement execute function image_ai_changed();
-create or replace trigger matching_pipeline_update after update on image_ai
-    referencing old table as old_rows new table as new_rows for each statement execute function image_ai_changed();
-create or replace trigger matching_pipeline_delete after delete on image_ai
-    referencing old table as old_rows for each statement execute function image_ai_changed();
-create or replace trigger matching_pipeline_truncate after truncate on image_ai
-    for each statement execute function image_ai_changed();
+select watch_changes('image_ai');
 
 create or replace trigger matching_pipeline_delete after delete on matches
     referencing old table as old_rows for each statement execute function matches_lost();

@@ -156,22 +156,7 @@ begin
 end
 $$;
 
-do $$
-declare
-    watched record;
-begin
-    for watched in
-        select tables.name, events.event, events.rows
-        from (values ('faces'), ('profiles')) as tables (name),
-            (values ('insert', 'new table as new_rows'), ('update', 'old table as old_rows new table as new_rows'),
-                ('delete', 'old table as old_rows'), ('truncate', null)) as events (event, rows)
-    loop
-        execute format('create or replace trigger %I after %s on %I %s for each statement execute function %I()',
-            'matching_pipeline_' || watched.event, watched.event, watched.name,
-            'referencing ' || watched.rows, watched.name || '_changed');
-    end loop;
-end
-$$;
+select watch_changes('faces'), watch_changes('profiles');
 
 create or replace trigger matching_pipeline_rename before update of id on faces
     for each row when (old.id is distinct from new.id) execute function face_renamed();

@@ -50,6 +50,15 @@ select require_app_columns(array[
     ['faces', 'embedding', 'vector(512), or of other dimensions,']
 ]);
 
+do $$
+begin
+    if to_regprocedure('l2_normalize(vector)') is null then
+        raise exception 'pgvector is too old: 0.7 or later is needed'
+            using hint = 'Install it, run `alter extension vector update`, then migrate again.';
+    end if;
+end
+$$;
+
 create table if not exists profiles (
     id uuid constraint profiles_pkey primary key default gen_random_uuid(),
     school text,

@@ -39,6 +39,10 @@ from lane_state(%(lane)s)
 -- name: listen
 listen job_queue
 
+-- name: do_not_compile
+-- what a drain asks is over before its plan would be compiled
+select set_config('jit', 'off', false)
+
 -- name: wake_all
 select pg_notify('job_queue', %(payload)s)
 

@@ -1,0 +1,54 @@
+"""Postings through the whole lane, reads and writes included, against the ideal of the same requests."""
+
+import multiprocessing
+import resource
+import time
+
+from pydantic import SecretStr
+
+from benchmarks.provider import BATCH, LATENCY_SECONDS, stand_in
+from matching_pipeline.db.connections import connect
+from matching_pipeline.lanes import JOB_EMBEDDINGS, drain
+from matching_pipeline.settings import Settings
+from matching_pipeline_tests.fixtures.openai_server import KEY
+
+POSTINGS = {1: 10_000, 4: 100_000}
+"""By requests at once."""
+
+
+def main(database_url: str) -> None:
+    print(f"\n## Postings through the lane, {BATCH} a request, a provider that takes {LATENCY_SECONDS * 1000:.0f} ms")
+    with stand_in() as url:
+        for concurrency, count in POSTINGS.items():
+            insert_postings(database_url, concurrency, count)
+            # a process of its own, for its memory
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                completed, seconds, peak = pool.apply(drain_postings, (database_url, url, concurrency))
+            ideal = BATCH * concurrency / LATENCY_SECONDS
+            print(
+                f"{completed} rows, {concurrency} requests at once: {completed / seconds:.0f} a second, "
+                f"{completed / seconds / ideal:.2f} of the ideal {ideal:.0f}; peak memory {peak:.0f} MiB"
+            )
+    with connect(database_url) as connection:
+        ((requests, items, cost),) = connection.execute(
+            "select count(*), sum(items), sum(cost_usd) from ai_calls"
+        ).fetchall()
+    print(f"requests a row: {requests / items:.4f}; cost of a thousand rows: {1000 * cost / items:.6f} USD")
+
+
+def insert_postings(database_url: str, label: int, count: int) -> None:
+    with connect(database_url) as connection:
+        connection.execute(
+            "insert into jobs (title, description) "
+            "select format('Posting %%s of %%s', number, %s::integer), 'senior engineer for data pipelines' "
+            "from generate_series(1, %s) as number",
+            (label, count),
+        )
+
+
+def drain_postings(database_url: str, provider_url: str, concurrency: int) -> tuple[int, float, float]:
+    """Rows completed, seconds, peak memory in MiB."""
+    settings = Settings(openai_api_key=SecretStr(KEY), openai_base_url=provider_url, openai_concurrency=concurrency)
+    began = time.monotonic()
+    summary = drain(settings, database_url, JOB_EMBEDDINGS)
+    return summary.completed, time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
