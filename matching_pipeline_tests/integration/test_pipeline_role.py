@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from matching_pipeline import lanes, queue
+from matching_pipeline.ai.providers import WorkingModel
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.migrations import migrate
@@ -22,7 +23,7 @@ from matching_pipeline.defs.maintenance import cleanup
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.feed import announcements
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages import faces, matching
+from matching_pipeline.stages import faces, matching, models
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import picture
 from matching_pipeline_tests.integration.school import School, embedding
@@ -121,7 +122,7 @@ def test_it_drains_rebuilds_listens_and_cleans_up(
     settings = Settings(database_url=url, image_file_roots=(tmp_path,))
     with connect(url) as own, connect(url) as listener, dg.DagsterInstance.ephemeral() as instance:
         feed = announcements(listener, timeout=1)
-        for lane in lanes.LANES:
+        for lane in lanes.in_use(own):
             assert await_due_work(own, instance, lane, max_runs=2, wait_seconds=0) is None
             assert +lanes.drain(settings, url, lane).counts == {"completed": 2}
         assert kinds(connection) == [("face", 1.0), ("project", 1.0)]
@@ -130,6 +131,10 @@ def test_it_drains_rebuilds_listens_and_cleans_up(
         connection.execute("delete from matches")
         assert matching.rebuild(own).added == faces.rebuild(own).added == 1
         assert queue.status(own, lanes.FACES)["failed"] == 0
+        models.add(own, WorkingModel("other", 3), "image")
+        models.activate(own, "other", force=True)
+        models.activate(own, "local-visual-1")
+        models.retire(own, "other")
 
         connection.execute("update job_queue set completed_at = now() - interval '1 year' where status = 'completed'")
         for name, value in (("DATABASE_URL", url), ("IMAGE_FILE_ROOTS", str(tmp_path))):

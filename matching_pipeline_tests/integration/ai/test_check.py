@@ -90,6 +90,36 @@ def test_an_empty_database_and_another_active_model_are_said(
         "insert into embedding_models (name, modality, dimensions, status) values ('other', 'image', 3, 'active')"
     )
     assert "other" in lines(run("check"))["image model"][1]
+    connection.execute("update embedding_models set name = 'local-visual-1' where name = 'other'")
+    verdict, because = lines(run("check"))["image model"]
+    assert verdict == "ok"
+    assert "the active image model is local-visual-1; the settings choose gpt-6-luna/describe-1/" in because
+    assert "`matching-pipeline model add image`" in because
+    assert because in run("status").stderr
+    connection.execute("update embedding_models set name = 'm/describe-0/e:8' where modality = 'image'")
+    verdict, because = lines(run("check"))["image model"]
+    assert (verdict, "describe-0, which this version does not have" in because) == ("NO", True)
+
+
+def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection, server: OpenAIServer) -> None:
+    connection.execute("insert into jobs (title) values ('Baker'), ('Cook')")
+    assert run("process", "--missing", TEXT_EMBEDDER="local").returncode == 0
+    assert run("model", "add", "text", "unknown:8").returncode == 1
+    assert "is the active text model already" in run("model", "add", "text", "local-words-1").stderr
+    added = run("model", "add", "text")
+    assert "text-embedding-3-small:1536 is the shadow text model; 2 postings queued" in added.stderr
+    refused = run("model", "activate", "text-embedding-3-small:1536")
+    assert (refused.returncode, "lacks 2 of the postings" in refused.stderr) == (1, True)
+    assert "which fills beside it until" in run("status").stderr
+    assert run("process", "--missing").returncode == 0
+    listed = run("model", "list").stdout
+    assert listed.count("2 of 2 postings") == 2
+    activated = run("model", "activate", "text-embedding-3-small:1536")
+    assert "text-embedding-3-small:1536 is active" in activated.stderr, activated.stderr
+    assert run("status").stderr == ""
+    assert "2 of its rows are gone" in run("model", "retire", "local-words-1").stderr
+    assert "retired" in run("model", "list").stdout
+    assert json.loads(run("status", "--json").stdout).keys() == {"image_ai", "job_embeddings", "matches", "faces"}
 
 
 def test_a_provider_without_quota_is_said(run: Run, server: OpenAIServer) -> None:

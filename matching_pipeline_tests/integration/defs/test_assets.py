@@ -83,8 +83,14 @@ def test_job_embeddings_processes_what_is_missing_and_shows_the_newest(
     processed = metadata(materialize(pipeline, instance, assets=[job_embeddings]), "job_embeddings")
     assert (processed["completed"], processed["rows"], processed["unaccounted"]) == (len(POSTINGS),) * 2 + (0,)
     assert processed["newest"].count("\n") == 9
+    assert processed["active model"] == "local-words-1"
+    assert "shadow model" not in processed
     assert count(connection, "job_embeddings") == len(POSTINGS)
-    assert metadata(materialize(pipeline, instance, assets=[job_embeddings]), "job_embeddings")["completed"] == 0
+    connection.execute("insert into embedding_models values ('text-embedding-3-small:64', 'text', 64, 'shadow')")
+    again = metadata(materialize(pipeline, instance, assets=[job_embeddings]), "job_embeddings")
+    assert again["completed"] == 0
+    assert again["shadow model"] == "text-embedding-3-small:64"
+    assert again["shadow coverage"] == f"0 of {len(POSTINGS)} postings"
 
 
 @pytest.mark.usefixtures("sample_rows")

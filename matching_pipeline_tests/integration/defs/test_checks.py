@@ -6,7 +6,11 @@ import dagster as dg
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.defs.image_ai import every_image_is_accounted_for, no_failed_images
-from matching_pipeline.defs.job_embeddings import every_posting_is_accounted_for, no_failed_postings
+from matching_pipeline.defs.job_embeddings import (
+    every_posting_is_accounted_for,
+    no_failed_postings,
+    no_failed_shadow_postings,
+)
 from matching_pipeline.defs.matches import every_pair_holds, no_failed_matches
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline_tests.integration.marketplace import Marketplace
@@ -83,6 +87,19 @@ def test_a_failed_item_of_the_matches_lane_is_warned_of(pipeline: Pipeline, conn
     assert evaluate(no_failed_matches, pipeline).passed
     fail_everything(connection)
     assert not evaluate(no_failed_matches, pipeline).passed
+
+
+def test_an_item_that_failed_with_the_shadow_is_warned_of_on_its_own(
+    pipeline: Pipeline, connection: Connection
+) -> None:
+    connection.execute("insert into embedding_models values ('new', 'text', 3, 'shadow')")
+    connection.execute("insert into jobs (title) values ('Baker')")
+    connection.execute("delete from job_queue where queue = 'job_embeddings'")
+    fail_everything(connection)
+    assert evaluate(no_failed_postings, pipeline).passed
+    result = evaluate(no_failed_shadow_postings, pipeline)
+    assert not result.passed
+    assert "matching-pipeline retry job_embeddings_shadow --all" in (result.description or "")
 
 
 def insert_pair(

@@ -9,8 +9,8 @@ import pytest
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.defs.image_ai import image_ai_sensor
-from matching_pipeline.defs.job_embeddings import job_embeddings_sensor
+from matching_pipeline.defs.image_ai import image_ai_sensor, image_ai_shadow_sensor
+from matching_pipeline.defs.job_embeddings import job_embeddings_sensor, job_embeddings_shadow_sensor
 from matching_pipeline.defs.lane_sensors import LANE_TAG
 from matching_pipeline.defs.matches import daily, matches_sensor
 from matching_pipeline.defs.resources import Pipeline
@@ -69,6 +69,26 @@ def test_a_new_posting_requests_a_run(
     assert isinstance(request, dg.RunRequest)
     assert request.tags[LANE_TAG] == "job_embeddings"
     assert request.run_config["ops"]["job_embeddings"]["config"]["missing"] is False
+
+
+@pytest.mark.parametrize(
+    ("sensor", "lane"),
+    [(image_ai_shadow_sensor, "image_ai"), (job_embeddings_shadow_sensor, "job_embeddings")],
+)
+def test_a_shadow_has_a_sensor_of_its_own(
+    pipeline: Pipeline,
+    instance: dg.DagsterInstance,
+    connection: Connection,
+    sensor: dg.SensorDefinition,
+    lane: str,
+) -> None:
+    enqueue_one(connection, lane)
+    assert skipped(tick(sensor, pipeline, instance)) == "nothing is pending"
+    enqueue_one(connection, f"{lane}_shadow")
+    request = tick(sensor, pipeline, instance)
+    assert isinstance(request, dg.RunRequest)
+    assert request.tags[LANE_TAG] == f"{lane}_shadow"
+    assert request.run_config["ops"][lane]["config"]["shadow"] is True
 
 
 def test_work_of_another_lane_is_not_its_business(

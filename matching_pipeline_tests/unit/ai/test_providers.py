@@ -1,9 +1,12 @@
 """Who does what, by the settings."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from matching_pipeline.ai.openai.names import EmbeddingName, VisionName
+from matching_pipeline.ai.openai.prices import embedding_model
 from matching_pipeline.ai.providers import image_analyzer, image_provider, openai_client, text_embedder, text_provider
 from matching_pipeline.failures import ConfigurationError
 from matching_pipeline.settings import Settings
@@ -37,6 +40,38 @@ def test_openai_without_a_key_names_the_setting() -> None:
     settings = Settings(image_analyzer="openai")
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY"), openai_client(settings, "nowhere", "image_ai"):
         pass
+
+
+def test_a_name_tells_of_which_model_it_is() -> None:
+    name = VisionName("meta/llama-4", "describe-1", EmbeddingName("BAAI/bge-m3:latest", 1024))
+    assert VisionName.parse(str(name)) == name
+    assert EmbeddingName.parse(str(name.embedding)) == name.embedding
+    assert EmbeddingName.parse("local-words-1") is None
+    assert VisionName.parse("local-visual-1") is None
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("m/describe-0/e:8", "the prompt describe-0, which this version does not have"),
+        ("given", "nothing here makes the image model 'given'"),
+        ("text-embedding-3-small:8", "nothing here makes the image model"),
+    ],
+)
+def test_a_model_that_cannot_be_made_is_said(model: str, message: str) -> None:
+    with (
+        pytest.raises(ConfigurationError, match=message),
+        image_analyzer(Settings(**KEY), "nowhere", "image_ai", model),
+    ):
+        pass
+
+
+def test_the_settings_price_is_that_of_their_model_and_others_have_their_own() -> None:
+    settings = Settings(openai_embedding_model="mine", openai_embedding_price=7)
+    prices = {
+        name: embedding_model(settings, name).input_price for name in ("mine", "text-embedding-3-large", "unknown")
+    }
+    assert prices == {"mine": 7, "text-embedding-3-large": Decimal("0.13"), "unknown": 7}
 
 
 def test_no_setting_shows_the_key() -> None:
