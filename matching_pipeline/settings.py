@@ -12,7 +12,7 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(None, description="Postgres with pgvector; an embedded one where it is not set")
     dagster_postgres_url: str | None = Field(None, description="Dagster's own tables, if not in the same database")
-    data_dir: Path = Field(Path(".data"), description="embedded database, Dagster's files, sample pictures")
+    data_dir: Path = Field(Path(".data"), description="embedded database, Dagster's files, sample and made pictures")
 
     image_analyzer: Literal["local"] = Field("local", description="who analyses images")
     image_file_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     image_max_pixels: int = Field(40_000_000, gt=0, description="a larger picture is refused before it is decoded")
     image_max_redirects: int = Field(5, ge=0, description="redirects followed for one image")
     image_concurrency: int = Field(8, gt=0, description="images fetched and analysed at once by one drain")
+
+    images_url: str | None = Field(None, description="where generated pictures go: file:///folder, s3://bucket, …")
 
     linger_seconds: float = Field(60, ge=0, description="how long an idle run waits for more work before it ends")
     drain_seconds: float = Field(1800, gt=0, description="a run that is busy for longer makes way for a new one")
@@ -37,6 +39,11 @@ class Settings(BaseSettings):
     def sample_pictures(self) -> Path:
         """Where the demo's pictures are drawn; what is in it may always be read."""
         return self.data_dir.resolve() / "sample_pictures"
+
+    @property
+    def pictures_url(self) -> str:
+        """Where generated pictures are written to."""
+        return self.images_url or (self.data_dir.resolve() / "generated_pictures").as_uri()
 
     @field_validator("image_file_roots", mode="before")
     @classmethod

@@ -13,25 +13,21 @@ from scipy import ndimage
 from scipy.sparse import diags_array
 from scipy.sparse.linalg import cg
 
-from matching_pipeline.ai.pictures.arrays import Labels, Mask, Values
+from matching_pipeline.ai.pictures.arrays import Mask, Values
+from matching_pipeline.ai.pictures.colours import colour_bins, colour_odds
 from matching_pipeline.ai.pictures.salience import border, salience
+from matching_pipeline.ai.pictures.trust import trusted
 
 ROUNDS: Final = 4
-BINS: Final = (20, 28, 28)  # along L, a and b
-COLOUR_LOW: Final = np.array([0.0, -70.0, -70.0])
-COLOUR_HIGH: Final = np.array([100.0, 70.0, 70.0])
+MOST_ODDS: Final = 4.0  # that a pixel's own colour can give, as a logarithm
 AGREEMENT: Final = 12.0  # how much neighbours count against what a pixel's own colour says
 
 SMALLEST_PART: Final = 0.15  # of the largest part, for what lies beside it to be of the product too
 TINY_HOLE: Final = 0.012  # of the product
+OPENING: Final = 12.0  # Lab units by which a hole that one can see through may differ from the background
+SURROUNDINGS: Final = 12  # pixels
 ANY_NEIGHBOUR: Final = np.ones((3, 3), dtype=bool)
 DISK: Final = np.hypot(*np.mgrid[-2:3, -2:3]) <= 2
-
-SMALLEST, LARGEST = 0.03, 0.85  # shares of the photo
-MOST_ON_BORDER: Final = 0.15
-BAND: Final = 4  # pixels on each side of the contour
-FAINT: Final = 8.0  # Lab units; what differs by less is no edge of a thing
-MOST_FAINT: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -50,31 +46,17 @@ def cut_out(lab: Values) -> Cutout:
     prior = probability = np.clip(0.5 + (salient - threshold), 0.05, 0.95)
     bins, links = colour_bins(smooth), colour_links(smooth)
     for _ in range(ROUNDS):
-        belief = 1 / (1 + np.exp(-(colour_odds(bins, probability) + np.log(prior / (1 - prior)))))
+        inside = np.where(probability > 0.5, probability, 0)
+        outside = np.where(probability > 0.5, 0, 1 - probability)
+        odds = np.clip(colour_odds(bins, inside, outside), -MOST_ODDS, MOST_ODDS)
+        belief = 1 / (1 + np.exp(-(odds + np.log(prior / (1 - prior)))))
         probability = agreed(belief, links)
         prior = np.clip((prior + probability) / 2, 0.05, 0.95)
-    mask = cleaned(probability > 0.5, salient > threshold)
-    return Cutout(mask, trusted(mask, smooth))
+    mask = cleaned(probability > 0.5, smooth)
+    return Cutout(mask, trusted(mask, smooth, bins))
 
 
-def trusted(mask: Mask, lab: Values) -> bool:
-    """Whether the mask has a product's size, ends within the photo, and follows an edge nearly all along."""
-    if not SMALLEST <= mask.mean() <= LARGEST or border(mask).mean() > MOST_ON_BORDER:
-        return False
-    contour = mask & ~ndimage.binary_erosion(mask)
-    step = np.linalg.norm(beside(mask, lab) - beside(~mask, lab), axis=-1)[contour]
-    return bool(np.mean(step < FAINT) < MOST_FAINT)
-
-
-def beside(side: Mask, lab: Values) -> Values:
-    """The mean colour of the nearby pixels of one side of the contour, a band along it."""
-    band = side & ndimage.binary_dilation(~side, iterations=BAND)
-    weight = ndimage.gaussian_filter(band.astype(float), 3) + 1e-6
-    sums = [ndimage.gaussian_filter(np.where(band, channel, 0), 3) for channel in np.moveaxis(lab, -1, 0)]
-    return np.asarray(np.stack(sums, axis=-1) / weight[..., None])
-
-
-def cleaned(mask: Mask, salient: Mask) -> Mask:
+def cleaned(mask: Mask, lab: Values) -> Mask:
     """Without threads, crumbs, and holes that are no openings. Straps and handles stay: they are held at two ends."""
     opened, count = ndimage.label(ndimage.binary_opening(mask, DISK))
     if count == 0:
@@ -88,37 +70,26 @@ def cleaned(mask: Mask, salient: Mask) -> Mask:
         touching = ndimage.binary_dilation(pieces[window] == number, ANY_NEIGHBOUR) & body[window]
         if ndimage.label(touching, ANY_NEIGHBOUR)[1] > 1:
             body[window] |= pieces[window] == number
+    return filled(body, lab)
+
+
+def filled(body: Mask, lab: Values) -> Mask:
+    """With the holes closed that are tiny or not of the colour of the background around."""
     holes, count = ndimage.label(~body)
     numbers = np.arange(count + 1)
-    tiny = ndimage.sum_labels(~body, holes, numbers) < TINY_HOLE * body.sum()
-    enclosed = ~np.isin(numbers, border(holes))
-    unlike = ndimage.mean(salient, holes, numbers) > 0.5
-    return np.asarray(body | np.isin(holes, numbers[enclosed & (tiny | unlike) & (numbers > 0)]))
+    enclosed = (numbers > 0) & ~np.isin(numbers, border(holes))
+    around = ndimage.binary_dilation(body, iterations=SURROUNDINGS) & ~body & ~enclosed[holes]
+    background = lab[around].mean(axis=0) if around.any() else lab[~body].mean(axis=0)
+    colours = [ndimage.mean(channel, holes, numbers) for channel in np.moveaxis(lab, -1, 0)]
+    unlike = np.linalg.norm(np.stack(colours, axis=-1) - background, axis=-1) > OPENING
+    tiny = np.bincount(holes.ravel()) < TINY_HOLE * body.sum()
+    return np.asarray(body | (enclosed & (tiny | unlike))[holes])
 
 
 def otsu(values: Values) -> float:
     from skimage.filters import threshold_otsu
 
     return float(threshold_otsu(values)) if values.min() < values.max() else 0.5  # type: ignore[no-untyped-call]
-
-
-def colour_bins(lab: Values) -> Labels:
-    share = np.clip((lab - COLOUR_LOW) / (COLOUR_HIGH - COLOUR_LOW), 0, 1)
-    position = np.rint(share * (np.array(BINS) - 1)).astype(np.int64)
-    return np.asarray(np.ravel_multi_index(tuple(np.moveaxis(position, -1, 0)), BINS))
-
-
-def colour_odds(bins: Labels, probability: Values) -> Values:
-    """The logarithm of how much likelier each pixel's colour is among the product's than among the background's."""
-
-    def likelihood(weights: Values) -> Values:
-        counts = np.bincount(bins.ravel(), weights.ravel(), minlength=int(np.prod(BINS)))
-        density = ndimage.gaussian_filter(counts.reshape(BINS), 1.0).ravel()
-        return np.asarray(density[bins] / (density.sum() + 1e-9) + 1e-5)
-
-    inside = likelihood(np.where(probability > 0.5, probability, 0))
-    outside = likelihood(np.where(probability > 0.5, 0, 1 - probability))
-    return np.clip(np.log(inside / outside), -4, 4)
 
 
 def colour_links(lab: Values) -> tuple[Values, Values]:

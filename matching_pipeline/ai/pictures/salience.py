@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from matching_pipeline.ai.pictures.arrays import Labels, Values
@@ -63,16 +63,14 @@ def mean_by_region(values: Values, labels: Labels, area: Values) -> Values:
 
 def neighbours(labels: Labels, distance: Values) -> csr_array:
     """A graph of the regions that touch; the regions of the border touch each other. Weights are colour distances."""
-    right = np.stack([labels[:, :-1].ravel(), labels[:, 1:].ravel()])
-    below = np.stack([labels[:-1].ravel(), labels[1:].ravel()])
+    touching = np.zeros(distance.shape, dtype=bool)
+    touching[labels[:, :-1], labels[:, 1:]] = True
+    touching[labels[:-1], labels[1:]] = True
     rim = np.unique(border(labels))
-    around = np.stack(np.meshgrid(rim, rim)).reshape(2, -1)
-    first, second = np.unique(np.sort(np.hstack([right, below, around]), axis=0), axis=1)
-    touching = first != second
-    first, second = first[touching], second[touching]
-    weights = distance[first, second] + 1e-3  # an edge of weight zero would be none
-    rows, columns = np.concatenate([first, second]), np.concatenate([second, first])
-    return coo_array((np.tile(weights, 2), (rows, columns)), shape=distance.shape).tocsr()
+    touching[np.ix_(rim, rim)] = True
+    touching |= touching.T
+    np.fill_diagonal(touching, False)
+    return csr_array(np.where(touching, distance + 1e-3, 0))  # an edge of weight zero would be none
 
 
 def background_odds(graph: csr_array, labels: Labels, area: Values) -> Values:
