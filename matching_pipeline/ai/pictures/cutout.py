@@ -14,6 +14,7 @@ from scipy.sparse import diags_array
 from scipy.sparse.linalg import cg
 
 from matching_pipeline.ai.pictures.arrays import Mask, Values
+from matching_pipeline.ai.pictures.backdrop import backdrop_odds
 from matching_pipeline.ai.pictures.colours import colour_bins, colour_odds
 from matching_pipeline.ai.pictures.salience import border, salience
 from matching_pipeline.ai.pictures.trust import trusted
@@ -24,10 +25,13 @@ AGREEMENT: Final = 12.0  # how much neighbours count against what a pixel's own 
 
 SMALLEST_PART: Final = 0.15  # of the largest part, for what lies beside it to be of the product too
 TINY_HOLE: Final = 0.012  # of the product
-OPENING: Final = 12.0  # Lab units by which a hole that one can see through may differ from the background
+OPENING: Final = 12.0  # Lab units by which what one sees through an opening may differ from the background
+MOSTLY: Final = 0.7
+SURELY_BACKDROP: Final = -1.4
+RAGGED: Final = 3.0  # times the largest disc inside: openings are compact, what is printed is not
 SURROUNDINGS: Final = 12  # pixels
 ANY_NEIGHBOUR: Final = np.ones((3, 3), dtype=bool)
-DISK: Final = np.hypot(*np.mgrid[-2:3, -2:3]) <= 2
+THREAD: Final = np.hypot(*np.mgrid[-1:2, -1:2]) <= 1.5  # what is narrower is one
 
 
 @dataclass(frozen=True)
@@ -43,47 +47,55 @@ def cut_out(lab: Values) -> Cutout:
     smooth = np.stack([ndimage.gaussian_filter(channel, 0.7) for channel in np.moveaxis(lab, -1, 0)], axis=-1)
     salient = salience(smooth)
     threshold = otsu(salient)
-    prior = probability = np.clip(0.5 + (salient - threshold), 0.05, 0.95)
+    apart = backdrop_odds(smooth)
+    prior: Values = np.clip(0.5 + (salient - threshold) + apart / 6, 0.05, 0.95)
+    probability = prior
     bins, links = colour_bins(smooth), colour_links(smooth)
     for _ in range(ROUNDS):
         inside = np.where(probability > 0.5, probability, 0)
         outside = np.where(probability > 0.5, 0, 1 - probability)
         odds = np.clip(colour_odds(bins, inside, outside), -MOST_ODDS, MOST_ODDS)
-        belief = 1 / (1 + np.exp(-(odds + np.log(prior / (1 - prior)))))
+        belief = 1 / (1 + np.exp(-(odds + apart + np.log(prior / (1 - prior)))))
         probability = agreed(belief, links)
         prior = np.clip((prior + probability) / 2, 0.05, 0.95)
-    mask = cleaned(probability > 0.5, smooth)
+    mask = filled(cleaned(probability > 0.5), smooth, apart < SURELY_BACKDROP)
     return Cutout(mask, trusted(mask, smooth, bins))
 
 
-def cleaned(mask: Mask, lab: Values) -> Mask:
-    """Without threads, crumbs, and holes that are no openings. Straps and handles stay: they are held at two ends."""
-    opened, count = ndimage.label(ndimage.binary_opening(mask, DISK))
+def cleaned(mask: Mask) -> Mask:
+    """Without threads and crumbs. Straps and handles stay: they are held at two ends."""
+    opened, count = ndimage.label(ndimage.binary_opening(mask, THREAD))
     if count == 0:
         return mask
     sizes = np.bincount(opened.ravel())[1:]
     body = np.isin(opened, 1 + np.flatnonzero(sizes >= SMALLEST_PART * sizes.max()))
-    body = mask & ndimage.binary_dilation(body, DISK)
+    body = mask & ndimage.binary_dilation(body, THREAD)
     pieces, count = ndimage.label(mask & ~body, ANY_NEIGHBOUR)
     for number, place in enumerate(ndimage.find_objects(pieces), start=1):
         window = tuple(slice(max(0, along.start - 1), along.stop + 1) for along in place)
         touching = ndimage.binary_dilation(pieces[window] == number, ANY_NEIGHBOUR) & body[window]
         if ndimage.label(touching, ANY_NEIGHBOUR)[1] > 1:
             body[window] |= pieces[window] == number
-    return filled(body, lab)
+    return np.asarray(body)
 
 
-def filled(body: Mask, lab: Values) -> Mask:
-    """With the holes closed that are tiny or not of the colour of the background around."""
+def filled(body: Mask, lab: Values, backdrop: Mask) -> Mask:
+    """With the holes closed that are tiny, not of the background's colour, or of the shape of a print.
+
+    Where the backdrop is plain and known, it shows through an opening of any shape.
+    """
     holes, count = ndimage.label(~body)
     numbers = np.arange(count + 1)
     enclosed = (numbers > 0) & ~np.isin(numbers, border(holes))
     around = ndimage.binary_dilation(body, iterations=SURROUNDINGS) & ~body & ~enclosed[holes]
     background = lab[around].mean(axis=0) if around.any() else lab[~body].mean(axis=0)
-    colours = [ndimage.mean(channel, holes, numbers) for channel in np.moveaxis(lab, -1, 0)]
-    unlike = np.linalg.norm(np.stack(colours, axis=-1) - background, axis=-1) > OPENING
-    tiny = np.bincount(holes.ravel()) < TINY_HOLE * body.sum()
-    return np.asarray(body | (enclosed & (tiny | unlike))[holes])
+    alike = np.linalg.norm(lab - background, axis=-1) < OPENING
+    unlike = ndimage.mean(alike, holes, numbers) < MOSTLY
+    area = np.bincount(holes.ravel())
+    radius = ndimage.maximum(ndimage.distance_transform_edt(~body), holes, numbers)
+    ragged = area > RAGGED * np.pi * np.asarray(radius) ** 2
+    ragged &= np.asarray(ndimage.mean(backdrop, holes, numbers)) < MOSTLY
+    return np.asarray(body | (enclosed & ((area < TINY_HOLE * body.sum()) | unlike | ragged))[holes])
 
 
 def otsu(values: Values) -> float:
