@@ -84,6 +84,8 @@ def filled(body: Mask, lab: Values, backdrop: Mask) -> Mask:
 
     Where the backdrop is plain and known, it shows through an opening of any shape.
     """
+    if not body.any():
+        return body
     holes, count = ndimage.label(~body)
     numbers = np.arange(count + 1)
     enclosed = (numbers > 0) & ~np.isin(numbers, border(holes))

@@ -52,7 +52,8 @@ def test_every_type_is_a_square_jpeg_of_the_stated_size(image_type: str) -> None
 
 
 def test_the_types_of_one_photo_are_six_different_pictures() -> None:
-    assert len({generator.generate(mug_on_a_table(), image_type, "").data for image_type in TYPES}) == 6
+    subject = find_subject(mug_on_a_table())
+    assert len({scene(subject).tobytes() for scene in SCENES.values()}) == 6
 
 
 @pytest.mark.parametrize("image_type", ["lifestyle", "detail_close_up"])
