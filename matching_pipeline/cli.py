@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,15 @@ from psycopg.rows import dict_row
 from pydantic import ValidationError
 
 from matching_pipeline import lanes, queue
-from matching_pipeline.console import LaneReporter, best_matches_table, coverage_table, failures_table, progress, say
+from matching_pipeline.console import (
+    LaneReporter,
+    best_matches_table,
+    coverage_table,
+    failures_table,
+    print_announcement,
+    progress,
+    say,
+)
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.embedded import resolve_database_url
 from matching_pipeline.db.migrations import migrate as migrate_schema
@@ -25,6 +33,7 @@ from matching_pipeline.db.migrations import require_migrated
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.failures import ConfigurationError, ProviderUnavailable
+from matching_pipeline.feed import announcements
 from matching_pipeline.settings import Settings
 from matching_pipeline.stages.requests import NotFound, enqueue_images, enqueue_missing
 
@@ -41,7 +50,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--sample-data", is_flag=True, help="Insert sample projects and products with pictures first.")
+@click.option("--sample-data", is_flag=True, help="Insert sample pictures and postings first.")
 @click.option("--until-idle", is_flag=True, help="End once everything due is done, and print the best matches.")
 @click.option("--port", default=3000, show_default=True, help="The UI's; another is taken if it is in use.")
 def dev(sample_data: bool, until_idle: bool, port: int) -> None:
@@ -101,15 +110,15 @@ def status(as_json: bool) -> None:
 @click.option(
     "--product", "products", multiple=True, type=click.UUID, metavar="ID", help="All images of this product."
 )
-@click.option("--missing", is_flag=True, help="Every image that has no up-to-date row.")
+@click.option("--missing", is_flag=True, help="Every image and posting that has no up-to-date row.")
 def process(projects: tuple[UUID, ...], products: tuple[UUID, ...], missing: bool) -> None:
-    """Analyse images here and now, and bring the matches they change up to date."""
+    """Analyse images and embed postings here and now, and bring the matches they change up to date."""
     if not (projects or products or missing):
         raise click.UsageError("say what to process: --project ID, --product ID or --missing")
     with _connected() as (settings, connection):
         queued = enqueue_missing(connection) if missing else 0
         queued += enqueue_images(connection, projects, products)
-        say(f"{queued} images queued")
+        say(f"{queued} images and postings queued")
         failed = 0
         for lane in lanes.LANES:
             failed += _drain(settings, connection, lane)
@@ -121,10 +130,13 @@ def process(projects: tuple[UUID, ...], products: tuple[UUID, ...], missing: boo
 @cli.command()
 def rebuild() -> None:
     """Compute all matches anew, and write what differs."""
-    from matching_pipeline.stages import matching
+    from matching_pipeline.stages import faces, matching
 
-    with _connected() as (_, connection), progress("projects") as advance:
-        figures = matching.rebuild(connection, advance)
+    with _connected() as (_, connection):
+        with progress("projects") as advance:
+            figures = matching.rebuild(connection, advance)
+        with progress("schools") as advance:
+            figures += faces.rebuild(connection, advance)
     say(", ".join(f"{count} {name}" for name, count in vars(figures).items()))
 
 
@@ -138,6 +150,15 @@ def retry(lane: str, ids: tuple[UUID, ...], everything: bool) -> None:
         raise click.UsageError("name the items' ids (of job_queue), or say --all")
     with _connected() as (_, connection):
         say(f"{queue.retry(connection, lane, None if everything else ids)} items are pending again")
+
+
+@cli.command()
+def watch() -> None:
+    """Print new matches as they come, until Ctrl-C."""
+    with _connected() as (_, connection), suppress(KeyboardInterrupt):
+        say("waiting for new matches")
+        for announcement in announcements(connection):
+            print_announcement(announcement)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.feed import Announcement
 from matching_pipeline.lanes import LANES
 from matching_pipeline.stages.matching import best_matches
 
@@ -77,6 +78,14 @@ def best_matches_table(connection: Connection, count: int = 20) -> None:
             *(str(best.product_id), escape(_file(best.product_url))),
         )
     _print(table)
+
+
+def print_announcement(announcement: Announcement) -> None:
+    """A line a pair, tab-separated: kind, similarity, the two ids; where they are too many to tell, how many."""
+    for pair in announcement.pairs:
+        print(pair.kind, f"{pair.similarity:.3f}", pair.one_id, pair.other_id, sep="\t", flush=True)
+    if unnamed := announcement.count - len(announcement.pairs):
+        print(announcement.kind, f"{unnamed} more pairs", sep="\t", flush=True)
 
 
 def coverage_table(state: dict[str, dict[str, Any]]) -> None:

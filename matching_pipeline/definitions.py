@@ -3,13 +3,18 @@
 import dagster as dg
 
 from matching_pipeline import defs as package
-from matching_pipeline.defs import image_ai, maintenance, matches, sources
+from matching_pipeline.defs import image_ai, job_embeddings, maintenance, matches, sources
 from matching_pipeline.defs.resources import Pipeline
 
 defs = dg.Definitions(
-    assets=[*sources.app_tables, image_ai.image_ai, matches.matches],
+    assets=[*sources.app_tables, image_ai.image_ai, job_embeddings.job_embeddings, matches.matches],
     asset_checks=dg.load_asset_checks_from_package_module(package),
-    sensors=[image_ai.image_ai_sensor, matches.matches_sensor],
+    sensors=[
+        image_ai.image_ai_sensor,
+        job_embeddings.job_embeddings_sensor,
+        matches.matches_sensor,
+        matches.faces_sensor,
+    ],
     jobs=[matches.nightly, maintenance.cleanup],
     schedules=[matches.nightly_schedule, maintenance.cleanup_schedule],
     resources={"pipeline": Pipeline()},

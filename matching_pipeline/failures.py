@@ -32,3 +32,12 @@ class ProviderUnavailable(Exception):
 
 class ConfigurationError(Exception):
     """The run fails at once and says which setting."""
+
+
+def as_item_failure(error: BaseException) -> ItemFailure:
+    """What is no failure by kind is a surprise: it is charged, and tried again. What stops all is raised."""
+    if isinstance(error, ItemFailure):
+        return error
+    if isinstance(error, Exception) and not isinstance(error, (ConfigurationError, ProviderUnavailable)):
+        return TransientFailure(f"{type(error).__name__}: {error}")
+    raise error

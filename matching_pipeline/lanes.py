@@ -3,18 +3,22 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from matching_pipeline.ai.providers import image_analyzer
+from matching_pipeline.ai.providers import image_analyzer, text_embedder
 from matching_pipeline.db.connections import connect
 from matching_pipeline.drain import Drain, Stage, Summary
 from matching_pipeline.images.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages import images, matching
+from matching_pipeline.stages import faces, images, matching, postings
+from matching_pipeline.stages.faces import FaceStage
 from matching_pipeline.stages.images import ImageStage
 from matching_pipeline.stages.matching import MatchingStage
+from matching_pipeline.stages.postings import PostingStage
 
 IMAGE_AI = images.LANE
+JOB_EMBEDDINGS = postings.LANE
 MATCHES = matching.LANE
-LANES = (IMAGE_AI, MATCHES)
+FACES = faces.LANE
+LANES = (IMAGE_AI, JOB_EMBEDDINGS, MATCHES, FACES)
 """In the order in which work flows through them."""
 
 
@@ -41,8 +45,13 @@ def open_stage(settings: Settings, database_url: str, lane: str) -> Iterator[Sta
         case images.LANE:
             with _image_stage(settings, database_url) as stage:
                 yield stage
+        case postings.LANE:
+            with _posting_stage(settings, database_url) as stage:
+                yield stage
         case matching.LANE:
             yield MatchingStage()
+        case faces.LANE:
+            yield FaceStage()
         case _:
             raise ValueError(f"there is no lane {lane!r}, only {', '.join(LANES)}")
 
@@ -65,3 +74,12 @@ def _image_stage(settings: Settings, database_url: str) -> Iterator[ImageStage]:
         )
         with stage:
             yield stage
+
+
+@contextmanager
+def _posting_stage(settings: Settings, database_url: str) -> Iterator[PostingStage]:
+    embedder = text_embedder(settings)
+    with connect(database_url) as connection:
+        postings.register_model(connection, embedder)
+    with PostingStage(embedder) as stage:
+        yield stage

@@ -15,6 +15,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".data"), description="embedded database, Dagster's files, sample and made pictures")
 
     image_analyzer: Literal["local"] = Field("local", description="who analyses images")
+    text_embedder: Literal["local"] = Field("local", description="who embeds postings")
     image_file_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="folders below which file:// images may be read, separated by ':'"
     )

@@ -1,11 +1,15 @@
-"""What the pipeline asks of whoever analyses and makes images, whichever one is configured."""
+"""What the pipeline asks of AI providers, whichever one is configured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from matching_pipeline.failures import ItemFailure
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class GeneratedPicture:
     media_type: str
     width: int
     height: int
+    cost_usd: Decimal | None = None
+    """None where nobody charges for it."""
 
 
 class ImageGenerator(Protocol):
@@ -56,3 +62,28 @@ class ImageGenerator(Protocol):
     """How many pictures it is worth to make at once in one process."""
 
     def generate(self, photo: Image.Image, image_type: str, prompt: str) -> GeneratedPicture: ...
+
+
+class TextEmbedder(Protocol):
+    """Turns texts into embeddings.
+
+    `model` names the vector space: it changes whenever the same text would get another vector.
+    """
+
+    model: str
+    dimensions: int
+    concurrency: int
+    """How many requests it is worth to make at once in one process."""
+    batch_items: int
+    """Texts in one request at most."""
+    batch_tokens: int
+    """Estimated tokens in one request at most."""
+
+    def estimate_tokens(self, text: str) -> int: ...
+
+    def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32] | ItemFailure]:
+        """An embedding of unit length or a failure for each text, in their order.
+
+        Raises ProviderUnavailable where nobody can be served, ConfigurationError where a person must act.
+        """
+        ...

@@ -1,6 +1,6 @@
 """Which provider does what, by the settings."""
 
-from matching_pipeline.ai.protocols import ImageAnalyzer
+from matching_pipeline.ai.protocols import ImageAnalyzer, TextEmbedder
 from matching_pipeline.settings import Settings
 
 
@@ -10,3 +10,11 @@ def image_analyzer(settings: Settings) -> ImageAnalyzer:
             from matching_pipeline.ai.local import LocalImageAnalyzer
 
             return LocalImageAnalyzer()
+
+
+def text_embedder(settings: Settings) -> TextEmbedder:
+    match settings.text_embedder:
+        case "local":
+            from matching_pipeline.ai.local_text import LocalTextEmbedder
+
+            return LocalTextEmbedder()

@@ -40,7 +40,7 @@ def image_ai(
 ) -> Iterator[dg.MaterializeResult[None]]:
     with pipeline.connection() as connection:
         if config.missing:
-            context.log.info(f"{enqueue_missing(connection)} images were missing and are queued")
+            context.log.info(f"{enqueue_missing(connection, 'images')} images were missing and are queued")
         enqueue_images(connection, [UUID(id) for id in config.projects], [UUID(id) for id in config.products])
 
     def describe() -> dict[str, Any]:

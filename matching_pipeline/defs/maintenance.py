@@ -24,8 +24,8 @@ def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     """For what two of the app's transactions hid from each other's triggers, such as an image inserted while its
     listing became a project."""
     with pipeline.connection() as connection:
-        context.log.info(f"{enqueue_missing(connection)} images were missing and are queued")
-        context.log.info(f"{forget_orphans(connection)} rows of images that are no more are gone")
+        context.log.info(f"{enqueue_missing(connection)} images and postings were missing and are queued")
+        context.log.info(f"{forget_orphans(connection)} rows of images and postings that are no more are gone")
 
 
 @dg.op

@@ -1,7 +1,8 @@
-"""`matches`: which products belong to which projects, best first."""
+"""`matches`: which products belong to which projects, and which faces to which, best first."""
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -12,11 +13,13 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.defs.draining import drain_lane, lane_check_result
 from matching_pipeline.defs.image_ai import image_ai
+from matching_pipeline.defs.job_embeddings import job_embeddings
 from matching_pipeline.defs.lane_sensors import lane_sensor
 from matching_pipeline.defs.pictures import histogram, markdown_table, picture
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages.matching import best_matches, rebuild
+from matching_pipeline.stages import faces, matching
+from matching_pipeline.stages.matching import best_matches
 
 # with the offset today is a partition: `matches` is what stands now, and today's partition keeps today's figures
 daily = dg.DailyPartitionsDefinition(start_date="2026-11-01", end_offset=1)
@@ -26,20 +29,23 @@ class HowToMatch(dg.Config):
     rebuild: bool = Field(
         default=True, description="compute all matches anew; otherwise drain what waits in the queue"
     )
+    lane: str = Field(
+        default=lanes.MATCHES, description="when draining: `matches` for projects and products, or `faces`"
+    )
     linger_seconds: float = Field(
         default=0.0, description="when draining, wait this long for more before the run ends"
     )
 
 
 @dg.asset(
-    deps=[image_ai],
+    deps=[image_ai, "faces", "profiles"],
     group_name="matching",
     kinds={"postgres", "numpy"},
     partitions_def=daily,
     output_required=False,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    description="A project's best products. The table holds what is true now; a day's partition keeps the day's "
-    "figures, so a backfill of many days is one rebuild. Materialize it to rebuild.",
+    description="A project's best products, and a face's best faces. The table holds what is true now; a day's "
+    "partition keeps the day's figures, so a backfill of many days is one rebuild. Materialize it to rebuild.",
 )
 def matches(
     context: dg.AssetExecutionContext, config: HowToMatch, pipeline: Pipeline
@@ -52,7 +58,7 @@ def matches(
         metadata = drain_lane(
             context,
             pipeline,
-            lanes.MATCHES,
+            config.lane,
             describe,
             linger=config.linger_seconds,
             until=context.partition_time_window.end,
@@ -63,13 +69,18 @@ def matches(
         return
     began = time.monotonic()
     with pipeline.connection() as connection:
-        figures = rebuild(connection, lambda done, total: context.log.info(f"{done} of {total} projects"))
+        figures = matching.rebuild(connection, lambda done, total: context.log.info(f"{done} of {total} projects"))
+        figures += faces.rebuild(connection, lambda done, total: context.log.info(f"{done} of {total} schools"))
     seconds = round(time.monotonic() - began, 3)
     yield dg.MaterializeResult(metadata={**vars(figures), "busy seconds": seconds, **describe()})
 
 
 def describe_matches(connection: Connection) -> dict[str, Any]:
-    counts = [count for (count,) in connection.execute(query("match_histogram"))]
+    """Projects and faces apart. Of faces only numbers: what the UI keeps, an erasure does not reach."""
+    return {**_describe_projects(connection), **_describe_faces(connection)}
+
+
+def _describe_projects(connection: Connection) -> dict[str, Any]:
     rows = [
         (
             f"{best.similarity:.3f}",
@@ -81,19 +92,29 @@ def describe_matches(connection: Connection) -> dict[str, Any]:
         for best in best_matches(connection, 8)
     ]
     header = ("score", "project", "product", "project id", "product id")
-    return {
-        "pairs": sum(counts),
-        "scores": dg.MetadataValue.md(picture(histogram(counts, 0, 1), "scores")),
-        "best matches": dg.MetadataValue.md(markdown_table(header, rows)),
-    }
+    best = dg.MetadataValue.md(markdown_table(header, rows))
+    return {**_scores(connection, "project"), "best matches": best}
 
 
-def _drain_what_waits(pipeline: Pipeline) -> dg.RunRequest:
-    config = HowToMatch(rebuild=False, linger_seconds=pipeline.settings.linger_seconds)
+def _describe_faces(connection: Connection) -> dict[str, Any]:
+    schools = connection.execute(query("school_figures"), {"count": 20}).fetchall()
+    header = ("school", "female faces", "male faces", "faces with matches", "pairs", "mean similarity")
+    return {**_scores(connection, "face"), "schools": dg.MetadataValue.md(markdown_table(header, schools))}
+
+
+def _scores(connection: Connection, kind: str) -> dict[str, Any]:
+    counts = [count for (count,) in connection.execute(query("match_histogram"), {"kind": kind})]
+    plot = picture(histogram(counts, 0, 1), f"{kind} scores")
+    return {f"{kind} pairs": sum(counts), f"{kind} scores": dg.MetadataValue.md(plot)}
+
+
+def _drain_what_waits(lane: str, pipeline: Pipeline) -> dg.RunRequest:
+    config = HowToMatch(rebuild=False, lane=lane, linger_seconds=pipeline.settings.linger_seconds)
     return dg.RunRequest(partition_key=daily.get_last_partition_key(), run_config=dg.RunConfig({"matches": config}))
 
 
-matches_sensor = lane_sensor(lanes.MATCHES, matches, _drain_what_waits)
+matches_sensor = lane_sensor(lanes.MATCHES, matches, partial(_drain_what_waits, lanes.MATCHES))
+faces_sensor = lane_sensor(lanes.FACES, matches, partial(_drain_what_waits, lanes.FACES))
 
 
 @dg.asset_check(
@@ -112,11 +133,16 @@ def no_failed_matches(pipeline: Pipeline) -> dg.AssetCheckResult:
     return lane_check_result(pipeline, lanes.MATCHES)
 
 
+@dg.asset_check(asset=matches, description="No face has failed to be matched for good.")
+def no_failed_faces(pipeline: Pipeline) -> dg.AssetCheckResult:
+    return lane_check_result(pipeline, lanes.FACES)
+
+
 nightly = dg.define_asset_job(
     "nightly",
-    selection=dg.AssetSelection.assets(image_ai, matches),
+    selection=dg.AssetSelection.assets(image_ai, job_embeddings, matches),
     tags={"dagster/max_runtime": "21600"},
-    description="Processes every image that is missing, then rebuilds all matches.",
+    description="Processes every image and posting that is missing, then rebuilds all matches.",
 )
 
 nightly_schedule = dg.build_schedule_from_partitioned_job(

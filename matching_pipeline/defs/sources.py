@@ -24,4 +24,23 @@ app_tables = [
         deps=["products"],
         description="The app's images of products; an inserted row queues its analysis.",
     ),
+    dg.AssetSpec(
+        "profiles",
+        group_name="app",
+        kinds={"postgres"},
+        description="The app's users: a face matches inside their school, with the opposite gender.",
+    ),
+    dg.AssetSpec(
+        "faces",
+        group_name="app",
+        kinds={"postgres"},
+        deps=["profiles"],
+        description="The app's faces, embedded by the app; an inserted row queues its matching.",
+    ),
+    dg.AssetSpec(
+        "jobs",
+        group_name="app",
+        kinds={"postgres"},
+        description="The app's job postings; an active one that is inserted or edited queues its embedding.",
+    ),
 ]

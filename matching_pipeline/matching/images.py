@@ -109,7 +109,7 @@ def _shared_vocabulary(left: ImageSet, right: ImageSet) -> dict[str, int]:
 
 def _indicators(tokens: Sequence[frozenset[str]], vocabulary: Mapping[str, int]) -> NDArray[np.float32]:
     indicators = np.zeros((len(tokens), len(vocabulary)), dtype=np.float32)
-    for row, words in enumerate(tokens):
+    for row, words in enumerate(tokens if vocabulary else ()):
         indicators[row, [vocabulary[word] for word in words if word in vocabulary]] = 1
     return indicators
 

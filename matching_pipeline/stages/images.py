@@ -18,16 +18,11 @@ from matching_pipeline.ai.protocols import ImageAnalyzer
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.drain import Outcome
-from matching_pipeline.failures import (
-    ConfigurationError,
-    ItemFailure,
-    PermanentFailure,
-    ProviderUnavailable,
-    TransientFailure,
-)
+from matching_pipeline.failures import PermanentFailure, TransientFailure, as_item_failure
 from matching_pipeline.images.decode import decode, thumbnail
 from matching_pipeline.images.fetch import ImageFetcher
 from matching_pipeline.queue import Item
+from matching_pipeline.stages import models
 
 LANE = "image_ai"
 GATHER_SECONDS = 0.25
@@ -188,26 +183,15 @@ class ImageStage:
 
 
 def register_model(connection: Connection, analyzer: ImageAnalyzer) -> None:
-    """Makes the analyzer's model known, active where it is the first.
-
-    Raises ConfigurationError where another model is active or the dimensions are not those it had before:
-    vectors of different models are never compared.
-    """
-    parameters = {"name": analyzer.model, "dimensions": analyzer.dimensions}
-    connection.execute(query("register_image_model"), parameters)
-    row = connection.execute(query("embedding_model"), parameters).fetchone()
-    if row != (analyzer.dimensions, "active"):
-        raise ConfigurationError(
-            f"IMAGE_ANALYZER: its model {analyzer.model} ({analyzer.dimensions} dimensions) is not the active "
-            f"image model of the table embedding_models, where it stands as (dimensions, status) = {row}"
-        )
+    """Raises ConfigurationError where the analyzer's model is not the active one."""
+    models.register_model(connection, analyzer, "image", "IMAGE_ANALYZER")
 
 
 def _fetched(fetches: dict[Future[bytes], tuple[Item, str]]) -> tuple[list[Outcome], list[Picture]]:
     failures, pictures = [], []
     for future, (item, url) in fetches.items():
         if error := future.exception():
-            failures.append(Outcome(item, failure=_as_failure(error)))
+            failures.append(Outcome(item, failure=as_item_failure(error)))
         else:
             pictures.append(Picture(item, url, future.result()))
     return failures, pictures
@@ -215,18 +199,9 @@ def _fetched(fetches: dict[Future[bytes], tuple[Item, str]]) -> tuple[list[Outco
 
 def _outcome(picture: Picture, analysis: Future[Analysis]) -> Outcome:
     if error := analysis.exception():
-        return Outcome(picture.item, failure=_as_failure(error))
+        return Outcome(picture.item, failure=as_item_failure(error))
     return _analysed(picture, analysis.result())
 
 
 def _analysed(picture: Picture, analysis: Analysis) -> Outcome:
     return Outcome(picture.item, AnalysedImage(picture.url, picture.content_hash, analysis))
-
-
-def _as_failure(error: BaseException) -> ItemFailure:
-    """What is no failure by kind is a surprise: it is charged, and tried again. What stops all is raised."""
-    if isinstance(error, ItemFailure):
-        return error
-    if isinstance(error, Exception) and not isinstance(error, (ConfigurationError, ProviderUnavailable)):
-        return TransientFailure(f"{type(error).__name__}: {error}")
-    raise error

@@ -1,6 +1,5 @@
-"""The `matches` lane: what a changed project or product changes in `matches`, and the rebuild of all of it."""
+"""The `matches` lane: what a changed project or product changes in `matches`, and the rebuild of all its pairs."""
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,37 +14,21 @@ from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way
-from matching_pipeline.drain import Busy, Outcome
+from matching_pipeline.drain import Outcome
 from matching_pipeline.matching.images import ImageSet
 from matching_pipeline.matching.kernel import Lists, Pair, Policy, best_lists, pairs_above
 from matching_pipeline.matching.lists import difference, merge
 from matching_pipeline.queue import Item
 from matching_pipeline.stages.image_sets import load_image_set
+from matching_pipeline.stages.match_table import Figures, holding_lists, match_policy, take_lists
 
 LANE = "matches"
-LOCK_SECONDS = 20.0
+KIND = "project"
 SHARD_PROJECTS = 1000
 """Lists published in one transaction by a rebuild."""
 
 Stored = dict[UUID, list[tuple[Pair, int]]]
 """By project, the pairs that stand and their ranks, in order of rank."""
-
-
-@dataclass
-class Figures:
-    """What maintaining `matches` did to its rows."""
-
-    projects: int = 0
-    """lists that were looked at"""
-    added: int = 0
-    changed: int = 0
-    removed: int = 0
-    unchanged: int = 0
-
-    def __iadd__(self, other: "Figures") -> "Figures":
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-        return self
 
 
 class MatchingStage:
@@ -62,13 +45,7 @@ class MatchingStage:
         yield [Outcome(item) for item in items]
 
     def prepare_write(self, connection: Connection) -> None:
-        """Raises Busy where another session writes lists for longer than LOCK_SECONDS."""
-        deadline = time.monotonic() + LOCK_SECONDS
-        # in a loop, as a session that waits in Postgres can be part of a deadlock
-        while connection.execute(query("try_lock_matches")).fetchone() != (True,):
-            if time.monotonic() > deadline:
-                raise Busy("a rebuild or another drain writes `matches`")
-            time.sleep(0.05)
+        take_lists(connection, KIND)
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
         changed: dict[str, set[UUID]] = defaultdict(set)
@@ -107,8 +84,7 @@ def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = la
         return _publish(connection, basis, shard, _stored(connection, shard))
 
     figures = Figures()
-    connection.execute(query("hold_matches"))
-    try:
+    with holding_lists(connection, KIND):
         basis, listed, projects, products = give_way(connection, partial(_read_everything, connection))
         lists: Lists = {project: [] for project in listed}
         lists |= best_lists(projects, products, basis.policy)
@@ -117,9 +93,6 @@ def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = la
             shard = {project: lists[project] for project in everybody[first : first + SHARD_PROJECTS]}
             figures += give_way(connection, partial(publish, shard))
             on_progress(first + len(shard), len(everybody))
-    finally:
-        if not connection.closed:
-            connection.execute(query("release_matches"))
     return figures
 
 
@@ -132,9 +105,7 @@ def best_matches(connection: Connection, count: int) -> list[Any]:
 def _basis(connection: Connection) -> Basis:
     """Before the first image was analysed the model has no name, and no images."""
     model = connection.execute(query("active_image_model")).fetchone()
-    policy = connection.execute(query("match_policy")).fetchone()
-    assert policy is not None
-    return Basis(Policy(*policy), model[0] if model else "")
+    return Basis(match_policy(connection, KIND), model[0] if model else "")
 
 
 def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) -> tuple[Lists, Stored]:

@@ -1,6 +1,7 @@
 """What a person may ask for: the field's processProjectImages, processProductImages and the backfill."""
 
 from collections.abc import Iterable
+from typing import Literal
 from uuid import UUID
 
 from matching_pipeline.db.connections import Connection
@@ -22,16 +23,18 @@ def enqueue_images(connection: Connection, projects: Iterable[UUID], products: I
         )
 
 
-def enqueue_missing(connection: Connection) -> int:
-    """Queues every image without an up-to-date row that neither waits nor has failed; returns how many."""
-    row = connection.execute(query("enqueue_missing")).fetchone()
+def enqueue_missing(connection: Connection, what: Literal["images", "postings"] | None = None) -> int:
+    """Queues everything, or all of a kind, that has no up-to-date result and neither waits nor has failed; returns
+    how many."""
+    row = connection.execute(query(f"enqueue_missing_{what}" if what else "enqueue_missing")).fetchone()
     assert row is not None
     return int(row[0])
 
 
 def forget_orphans(connection: Connection) -> int:
-    """Removes rows of `image_ai` whose image is gone or no longer a project's; returns how many."""
-    return connection.execute(query("forget_orphans")).rowcount
+    """Removes what was derived from images that are gone or no longer a project's, and from postings that are not
+    active; returns how many rows."""
+    return sum(connection.execute(query(f"forget_orphan_{what}")).rowcount for what in ("images", "embeddings"))
 
 
 def _enqueue(connection: Connection, kind: str, id: UUID) -> int:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -13,6 +14,7 @@ import pytest
 
 from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.sample_data import SampleData, draw_sample_data
+from matching_pipeline.sample_data.people import sample_users
 
 COMMAND = [str(Path(sys.executable).with_name("matching-pipeline")), "dev", "--port", "0"]
 
@@ -60,7 +62,7 @@ def test_sample_rows_are_matched_and_everything_ends(
         assert not living_processes(folder)
 
 
-def test_a_row_inserted_while_it_runs_is_matched_and_ctrl_c_ends_everything(
+def test_rows_inserted_while_it_runs_are_matched_and_ctrl_c_ends_everything(
     folder: Path, environment: dict[str, str], sample: SampleData
 ) -> None:
     running = subprocess.Popen(COMMAND, cwd=folder, env={**environment, "IMAGE_FILE_ROOTS": str(folder)})
@@ -73,18 +75,29 @@ def test_a_row_inserted_while_it_runs_is_matched_and_ctrl_c_ends_everything(
             connection.execute(
                 "insert into product_images (product_id, src) values (%s, %s)", (product, picture.as_uri())
             )
+            user = sample_users()[0]
+            (face,) = connection.execute(
+                "insert into faces (user_id, embedding) select user_id, embedding from faces where id = %s returning id",
+                (user.faces[0][0],),
+            ).fetchall()[0]
             best = "select similarity from matches where product_id = %s and project_id = %s and rank = 1"
-            deadline = time.monotonic() + 120
-            while not (found := connection.execute(best, (product, sample.projects[0].id)).fetchall()):
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
-        assert found == [(1.0,)]
+            assert awaited(connection, best, product, sample.projects[0].id) == [(1.0,)]
+            assert awaited(connection, "select id from matches where %s in (face_a_id, face_b_id)", face)
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == 0
     finally:
         running.kill()
         server.cleanup()
     assert not living_processes(folder)
+
+
+def awaited(connection: psycopg.Connection, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """The statement's rows, as soon as there are any."""
+    deadline = time.monotonic() + 120
+    while not (found := connection.execute(statement.encode(), parameters).fetchall()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    return found
 
 
 def await_schema(connection: psycopg.Connection, running: "subprocess.Popen[bytes]") -> None:

@@ -97,6 +97,7 @@ def test_a_role_without_rights_is_told_so(run: Run, app: App, database_url: str)
 def test_status_is_a_table_for_people_and_json_for_programs(run: Run, app: App) -> None:
     app.product_image(app.product())
     app.listing()
+    app.run("insert into jobs (title) values ('Baker')")
     state = json.loads(run("status", "--json").stdout)
     assert state["image_ai"]["pending"] == 1
     coverage = state["image_ai"]["coverage"]
@@ -104,6 +105,7 @@ def test_status_is_a_table_for_people_and_json_for_programs(run: Run, app: App) 
     table = run("status")
     assert table.returncode == 0
     assert "0 of 1 images" in table.stdout
+    assert "0 of 1 postings" in table.stdout
     assert "0 of 1 projects have matches" in table.stdout
 
 
@@ -115,7 +117,7 @@ def test_process_analyses_and_matches_here_and_now(run: Run, app: App, lamp_url:
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     lines = result.stderr.splitlines()
-    assert lines[0] == "2 images queued"
+    assert lines[0] == "2 images and postings queued"
     assert "image_ai: 2 of 2" in lines
     assert any(line.startswith("image_ai: 2 items, 0 failed") for line in lines)
     assert app.analysed() == images
@@ -126,7 +128,7 @@ def test_process_missing_says_what_failed_and_retry_makes_it_pending_again(run: 
     good, bad = app.product_image(app.product(), lamp_url), app.product_image(app.product(), f"{lamp_url}.gone")
     app.settle()
     result = run("process", "--missing")
-    refuses(result, "2 images queued", "image_ai: 2 items, 1 failed", "what failed and why")
+    refuses(result, "2 images and postings queued", "image_ai: 2 items, 1 failed", "what failed and why")
     assert app.analysed() == {good}
     shown = run("status").stdout
     assert "no such file" in shown
@@ -139,6 +141,15 @@ def test_process_missing_says_what_failed_and_retry_makes_it_pending_again(run: 
         )
         assert "1 items are pending again" in run("retry", "image_ai", *arguments).stderr
         assert app.status(bad)[0] == "pending"
+
+
+def test_process_missing_embeds_postings(run: Run, app: App) -> None:
+    app.run("insert into jobs (title) values ('Baker'), ('Cook'), ('')")
+    app.settle()
+    result = run("process", "--missing")
+    refuses(result, "3 images and postings queued", "job_embeddings: 3 items, 1 failed")
+    assert app.run("select count(*) from job_embeddings") == [2]
+    assert "the posting has no text" in run("status").stdout
 
 
 def test_rebuild_says_what_it_changed(run: Run, app: App, lamp_url: str) -> None:
@@ -169,7 +180,7 @@ def test_process_names_what_it_does_not_find(run: Run, app: App, option: str) ->
         (["process", "--project", "lamp"], "not a valid UUID"),
         (["retry", "image_ai"], "or say --all"),
         (["retry", "image_ai", "--all", str(UUID(int=1))], "or say --all"),
-        (["retry", "images", "--all"], "'images' is not one of 'image_ai', 'matches'"),
+        (["retry", "images", "--all"], "'images' is not one of 'image_ai', 'job_embeddings', 'matches'"),
     ],
 )
 def test_a_wrong_use_is_explained(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,12 @@ insert into listings values ('a', gen_random_uuid(), 'project'), ('b', gen_rando
 insert into listing_images (id, image_url, listing_id) select gen_random_uuid(), 'x', id from listings;
 insert into products values (gen_random_uuid(), 1);
 insert into product_images select gen_random_uuid(), 'y', id from products;
+create type company as enum ('Loaf', 'Ward');
+create table jobs (
+    is_active boolean, description varchar, title varchar(80), salary numeric, company company,
+    id uuid default gen_random_uuid() constraint job_key unique
+);
+insert into jobs (title, company, is_active) values ('Baker', 'Loaf', true), ('Nurse', 'Ward', false);
 """
 
 
@@ -96,8 +102,9 @@ def test_the_apps_own_tables_are_taken_as_they_are(empty_url: str) -> None:
         migrate(connection)
         app = App(connection)
         assert app.owed() == set()
-        assert app.run("select enqueue_missing()") == [2]
-        assert {kind for _, kind, _ in app.owed()} == {"project", "product"}
+        assert app.run("select enqueue_missing()") == [3]
+        assert {kind for _, kind, _ in app.owed()} == {"project", "product", "posting"}
+        assert app.run("select text from source_postings") == ["Baker\n\nLoaf"]
         assert app.run("select count(*) from listings") == [2]
 
 
@@ -121,6 +128,29 @@ def test_every_column_that_does_not_fit_is_named_at_once_and_nothing_is_created(
         tables = connection.execute("select relname from pg_class where relnamespace = 'public'::regnamespace")
         created = {name for (name,) in tables if not name.endswith("_pkey")}
         assert created == {"listings", "listing_images", "products"}
+
+
+def test_every_column_of_jobs_that_does_not_fit_is_named(empty_url: str) -> None:
+    with connect(empty_url) as connection:
+        connection.execute("create table jobs (id bigint primary key, title json, company text, is_active text)")
+        with pytest.raises(ConfigurationError) as caught:
+            migrate(connection)
+        assert str(caught.value).splitlines() == [
+            "0007_job_embeddings.sql: the app's tables do not fit the pipeline:",
+            "column jobs.description is missing (text is needed)",
+            "column jobs.id is bigint (uuid primary key is needed)",
+            "column jobs.is_active is text (boolean is needed)",
+            "column jobs.title is json (text is needed)",
+            "Add or convert the columns named above, then migrate again.",
+        ]
+        assert connection.execute("select to_regclass('job_queue')").fetchone() == (None,)
+
+
+def test_an_embedding_queue_of_the_apps_own_stands_in_the_way_and_says_so(empty_url: str) -> None:
+    with connect(empty_url) as connection:
+        connection.execute("create table embedding_queue (job_id uuid)")
+        with pytest.raises(ConfigurationError, match=r"embedding_queue\nRename or drop yours"):
+            migrate(connection)
 
 
 def test_a_server_that_is_too_old_is_refused() -> None:

@@ -17,7 +17,7 @@ UTILITIES = {"listen", "create_dagster_schema"}
 @pytest.mark.parametrize("name", sorted(all_queries().keys() - UTILITIES))
 def test_query_prepares_against_the_migrated_schema(connection: Connection, name: str) -> None:
     statement = COPY.sub(rb"\1", all_queries()[name])
-    names = {key.decode() for key in re.findall(rb"%\((\w+)\)s", statement)}
+    names = {key.decode() for key in re.findall(rb"%\((\w+)\)[sb]", statement)}
     query = PostgresQuery(Transformer(connection))
     query.convert(statement, dict.fromkeys(names))
     result = connection.pgconn.prepare(b"", query.query)

@@ -5,6 +5,7 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.drain import Drain
 from matching_pipeline.stages import matching
+from matching_pipeline.stages.match_table import Figures
 from matching_pipeline.stages.matching import MatchingStage, rebuild
 from matching_pipeline_tests.integration.marketplace import Marketplace
 
@@ -53,4 +54,4 @@ def test_what_changes_between_reading_and_publishing_is_matched_again(
 
 
 def test_a_rebuild_before_anything_was_analysed_finds_nothing(connection: Connection) -> None:
-    assert rebuild(connection) == matching.Figures()
+    assert rebuild(connection) == Figures()

@@ -6,7 +6,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from matching_pipeline.ai.local import LocalImageAnalyzer
+from matching_pipeline.ai.local_text import LocalTextEmbedder
 from matching_pipeline.sample_data import SampleData, SampleEntity, draw_sample_data
+from matching_pipeline.sample_data.postings import POSTINGS
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +61,11 @@ def test_ids_are_distinct(sample: SampleData) -> None:
     entities = sample.projects + sample.products
     ids = [entity.id for entity in entities] + [picture for entity in entities for picture, _ in entity.pictures]
     assert len(ids) == len(set(ids))
+
+
+def test_the_posting_nearest_to_another_is_of_the_same_trade() -> None:
+    texts = [f"{posting.title}\n\n{posting.company}\n\n{posting.description}" for posting in POSTINGS]
+    vectors = np.array(LocalTextEmbedder().embed(texts))
+    scores = vectors @ vectors.T - 2 * np.eye(len(texts))
+    trade = np.arange(len(texts)) // 4
+    assert (trade[scores.argmax(axis=1)] == trade).all()

@@ -22,7 +22,8 @@ language sql stable as $$
         'pending', unfinished.pending,
         'retries', unfinished.retries,
         'message', format('%s jobs pending %s', unfinished.pending,
-            case lane when 'image_ai' then 'image analysis' when 'matches' then 'matching' else lane end),
+            case lane when 'image_ai' then 'image analysis' when 'job_embeddings' then 'embedding generation'
+                when 'matches' then 'matching' when 'faces' then 'matching' else lane end),
         'due', unfinished.due,
         'processing', unfinished.processing,
         'failed', (select count(*) from job_queue where queue = lane and status = 'failed'),

@@ -26,10 +26,6 @@ language sql as $$
     ))
 $$;
 
-create or replace function enqueue_all_for_matching(image_source text) returns integer
-language sql as $$
-    select enqueue_jobs('matches', image_source, array(select id from image_owners where source = image_source))
-$$;
 
 -- Removes the work owed to these entities. What a drain is at it finds to be gone: the app need not wait for it.
 create or replace function forget_jobs(lane text, kind text, ids uuid[]) returns void
@@ -261,8 +257,8 @@ language sql as $$
     ))
 $$;
 
--- Everything that has no up-to-date result, is not waiting and has not failed for a stated reason.
-create or replace function enqueue_missing() returns integer
+-- Every image that has no up-to-date result, is not waiting and has not failed for a stated reason.
+create or replace function enqueue_missing_images() returns integer
 language sql as $$
     select coalesce(sum(enqueue_jobs('image_ai', source, ids)), 0)::integer
     from (

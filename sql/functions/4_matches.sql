@@ -1,5 +1,14 @@
 -- What must be matched again when an input of `matches` changes.
 
+-- Every project, product or face.
+create or replace function enqueue_all_for_matching(kind text) returns integer
+language sql as $$
+    select case when kind = 'face'
+        then enqueue_jobs('faces', kind, array(select id from faces where embedding is not null))
+        else enqueue_jobs('matches', kind, array(select id from image_owners where source = kind))
+    end
+$$;
+
 create or replace function image_ai_changed() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin
@@ -31,16 +40,21 @@ begin
 end
 $$;
 
--- A pair that was lost by a cascade or by hand leaves room: its project is filled again. The pipeline's own
+-- A pair that was lost by a cascade or by hand leaves room: its project's or faces' lists are filled again. The pipeline's own
 -- writes keep the lists whole and say so by the setting.
 create or replace function matches_lost() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin
     if tg_op = 'TRUNCATE' then
-        perform enqueue_all_for_matching('project');
+        perform enqueue_all_for_matching('project'), enqueue_all_for_matching('face');
     elsif current_setting('matching_pipeline.publishing', true) is distinct from 'on' then
         perform enqueue_jobs('matches', 'project', array(
             select distinct listings.id from listings join old_rows on old_rows.project_id = listings.id
+        ));
+        perform enqueue_faces(array(
+            select face_a_id from old_rows where rank_for_a is not null
+            union
+            select face_b_id from old_rows where rank_for_b is not null
         ));
     end if;
     return null;

@@ -1,12 +1,3 @@
--- name: register_image_model
-insert into embedding_models (name, modality, dimensions, status)
-select %(name)s, 'image', %(dimensions)s,
-    case when exists (select from embedding_models where modality = 'image' and status = 'active') then 'shadow' else 'active' end
-on conflict do nothing
-
--- name: embedding_model
-select dimensions, status from embedding_models where name = %(name)s
-
 -- name: image_urls
 select source, image_id, url from source_images
 where image_id = any (%(image_ids)s::uuid[])
@@ -54,8 +45,8 @@ select enqueue_project_images(%(id)s)
 -- name: enqueue_product_images
 select enqueue_product_images(%(id)s)
 
--- name: enqueue_missing
-select enqueue_missing()
+-- name: enqueue_missing_images
+select enqueue_missing_images()
 
 -- name: is_project
 select exists (select from listings where id = %(id)s and type::text = 'project')
@@ -63,7 +54,7 @@ select exists (select from listings where id = %(id)s and type::text = 'project'
 -- name: is_product
 select exists (select from products where id = %(id)s)
 
--- name: forget_orphans
+-- name: forget_orphan_images
 delete from image_ai
 where not exists (
     select from source_images

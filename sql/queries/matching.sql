@@ -1,17 +1,17 @@
--- name: try_lock_matches
-select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches'))
+-- name: try_lock_lists
+select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches.' || %(kind)s))
 
--- name: hold_matches
-select pg_advisory_lock(hashtext('matching_pipeline.matches'))
+-- name: hold_lists
+select pg_advisory_lock(hashtext('matching_pipeline.matches.' || %(kind)s))
 
--- name: release_matches
-select pg_advisory_unlock(hashtext('matching_pipeline.matches'))
+-- name: release_lists
+select pg_advisory_unlock(hashtext('matching_pipeline.matches.' || %(kind)s))
 
 -- name: begin_publishing
 select set_config('matching_pipeline.publishing', 'on', true)
 
 -- name: match_policy
-select threshold, match_limit, attribute_weight from match_settings where kind = 'project'
+select threshold, match_limit, attribute_weight from match_settings where kind = %(kind)s
 
 -- name: active_image_model
 select name from embedding_models where modality = 'image' and status = 'active'

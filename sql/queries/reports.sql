@@ -20,13 +20,38 @@ from (
     group by source_images.source, source_images.image_id, source_images.url
 ) as image
 
+-- name: job_embeddings_coverage
+select 'postings' as what, count(*) as rows,
+    count(*) filter (where up_to_date) as covered,
+    count(*) filter (where not up_to_date and waiting) as waiting,
+    count(*) filter (where not up_to_date and not waiting and failed) as failed_for_good,
+    count(*) filter (where not up_to_date and not waiting and not failed) as unaccounted
+from (
+    select
+        exists (select from embedded_postings where embedded_postings.job_id = jobs.id) as up_to_date,
+        coalesce(bool_or(job_queue.status in ('pending', 'processing')), false) as waiting,
+        coalesce(bool_or(job_queue.status = 'failed'), false) as failed
+    from jobs
+    left join job_queue on job_queue.entity_id = jobs.id and job_queue.queue = 'job_embeddings'
+        and job_queue.entity_kind = 'posting' and job_queue.status <> 'completed'
+    where jobs.is_active
+    group by jobs.id
+) as posting
+
+-- name: newest_job_embeddings
+select jobs.title, jobs.company, job_embeddings.model, job_embeddings.embedded_at
+from job_embeddings
+join jobs on jobs.id = job_embeddings.job_id
+order by job_embeddings.embedded_at desc, job_embeddings.job_id
+limit %(count)s
+
 -- name: newest_image_ai
 select source, thumbnail, attributes from image_ai order by analyzed_at desc limit %(count)s
 
 -- name: match_histogram
 select count(matches.similarity)
 from generate_series(1, 20) as bucket (number)
-left join matches on width_bucket(least(matches.similarity, 0.999999), 0, 1, 20) = bucket.number
+left join matches on matches.kind = %(kind)s and width_bucket(least(matches.similarity, 0.999999), 0, 1, 20) = bucket.number
 group by bucket.number
 order by bucket.number
 
@@ -43,8 +68,31 @@ select 'projects have matches' as what, count(*) as rows,
 from listings
 where type::text = 'project'
 
+-- name: faces_coverage
+select 'faces have matches' as what, count(*) as rows,
+    count(*) filter (
+        where exists (select from matches where matches.face_a_id = matchable_faces.id)
+           or exists (select from matches where matches.face_b_id = matchable_faces.id)
+    ) as covered
+from matchable_faces
+
+-- name: school_figures
+with paired as (
+    select face_a_id as face_id, true as counts, similarity from matches where kind = 'face'
+    union all
+    select face_b_id, false, similarity from matches where kind = 'face'
+)
+select school,
+    count(distinct id) filter (where gender = 'female'), count(distinct id) filter (where gender = 'male'),
+    count(distinct face_id), count(*) filter (where counts), round(avg(similarity) filter (where counts)::numeric, 3)
+from matchable_faces
+left join paired on paired.face_id = matchable_faces.id
+group by school
+order by count(*) filter (where counts) desc, school
+limit %(count)s
+
 -- name: newest_failures
-select format('%%s %%s', case when queue = 'image_ai' then entity_kind || ' image' else entity_kind end, entity_id) as what,
+select format('%%s %%s', case queue when 'image_ai' then entity_kind || ' image' else entity_kind end, entity_id) as what,
     case status when 'failed' then 'failed' else 'will be tried again' end as status,
     error_message as because, id as item
 from job_queue

@@ -9,3 +9,15 @@ insert into products (id) values (%(id)s) on conflict (id) do nothing
 
 -- name: insert_sample_product_image
 insert into product_images (id, product_id, src) values (%(id)s, %(owner)s, %(url)s) on conflict (id) do nothing
+
+-- name: insert_sample_user
+insert into profiles (id, school, gender, profile_type) values (%(id)s, %(school)s, %(gender)s, 'user') on conflict (id) do nothing
+
+-- name: insert_sample_face
+insert into faces (id, user_id, embedding) values (%(id)s, %(user_id)s, %(embedding)s::double precision[]::vector)
+on conflict (id) do nothing
+
+-- name: insert_sample_posting
+insert into jobs (id, title, company, description, is_active)
+values (%(id)s, %(title)s, %(company)s, %(description)s, true)
+on conflict (id) do nothing

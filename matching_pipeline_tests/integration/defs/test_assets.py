@@ -10,9 +10,11 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline.defs.image_ai import ImagesToProcess, image_ai
+from matching_pipeline.defs.job_embeddings import job_embeddings
 from matching_pipeline.defs.matches import HowToMatch, daily, matches
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.sample_data import draw_sample_data
+from matching_pipeline.sample_data.postings import POSTINGS
 
 TODAY = daily.get_last_partition_key()
 
@@ -53,9 +55,9 @@ def test_image_ai_processes_what_is_missing_and_matches_rebuilds(
     assert "![](data:image/jpeg;base64," in processed["newest"]
 
     rebuilt = metadata(materialize(pipeline, instance, assets=[matches], partition_key=TODAY), "matches")
-    assert rebuilt["pairs"] == rebuilt["added"] == count(connection, "matches")
+    assert rebuilt["project pairs"] == rebuilt["added"] == count(connection, "matches")
     assert rebuilt["best matches"].count("data:image/jpeg") == 16
-    assert rebuilt["scores"].startswith("![scores](data:image/png")
+    assert rebuilt["project scores"].startswith("![project scores](data:image/png")
     best = connection.execute("select project_id, product_id from matches where rank = 1").fetchall()
     assert dict(best) == draw_sample_data(sample_pictures).expected
 
@@ -71,6 +73,18 @@ def test_a_second_materialization_finds_nothing_to_do(
     again = metadata(materialize(pipeline, instance, assets=[matches], partition_key=TODAY), "matches")
     assert (again["added"], again["changed"], again["removed"]) == (0, 0, 0)
     assert connection.execute("select id, computed_at from matches order by id").fetchall() == written
+
+
+@pytest.mark.usefixtures("sample_rows")
+def test_job_embeddings_processes_what_is_missing_and_shows_the_newest(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    connection.execute("delete from job_queue")
+    processed = metadata(materialize(pipeline, instance, assets=[job_embeddings]), "job_embeddings")
+    assert (processed["completed"], processed["rows"], processed["unaccounted"]) == (len(POSTINGS),) * 2 + (0,)
+    assert processed["newest"].count("\n") == 9
+    assert count(connection, "job_embeddings") == len(POSTINGS)
+    assert metadata(materialize(pipeline, instance, assets=[job_embeddings]), "job_embeddings")["completed"] == 0
 
 
 @pytest.mark.usefixtures("sample_rows")
@@ -117,11 +131,15 @@ def test_the_nightly_job_processes_what_is_missing_and_then_rebuilds(
     job = defs.resolve_job_def("nightly")
     result = job.execute_in_process(instance=instance, partition_key=TODAY, resources={"pipeline": pipeline})
     assert metadata(result, "image_ai")["completed"] == 54
+    assert metadata(result, "job_embeddings")["completed"] == len(POSTINGS)
     assert metadata(result, "matches")["added"] == count(connection, "matches") > 0
     passed = {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
     assert passed == {
         "every_image_is_accounted_for": True,
         "no_failed_images": True,
+        "every_posting_is_accounted_for": True,
+        "no_failed_postings": True,
         "every_pair_holds": True,
         "no_failed_matches": True,
+        "no_failed_faces": True,
     }

@@ -6,6 +6,7 @@ import dagster as dg
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.defs.image_ai import every_image_is_accounted_for, no_failed_images
+from matching_pipeline.defs.job_embeddings import every_posting_is_accounted_for, no_failed_postings
 from matching_pipeline.defs.matches import every_pair_holds, no_failed_matches
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline_tests.integration.marketplace import Marketplace
@@ -42,6 +43,25 @@ def test_an_image_that_failed_is_accounted_for_and_warned_of(pipeline: Pipeline,
     assert not result.passed
     assert result.severity == dg.AssetCheckSeverity.WARN
     assert "matching-pipeline retry image_ai --all" in (result.description or "")
+
+
+def test_a_posting_without_an_embedding_or_a_reason_is_found(pipeline: Pipeline, connection: Connection) -> None:
+    connection.execute("insert into jobs (title, is_active) values ('Baker', true), ('Cook', false)")
+    assert evaluate(every_posting_is_accounted_for, pipeline).passed
+    connection.execute("delete from job_queue")
+    result = evaluate(every_posting_is_accounted_for, pipeline)
+    assert not result.passed
+    assert result.metadata["unaccounted"].value == 1
+
+
+def test_a_posting_that_failed_is_accounted_for_and_warned_of(pipeline: Pipeline, connection: Connection) -> None:
+    connection.execute("insert into jobs (title) values ('Baker')")
+    assert evaluate(no_failed_postings, pipeline).passed
+    fail_everything(connection)
+    assert evaluate(every_posting_is_accounted_for, pipeline).passed
+    result = evaluate(no_failed_postings, pipeline)
+    assert not result.passed
+    assert "matching-pipeline retry job_embeddings --all" in (result.description or "")
 
 
 def test_a_pair_below_the_threshold_or_of_another_model_is_found(pipeline: Pipeline, connection: Connection) -> None:

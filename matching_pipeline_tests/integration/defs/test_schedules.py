@@ -28,7 +28,11 @@ def test_schedules_and_sensors_run_from_the_first_start_on() -> None:
         **{sensor.name: sensor.default_status.value for sensor in repository.sensor_defs},
     }
     assert running == dict.fromkeys(
-        ("nightly_schedule", "cleanup_schedule", "image_ai_sensor", "matches_sensor"), "RUNNING"
+        (
+            *("nightly_schedule", "cleanup_schedule"),
+            *("image_ai_sensor", "job_embeddings_sensor", "matches_sensor", "faces_sensor"),
+        ),
+        "RUNNING",
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.defs.image_ai import image_ai_sensor
+from matching_pipeline.defs.job_embeddings import job_embeddings_sensor
 from matching_pipeline.defs.lane_sensors import LANE_TAG
 from matching_pipeline.defs.matches import daily, matches_sensor
 from matching_pipeline.defs.resources import Pipeline
@@ -57,6 +58,17 @@ def test_a_matches_run_drains_into_todays_partition(
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == daily.get_last_partition_key()
     assert request.run_config["ops"]["matches"]["config"]["rebuild"] is False
+
+
+def test_a_new_posting_requests_a_run(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    assert skipped(tick(job_embeddings_sensor, pipeline, instance)) == "nothing is pending"
+    connection.execute("insert into jobs (title) values ('Baker')")
+    request = tick(job_embeddings_sensor, pipeline, instance)
+    assert isinstance(request, dg.RunRequest)
+    assert request.tags[LANE_TAG] == "job_embeddings"
+    assert request.run_config["ops"]["job_embeddings"]["config"]["missing"] is False
 
 
 def test_work_of_another_lane_is_not_its_business(

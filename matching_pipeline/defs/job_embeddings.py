@@ -1,0 +1,88 @@
+"""`job_embeddings`: an embedding for every active job posting."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+from psycopg.rows import dict_row
+from pydantic import Field
+
+from matching_pipeline import lanes
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.defs.draining import drain_lane, lane_check_result
+from matching_pipeline.defs.lane_sensors import lane_sensor
+from matching_pipeline.defs.pictures import markdown_table
+from matching_pipeline.defs.resources import Pipeline
+from matching_pipeline.stages.requests import enqueue_missing
+
+
+class PostingsToProcess(dg.Config):
+    """What to queue before draining. By default every active posting that lacks a current embedding."""
+
+    missing: bool = Field(default=True, description="every active posting that has no current embedding")
+    linger_seconds: float = Field(default=0.0, description="wait this long for more before the run ends")
+
+
+@dg.asset(
+    deps=["jobs"],
+    group_name="postings",
+    kinds={"postgres", "python"},
+    output_required=False,
+    description="An embedding of what each active posting says, by the active model; `find_similar_jobs` searches "
+    "them. Materialize it to process what is missing.",
+)
+def job_embeddings(
+    context: dg.AssetExecutionContext, config: PostingsToProcess, pipeline: Pipeline
+) -> Iterator[dg.MaterializeResult[None]]:
+    if config.missing:
+        with pipeline.connection() as connection:
+            context.log.info(f"{enqueue_missing(connection, 'postings')} postings were missing and are queued")
+
+    def describe() -> dict[str, Any]:
+        with pipeline.connection() as connection:
+            return describe_job_embeddings(connection)
+
+    metadata = drain_lane(context, pipeline, lanes.JOB_EMBEDDINGS, describe, linger=config.linger_seconds)
+    if metadata is not None:
+        yield dg.MaterializeResult(metadata=metadata)
+
+
+def describe_job_embeddings(connection: Connection) -> dict[str, Any]:
+    newest = connection.execute(query("newest_job_embeddings"), {"count": 8}).fetchall()
+    rows = [
+        (title or "", company or "", f"`{model}`", embedded_at.isoformat(" ", "seconds"))
+        for title, company, model, embedded_at in newest
+    ]
+    table = markdown_table(("title", "company", "model", "embedded at"), rows)
+    return {**_coverage(connection), "newest": dg.MetadataValue.md(table)}
+
+
+def _coverage(connection: Connection) -> dict[str, Any]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query("job_embeddings_coverage")).fetchone() or {}
+
+
+def _drain_what_waits(pipeline: Pipeline) -> dg.RunRequest:
+    config = PostingsToProcess(missing=False, linger_seconds=pipeline.settings.linger_seconds)
+    return dg.RunRequest(run_config=dg.RunConfig({"job_embeddings": config}))
+
+
+job_embeddings_sensor = lane_sensor(lanes.JOB_EMBEDDINGS, job_embeddings, _drain_what_waits)
+
+
+@dg.asset_check(
+    asset=job_embeddings,
+    description="Every active posting has a current embedding, waits in the queue, or failed for a stated reason.",
+)
+def every_posting_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
+    with pipeline.connection() as connection:
+        coverage = _coverage(connection)
+    return dg.AssetCheckResult(passed=coverage["unaccounted"] == 0, metadata=coverage)
+
+
+@dg.asset_check(
+    asset=job_embeddings, description="No posting has failed for good; one that has waits for a person to retry it."
+)
+def no_failed_postings(pipeline: Pipeline) -> dg.AssetCheckResult:
+    return lane_check_result(pipeline, lanes.JOB_EMBEDDINGS)

@@ -1,0 +1,60 @@
+"""What every kind of pair shares: who may write its lists, what a list keeps, and the figures of a write."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.drain import Busy
+from matching_pipeline.matching.kernel import Policy
+
+LOCK_SECONDS = 20.0
+
+
+@dataclass
+class Figures:
+    """What maintaining `matches` did to its rows."""
+
+    lists: int = 0
+    """how many were looked at"""
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    unchanged: int = 0
+
+    def __iadd__(self, other: "Figures") -> "Figures":
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
+
+
+def take_lists(connection: Connection, kind: str) -> None:
+    """Until the transaction ends nobody else writes lists of this kind, and all that was written can be seen.
+
+    Raises Busy where another session holds them for longer than LOCK_SECONDS.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    # in a loop, as a session that waits in Postgres can be part of a deadlock
+    while connection.execute(query("try_lock_lists"), {"kind": kind}).fetchone() != (True,):
+        if time.monotonic() > deadline:
+            raise Busy("a rebuild or another drain writes `matches`")
+        time.sleep(0.05)
+
+
+@contextmanager
+def holding_lists(connection: Connection, kind: str) -> Iterator[None]:
+    """The same for the whole block, over many transactions; waits as long as it takes."""
+    connection.execute(query("hold_lists"), {"kind": kind})
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute(query("release_lists"), {"kind": kind})
+
+
+def match_policy(connection: Connection, kind: str) -> Policy:
+    row = connection.execute(query("match_policy"), {"kind": kind}).fetchone()
+    assert row is not None
+    return Policy(*row)

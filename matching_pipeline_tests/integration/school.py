@@ -1,0 +1,104 @@
+"""Users and faces whose embeddings are given, to test what follows from them."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.drain import Drain, Summary
+from matching_pipeline.stages.faces import FaceStage
+
+DIMENSIONS = 512
+OPPOSITE = {"male": "female", "female": "male"}
+
+Row = tuple[UUID, UUID, float, int | None, int | None]
+"""face a, face b, similarity, rank in the list of a, rank in the list of b"""
+
+
+def embedding(*values: float) -> str:
+    """The values, then zeros up to the dimensions that the table wants."""
+    return str([*map(float, values), *[0.0] * (DIMENSIONS - len(values))])
+
+
+class School:
+    """Writes the app's rows; ids count up, so that the order of creation is the order of ids."""
+
+    def __init__(self, connection: Connection, database_url: str) -> None:
+        self.connection = connection
+        self.database_url = database_url
+        self._ids = count(1)
+
+    def run(self, statement: str, *parameters: Any) -> list[Any]:
+        cursor = self.connection.execute(statement.encode(), parameters)
+        return [row[0] for row in cursor] if cursor.description else []
+
+    def user(self, gender: str | None = "female", school: str | None = "UIT", profile_type: str = "user") -> UUID:
+        id = UUID(int=next(self._ids))
+        self.run(
+            "insert into profiles (id, school, gender, profile_type) values (%s, %s, %s, %s)",
+            *(id, school, gender, profile_type),
+        )
+        return id
+
+    def face(self, user: UUID, vector: Sequence[float] | None = (1.0,)) -> UUID:
+        id = UUID(int=next(self._ids))
+        given = None if vector is None else embedding(*vector)
+        self.run("insert into faces (id, user_id, embedding) values (%s, %s, %s)", id, user, given)
+        return id
+
+    def face_of(self, gender: str, vector: Sequence[float] | None = (1.0,), school: str = "UIT") -> UUID:
+        """A new user's only face."""
+        return self.face(self.user(gender, school), vector)
+
+    def drain(self) -> Summary:
+        self.run("update job_queue set run_at = now() where status = 'pending'")
+        return Drain(self.database_url, FaceStage()).run()
+
+    def pairs(self) -> set[frozenset[UUID]]:
+        return {frozenset((a, b)) for a, b, *_ in self.rows()}
+
+    def rows(self) -> list[Row]:
+        return self.connection.execute(
+            "select face_a_id, face_b_id, similarity, rank_for_a, rank_for_b from matches where kind = 'face' "
+            "order by face_a_id, face_b_id"
+        ).fetchall()
+
+    def jobs(self) -> list[tuple[UUID, str]]:
+        return self.connection.execute("select face_id, status from match_jobs order by created_at, id").fetchall()
+
+    def expected_rows(self) -> list[Row]:
+        """What face matches mean, as a plain loop over the app's tables."""
+        threshold, limit = self.connection.execute(
+            "select threshold, match_limit from match_settings where kind = 'face'"
+        ).fetchone() or (0, 0)
+        faces = self.connection.execute(
+            """select faces.id, school, gender, embedding::float4[]::float8[] from faces
+            join profiles on profiles.id = user_id
+            where profile_type = 'user' and embedding is not null and vector_norm(embedding) > 0"""
+        ).fetchall()
+        ranks: dict[frozenset[UUID], dict[UUID, int]] = defaultdict(dict)
+        scores = {}
+        for face, school, gender, vector in faces:
+            others = [
+                (-_cosine(vector, there), other)
+                for other, other_school, other_gender, there in faces
+                if school is not None
+                and other_school == school
+                and gender in OPPOSITE
+                and OPPOSITE[gender] == other_gender
+            ]
+            kept = sorted(pair for pair in others if -pair[0] >= threshold)[:limit]
+            for rank, (score, other) in enumerate(kept, start=1):
+                ranks[frozenset((face, other))][face] = rank
+                scores[frozenset((face, other))] = -score
+        return sorted(
+            (a, b, scores[key], of.get(a), of.get(b)) for key, of in ranks.items() for a, b in [sorted(key)]
+        )
+
+
+def _cosine(one: list[float], other: list[float]) -> float:
+    dot = sum(a * b for a, b in zip(one, other, strict=True))
+    return max(-1.0, min(1.0, round(dot / (math.hypot(*one) * math.hypot(*other)), 9)))

@@ -1,0 +1,147 @@
+"""The law of `job_embeddings`: once drained it holds the active postings as they are now, and nothing else."""
+
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from time import sleep
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.stages.postings import PostingStage
+from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, drain_postings
+
+TITLES = ("Baker", "Cook", "Nurse", "", None)
+STATEMENTS = (
+    "insert into jobs (title, is_active) values (%(title)s, %(active)s)",
+    "update jobs set title = %(title)s where id = %(job)s",
+    "update jobs set is_active = %(active)s where id = %(job)s",
+    "update jobs set title = %(title)s, is_active = %(active)s where id in (%(job)s, %(other)s)",
+    "update jobs set id = gen_random_uuid() where id = %(job)s",
+    "delete from jobs where id = %(job)s",
+    "insert into embedding_queue (job_id) values (%(job)s)",
+    "insert into jobs (id, title, is_active) values (%(job)s, %(title)s, %(active)s) "
+    "on conflict (id) do update set title = excluded.title, is_active = excluded.is_active",
+)
+
+
+def act(connection: Connection, statement: str, choose: random.Random) -> None:
+    ids: list[UUID] = [id for (id,) in connection.execute("select id from jobs order by id limit 10")] or [
+        UUID(int=1)
+    ]
+    parameters: dict[str, Any] = {
+        "title": choose.choice(TITLES),
+        "active": choose.random() < 0.7,
+        "job": choose.choice(ids),
+        "other": choose.choice(ids),
+    }
+    connection.execute(statement.encode(), parameters)
+
+
+def holds(connection: Connection) -> None:
+    """Every active posting with a text has its embedding, and no other row stands."""
+    wrong = connection.execute(
+        """select source_postings.job_id, source_postings.text, job_embeddings.job_id
+        from (select * from source_postings where text <> '') as source_postings
+        full join job_embeddings using (job_id, input_hash)
+        where source_postings.job_id is null or job_embeddings.job_id is null"""
+    ).fetchall()
+    assert wrong == []
+    unfinished = connection.execute("select * from job_queue where status in ('pending', 'processing')").fetchall()
+    assert unfinished == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_holds_whatever_the_app_does_while_drains_are_at_it(
+    connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    # so that each text takes its time
+    monkeypatch.setattr(PostingStage, "_known", lambda *_: {})
+    stop = Event()
+
+    def app(number: int) -> None:
+        choose = random.Random(f"{seed} {number}")
+        with connect(database_url) as session:
+            for _ in range(150):
+                act(session, choose.choice(STATEMENTS), choose)
+                sleep(choose.random() / 200)
+
+    def wait_a_little(texts: Sequence[str]) -> None:
+        sleep(random.random() / 50)
+
+    def drain() -> None:
+        while not stop.is_set():
+            drain_postings(database_url, LetterEmbedder(wait_a_little, batch_items=3, concurrency=3))
+
+    with ThreadPoolExecutor(5) as threads:
+        drains = [threads.submit(drain) for _ in range(2)]
+        apps = [threads.submit(app, number) for number in range(3)]
+        try:
+            for each in apps:
+                each.result()
+        finally:
+            stop.set()
+        for each in drains:
+            each.result()
+    connection.execute("update job_queue set run_at = now() where status = 'pending'")
+    drain_postings(database_url)
+    holds(connection)
+
+
+class Postings(RuleBasedStateMachine):
+    """One app and one drain, taking turns."""
+
+    connection: Connection
+    database_url: str
+
+    @initialize()
+    def empty(self) -> None:
+        self.connection.execute("truncate jobs, job_queue, embedding_models cascade")
+
+    @rule(statement=st.sampled_from(STATEMENTS), seed=st.integers(0, 1000))
+    def change(self, statement: str, seed: int) -> None:
+        act(self.connection, statement, random.Random(seed))
+
+    @rule()
+    def drain(self) -> None:
+        drain_postings(self.database_url)
+        holds(self.connection)
+        assert self.connection.execute("select enqueue_missing()").fetchone() == (0,)
+
+    def teardown(self) -> None:
+        self.drain()
+
+
+def test_it_holds_after_any_sequence_of_changes(connection: Connection, database_url: str) -> None:
+    Postings.connection, Postings.database_url = connection, database_url
+    run_state_machine_as_test(
+        Postings,
+        settings=settings(
+            max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+def test_a_stranger_may_search_with_the_rights_that_the_readme_names(
+    connection: Connection, database_url: str
+) -> None:
+    board = JobBoard(connection)
+    one, other = board.post("Baker"), board.post("Baker, early")
+    drain_postings(database_url)
+    board.run("create role searcher")
+    try:
+        board.run("grant select on jobs, job_embeddings, embedding_models to searcher")
+        for table in ("job_embeddings", "embedding_models"):
+            board.run(f"create policy readable on {table} for select to searcher using (true)")
+        board.run("set role searcher")
+        assert board.run("select job_id from find_similar_jobs(%s)", one) == [other]
+    finally:
+        board.run("reset role")
+        board.run("drop owned by searcher")
+        board.run("drop role searcher")

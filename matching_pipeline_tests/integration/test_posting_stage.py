@@ -1,0 +1,332 @@
+"""The postings stage against a real database: what is asked, what is written, and what happens meanwhile."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Event
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from matching_pipeline.ai.local_text import LocalTextEmbedder
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.files import ROOT
+from matching_pipeline.failures import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
+from matching_pipeline.lanes import JOB_EMBEDDINGS, drain
+from matching_pipeline.settings import Settings
+from matching_pipeline.stages.postings import register_model
+from matching_pipeline.stages.requests import enqueue_missing, forget_orphans
+from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, direction, drain_postings
+
+
+@pytest.fixture
+def board(connection: Connection) -> JobBoard:
+    return JobBoard(connection)
+
+
+def test_a_row_says_what_was_embedded_and_by_whom(board: JobBoard, database_url: str) -> None:
+    job = board.post(" Baker ", company="", description="Bread, early\n")
+    drain(Settings(), database_url, JOB_EMBEDDINGS)
+    ((embedding, *rest),) = board.connection.execute(
+        "select embedding, job_id, model, dimensions, input_hash from job_embeddings"
+    ).fetchall()
+    text = b"Baker\n\nBread, early"
+    assert rest == [job, LocalTextEmbedder.model, LocalTextEmbedder.dimensions, hashlib.sha256(text).digest()]
+    assert np.linalg.norm(embedding.to_numpy()) == pytest.approx(1)
+    assert board.status(job) == ("completed", None)
+
+
+def test_equal_texts_are_asked_once_in_a_batch_and_across_runs(board: JobBoard, database_url: str) -> None:
+    first = {board.post("Baker") for _ in range(3)}
+    embedder = LetterEmbedder()
+    drain_postings(database_url, embedder)
+    second = {board.post(" Baker"), board.post(None, company="Baker")}
+    drain_postings(database_url, embedder)
+    assert embedder.requests == [["Baker"]]
+    assert board.embedded() == first | second
+    assert board.run("select count(distinct embedding) from job_embeddings") == [1]
+
+
+def test_another_models_embedding_is_not_taken_for_its_own(board: JobBoard, database_url: str) -> None:
+    board.post("Baker")
+    drain_postings(database_url)
+    board.run("update embedding_models set status = 'retired'")
+    other = LetterEmbedder()
+    other.model = "other"
+    board.post("Baker")
+    drain_postings(database_url, other)
+    assert other.requests == [["Baker"]]
+
+
+def test_a_request_holds_no_more_than_its_limits(board: JobBoard, database_url: str) -> None:
+    for number in range(7):
+        board.post(f"two words {number}")
+    board.post("and one posting that is longer than what a whole request may hold")
+    embedder = LetterEmbedder(batch_items=4, batch_tokens=9, concurrency=1)
+    drain_postings(database_url, embedder)
+    assert [len(request) for request in embedder.requests] == [3, 3, 1, 1]
+    assert len(board.embedded()) == 8
+
+
+def test_requests_run_at_once_and_a_slow_one_holds_nobody_up(board: JobBoard, database_url: str) -> None:
+    slow, *others = [board.post(title) for title in ("slow", "a", "e", "o")]
+    seen = Event()
+
+    def before(texts: Sequence[str]) -> None:
+        if "slow" in texts:
+            assert seen.wait(10)
+
+    with ThreadPoolExecutor(1) as threads:
+        embedder = LetterEmbedder(before, batch_items=1)
+        summary = threads.submit(drain_postings, database_url, embedder)
+        deadline = time.monotonic() + 5
+        while board.embedded() != set(others):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        seen.set()
+        assert summary.result().completed == 4
+    assert slow in board.embedded()
+
+
+def test_leases_are_renewed_while_a_request_is_slow(
+    board: JobBoard, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("matching_pipeline.stages.postings.PostingStage.lease", timedelta(seconds=1))
+    monkeypatch.setattr("matching_pipeline.stages.postings.PATIENCE_SECONDS", 0.1)
+    board.post()
+    embedder = LetterEmbedder(lambda texts: time.sleep(2.5))
+    with ThreadPoolExecutor(2) as threads:
+        summaries = [threads.submit(drain_postings, database_url, embedder)]
+        time.sleep(1.8)
+        summaries.append(threads.submit(drain_postings, database_url, embedder))
+        assert [summary.result().completed for summary in summaries] == [1, 0]
+    assert len(embedder.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ProviderUnavailable("it is down", timedelta(minutes=5)), ConfigurationError("the key is refused")],
+)
+def test_what_stops_one_request_keeps_the_answers_of_the_others_and_charges_nobody(
+    board: JobBoard, database_url: str, error: Exception
+) -> None:
+    posted = [board.post(title) for title in ("early", "slow", "down", "never asked")]
+    down = Event()
+
+    def before(texts: Sequence[str]) -> None:
+        if texts == ["slow"]:
+            assert down.wait(5)
+            time.sleep(0.2)
+        if texts == ["down"]:
+            down.set()
+            raise error
+
+    embedder = LetterEmbedder(before, batch_items=1)
+    with pytest.raises(type(error), match=str(error)):
+        drain_postings(database_url, embedder)
+    assert board.embedded() == set(posted[:2])
+    assert board.run("select attempts - deferrals from job_queue where status = 'pending'") == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "reason"),
+    [
+        (PermanentFailure("the text is refused"), "failed", "the text is refused"),
+        (TransientFailure("no luck"), "pending", "no luck"),
+        (np.array([np.nan, 0, 1], dtype=np.float32), "pending", "embedding of length nan"),
+        (np.zeros(3, dtype=np.float32), "pending", "embedding of length 0"),
+        (np.ones(4, dtype=np.float32), "pending", "Key (model, dimensions)=(letters, 4)"),
+    ],
+)
+def test_one_bad_answer_in_a_batch_fails_its_posting_only(
+    board: JobBoard, database_url: str, answer: object, status: str, reason: str
+) -> None:
+    good, bad = {board.post(f"good {number}") for number in range(9)}, board.post("bad")
+    drain_postings(database_url, LetterEmbedder(answer=lambda text: answer if text == "bad" else direction(text)))  # type: ignore[arg-type, return-value]
+    assert board.embedded() == good
+    is_now, message = board.status(bad)
+    assert (is_now, reason in (message or "")) == (status, True), message
+
+
+def test_a_wrong_number_of_answers_or_a_bug_is_charged_and_tried_again(board: JobBoard, database_url: str) -> None:
+    class Miscounting(LetterEmbedder):
+        def embed(self, texts: Sequence[str]) -> list[object]:  # type: ignore[override]
+            if texts == ["bug"]:
+                raise RuntimeError("out of memory")
+            return []
+
+    short, bug = board.post("short"), board.post("bug")
+    drain_postings(database_url, Miscounting(batch_items=1))  # type: ignore[arg-type]
+    assert board.status(short) == ("pending", "letters gave 0 answers to 1 texts")
+    assert board.status(bug) == ("pending", "RuntimeError: out of memory")
+
+
+@pytest.mark.parametrize("title", [None, "", " \n\t"])
+def test_a_posting_without_text_fails_at_once_and_names_its_columns(
+    board: JobBoard, database_url: str, title: str | None
+) -> None:
+    job = board.post(title, company=" ", description=None)
+    embedder = LetterEmbedder()
+    drain_postings(database_url, embedder)
+    assert board.status(job) == (
+        "failed",
+        "the posting has no text: its title, company and description are all empty",
+    )
+    assert embedder.requests == []
+    board.run("update jobs set title = 'Baker'")
+    assert board.owed_to() == {job}
+
+
+def test_odd_texts_are_embedded(board: JobBoard, database_url: str) -> None:
+    odd = {
+        board.post(text) for text in ("👩‍🍳 пекарь", "x" * 2_000_000, "'; drop table jobs; --", "%s %(a)s \\", "1")
+    }
+    summary = drain(Settings(), database_url, JOB_EMBEDDINGS)
+    assert (summary.completed, board.embedded()) == (5, odd)
+
+
+def test_where_the_text_is_edited_meanwhile_the_newer_wins(board: JobBoard, database_url: str) -> None:
+    board.post("old")
+
+    def edit(texts: Sequence[str]) -> None:
+        if texts == ["old"]:
+            board.run("update jobs set title = 'new'")
+
+    embedder = LetterEmbedder(edit)
+    drain_postings(database_url, embedder)
+    assert embedder.requests == [["old"], ["new"]]
+    assert board.run("select input_hash = sha256('new') from job_embeddings") == [True]
+    assert board.run("select status from job_queue") == ["completed"] * 2
+
+
+@pytest.mark.parametrize(
+    "statement", ["delete from jobs", "update jobs set is_active = false", "truncate jobs cascade"]
+)
+@pytest.mark.parametrize("moment", ["queued", "embedding"])
+def test_where_a_posting_goes_meanwhile_nothing_is_left(
+    board: JobBoard, database_url: str, statement: str, moment: str
+) -> None:
+    board.post()
+
+    def act(texts: Sequence[str] = ()) -> None:
+        board.run(statement)
+
+    if moment == "queued":
+        act()
+    summary = drain_postings(database_url, LetterEmbedder(act))
+    assert summary.counts["failed"] == 0
+    assert (board.embedded(), board.owed()) == (set(), set())
+
+
+def test_a_posting_that_goes_and_comes_back_meanwhile_is_embedded_once_more(
+    board: JobBoard, database_url: str
+) -> None:
+    job = board.post("old")
+
+    def flicker(texts: Sequence[str]) -> None:
+        if texts == ["old"]:
+            board.run("update jobs set is_active = false")
+            board.run("update jobs set is_active = true, title = 'new'")
+
+    drain_postings(database_url, LetterEmbedder(flicker))
+    assert board.embedded() == {job}
+    assert board.run("select status from job_queue") == ["completed"]
+
+
+def in_the_middle_of_writing(board: JobBoard, job: UUID, database_url: str, act: Callable[[], object]) -> None:
+    """Acts while a drain's transaction has written the embedding of `job` and not committed."""
+    with connect(database_url) as other, ThreadPoolExecutor(1) as threads:
+        with other.transaction():
+            other.execute("update job_queue set started_at = now() where entity_id = %s", (job,))
+            other.execute("select 1 from jobs where id = %s for key share", (job,))
+            other.execute(
+                "insert into job_embeddings values (%s, 'letters', 3, '[1,0,0]', sha256('Baker'), now())", (job,)
+            )
+            acting = threads.submit(act)
+            time.sleep(0.3)
+            assert not acting.done()
+        acting.result(timeout=5)
+
+
+@pytest.mark.parametrize(
+    "statement", ["update jobs set is_active = false", "delete from jobs", "update jobs set id = gen_random_uuid()"]
+)
+def test_a_posting_that_goes_while_its_result_is_being_written_keeps_none(
+    board: JobBoard, database_url: str, statement: str
+) -> None:
+    drain_postings(database_url)
+    job = board.post("Baker")
+    in_the_middle_of_writing(board, job, database_url, lambda: board.run(statement))
+    assert job not in board.embedded()
+    assert job not in {entity for _, _, entity in board.owed()}
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_drain_gives_way_to_an_open_transaction_of_the_apps_and_brings_nothing_back(
+    board: JobBoard, database_url: str, commits: bool
+) -> None:
+    """The app waits for nobody: its statements return at once while the drain is at the posting."""
+    job, other = board.post("Baker"), board.post("Cook")
+    with connect(database_url) as app, app.transaction(force_rollback=not commits):
+
+        def deactivate(texts: Sequence[str]) -> None:
+            began = time.monotonic()
+            app.execute("update jobs set is_active = false where id = %s", (job,))
+            assert time.monotonic() - began < 1
+
+        summary = drain_postings(database_url, LetterEmbedder(deactivate))
+        assert summary.counts["deferred"] <= 1
+        assert board.embedded() == {other}
+    board.run("update job_queue set run_at = now() where status in ('pending', 'processing')")
+    drain_postings(database_url)
+    assert board.embedded() == ({other} if commits else {job, other})
+
+
+@pytest.mark.parametrize("failure", [PermanentFailure("refused"), TransientFailure("no luck")])
+def test_an_outdated_embedding_leaves_when_the_edited_posting_fails_and_a_current_one_stays(
+    board: JobBoard, database_url: str, failure: Exception
+) -> None:
+    edited, same = board.post("old"), board.post("same")
+    drain_postings(database_url)
+    board.run("update jobs set title = 'new' where id = %s", edited)
+    drain_postings(database_url, LetterEmbedder(answer=lambda text: failure))  # type: ignore[arg-type, return-value]
+    assert board.embedded() == {same}
+
+
+def test_the_first_text_model_becomes_active_beside_an_image_model_and_no_other_may_follow(
+    board: JobBoard,
+) -> None:
+    board.run("insert into embedding_models values ('seen', 'image', 3, 'active')")
+    embedder, other, changed = LetterEmbedder(), LetterEmbedder(), LetterEmbedder()
+    other.model, changed.dimensions = "other", 4
+    register_model(board.connection, embedder)
+    register_model(board.connection, embedder)
+    with pytest.raises(ConfigurationError, match=r"TEXT_EMBEDDER.*other.*active text model"):
+        register_model(board.connection, other)
+    with pytest.raises(ConfigurationError, match=r"TEXT_EMBEDDER.*4 dimensions"):
+        register_model(board.connection, changed)
+
+
+def test_the_pipelines_own_role_has_the_rights_that_a_drain_needs(board: JobBoard, database_url: str) -> None:
+    job = board.post()
+    board.run("create schema dagster")
+    board.connection.execute((ROOT / "sql/role.sql").read_bytes())
+    board.run("alter role matching_pipeline login")
+    as_role = f"{database_url}&user=matching_pipeline"
+    assert drain(Settings(), as_role, JOB_EMBEDDINGS).completed == 1
+    assert board.embedded() == {job}
+    with connect(as_role) as connection:
+        assert enqueue_missing(connection) == 0
+        assert JobBoard(connection).run("select status from embedding_queue") == ["completed"]
+
+
+def test_orphans_of_two_hidden_transactions_are_forgotten(board: JobBoard, database_url: str) -> None:
+    kept, orphan = board.post("Baker"), board.post("Cook")
+    drain_postings(database_url)
+    board.run("alter table jobs disable trigger user")
+    board.run("update jobs set is_active = false where id = %s", orphan)
+    assert forget_orphans(board.connection) == 1
+    assert board.embedded() == {kept}

@@ -1,0 +1,209 @@
+"""What the app does to `jobs` is owed in the queue, or forgotten, in the app's own transaction."""
+
+import time
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline_tests.fixtures.postings import JobBoard, drain_postings
+
+
+@pytest.fixture
+def board(connection: Connection) -> JobBoard:
+    return JobBoard(connection)
+
+
+@pytest.fixture
+def baker(board: JobBoard, database_url: str) -> UUID:
+    """An embedded posting; no work is owed."""
+    job = board.post("Baker", company="Loaf", description="Bread")
+    drain_postings(database_url)
+    board.settle()
+    return job
+
+
+@pytest.mark.parametrize("is_active", [False, None])
+def test_a_posting_that_is_not_active_owes_nothing_until_it_is(board: JobBoard, is_active: bool | None) -> None:
+    board.run("alter table jobs alter is_active drop not null")
+    job = board.post(is_active=is_active)
+    board.run("update jobs set title = 'Cook'")
+    assert board.owed_to() == set()
+    board.run("update jobs set is_active = true")
+    assert board.owed_to() == {job}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update jobs set views = 1",
+        "update jobs set title = title, company = company, description = description, is_active = true, id = id",
+        "update jobs set title = ' Baker' || chr(10)",
+        "update jobs set title = 'Nurse' where false",
+    ],
+)
+def test_an_update_that_changes_no_text_queues_nothing(board: JobBoard, baker: UUID, statement: str) -> None:
+    board.run("alter table jobs add views integer")
+    board.run(statement)
+    assert board.owed() == set()
+    assert board.embedded() == {baker}
+
+
+@pytest.mark.parametrize("column", ["title", "company", "description"])
+@pytest.mark.parametrize("value", ["new", None])
+def test_an_edit_of_the_text_queues_the_posting_and_keeps_its_embedding_until_then(
+    board: JobBoard, baker: UUID, column: str, value: str | None
+) -> None:
+    board.run(f"update jobs set {column} = %s", value)
+    assert board.owed_to() == {baker}
+    assert board.embedded() == {baker}
+
+
+def test_text_that_is_embedded_already_owes_nothing_unless_a_drain_may_be_at_another(
+    board: JobBoard, baker: UUID
+) -> None:
+    board.run("update jobs set title = 'Nurse'")
+    board.settle()  # as if a person had deleted the row
+    board.run("update jobs set title = 'Baker'")
+    assert board.owed() == set()
+    board.run("update jobs set title = 'Nurse'")
+    (_,) = queue.claim(board.connection, "job_embeddings", 1, timedelta(minutes=1))
+    board.run("update jobs set title = 'Baker'")
+    assert board.owed_to() == {baker}
+
+
+def test_an_upsert_queues_what_is_new_and_what_it_changed(board: JobBoard, database_url: str) -> None:
+    same, edited, new = board.post("same"), board.post("old"), uuid4()
+    drain_postings(database_url)
+    board.run(
+        """insert into jobs (id, title, is_active) values (%s, 'same', true), (%s, 'edited', true), (%s, 'new', true)
+        on conflict (id) do update set title = excluded.title""",
+        *(same, edited, new),
+    )
+    assert board.owed_to() == {edited, new}
+
+
+@pytest.mark.parametrize("value", ["false", "null"])
+def test_a_posting_that_is_active_no_more_leaves_in_the_same_transaction(
+    board: JobBoard, baker: UUID, value: str
+) -> None:
+    board.run("alter table jobs alter is_active drop not null")
+    waiting = board.post("Cook")
+    with board.connection.transaction():
+        board.run(f"update jobs set is_active = {value}")
+        assert (board.embedded(), board.owed()) == (set(), set())
+    board.run("update jobs set is_active = true")
+    assert board.owed_to() == {baker, waiting}
+
+
+@pytest.mark.parametrize("statement", ["delete from jobs", "truncate jobs cascade"])
+def test_what_is_derived_and_owed_goes_with_its_posting(board: JobBoard, baker: UUID, statement: str) -> None:
+    board.post("Cook")
+    board.fail(board.post("Nurse"))
+    with board.connection.transaction():
+        board.run(statement)
+        assert (board.embedded(), board.owed()) == (set(), set())
+
+
+def test_a_posting_with_a_new_key_keeps_its_embedding_and_its_work_follows(board: JobBoard, baker: UUID) -> None:
+    waiting, one, two = board.post("Cook"), uuid4(), uuid4()
+    board.run("update jobs set id = %s where id = %s", one, baker)
+    board.run("update jobs set id = %s where id = %s", two, waiting)
+    assert board.embedded() == {one}
+    assert board.owed() == {("job_embeddings", "posting", two)}
+
+
+def test_a_new_key_with_a_new_text_owes_the_embedding_again(board: JobBoard, baker: UUID) -> None:
+    new = uuid4()
+    board.run("update jobs set id = %s, title = 'Nurse'", new)
+    assert board.embedded() == {new}
+    assert board.owed_to() == {new}
+
+
+def test_a_rolled_back_transaction_leaves_nothing(board: JobBoard, baker: UUID) -> None:
+    with board.connection.transaction(force_rollback=True):
+        board.post()
+        board.run("update jobs set is_active = false")
+    assert (board.embedded(), board.owed()) == ({baker}, set())
+
+
+def test_a_role_with_rights_on_jobs_only_can_do_its_work(board: JobBoard, baker: UUID) -> None:
+    role = f"app_{uuid4().hex}"
+    board.run(f"create role {role}")
+    board.run(f"grant all on jobs to {role}")
+    board.run(f"set role {role}")
+    new = board.post("Cook")
+    board.run("update jobs set title = 'Nurse' where id = %s", baker)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        board.run("select * from embedding_queue")
+    board.run("reset role")
+    assert board.owed_to() == {baker, new}
+    board.run(f"set role {role}")
+    board.run("update jobs set is_active = false where id = %s", baker)
+    board.run("delete from jobs where id = %s", new)
+    board.run("reset role")
+    assert (board.embedded(), board.owed()) == (set(), set())
+
+
+def test_ten_thousand_postings_in_one_statement_are_queued_at_once_with_one_notification(
+    board: JobBoard, database_url: str
+) -> None:
+    with connect(database_url) as listener:
+        queue.listen(listener)
+        started = time.monotonic()
+        board.run("insert into jobs (title) select 'Baker ' || number from generate_series(1, 10000) as number")
+        board.run("update jobs set description = 'Bread'")
+        assert time.monotonic() - started < 5
+        heard = [notice.payload for notice in listener.notifies(timeout=0.3)]
+        assert heard == ["job_embeddings"] * 2
+    assert len(board.owed()) == 10_000
+
+
+def test_missing_is_what_has_no_current_embedding_and_neither_waits_nor_failed(board: JobBoard, baker: UUID) -> None:
+    failed, waiting, lost, outdated = (board.post(title) for title in ("a", "b", "c", "d"))
+    board.post("e", is_active=False)
+    board.fail(failed)
+    board.run("delete from job_queue where entity_id in (%s, %s)", lost, outdated)
+    board.run(
+        "insert into job_embeddings select %s, model, dimensions, embedding, input_hash from job_embeddings", outdated
+    )
+    assert board.run("select enqueue_missing()") == [2]
+    assert board.owed_to() == {waiting, lost, outdated}
+    assert board.run("select enqueue_missing()") == [0]
+
+
+def test_when_another_model_is_active_everything_is_missing(board: JobBoard, baker: UUID) -> None:
+    board.run("update embedding_models set status = 'retired'")
+    assert board.run("select enqueue_missing()") == [1]
+    assert board.owed_to() == {baker}
+
+
+def update_costs(connection: Connection, statement: str) -> dict[str, int]:
+    """Sequential scans by table that the statement and what it fires make once Postgres has settled on plans."""
+    with connection.transaction():
+        for _ in range(10):
+            connection.execute(statement.encode())
+        return dict(
+            connection.execute("select relname, seq_scan from pg_stat_xact_user_tables where seq_scan > 0").fetchall()
+        )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update jobs set title = title || 'x' where id = '00000000-0000-0000-0000-000000000001'",
+        "update jobs set is_active = not is_active where id = '00000000-0000-0000-0000-000000000001'",
+        "insert into jobs (title) values ('Cook')",
+        "delete from jobs where id = (select id from jobs order by id limit 1)",
+    ],
+)
+def test_a_statement_of_the_apps_walks_no_table(board: JobBoard, database_url: str, statement: str) -> None:
+    board.run(
+        "insert into jobs (id, title) select lpad(to_hex(n), 32, '0')::uuid, n from generate_series(1, 5000) as n"
+    )
+    drain_postings(database_url)
+    board.run("vacuum analyze jobs, job_queue, job_embeddings")
+    assert update_costs(board.connection, statement).keys() <= {"embedding_models"}

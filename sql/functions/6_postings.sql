@@ -1,0 +1,133 @@
+-- Which job postings are embedded, and what happens when the app changes them. Only active postings are: what is
+-- inactive owes nothing and is found by nobody.
+
+-- What a posting says: its title, company and description, without those that are empty.
+create or replace function posting_text(title text, company text, description text) returns text
+language sql stable as $$
+    select concat_ws(E'\n\n',
+        nullif(btrim(title, E' \t\r\n'), ''), nullif(btrim(company, E' \t\r\n'), ''), nullif(btrim(description, E' \t\r\n'), ''))
+$$;
+
+create or replace function posting_hash(title text, company text, description text) returns bytea
+language sql stable as $$
+    select sha256(convert_to(posting_text(title, company, description), 'UTF8'))
+$$;
+
+create or replace view source_postings with (security_invoker = true) as
+    select id as job_id, posting_text(title::text, company::text, description::text) as text,
+        posting_hash(title::text, company::text, description::text) as input_hash
+    from jobs
+    where is_active;
+
+-- Those with a current embedding: by the active model, and of what they say now.
+create or replace view embedded_postings with (security_invoker = true) as
+    select source_postings.job_id
+    from source_postings
+    join job_embeddings on job_embeddings.job_id = source_postings.job_id
+        and job_embeddings.input_hash = source_postings.input_hash
+    join embedding_models on embedding_models.name = job_embeddings.model
+        and embedding_models.modality = 'text' and embedding_models.status = 'active';
+
+-- Owes an embedding to those of these postings that are active and have no current one.
+create or replace function enqueue_postings(ids uuid[]) returns integer
+language sql as $$
+    select enqueue_jobs('job_embeddings', 'posting', array(
+        select job_id from source_postings
+        where job_id = any (ids) and (
+            not exists (select from embedded_postings where embedded_postings.job_id = source_postings.job_id)
+            -- a drain may be at what the posting said before this edit, and write that
+            or exists (
+                select from job_queue
+                where entity_id = job_id and queue = 'job_embeddings' and entity_kind = 'posting'
+                  and status in ('pending', 'processing')
+            )
+        )
+    ))
+$$;
+
+-- For postings that are gone, or active no more. The work first: a drain that is writing a result holds the work's
+-- row, and only after it can the result be seen.
+create or replace function forget_postings(ids uuid[]) returns void
+language plpgsql as $$
+begin
+    if coalesce(cardinality(ids), 0) > 0 then
+        delete from job_queue where entity_id = any (ids) and queue = 'job_embeddings' and entity_kind = 'posting';
+        delete from job_embeddings where job_id = any (ids);
+    end if;
+end
+$$;
+
+create or replace function jobs_changed() returns trigger
+language plpgsql security definer set search_path = public, extensions, pg_temp as $$
+begin
+    if tg_op = 'INSERT' then
+        perform enqueue_jobs('job_embeddings', 'posting', array(select id from new_rows where is_active));
+    elsif tg_op = 'DELETE' then
+        perform forget_postings(array(select id from old_rows));
+    elsif tg_op = 'TRUNCATE' then
+        -- its foreign key has emptied job_embeddings
+        perform forget_all_jobs('job_embeddings', 'posting');
+    else
+        -- gone: its key changed, or it is active no more
+        perform forget_postings(array(
+            select old_rows.id from old_rows
+            left join new_rows on new_rows.id = old_rows.id
+            where new_rows.id is null or (old_rows.is_active and new_rows.is_active is not true)
+        ));
+        perform enqueue_postings(array(
+            select new_rows.id from new_rows
+            left join old_rows on old_rows.id = new_rows.id
+            where new_rows.is_active and (
+                old_rows.is_active is not true
+                or (old_rows.title, old_rows.company, old_rows.description)
+                    is distinct from (new_rows.title, new_rows.company, new_rows.description)
+            )
+        ));
+    end if;
+    return null;
+end
+$$;
+
+-- By the names that the field's document gives them.
+create or replace trigger trigger_queue_embedding_insert after insert on jobs
+    referencing new table as new_rows for each statement execute function jobs_changed();
+create or replace trigger trigger_queue_embedding_update after update on jobs
+    referencing old table as old_rows new table as new_rows for each statement execute function jobs_changed();
+create or replace trigger trigger_queue_embedding_delete after delete on jobs
+    referencing old table as old_rows for each statement execute function jobs_changed();
+create or replace trigger trigger_queue_embedding_truncate after truncate on jobs
+    for each statement execute function jobs_changed();
+
+-- Every active posting that has no current embedding, is not waiting and has not failed for a stated reason.
+create or replace function enqueue_missing_postings() returns integer
+language sql as $$
+    select enqueue_jobs('job_embeddings', 'posting', array(
+        select job_id from source_postings
+        where not exists (select from embedded_postings where embedded_postings.job_id = source_postings.job_id)
+          and not exists (
+              select from job_queue
+              where entity_id = job_id and queue = 'job_embeddings' and entity_kind = 'posting' and status <> 'completed'
+          )
+    ))
+$$;
+
+-- The active postings nearest to this one by the cosine of their embeddings, by the active model; exact. A posting
+-- without an embedding has no neighbours and is nobody's.
+create or replace function find_similar_jobs(job uuid, match_count integer default 10)
+returns table (job_id uuid, similarity double precision)
+language sql stable as $$
+    select ranked.job_id, 1 - ranked.distance
+    from (
+        select other.job_id, own.embedding <=> other.embedding as distance
+        from job_embeddings as own
+        join job_embeddings as other on other.model = own.model and other.job_id <> own.job_id
+        where own.job_id = job
+          and own.model = (select name from embedding_models where modality = 'text' and status = 'active')
+        -- in order already when `jobs` is asked: only the postings that are returned are looked up
+        order by distance, other.job_id
+        offset 0
+    ) as ranked
+    where exists (select from jobs where jobs.id = ranked.job_id and jobs.is_active)
+    order by ranked.distance, ranked.job_id
+    limit greatest(coalesce(match_count, 10), 0)
+$$;
