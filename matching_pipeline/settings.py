@@ -16,6 +16,7 @@ class Settings(BaseSettings):
 
     image_analyzer: Literal["local"] = Field("local", description="who analyses images")
     text_embedder: Literal["local"] = Field("local", description="who embeds postings")
+    image_generator: Literal["local"] = Field("local", description="who makes product pictures")
     image_file_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="folders below which file:// images may be read, separated by ':'"
     )

@@ -18,6 +18,7 @@ begin
         ('job_queue', 'select, insert, update, delete'), ('image_ai', 'select, insert, update, delete'),
         ('matches', 'select, insert, update, delete'), ('embedding_models', 'select, insert'),
         ('job_embeddings', 'select, insert, update, delete'),
+        ('generated_images', 'select, insert, update, delete'), ('image_types', 'select'),
         ('match_settings', 'select'), ('matching_pipeline_migrations', 'select')
     loop
         execute format('grant %s on %I to matching_pipeline', right_to, name);
@@ -25,13 +26,13 @@ begin
             execute format('create policy matching_pipeline_works on %I to matching_pipeline using (true) with check (true)', name);
         end if;
     end loop;
-    grant select on source_images, image_owners, matchable_faces, match_jobs, source_postings, embedded_postings, embedding_queue
-        to matching_pipeline;
+    grant select on source_images, image_owners, matchable_faces, match_jobs, source_postings, embedded_postings, embedding_queue,
+        asked_images, project_progress to matching_pipeline;
     grant execute on function take_drain_slot(text, integer) to matching_pipeline;
 
     -- the app's tables: it reads them, and locks a row while it writes what was derived from it, for which Postgres
     -- asks the right to update one column
-    foreach name in array array['listings', 'listing_images', 'products', 'product_images', 'profiles', 'faces', 'jobs'] loop
+    foreach name in array array['listings', 'listing_images', 'products', 'product_images', 'profiles', 'faces', 'jobs', 'projects'] loop
         execute format('grant select, update (id) on %I to matching_pipeline', name);
         if (select relrowsecurity from pg_class where oid = to_regclass(name))
            and not exists (select from pg_policy where polrelid = to_regclass(name) and polname = 'matching_pipeline_reads')

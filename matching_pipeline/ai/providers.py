@@ -1,6 +1,6 @@
 """Which provider does what, by the settings."""
 
-from matching_pipeline.ai.protocols import ImageAnalyzer, TextEmbedder
+from matching_pipeline.ai.protocols import ImageAnalyzer, ImageGenerator, TextEmbedder
 from matching_pipeline.settings import Settings
 
 
@@ -18,3 +18,11 @@ def text_embedder(settings: Settings) -> TextEmbedder:
             from matching_pipeline.ai.local_text import LocalTextEmbedder
 
             return LocalTextEmbedder()
+
+
+def image_generator(settings: Settings) -> ImageGenerator:
+    match settings.image_generator:
+        case "local":
+            from matching_pipeline.ai.local_pictures import LocalImageGenerator
+
+            return LocalImageGenerator()

@@ -14,6 +14,8 @@ from matching_pipeline.images.picture_folder import PictureFolder
 
 NAME: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z0-9]+(\.[0-9a-f]+\.part)?")
 
+PROBE: Final = f"00/00/{'0' * 64}.probe"
+
 
 class Place(Protocol):
     """Where files are kept by name. Raises ConfigurationError and ProviderUnavailable only."""
@@ -59,6 +61,11 @@ class PictureStore:
         if not self._place.renew(name, len(data)):
             self._place.write(name, data)
         return f"{self._place.url}/{name}"
+
+    def probe(self) -> None:
+        """Raises what `put` would, for who wants to know before a picture is paid for."""
+        self._place.write(PROBE, b"probe")
+        self._place.remove(PROBE)
 
     def delete(self, url: str) -> None:
         """Removes a picture of this store, if it is still there; nothing else can be named."""

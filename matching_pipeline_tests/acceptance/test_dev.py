@@ -77,7 +77,8 @@ def test_rows_inserted_while_it_runs_are_matched_and_ctrl_c_ends_everything(
             )
             user = sample_users()[0]
             (face,) = connection.execute(
-                "insert into faces (user_id, embedding) select user_id, embedding from faces where id = %s returning id",
+                "insert into faces (user_id, embedding) select user_id, embedding from faces where id = %s "
+                "returning id",
                 (user.faces[0][0],),
             ).fetchall()[0]
             best = "select similarity from matches where product_id = %s and project_id = %s and rank = 1"

@@ -23,7 +23,8 @@ language sql stable as $$
         'retries', unfinished.retries,
         'message', format('%s jobs pending %s', unfinished.pending,
             case lane when 'image_ai' then 'image analysis' when 'job_embeddings' then 'embedding generation'
-                when 'matches' then 'matching' when 'faces' then 'matching' else lane end),
+                when 'matches' then 'matching' when 'faces' then 'matching'
+                when 'generated_images' then 'image generation' else lane end),
         'due', unfinished.due,
         'processing', unfinished.processing,
         'failed', (select count(*) from job_queue where queue = lane and status = 'failed'),

@@ -36,7 +36,7 @@ begin
         foreach name in array array[
             'job_queue', 'match_jobs', 'embedding_models', 'image_ai', 'match_settings', 'matches', 'matchable_faces',
             'image_owners', 'source_images', 'matching_pipeline_migrations', 'job_embeddings', 'embedding_queue',
-            'source_postings', 'embedded_postings'
+            'source_postings', 'embedded_postings', 'image_types', 'generated_images', 'asked_images', 'project_progress'
         ] loop
             execute format('revoke all on %I from %s', name, outsider);
         end loop;
@@ -45,7 +45,8 @@ begin
         foreach name in array array[
             'listings_changed()', 'listing_images_changed()', 'products_changed()', 'product_images_changed()',
             'image_ai_changed()', 'matches_lost()', 'match_settings_changed()', 'faces_changed()', 'face_renamed()',
-            'profiles_changed()', 'match_jobs_written()', 'jobs_changed()', 'embedding_queue_written()', 'take_drain_slot(text, integer)'
+            'profiles_changed()', 'match_jobs_written()', 'jobs_changed()', 'embedding_queue_written()', 'generation_asked()',
+            'generation_job_changed()', 'projects_changed()', 'take_drain_slot(text, integer)'
         ] loop
             execute format('revoke execute on function %s from %s', name, outsider);
         end loop;
