@@ -116,7 +116,7 @@ def status(as_json: bool) -> None:
     multiple=True,
     type=click.UUID,
     metavar="ID",
-    help="A pack of product pictures of this project.",
+    help="Its pack of product pictures.",
 )
 @click.option("--missing", is_flag=True, help="Every image and posting that has no up-to-date row.")
 def process(projects: tuple[UUID, ...], products: tuple[UUID, ...], packs: tuple[UUID, ...], missing: bool) -> None:

@@ -100,5 +100,5 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         timeout_seconds=settings.image_timeout_seconds,
         max_redirects=settings.image_max_redirects,
         allow_private_hosts=settings.image_allow_private_hosts,
-        file_roots=(*settings.image_file_roots, settings.sample_pictures),
+        file_roots=settings.readable_folders,
     )

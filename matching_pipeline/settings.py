@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -46,6 +47,13 @@ class Settings(BaseSettings):
     def pictures_url(self) -> str:
         """Where generated pictures are written to."""
         return self.images_url or (self.data_dir.resolve() / "generated_pictures").as_uri()
+
+    @property
+    def readable_folders(self) -> tuple[Path, ...]:
+        """Where `file://` images may be read: what the setting says, and what the pipeline itself has made."""
+        made = urlsplit(self.pictures_url)
+        pictures = (Path(unquote(made.path)),) if made.scheme == "file" else ()
+        return (*self.image_file_roots, self.sample_pictures, *pictures)
 
     @field_validator("image_file_roots", mode="before")
     @classmethod

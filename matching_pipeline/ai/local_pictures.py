@@ -1,10 +1,15 @@
 """The `local` image generator: real work on the product's own photo. No key, no network, no trained weights."""
 
 from io import BytesIO
+from typing import TYPE_CHECKING
+from weakref import ref
 
 from PIL import Image
 
 from matching_pipeline.ai.protocols import GeneratedPicture
+
+if TYPE_CHECKING:
+    from matching_pipeline.ai.pictures.subject import Subject
 
 JPEG_QUALITY = 90
 
@@ -21,11 +26,22 @@ class LocalImageGenerator:
     # NumPy in small steps holds the interpreter: a second thread makes both slower
     concurrency = 1
 
+    def __init__(self) -> None:
+        self._last: tuple[ref[Image.Image], Subject] | None = None
+
     def generate(self, photo: Image.Image, image_type: str, prompt: str) -> GeneratedPicture:
         from matching_pipeline.ai.pictures.scenes import SCENES, white_background
-        from matching_pipeline.ai.pictures.subject import find_subject
 
-        picture = SCENES.get(image_type, white_background)(find_subject(photo))
+        picture = SCENES.get(image_type, white_background)(self._subject(photo))
         file = BytesIO()
         picture.save(file, "JPEG", quality=JPEG_QUALITY)
         return GeneratedPicture(file.getvalue(), "image/jpeg", picture.width, picture.height)
+
+    def _subject(self, photo: Image.Image) -> "Subject":
+        """Finding it takes most of the time, and a pack asks for it six times in a row."""
+        from matching_pipeline.ai.pictures.subject import find_subject
+
+        last = self._last
+        if last is None or last[0]() is not photo:
+            self._last = last = ref(photo), find_subject(photo)
+        return last[1]

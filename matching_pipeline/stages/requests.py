@@ -15,7 +15,7 @@ ORPHAN_AGE = timedelta(days=1)
 
 
 class NotFound(Exception):
-    """No project or product has this id."""
+    """No row of the app's has this id."""
 
 
 def enqueue_images(connection: Connection, projects: Iterable[UUID], products: Iterable[UUID]) -> int:
@@ -44,7 +44,7 @@ def forget_orphans(connection: Connection) -> int:
 
 
 def enqueue_packs(connection: Connection, projects: Iterable[UUID]) -> int:
-    """Asks for a complete pack of product pictures for each of the projects (of the table `projects`); returns how many.
+    """Asks for a complete pack for each of these rows of `projects`; returns how many.
 
     Raises NotFound, with nothing queued.
     """
