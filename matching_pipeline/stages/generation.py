@@ -19,7 +19,7 @@ from PIL import Image
 
 from matching_pipeline.ai.protocols import GeneratedPicture, ImageGenerator
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.drain import Busy, Outcome
+from matching_pipeline.drain import Outcome
 from matching_pipeline.failures import (
     ConfigurationError,
     PermanentFailure,
@@ -102,10 +102,7 @@ class GenerationStage:
         """Projects are independent of each other."""
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
-        """The rows are there; what another worker is at is waited for, so that the item ends when it is there too."""
-        for outcome in outcomes:
-            if isinstance(outcome.result, Order) and outcome.result.elsewhere:
-                raise Busy(f"another worker is making {', '.join(outcome.result.elsewhere)} of the project")
+        """The rows are there already."""
 
     def forget(self, connection: Connection, item: Item) -> None:
         """What an earlier photo gave stays until there is something new: a shop shows it."""

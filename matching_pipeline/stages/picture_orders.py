@@ -10,7 +10,7 @@ from matching_pipeline.ai.protocols import GeneratedPicture
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way
-from matching_pipeline.drain import Outcome
+from matching_pipeline.drain import Busy, Outcome
 from matching_pipeline.failures import ItemFailure, PermanentFailure, TransientFailure
 from matching_pipeline.queue import Item
 
@@ -36,8 +36,10 @@ class Order:
         return self.item.entity_id
 
     def outcome(self) -> Outcome:
+        if self.elsewhere and not self.failures:
+            return Outcome(self.item, busy=Busy(f"another worker is making its {', '.join(self.elsewhere)}"))
         if not self.failures:
-            return Outcome(self.item, self)
+            return Outcome(self.item)
         reason = "; ".join(f"{what}: {failure}" for what, failure in self.failures.items())
         # trying again can help as long as it can for one of them
         hopeless = all(failure.permanent for failure in self.failures.values()) and not self.elsewhere

@@ -146,6 +146,28 @@ def test_every_column_of_jobs_that_does_not_fit_is_named(empty_url: str) -> None
         assert connection.execute("select to_regclass('job_queue')").fetchone() == (None,)
 
 
+def test_every_column_of_projects_that_does_not_fit_is_named(empty_url: str) -> None:
+    with connect(empty_url) as connection:
+        connection.execute("create table projects (id uuid, source_image_url bytea, state text)")
+        with pytest.raises(ConfigurationError) as caught:
+            migrate(connection)
+        assert str(caught.value).splitlines() == [
+            "0008_generated_images.sql: the app's tables do not fit the pipeline:",
+            "column projects.id is not unique (uuid primary key is needed)",
+            "column projects.source_image_url is bytea (text is needed)",
+            "column projects.status is missing (text is needed)",
+            "Add or convert the columns named above, then migrate again.",
+        ]
+
+
+def test_a_status_that_cannot_say_what_is_to_be_said_is_refused(empty_url: str) -> None:
+    with connect(empty_url) as connection:
+        connection.execute("create type state as enum ('DRAFT', 'PENDING', 'COMPLETED')")
+        connection.execute("create table projects (id uuid primary key, source_image_url text, status state)")
+        with pytest.raises(ConfigurationError, match=r"column projects\.status cannot be PROCESSING, FAILED"):
+            migrate(connection)
+
+
 def test_an_embedding_queue_of_the_apps_own_stands_in_the_way_and_says_so(empty_url: str) -> None:
     with connect(empty_url) as connection:
         connection.execute("create table embedding_queue (job_id uuid)")

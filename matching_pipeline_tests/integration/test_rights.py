@@ -10,7 +10,7 @@ from matching_pipeline.db.connections import Connection
 TRIGGER_FUNCTIONS = (
     "listings_changed", "listing_images_changed", "products_changed", "product_images_changed",
     "image_ai_changed", "matches_lost", "match_settings_changed", "jobs_changed",
-    "embedding_queue_written",
+    "embedding_queue_written", "generation_asked", "generation_job_changed", "projects_changed",
 )  # fmt: skip
 
 
@@ -39,7 +39,10 @@ def test_a_trigger_function_cannot_be_put_on_a_table_of_ones_own(as_app: Connect
 
 @pytest.mark.parametrize(
     "table",
-    ["job_queue", "image_ai", "matches", "embedding_models", "match_settings", "job_embeddings", "embedding_queue"],
+    [
+        *("job_queue", "image_ai", "matches", "embedding_models", "match_settings", "job_embeddings"),
+        *("embedding_queue", "generated_images", "image_types"),
+    ],
 )
 def test_the_pipelines_tables_are_closed_to_the_app(as_app: Connection, table: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

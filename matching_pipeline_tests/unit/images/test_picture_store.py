@@ -140,6 +140,12 @@ def test_a_picture_is_named_by_its_content_in_folders_of_two_levels(url: str) ->
     assert PictureStore(url).put(b"picture", "jpg") == f"{url}/{digest[:2]}/{digest[2:4]}/{digest}.jpg"
 
 
+def test_a_probe_leaves_nothing_behind(url: str) -> None:
+    store = PictureStore(url)
+    store.probe()
+    assert list(store.list(NOW)) == []
+
+
 def test_what_was_put_is_what_the_fetcher_reads(url: str, tmp_path: Path) -> None:
     written = PictureStore(url).put(b"picture", "png")
     with ImageFetcher(FetchLimits(file_roots=(tmp_path,))) as fetcher:
