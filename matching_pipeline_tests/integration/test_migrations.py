@@ -45,6 +45,12 @@ create table jobs (
     id uuid default gen_random_uuid() constraint job_key unique
 );
 insert into jobs (title, company, is_active) values ('Baker', 'Loaf', true), ('Nurse', 'Ward', false);
+create type progress as enum ('DRAFT', 'PENDING', 'PROCESSING', 'COMPLETED', 'FAILED');
+create table projects (
+    name text, source_image_url varchar(2000), status progress default 'DRAFT',
+    id uuid default gen_random_uuid() constraint project_key unique
+);
+insert into projects (name) values ('mug');
 """
 
 
@@ -106,6 +112,8 @@ def test_the_apps_own_tables_are_taken_as_they_are(empty_url: str) -> None:
         assert {kind for _, kind, _ in app.owed()} == {"project", "product", "posting"}
         assert app.run("select text from source_postings") == ["Baker\n\nLoaf"]
         assert app.run("select count(*) from listings") == [2]
+        app.run("select enqueue_complete_pack(id) from projects")
+        assert app.run("select status::text from projects") == ["PENDING"]
 
 
 def test_every_column_that_does_not_fit_is_named_at_once_and_nothing_is_created(empty_url: str) -> None:
