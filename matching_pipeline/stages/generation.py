@@ -33,7 +33,7 @@ from matching_pipeline.images.picture_store import PictureStore
 from matching_pipeline.queue import Item
 from matching_pipeline.stages.picture_orders import (
     Order,
-    is_made,
+    is_wanted,
     keep_unchanged,
     read_orders,
     release_picture,
@@ -183,11 +183,11 @@ class _Making:
                 order.failures[image_type] = PermanentFailure("there is no such image type any more")
             elif self._is_ours(order, image_type) or not take_picture(self._connection, order, image_type):
                 order.elsewhere.append(image_type)
-            elif is_made(self._connection, order, image_type):
+            elif is_wanted(self._connection, order, image_type):
+                self._under_way[self._stage.make(photo, image_type, prompt)] = order, image_type
+            else:
                 release_picture(self._connection, order, image_type)
                 del order.prompts[image_type]
-            else:
-                self._under_way[self._stage.make(photo, image_type, prompt)] = order, image_type
 
     def _is_ours(self, order: Order, image_type: str) -> bool:
         """By another item of the batch: a session is given its own locks again."""

@@ -71,10 +71,11 @@ def release_picture(connection: Connection, order: Order, image_type: str) -> No
     connection.execute(query("release_picture"), _key(order, image_type))
 
 
-def is_made(connection: Connection, order: Order, image_type: str) -> bool:
-    """Asked once the picture is taken: whoever had it before may have made it since the order was read."""
+def is_wanted(connection: Connection, order: Order, image_type: str) -> bool:
+    """Asked once the picture is taken: since the order was read, whoever had it before may have made it, or the
+    project may be gone."""
     row = connection.execute(query("is_made"), {"job_id": order.item.id, "image_type": image_type}).fetchone()
-    return row == (True,)
+    return row == (False,)
 
 
 def keep_unchanged(connection: Connection, order: Order, content_hash: bytes) -> None:

@@ -23,6 +23,7 @@ from matching_pipeline.failures import (
 from matching_pipeline.images import picture_folder
 from matching_pipeline.images.picture_store import PictureStore
 from matching_pipeline.stages.requests import forget_orphan_pictures
+from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 
@@ -214,6 +215,21 @@ def test_a_project_that_is_deleted_in_the_middle_gets_nothing_more(studio: Studi
     assert not studio.files()
 
 
+def test_nothing_is_made_for_a_project_that_is_deleted_while_its_photo_is_fetched(
+    studio: Studio, database_url: str
+) -> None:
+    def delete() -> None:
+        studio.run("delete from projects")
+
+    server = PictureServer()
+    url = server.put("/photo.png", picture("teal"), before=delete)
+    studio.ask(studio.project(url))
+    generator = PaintGenerator()
+    studio.drain(database_url, generator)
+    assert server.asked == {"/photo.png": 1}
+    assert not generator.asked
+
+
 def test_a_type_that_is_renamed_in_the_middle_fails_with_a_reason(studio: Studio, database_url: str) -> None:
     job = studio.ask(studio.project(), "scale")
 
@@ -276,6 +292,7 @@ import os, signal, sys
 from pathlib import Path
 from matching_pipeline.db.connections import connect
 from matching_pipeline.stages import generation
+from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.fixtures.studio import PaintGenerator, Studio
 
 database_url, folder = sys.argv[1:]
