@@ -39,7 +39,7 @@ from matching_pipeline.model_commands import model
 from matching_pipeline.opening import connected, open_settings
 from matching_pipeline.settings import Settings
 from matching_pipeline.stages.models import ModelError
-from matching_pipeline.stages.requests import NotFound, enqueue_images, enqueue_missing
+from matching_pipeline.stages.requests import NotFound, enqueue_images, enqueue_missing, enqueue_packs
 
 Lane = click.Choice(lanes.LANES)
 
@@ -130,15 +130,25 @@ def status(as_json: bool) -> None:
 @click.option(
     "--product", "products", multiple=True, type=click.UUID, metavar="ID", help="All images of this product."
 )
+@click.option(
+    "--pack",
+    "packs",
+    multiple=True,
+    type=click.UUID,
+    metavar="ID",
+    help="Its pack of product pictures.",
+)
 @click.option("--missing", is_flag=True, help="Every image and posting that has no up-to-date row.")
-def process(projects: tuple[UUID, ...], products: tuple[UUID, ...], missing: bool) -> None:
-    """Analyse images and embed postings here and now, and bring the matches they change up to date."""
-    if not (projects or products or missing):
-        raise click.UsageError("say what to process: --project ID, --product ID or --missing")
+def process(projects: tuple[UUID, ...], products: tuple[UUID, ...], packs: tuple[UUID, ...], missing: bool) -> None:
+    """Analyse images, embed postings and make product pictures here and now, and bring changed matches up to date."""
+    if not (projects or products or packs or missing):
+        raise click.UsageError("say what to process: --project ID, --product ID, --pack ID or --missing")
     with connected() as (settings, connection):
         queued = enqueue_missing(connection) if missing else 0
         queued += enqueue_images(connection, projects, products)
         say(f"{queued} images and postings queued")
+        if packs:
+            say(f"{enqueue_packs(connection, packs)} packs of product pictures queued")
         failed = 0
         for lane in lanes.in_use(connection):
             # a shadow may take hours, and nobody waits for it

@@ -3,11 +3,17 @@
 import dagster as dg
 
 from matching_pipeline import defs as package
-from matching_pipeline.defs import image_ai, job_embeddings, maintenance, matches, sources
+from matching_pipeline.defs import generated_images, image_ai, job_embeddings, maintenance, matches, sources
 from matching_pipeline.defs.resources import Pipeline
 
 defs = dg.Definitions(
-    assets=[*sources.app_tables, image_ai.image_ai, job_embeddings.job_embeddings, matches.matches],
+    assets=[
+        *sources.app_tables,
+        image_ai.image_ai,
+        job_embeddings.job_embeddings,
+        matches.matches,
+        generated_images.generated_images,
+    ],
     asset_checks=dg.load_asset_checks_from_package_module(package),
     sensors=[
         image_ai.image_ai_sensor,
@@ -16,6 +22,7 @@ defs = dg.Definitions(
         job_embeddings.job_embeddings_shadow_sensor,
         matches.matches_sensor,
         matches.faces_sensor,
+        generated_images.generated_images_sensor,
     ],
     jobs=[matches.nightly, maintenance.cleanup],
     schedules=[matches.nightly_schedule, maintenance.cleanup_schedule],

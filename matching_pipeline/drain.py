@@ -30,21 +30,23 @@ LOOK_AGAIN_SECONDS = 5.0
 """How long a drain trusts NOTIFY: it looks at the queue at least this often."""
 LOOK_AGAIN_AT_LOCKED_SECONDS = 0.05
 RECONNECT_SECONDS = 120.0
+BUSY_DELAY = timedelta(seconds=5)
 
 Result = TypeVar("Result")
 
 
+class Busy(Exception):
+    """Another session does what excludes ours now: the items are given back for a while, nobody is charged."""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item: a result to write, or the failure that kept it from one."""
+    """What became of one item: a result to write, the failure that kept it from one, or why it must wait."""
 
     item: Item
     result: Any = None
     failure: ItemFailure | None = None
-
-
-class Busy(Exception):
-    """Another session does what excludes writing now: the items are given back for a while, nobody is charged."""
+    busy: Busy | None = None
 
 
 class Stage(Protocol):
@@ -57,9 +59,10 @@ class Stage(Protocol):
     def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
         """Does the items with no transaction open, and yields outcomes in groups as they are ready.
 
-        The session is there to read by. It yields at least every few seconds, an empty list if need be:
-        between two yields the drain writes what is ready and renews the leases of the rest. Raises
-        ProviderUnavailable when nobody can be served, ConfigurationError when a person must act.
+        The session is there to read by; who writes by it does so in short transactions, fenced by the item's lease
+        (`stages/generation.py`). It yields at least every few seconds, an empty list if need be: between two yields
+        the drain writes what is ready and renews the leases of the rest. Raises ProviderUnavailable when nobody can
+        be served, ConfigurationError when a person must act.
         """
         ...
 
@@ -214,8 +217,11 @@ class Drain:
 
     def _work(self, items: Sequence[Item]) -> None:
         for outcomes in self.stage.work(self._connection, items):
-            if outcomes:
-                self._finish(outcomes)
+            for outcome in outcomes:
+                if outcome.busy:
+                    self._give_back([outcome.item], BUSY_DELAY, str(outcome.busy))
+            if ended := [outcome for outcome in outcomes if not outcome.busy]:
+                self._finish(ended)
             self._renew()
 
     def _renew(self) -> None:
@@ -256,7 +262,7 @@ class Drain:
                 lambda connection: give_way(connection, lambda: self._write(connection, outcomes))
             )
         except Busy as busy:
-            self._give_back(items, timedelta(seconds=5), str(busy))
+            self._give_back(items, BUSY_DELAY, str(busy))
         except psycopg.Error as error:
             if self._connection.closed:
                 raise
@@ -266,7 +272,7 @@ class Drain:
                     self._finish(part)
                     self._renew()
             elif isinstance(error, GAVE_WAY):
-                self._give_back(items, timedelta(seconds=5), f"its rows are locked: {_reason(error)}")
+                self._give_back(items, BUSY_DELAY, f"its rows are locked: {_reason(error)}")
             elif outcomes[0].failure is None:
                 refusal = TransientFailure(f"the database refuses it: {_reason(error)}")
                 self._finish([Outcome(items[0], failure=refusal)])

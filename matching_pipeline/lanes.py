@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from matching_pipeline.ai.providers import image_analyzer, text_embedder
+from matching_pipeline.ai.providers import image_analyzer, image_generator, text_embedder
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.drain import Drain, Stage, Summary
 from matching_pipeline.failures import Superseded
 from matching_pipeline.images.fetch import FetchLimits, ImageFetcher
+from matching_pipeline.images.picture_store import PictureStore
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages import faces, images, matching, models, postings
+from matching_pipeline.stages import faces, generation, images, matching, models, postings
 from matching_pipeline.stages.faces import FaceStage
+from matching_pipeline.stages.generation import GenerationStage
 from matching_pipeline.stages.images import ImageStage
 from matching_pipeline.stages.matching import MatchingStage
 from matching_pipeline.stages.models import Model, forget_work_of_no_model
@@ -20,9 +22,10 @@ IMAGE_AI, IMAGE_AI_SHADOW = images.LANE, images.SHADOW_LANE
 JOB_EMBEDDINGS, JOB_EMBEDDINGS_SHADOW = postings.LANE, postings.SHADOW_LANE
 MATCHES = matching.LANE
 FACES = faces.LANE
+GENERATED_IMAGES = generation.LANE
 SHADOWS = (IMAGE_AI_SHADOW, JOB_EMBEDDINGS_SHADOW)
 """What another model than the active one does: nothing that a reader waits for."""
-LANES = (IMAGE_AI, JOB_EMBEDDINGS, MATCHES, FACES, *SHADOWS)
+LANES = (IMAGE_AI, JOB_EMBEDDINGS, MATCHES, FACES, GENERATED_IMAGES, *SHADOWS)
 """In the order in which work flows through them."""
 
 
@@ -65,21 +68,20 @@ def open_stage(settings: Settings, database_url: str, lane: str) -> Iterator[Sta
             yield MatchingStage()
         case faces.LANE:
             yield FaceStage()
+        case generation.LANE:
+            with _generation_stage(settings, database_url) as stage:
+                yield stage
         case _:
             raise ValueError(f"there is no lane {lane!r}, only {', '.join(LANES)}")
 
 
 @contextmanager
 def _image_stage(settings: Settings, database_url: str, lane: str) -> Iterator[ImageStage]:
-    limits = FetchLimits(
-        max_bytes=settings.image_max_bytes,
-        timeout_seconds=settings.image_timeout_seconds,
-        max_redirects=settings.image_max_redirects,
-        allow_private_hosts=settings.image_allow_private_hosts,
-        file_roots=(*settings.image_file_roots, settings.sample_pictures),
-    )
     model = _model(database_url, lane)
-    with image_analyzer(settings, database_url, lane, model) as analyzer, ImageFetcher(limits) as fetcher:
+    with (
+        image_analyzer(settings, database_url, lane, model) as analyzer,
+        ImageFetcher(fetch_limits(settings)) as fetcher,
+    ):
         _require_dimensions(database_url, analyzer)
         stage = ImageStage(
             analyzer, fetcher, max_pixels=settings.image_max_pixels, concurrency=settings.image_concurrency, lane=lane
@@ -110,3 +112,24 @@ def _model(database_url: str, lane: str) -> str | None:
 def _require_dimensions(database_url: str, provider: Model) -> None:
     with connect(database_url) as connection:
         models.require_dimensions(connection, provider)
+
+
+@contextmanager
+def _generation_stage(settings: Settings, database_url: str) -> Iterator[GenerationStage]:
+    store = PictureStore(settings.pictures_url)
+    with (
+        image_generator(settings, database_url, generation.LANE) as generator,
+        ImageFetcher(fetch_limits(settings)) as fetcher,
+        GenerationStage(generator, fetcher, store, max_pixels=settings.image_max_pixels) as stage,
+    ):
+        yield stage
+
+
+def fetch_limits(settings: Settings) -> FetchLimits:
+    return FetchLimits(
+        max_bytes=settings.image_max_bytes,
+        timeout_seconds=settings.image_timeout_seconds,
+        max_redirects=settings.image_max_redirects,
+        allow_private_hosts=settings.image_allow_private_hosts,
+        file_roots=settings.readable_folders,
+    )

@@ -3,6 +3,7 @@
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,9 +14,10 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(None, description="Postgres with pgvector; an embedded one where it is not set")
     dagster_postgres_url: str | None = Field(None, description="Dagster's own tables, if not in the same database")
-    data_dir: Path = Field(Path(".data"), description="embedded database, Dagster's files, sample pictures")
+    data_dir: Path = Field(Path(".data"), description="embedded database, Dagster's files, sample and made pictures")
 
     image_analyzer: Literal["openai", "local"] | None = Field(None, description="who analyses images")
+    image_generator: Literal["openai", "local"] | None = Field(None, description="who makes product pictures")
     image_file_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="folders below which file:// images may be read, separated by ':'"
     )
@@ -42,6 +44,7 @@ class Settings(BaseSettings):
     ai_daily_budget_usd: Decimal | None = Field(
         None, ge=0, description="when it is spent, work waits for the next day"
     )
+    images_url: str | None = Field(None, description="where generated pictures go: file:///folder, s3://bucket, …")
 
     linger_seconds: float = Field(60, ge=0, description="how long an idle run waits for more work before it ends")
     drain_seconds: float = Field(1800, gt=0, description="a run that is busy for longer makes way for a new one")
@@ -59,6 +62,18 @@ class Settings(BaseSettings):
     def sample_pictures(self) -> Path:
         """Where the demo's pictures are drawn; what is in it may always be read."""
         return self.data_dir.resolve() / "sample_pictures"
+
+    @property
+    def pictures_url(self) -> str:
+        """Where generated pictures are written to."""
+        return self.images_url or (self.data_dir.resolve() / "generated_pictures").as_uri()
+
+    @property
+    def readable_folders(self) -> tuple[Path, ...]:
+        """Where `file://` images may be read: what the setting says, and what the pipeline itself has made."""
+        made = urlsplit(self.pictures_url)
+        pictures = (Path(unquote(made.path)),) if made.scheme == "file" else ()
+        return (*self.image_file_roots, self.sample_pictures, *pictures)
 
     @field_validator("image_file_roots", mode="before")
     @classmethod

@@ -35,6 +35,7 @@ begin
         ('matches', 'select, insert, update, delete'), ('embedding_models', 'select, insert, update (status)'),
         ('job_embeddings', 'select, insert, update, delete'), ('ai_calls', 'select, insert, delete'),
         ('ai_answers', 'select, insert, delete'),
+        ('generated_images', 'select, insert, update, delete'), ('image_types', 'select'),
         ('match_settings', 'select'), ('matching_pipeline_migrations', 'select')
     loop
         execute format('grant %s on %I to matching_pipeline', right_to, name);
@@ -42,8 +43,8 @@ begin
             execute format('create policy matching_pipeline_works on %I to matching_pipeline using (true) with check (true)', name);
         end if;
     end loop;
-    grant select on source_images, image_owners, matchable_faces, match_jobs, source_postings, embedded_postings, embedding_queue
-        to matching_pipeline;
+    grant select on source_images, image_owners, matchable_faces, match_jobs, source_postings, embedded_postings, embedding_queue,
+        asked_images, project_progress to matching_pipeline;
     grant execute on function take_drain_slot(text, integer) to matching_pipeline;
 
     -- The app's tables: it reads them, and locks a row while it writes what was derived from it, for which Postgres
@@ -52,7 +53,8 @@ begin
     for name, right_to in values
         ('listings', 'select, update (id)'), ('listing_images', 'select, update (id)'),
         ('products', 'select, update (id)'), ('product_images', 'select, update (id)'),
-        ('profiles', 'select'), ('faces', 'select, update (id)'), ('jobs', 'select, update (id)')
+        ('profiles', 'select'), ('faces', 'select, update (id)'), ('jobs', 'select, update (id)'),
+        ('projects', 'select, update (id)')
     loop
         execute format('grant %s on %I to matching_pipeline', right_to, name);
         if not exists (select from pg_policy where polrelid = to_regclass(name) and polname = 'matching_pipeline_reads') then

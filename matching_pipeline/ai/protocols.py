@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +40,32 @@ class ImageAnalyzer(Protocol):
     """How many pictures it is worth to analyse at once in one process."""
 
     def analyze(self, picture: Image.Image) -> ImageAnalysis: ...
+
+
+@dataclass(frozen=True)
+class GeneratedPicture:
+    """A picture as a file's bytes: PNG or JPEG, with its size in pixels."""
+
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+    cost_usd: Decimal | None = None
+    """None where nobody charges for it."""
+
+
+class ImageGenerator(Protocol):
+    """Makes a product picture from the product's photo (a decoded picture, upright).
+
+    `model` names who made it: it changes whenever the same request would give another picture.
+    Raises PermanentFailure or TransientFailure for this picture, ProviderUnavailable and ConfigurationError for any.
+    """
+
+    model: str
+    concurrency: int
+    """How many pictures it is worth to make at once in one process."""
+
+    def generate(self, photo: Image.Image, image_type: str, prompt: str) -> GeneratedPicture: ...
 
 
 class TextEmbedder(Protocol):

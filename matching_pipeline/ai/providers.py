@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from matching_pipeline.ai.ledger import Ledger
 from matching_pipeline.ai.openai.names import EmbeddingName, VisionName
-from matching_pipeline.ai.protocols import ImageAnalyzer, TextEmbedder
+from matching_pipeline.ai.protocols import ImageAnalyzer, ImageGenerator, TextEmbedder
 from matching_pipeline.failures import ConfigurationError
 from matching_pipeline.settings import Settings
 
@@ -83,6 +83,14 @@ def text_embedder(
             yield openai_text_embedder(settings, client, name)
     else:
         raise ConfigurationError(f"embedding_models: nothing here makes the text model {model!r}")
+
+
+@contextmanager
+def image_generator(settings: Settings, database_url: str, lane: str) -> Iterator[ImageGenerator]:
+    """What it asks of a provider is written into the ledger, for the lane."""
+    from matching_pipeline.ai.local_pictures import LocalImageGenerator
+
+    yield LocalImageGenerator()
 
 
 def require_working(settings: Settings, database_url: str, lane: str, modality: Modality, model: str) -> WorkingModel:

@@ -7,7 +7,8 @@ import dagster as dg
 from matching_pipeline import queue
 from matching_pipeline.ai import ledger
 from matching_pipeline.defs.resources import Pipeline
-from matching_pipeline.stages.requests import enqueue_missing, forget_orphans
+from matching_pipeline.images.picture_store import PictureStore
+from matching_pipeline.stages.requests import enqueue_missing, forget_orphan_pictures, forget_orphans
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 RUNS_AT_ONCE = 100
@@ -38,6 +39,14 @@ def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
 
 
 @dg.op
+def delete_orphan_pictures(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    """What a crash or a deleted project left where IMAGES_URL says."""
+    with pipeline.connection() as connection:
+        store = PictureStore(pipeline.settings.pictures_url)
+        context.log.info(f"{forget_orphan_pictures(connection, store)} pictures that no row names are deleted")
+
+
+@dg.op
 def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     """Dagster itself keeps runs and their events for ever."""
     before = datetime.now(UTC) - timedelta(days=pipeline.settings.keep_runs_days)
@@ -55,6 +64,7 @@ def cleanup() -> None:
     repair()
     delete_completed_rows()
     delete_old_answers()
+    delete_orphan_pictures()
     delete_old_runs()
 
 

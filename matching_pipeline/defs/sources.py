@@ -43,4 +43,10 @@ app_tables = [
         kinds={"postgres"},
         description="The app's job postings; an active one that is inserted or edited queues its embedding.",
     ),
+    dg.AssetSpec(
+        "projects",
+        group_name="app",
+        kinds={"postgres"},
+        description="The app's projects with a photo each; a job in the queue asks for product pictures of one.",
+    ),
 ]

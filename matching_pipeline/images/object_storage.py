@@ -51,14 +51,14 @@ class ObjectStorage:
                 # No client options: given any, obstore ignores those of the environment (AWS_ALLOW_HTTP, …).
                 self._stores[bucket_url] = from_url(bucket_url, retry_config=retries)
             except (BaseError, ValueError) as error:
-                raise PermanentFailure(f"object storage is not set up: {_reason(error)}") from error
+                raise PermanentFailure(f"object storage is not set up: {reason_of(error)}") from error
         return self._stores[bucket_url]
 
 
 def _failure(error: Exception) -> ItemFailure:
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
-    reason = _reason(error)
+    reason = reason_of(error)
     permanent = isinstance(error, (FileNotFoundError, PermissionDeniedError, UnauthenticatedError, ValueError))
     status = re.search(r"status code: (\d{3})", reason)  # obstore gives the other statuses in words only
     if permanent or (status and not is_transient(int(status[1]))):
@@ -66,7 +66,7 @@ def _failure(error: Exception) -> ItemFailure:
     return TransientFailure(reason)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The error's first line (a debugging dump follows), without the secrets of the URLs in it."""
     first_line = str(error).partition("\n")[0]
     return re.sub(r"\S+://\S+", lambda url: printable(url[0]), first_line)

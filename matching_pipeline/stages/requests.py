@@ -1,16 +1,22 @@
 """What a person may ask for: the field's processProjectImages, processProductImages and the backfill."""
 
 from collections.abc import Iterable
+from datetime import timedelta
+from itertools import islice
 from typing import Literal
 from uuid import UUID
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
+from matching_pipeline.images.picture_store import PictureStore
 from matching_pipeline.stages.models import forget_work_of_no_model
+
+ORPHAN_AGE = timedelta(days=1)
+"""Far longer than any worker takes from a picture's file to its row."""
 
 
 class NotFound(Exception):
-    """No project or product has this id."""
+    """No row of the app's has this id."""
 
 
 def enqueue_images(connection: Connection, projects: Iterable[UUID], products: Iterable[UUID]) -> int:
@@ -38,6 +44,33 @@ def forget_orphans(connection: Connection) -> int:
     orphans = sum(connection.execute(query(f"forget_orphan_{what}")).rowcount for what in ("images", "embeddings"))
     orphans += forget_work_of_no_model(connection)
     return orphans + connection.execute(query("forget_jobs_of_deleted_faces"), {"face_ids": None}).rowcount
+
+
+def enqueue_packs(connection: Connection, projects: Iterable[UUID]) -> int:
+    """Asks for a complete pack for each of these rows of `projects`; returns how many.
+
+    Raises NotFound, with nothing queued.
+    """
+    with connection.transaction():
+        asked = 0
+        for id in projects:
+            if connection.execute(query("is_picture_project"), {"id": id}).fetchone() != (True,):
+                raise NotFound(f"there is no row {id} in projects")
+            connection.execute(query("enqueue_complete_pack"), {"id": id})
+            asked += 1
+        return asked
+
+
+def forget_orphan_pictures(connection: Connection, store: PictureStore) -> int:
+    """Deletes the files that no row names and that are older than a day: of projects that were deleted, of pictures
+    that were made anew, and of workers that died before they wrote the row. Returns how many."""
+    forgotten = 0
+    urls = store.list(older_than=ORPHAN_AGE)
+    while batch := list(islice(urls, 500)):
+        for (url,) in connection.execute(query("pictures_without_row"), {"urls": batch}).fetchall():
+            store.delete(url)
+            forgotten += 1
+    return forgotten
 
 
 def _enqueue(connection: Connection, kind: str, id: UUID) -> int:

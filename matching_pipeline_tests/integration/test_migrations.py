@@ -45,6 +45,12 @@ create table jobs (
     id uuid default gen_random_uuid() constraint job_key unique
 );
 insert into jobs (title, company, is_active) values ('Baker', 'Loaf', true), ('Nurse', 'Ward', false);
+create type progress as enum ('DRAFT', 'PENDING', 'PROCESSING', 'COMPLETED', 'FAILED');
+create table projects (
+    name text, source_image_url varchar(2000), status progress default 'DRAFT',
+    id uuid default gen_random_uuid() constraint project_key unique
+);
+insert into projects (name) values ('mug');
 """
 
 
@@ -106,6 +112,8 @@ def test_the_apps_own_tables_are_taken_as_they_are(empty_url: str) -> None:
         assert {kind for _, kind, _ in app.owed()} == {"project", "product", "posting"}
         assert app.run("select text from source_postings") == ["Baker\n\nLoaf"]
         assert app.run("select count(*) from listings") == [2]
+        app.run("select enqueue_complete_pack(id) from projects")
+        assert app.run("select status::text from projects") == ["PENDING"]
 
 
 def test_every_column_that_does_not_fit_is_named_at_once_and_nothing_is_created(empty_url: str) -> None:
@@ -144,6 +152,28 @@ def test_every_column_of_jobs_that_does_not_fit_is_named(empty_url: str) -> None
             "Add or convert the columns named above, then migrate again.",
         ]
         assert connection.execute("select to_regclass('job_queue')").fetchone() == (None,)
+
+
+def test_every_column_of_projects_that_does_not_fit_is_named(empty_url: str) -> None:
+    with connect(empty_url) as connection:
+        connection.execute("create table projects (id uuid, source_image_url bytea, state text)")
+        with pytest.raises(ConfigurationError) as caught:
+            migrate(connection)
+        assert str(caught.value).splitlines() == [
+            "0009_generated_images.sql: the app's tables do not fit the pipeline:",
+            "column projects.id is not unique (uuid primary key is needed)",
+            "column projects.source_image_url is bytea (text is needed)",
+            "column projects.status is missing (text is needed)",
+            "Add or convert the columns named above, then migrate again.",
+        ]
+
+
+def test_a_status_that_cannot_say_what_is_to_be_said_is_refused(empty_url: str) -> None:
+    with connect(empty_url) as connection:
+        connection.execute("create type state as enum ('DRAFT', 'PENDING', 'COMPLETED')")
+        connection.execute("create table projects (id uuid primary key, source_image_url text, status state)")
+        with pytest.raises(ConfigurationError, match=r"column projects\.status cannot be PROCESSING, FAILED"):
+            migrate(connection)
 
 
 def test_an_embedding_queue_of_the_apps_own_stands_in_the_way_and_says_so(empty_url: str) -> None:

@@ -42,7 +42,7 @@ $$;
 
 -- Claims up to `batch_size` due rows, oldest first. A row whose worker died is claimed alone, so that one that
 -- kills its worker takes no others along; when its attempts are spent it fails.
-create or replace function get_next_job(lane text, batch_size integer default 1, lease interval default '2 minutes')
+create or replace function get_next_job(lane text default 'generated_images', batch_size integer default 1, lease interval default '2 minutes')
 returns setof job_queue
 language sql as $$
     with due as materialized (
@@ -99,7 +99,7 @@ begin
         return false;
     end if;
     delete from job_queue
-    where entity_id = done.entity_id and queue = done.queue and entity_kind = done.entity_kind
+    where entity_id = done.entity_id and queue = done.queue and entity_kind = done.entity_kind and payload = done.payload
       and status = 'failed' and started_at < done.started_at;
     return true;
 end
@@ -115,7 +115,7 @@ begin
       and exists (
           select from job_queue as twin
           where twin.entity_id = mine.entity_id and twin.queue = mine.queue and twin.entity_kind = mine.entity_kind
-            and twin.status = 'pending'
+            and twin.payload = mine.payload and twin.status = 'pending'
       );
     if found then
         return true;
@@ -178,15 +178,16 @@ begin
         returning *
     )
     insert into job_queue (id, queue, entity_kind, entity_id, payload, attempts, deferrals, max_attempts, created_at)
-    select distinct on (entity_id, entity_kind)
+    select distinct on (entity_id, entity_kind, payload)
         id, queue, entity_kind, entity_id, payload, attempts, attempts, max_attempts, created_at
     from failed
     where not exists (
         select from job_queue as pending
         where pending.entity_id = failed.entity_id and pending.queue = lane
-          and pending.entity_kind = failed.entity_kind and pending.status = 'pending'
+          and pending.entity_kind = failed.entity_kind and pending.payload = failed.payload
+          and pending.status = 'pending'
     )
-    order by entity_id, entity_kind, created_at desc;
+    order by entity_id, entity_kind, payload, created_at desc;
     get diagnostics retried = row_count;
     perform pg_notify('job_queue', lane);
     return retried;

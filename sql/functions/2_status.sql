@@ -25,7 +25,8 @@ language sql stable as $$
             case lane when 'image_ai' then 'image analysis' when 'job_embeddings' then 'embedding generation'
                 when 'image_ai_shadow' then 'image analysis by the shadow model'
                 when 'job_embeddings_shadow' then 'embedding generation by the shadow model'
-                when 'matches' then 'matching' when 'faces' then 'matching' else lane end),
+                when 'matches' then 'matching' when 'faces' then 'matching'
+                when 'generated_images' then 'image generation' else lane end),
         'due', unfinished.due,
         'processing', unfinished.processing,
         'failed', (select count(*) from job_queue where queue = lane and status = 'failed'),

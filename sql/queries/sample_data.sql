@@ -21,3 +21,9 @@ on conflict (id) do nothing
 insert into jobs (id, title, company, description, is_active)
 values (%(id)s, %(title)s, %(company)s, %(description)s, true)
 on conflict (id) do nothing
+
+-- name: insert_sample_studio_project
+with added as (
+    insert into projects (id, source_image_url) values (%(id)s, %(url)s) on conflict (id) do nothing returning id
+)
+select enqueue_complete_pack(id) from added

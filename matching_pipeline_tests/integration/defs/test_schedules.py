@@ -32,6 +32,7 @@ def test_schedules_and_sensors_run_from_the_first_start_on() -> None:
             *("nightly_schedule", "cleanup_schedule"),
             *("image_ai_sensor", "job_embeddings_sensor", "matches_sensor", "faces_sensor"),
             *("image_ai_shadow_sensor", "job_embeddings_shadow_sensor"),
+            "generated_images_sensor",
         ),
         "RUNNING",
     )

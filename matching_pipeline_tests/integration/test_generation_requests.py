@@ -1,0 +1,223 @@
+"""How product pictures are asked for, by function or by the app's own insert, and what projects.status says of it."""
+
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from matching_pipeline import queue
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.files import ROOT
+from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
+
+
+@pytest.fixture
+def studio(connection: Connection, tmp_path: Path) -> Studio:
+    return Studio(connection, tmp_path)
+
+
+def jobs(studio: Studio) -> int:
+    return int(studio.run("select count(*) from job_queue")[0])
+
+
+def test_a_pending_equal_job_is_the_answer(studio: Studio) -> None:
+    project, other = studio.project(), studio.project()
+    scale, pack = studio.ask(project, "scale"), studio.ask(project)
+    assert studio.ask(project, "scale") == scale
+    assert studio.ask(project) == pack
+    different = {scale, pack, studio.ask(project, "lifestyle"), studio.ask(project, force=True), studio.ask(other)}
+    assert len(different) == jobs(studio) == 5
+
+
+def test_a_job_that_is_worked_on_does_not_answer_a_new_request(studio: Studio) -> None:
+    project = studio.project()
+    first = studio.ask(project)
+    studio.run("select get_next_job()")
+    assert studio.ask(project) != first
+
+
+def test_asking_again_makes_a_job_due_that_waits_for_its_next_attempt(studio: Studio) -> None:
+    project = studio.project()
+    job = studio.ask(project)
+    ((attempt,),) = studio.connection.execute("select attempts from get_next_job()").fetchall()
+    assert studio.run("select mark_job_failed(%s, %s, 'no luck')", job, attempt) == [True]
+    assert studio.run("select run_at > now() from job_queue") == [True]
+    assert studio.ask(project) == job
+    assert studio.run("select run_at <= now() from job_queue") == [True]
+
+
+def test_two_singles_of_different_types_return_to_the_queue_apart(studio: Studio) -> None:
+    project = studio.project()
+    studio.ask(project, "scale")
+    studio.ask(project, "lifestyle")
+    claimed = queue.claim(studio.connection, "generated_images", 2, timedelta(minutes=1))
+    for item in claimed:
+        assert queue.fail(studio.connection, item, "no luck", permanent=False)
+    assert jobs(studio) == 2
+    studio.run("update job_queue set status = 'failed', completed_at = now()")
+    assert queue.retry(studio.connection, "generated_images") == 2
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("select enqueue_image(%(project)s, 'portrait')", "there is no image type portrait"),
+        ("select enqueue_image(%(project)s, null)", "there is no image type null"),
+        ("select enqueue_image(%(unknown)s, 'scale')", "there is no project"),
+        ("select enqueue_complete_pack(%(unknown)s)", "there is no project"),
+        ("select enqueue_complete_pack(null)", "there is no project null"),
+        (
+            "insert into job_queue (entity_kind, entity_id) values ('video', %(project)s)",
+            "there is no kind of job video, only single and complete_pack",
+        ),
+        (
+            "insert into job_queue (entity_kind, entity_id) values ('single', %(project)s)",
+            "there is no image type null",
+        ),
+        (
+            "insert into job_queue (entity_kind, entity_id, payload) values "
+            """('complete_pack', %(project)s, '{"image_types": []}')""",
+            "no image type is asked for",
+        ),
+    ],
+)
+def test_what_cannot_be_made_is_refused_with_a_reason(studio: Studio, statement: str, message: str) -> None:
+    with pytest.raises(psycopg.errors.IntegrityError, match=message):
+        studio.connection.execute(statement.encode(), {"project": studio.project(), "unknown": uuid4()})
+    assert jobs(studio) == 0
+
+
+def test_the_app_may_insert_the_row_itself(studio: Studio, database_url: str) -> None:
+    project = studio.project()
+    with connect(database_url) as listening:
+        queue.listen(listening)
+        job = insert(studio, "single", project, '{"image_type": "scale", "user": "ann", "force": false}')
+        assert queue.wait_for_work(listening, "generated_images", 5) == "generated_images"
+    assert studio.run("select payload from job_queue") == [
+        {"image_type": "scale", "image_types": ["scale"], "user": "ann"}
+    ]
+    insert(studio, "complete_pack", project)
+    assert studio.state(project) == "PENDING"
+    studio.drain(database_url)
+    assert studio.job(job) == ("completed", None)
+    assert set(studio.pictures(project)) == set(TYPES)
+
+
+def insert(studio: Studio, kind: str, project: UUID, payload: str = "{}") -> UUID:
+    """As the app's API does."""
+    (job,) = studio.run(
+        "insert into job_queue (entity_kind, entity_id, payload) values (%s, %s, %s) returning id",
+        *(kind, project, payload),
+    )
+    return job  # type: ignore[no-any-return]
+
+
+def test_a_type_is_added_edited_and_disabled_by_sql_alone(studio: Studio, database_url: str) -> None:
+    project = studio.project()
+    studio.run("insert into image_types (name, prompt, position) values ('on_the_moon', 'On the moon', 7)")
+    studio.run("update image_types set prompt = 'Before a cat' where name = 'lifestyle'")
+    studio.run("update image_types set enabled = false where name = 'scale'")
+    studio.ask(project)
+    generator = PaintGenerator()
+    studio.drain(database_url, generator)
+    assert set(studio.pictures(project)) == {*TYPES, "on_the_moon"} - {"scale"}
+    assert (generator.prompts["on_the_moon"], generator.prompts["lifestyle"]) == ("On the moon", "Before a cat")
+    with pytest.raises(psycopg.errors.IntegrityError, match="there is no image type scale"):
+        studio.ask(project, "scale")
+
+
+def test_a_pack_is_what_it_was_when_it_was_asked_for(studio: Studio, database_url: str) -> None:
+    project = studio.project()
+    studio.ask(project)
+    studio.run("insert into image_types (name, prompt, position) values ('on_the_moon', 'On the moon', 7)")
+    studio.drain(database_url)
+    assert set(studio.pictures(project)) == set(TYPES)
+    assert studio.state(project) == "COMPLETED"
+    studio.ask(project)
+    studio.drain(database_url)
+    assert set(studio.pictures(project)) == {*TYPES, "on_the_moon"}
+
+
+@pytest.mark.parametrize("type_name", ["text", "progress"])
+def test_a_status_of_the_apps_own_type_is_written(studio: Studio, database_url: str, type_name: str) -> None:
+    studio.run("create type progress as enum ('DRAFT', 'PENDING', 'PROCESSING', 'COMPLETED', 'FAILED')")
+    studio.run("drop view project_progress")
+    studio.run("alter table projects drop constraint projects_status_is_known, alter column status drop default")
+    studio.run(f"alter table projects alter column status type {type_name} using status::{type_name}")
+    studio.run(f"alter table projects alter column status set default 'DRAFT'::{type_name}")
+    project = studio.project()
+    assert studio.state(project) == "DRAFT"
+    studio.ask(project, "scale")
+    assert studio.state(project) == "PENDING"
+    studio.drain(database_url)
+    assert studio.state(project) == "COMPLETED"
+
+
+def test_a_status_that_the_app_wrote_stays_until_there_is_something_to_say(studio: Studio, database_url: str) -> None:
+    studio.run("alter table projects drop constraint projects_status_is_known")
+    project = studio.project()
+    studio.ask(project, "scale")
+    studio.drain(database_url)
+    studio.run("update projects set status = 'ARCHIVED'")
+    studio.run("select purge_completed_jobs('0 days')")
+    assert studio.state(project) == "ARCHIVED"
+    studio.ask(project, "lifestyle")
+    assert studio.state(project) == "PENDING"
+
+
+def test_an_app_never_waits_for_another_that_asks_or_writes(studio: Studio, database_url: str) -> None:
+    project = studio.project()
+    with connect(database_url) as other, other.transaction():
+        other.execute("update projects set status = status where id = %s", (project,))
+        other.execute("select enqueue_complete_pack(%s)", (project,))
+        studio.run("set lock_timeout = '1s'")
+        job = studio.ask(project)
+        assert studio.job(job) == ("pending", None)
+    assert jobs(studio) == 2
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_asking_above_read_committed_works(studio: Studio, database_url: str, level: str) -> None:
+    project = studio.project()
+    with connect(database_url) as app, app.transaction():
+        app.execute(f"set transaction isolation level {level}".encode())
+        app.execute("select count(*) from job_queue")
+        studio.run("select get_next_job() from enqueue_complete_pack(%s)", project)
+        app.execute("select enqueue_complete_pack(%s)", (project,))
+    assert jobs(studio) == 2
+
+
+@pytest.mark.parametrize(
+    "statement", ["delete from projects", "truncate projects cascade", "update projects set id = gen_random_uuid()"]
+)
+def test_a_project_that_is_gone_owes_nothing(studio: Studio, database_url: str, statement: str) -> None:
+    project = studio.project()
+    studio.ask(project, "scale")
+    studio.drain(database_url)
+    studio.ask(project)
+    studio.run(statement)
+    assert jobs(studio) == 0
+    assert studio.pictures(project) == {}
+
+
+def test_the_pipelines_own_role_has_the_rights_that_it_needs(studio: Studio, database_url: str) -> None:
+    studio.run("create schema dagster")
+    studio.run("alter table projects enable row level security")
+    studio.connection.execute((ROOT / "sql/role.sql").read_bytes())
+    project = studio.project()
+    studio.ask(project)
+    studio.run("alter role matching_pipeline login")
+    studio.drain(f"{database_url}&user=matching_pipeline")
+    assert studio.state(project) == "COMPLETED"
+    assert set(studio.pictures(project)) == set(TYPES)
+
+
+def test_progress_says_how_far_a_project_is_and_why_not_further(studio: Studio) -> None:
+    project = studio.project()
+    job = studio.ask(project)
+    studio.run("select get_next_job()")
+    studio.run("select mark_job_failed(%s, 1, 'refused', permanent => true)", job)
+    rows = studio.connection.execute("select * from project_progress").fetchall()
+    assert rows == [(project, "FAILED", 0, 0, 1, "refused")]
