@@ -12,7 +12,9 @@ from matching_pipeline.ai.providers import (
     image_provider,
     openai_client,
     openai_image_analyzer,
+    openai_image_generator,
     openai_text_embedder,
+    picture_provider,
     require_working,
     text_provider,
 )
@@ -37,7 +39,11 @@ def findings(settings: Settings, database_url: str) -> Iterator[Finding]:
     """What was found, as it is found. A provider is asked for real, which costs a small part of a cent."""
     database = _finding("database", lambda: _database(database_url))
     yield database
-    providers = {"images": image_provider(settings), "texts": text_provider(settings)}
+    providers = {
+        "images": image_provider(settings),
+        "texts": text_provider(settings),
+        "pictures": picture_provider(settings),
+    }
     for what, provider in providers.items():
         if provider == "local":
             yield Finding(what, True, "the local provider: no key, no network")
@@ -45,10 +51,12 @@ def findings(settings: Settings, database_url: str) -> Iterator[Finding]:
         if "openai" in providers.values():
             yield Finding("provider", False, "not asked: the ledger of requests needs the database")
         return
-    if "openai" in providers.values():
+    if "openai" in (providers["images"], providers["texts"]):
         yield _finding("embeddings", lambda: _embeddings(settings, database_url))
     if providers["images"] == "openai":
         yield _finding("vision", lambda: _vision(settings, database_url))
+    if providers["pictures"] == "openai":
+        yield _finding("pictures", lambda: _pictures(settings, database_url))
     for modality in LANES:
         yield _finding(f"{modality} model", partial(_registered_models, settings, database_url, modality))
 
@@ -97,6 +105,12 @@ def _vision(settings: Settings, database_url: str) -> str:
     with openai_client(settings, database_url, LANE) as client:
         openai_image_analyzer(settings, client).probe_vision()
         return f"the key is taken; {settings.openai_vision_model} describes pictures as the schema says"
+
+
+def _pictures(settings: Settings, database_url: str) -> str:
+    with openai_client(settings, database_url, LANE) as client:
+        openai_image_generator(settings, client).probe()
+        return f"the key is taken; there is the model {settings.openai_image_model}, no picture is bought to try it"
 
 
 def _registered_models(settings: Settings, database_url: str, modality: Modality) -> str:

@@ -39,6 +39,13 @@ class Settings(BaseSettings):
     openai_vision_effort: str = Field("none", description="how much it reasons; `unsaid` leaves it to the server")
     openai_vision_input_price: float = Field(0.1, ge=0, description="USD for a million tokens")
     openai_vision_output_price: float = Field(0.5, ge=0, description="USD for a million tokens")
+    openai_image_model: str = Field("gpt-image-2.6-sunburst", description="makes product pictures")
+    openai_image_quality: str = Field("medium", description="of those; `unsaid` leaves it to the server")
+    openai_image_input_price: float = Field(8, ge=0, description="USD for a million tokens")
+    openai_image_output_price: float = Field(30, ge=0, description="USD for a million tokens")
+    openai_image_timeout_seconds: float = Field(
+        300, gt=0, description="as OPENAI_TIMEOUT_SECONDS, for a picture: one that is given up is paid for"
+    )
     openai_timeout_seconds: float = Field(60, gt=0, description="without a byte of an answer")
     openai_concurrency: int = Field(8, gt=0, description="requests at once by one process")
     ai_daily_budget_usd: Decimal | None = Field(

@@ -25,7 +25,10 @@ Outcome = Literal["answered", "unusable", "refused", "rate limit", "unavailable"
 
 @dataclass(frozen=True)
 class Answer:
-    """`content` is an embedding as float32, or JSON; a text embedded in a batch has its share of the tokens."""
+    """`content` is an embedding as float32, JSON, or a picture's file.
+
+    A text embedded in a batch has its share of the tokens.
+    """
 
     content: bytes
     input_tokens: int

@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from typing import TYPE_CHECKING
+from uuid import UUID
 from weakref import ref
 
 from PIL import Image
@@ -29,7 +30,9 @@ class LocalImageGenerator:
     def __init__(self) -> None:
         self._last: tuple[ref[Image.Image], Subject] | None = None
 
-    def generate(self, photo: Image.Image, image_type: str, prompt: str) -> GeneratedPicture:
+    def generate(
+        self, photo: Image.Image, image_type: str, prompt: str, anew: UUID | None = None
+    ) -> GeneratedPicture:
         from matching_pipeline.ai.pictures.scenes import SCENES, white_background
 
         picture = SCENES.get(image_type, white_background)(self._subject(photo))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class GeneratedPicture:
     width: int
     height: int
     cost_usd: Decimal | None = None
-    """None where nobody charges for it."""
+    """What it was bought for, whoever asked for it first; None where nobody charges."""
 
 
 class ImageGenerator(Protocol):
@@ -65,7 +66,11 @@ class ImageGenerator(Protocol):
     concurrency: int
     """How many pictures it is worth to make at once in one process."""
 
-    def generate(self, photo: Image.Image, image_type: str, prompt: str) -> GeneratedPicture: ...
+    def generate(
+        self, photo: Image.Image, image_type: str, prompt: str, anew: UUID | None = None
+    ) -> GeneratedPicture:
+        """`anew` is the job that wants another picture than the one there is: its retries may have what it bought."""
+        ...
 
 
 class TextEmbedder(Protocol):

@@ -14,6 +14,7 @@ from matching_pipeline.settings import Settings
 if TYPE_CHECKING:
     from matching_pipeline.ai.openai.client import OpenAIClient
     from matching_pipeline.ai.openai.embeddings import OpenAITextEmbedder
+    from matching_pipeline.ai.openai.pictures import OpenAIImageGenerator
     from matching_pipeline.ai.openai.vision import OpenAIImageAnalyzer
 
 Provider = Literal["openai", "local"]
@@ -41,6 +42,10 @@ def image_provider(settings: Settings) -> Provider:
 
 def text_provider(settings: Settings) -> Provider:
     return settings.text_embedder or _default(settings)
+
+
+def picture_provider(settings: Settings) -> Provider:
+    return settings.image_generator or _default(settings)
 
 
 def chosen_models(settings: Settings) -> dict[Modality, str]:
@@ -88,9 +93,13 @@ def text_embedder(
 @contextmanager
 def image_generator(settings: Settings, database_url: str, lane: str) -> Iterator[ImageGenerator]:
     """What it asks of a provider is written into the ledger, for the lane."""
-    from matching_pipeline.ai.local_pictures import LocalImageGenerator
+    if picture_provider(settings) == "local":
+        from matching_pipeline.ai.local_pictures import LocalImageGenerator
 
-    yield LocalImageGenerator()
+        yield LocalImageGenerator()
+    else:
+        with openai_client(settings, database_url, lane) as client:
+            yield openai_image_generator(settings, client)
 
 
 def require_working(settings: Settings, database_url: str, lane: str, modality: Modality, model: str) -> WorkingModel:
@@ -143,6 +152,14 @@ def openai_image_analyzer(
     effort = None if settings.openai_vision_effort == "unsaid" else settings.openai_vision_effort
     embedder = openai_text_embedder(settings, client, name.embedding)
     return OpenAIImageAnalyzer(client, vision_model(settings, name.model), embedder, effort, name.prompt)
+
+
+def openai_image_generator(settings: Settings, client: "OpenAIClient") -> "OpenAIImageGenerator":
+    from matching_pipeline.ai.openai.pictures import OpenAIImageGenerator
+    from matching_pipeline.ai.openai.prices import image_model
+
+    quality = None if settings.openai_image_quality == "unsaid" else settings.openai_image_quality
+    return OpenAIImageGenerator(client, image_model(settings), quality, settings.openai_image_timeout_seconds)
 
 
 def _chosen_embedding(settings: Settings) -> EmbeddingName:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
+from uuid import UUID
 
 import psycopg
 from PIL import Image
@@ -117,15 +118,15 @@ class GenerationStage:
     def fetch(self, url: str) -> "Future[Photo]":
         return self._fetches.submit(self._photo, url)
 
-    def make(self, photo: Photo, image_type: str, prompt: str) -> "Future[Stored]":
-        return self._makers.submit(self._stored, photo, image_type, prompt)
+    def make(self, photo: Photo, image_type: str, prompt: str, anew: UUID | None) -> "Future[Stored]":
+        return self._makers.submit(self._stored, photo, image_type, prompt, anew)
 
     def _photo(self, url: str) -> Photo:
         data = self._fetcher.fetch(url)
         return Photo(decode(data, max_pixels=self._max_pixels), hashlib.sha256(data).digest())
 
-    def _stored(self, photo: Photo, image_type: str, prompt: str) -> Stored:
-        picture = self.generator.generate(photo.picture, image_type, prompt)
+    def _stored(self, photo: Photo, image_type: str, prompt: str, anew: UUID | None) -> Stored:
+        picture = self.generator.generate(photo.picture, image_type, prompt, anew)
         if picture.media_type not in EXTENSIONS:
             raise TransientFailure(f"{self.generator.model} gave a picture of the type {picture.media_type}")
         url = self._store.put(picture.data, EXTENSIONS[picture.media_type])
@@ -184,7 +185,7 @@ class _Making:
             elif self._is_ours(order, image_type) or not take_picture(self._connection, order, image_type):
                 order.elsewhere.append(image_type)
             elif is_wanted(self._connection, order, image_type):
-                self._under_way[self._stage.make(photo, image_type, prompt)] = order, image_type
+                self._under_way[self._stage.make(photo, image_type, prompt, order.anew)] = order, image_type
             else:
                 release_picture(self._connection, order, image_type)
                 del order.prompts[image_type]

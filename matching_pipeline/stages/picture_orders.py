@@ -35,6 +35,11 @@ class Order:
     def project_id(self) -> UUID:
         return self.item.entity_id
 
+    @property
+    def anew(self) -> UUID | None:
+        """The job, where it is forced."""
+        return self.item.id if self.item.payload.get("force") else None
+
     def outcome(self) -> Outcome:
         if self.elsewhere and not self.failures:
             return Outcome(self.item, busy=Busy(f"another worker is making its {', '.join(self.elsewhere)}"))

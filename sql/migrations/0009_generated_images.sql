@@ -102,6 +102,8 @@ comment on column generated_images.source_url is 'the project''s source_image_ur
 comment on column generated_images.source_hash is 'SHA-256 of the photo: the same photo by another URL is not paid for twice';
 comment on column generated_images.cost_usd is 'what the provider charged; null where nobody does';
 
+comment on column ai_answers.answer is 'an embedding as little-endian float32, JSON, or a picture''s file';
+
 create index generated_images_url_idx on generated_images (url);
 create index generated_images_created_at_idx on generated_images (created_at);
 

@@ -51,6 +51,7 @@ class Question:
     items: int
     estimated_tokens: int
     ask: Callable[["openai.OpenAI"], "LegacyAPIResponse[Any]"]
+    timeout_setting: str = "OPENAI_TIMEOUT_SECONDS"
 
 
 class OpenAIClient:
@@ -122,8 +123,13 @@ class OpenAIClient:
             read(reply)
         except Exception as error:
             headers = getattr(getattr(error, "response", None), "headers", headers)
-            model, base_url = question.model, str(self._api.base_url)
-            failure = as_policy(error, model=model.name, model_setting=model.setting, base_url=base_url)
+            failure = as_policy(
+                error,
+                model=question.model.name,
+                model_setting=question.model.setting,
+                base_url=str(self._api.base_url),
+                timeout_setting=question.timeout_setting,
+            )
             if failure is not error:
                 failure.__cause__ = error
             return reply, headers, failure
@@ -134,7 +140,12 @@ def _reply(content: bytes) -> Reply:
     try:
         body = json.loads(content)
         usage = body.get("usage") or {}
-        return Reply(body, int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0)))
+        # pictures are counted by other names
+        read, written = (
+            int(usage.get(name, usage.get(of_pictures, 0)))
+            for name, of_pictures in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+        )
+        return Reply(body, read, written)
     except (ValueError, TypeError, AttributeError) as error:
         raise Misfit(f"{type(error).__name__}: {error}") from error
 

@@ -28,6 +28,8 @@ FILTERED = frozenset(
     }
 )
 OUT_OF_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+UNFIT_CODES = frozenset({"unsupported_parameter", "unsupported_value", "invalid_json_schema", "unknown_parameter"})
+UNFIT_PARAMETERS = frozenset({"model", "size", "output_format", "input_fidelity"})
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s|)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
 
@@ -52,7 +54,14 @@ class Misfit(Exception):
     """An answer that is not of the protocol's form."""
 
 
-def as_policy(error: Exception, *, model: str, model_setting: str, base_url: str) -> Exception:
+def as_policy(
+    error: Exception,
+    *,
+    model: str,
+    model_setting: str,
+    base_url: str,
+    timeout_setting: str = "OPENAI_TIMEOUT_SECONDS",
+) -> Exception:
     """What to raise for what OpenAI's client raised, or for an answer that is a Misfit."""
     import openai
 
@@ -79,7 +88,7 @@ def as_policy(error: Exception, *, model: str, model_setting: str, base_url: str
             pause_for = pause(error.response.headers, default=DOWN_PAUSE)
             return ProviderUnavailable(f"the provider fails: {error.message}", pause_for)
         case openai.APITimeoutError():
-            return ProviderUnavailable(f"{base_url} did not answer within OPENAI_TIMEOUT_SECONDS", DOWN_PAUSE)
+            return ProviderUnavailable(f"{base_url} did not answer within {timeout_setting}", DOWN_PAUSE)
         case openai.APIConnectionError():
             reason = error.__cause__ or error
             return ProviderUnavailable(f"no answer from {base_url}: {type(reason).__name__}: {reason}", DOWN_PAUSE)
@@ -99,12 +108,14 @@ def _refusal(error: "openai.APIStatusError", *, model: str, model_setting: str) 
         return TooMuch(message)
     if code == "context_length_exceeded" or "maximum context length" in message or "maximum input length" in message:
         return TooLong(message)
-    if parameter == "dimensions" or "dimensions" in message:
+    if parameter == "dimensions" or ("dimensions" in message and "image" not in message.lower()):
         return ConfigurationError(f"OPENAI_EMBEDDING_DIMENSIONS: {message}")
     if parameter == "reasoning_effort":
         return ConfigurationError(f"OPENAI_VISION_EFFORT: {message}")
+    if parameter == "quality":
+        return ConfigurationError(f"OPENAI_IMAGE_QUALITY: {message}")
     # it concerns every request alike: to look for a culprit would fail them all
-    if code in {"unsupported_parameter", "unsupported_value", "invalid_json_schema", "unknown_parameter"}:
+    if code in UNFIT_CODES or parameter in UNFIT_PARAMETERS:
         return ConfigurationError(f"{model_setting}: {model} cannot be asked like this: {message}")
     return BadRequest(message)
 

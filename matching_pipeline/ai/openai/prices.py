@@ -30,6 +30,12 @@ def vision_model(settings: Settings, name: str) -> Model:
     return _model(settings.openai_vision_model, "OPENAI_VISION_MODEL", name, prices)
 
 
+def image_model(settings: Settings) -> Model:
+    """A prompt is charged as a picture is, which costs more: its part is small."""
+    prices = settings.openai_image_input_price, settings.openai_image_output_price
+    return _model(settings.openai_image_model, "OPENAI_IMAGE_MODEL", settings.openai_image_model, prices)
+
+
 def _model(chosen: str, setting: str, name: str, prices: tuple[float, float]) -> Model:
     """One that is neither chosen nor known costs what the chosen one does: rather a wrong figure than no budget."""
     by_settings = str(prices[0]), str(prices[1])

@@ -8,8 +8,14 @@ import pytest
 
 from matching_pipeline.ai.openai.client import OpenAIClient
 from matching_pipeline.ai.openai.embeddings import OpenAITextEmbedder
+from matching_pipeline.ai.openai.pictures import OpenAIImageGenerator
 from matching_pipeline.ai.openai.vision import OpenAIImageAnalyzer
-from matching_pipeline.ai.providers import openai_client, openai_image_analyzer, openai_text_embedder
+from matching_pipeline.ai.providers import (
+    openai_client,
+    openai_image_analyzer,
+    openai_image_generator,
+    openai_text_embedder,
+)
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.openai_server import KEY, OpenAIServer, openai_server
@@ -17,6 +23,7 @@ from matching_pipeline_tests.fixtures.openai_server import KEY, OpenAIServer, op
 OpenClient = Callable[..., OpenAIClient]
 OpenEmbedder = Callable[..., OpenAITextEmbedder]
 OpenAnalyzer = Callable[..., OpenAIImageAnalyzer]
+OpenGenerator = Callable[..., OpenAIImageGenerator]
 
 
 @pytest.fixture
@@ -55,6 +62,16 @@ def open_analyzer(settings_for: Callable[..., Settings], database_url: str, stac
         return openai_image_analyzer(settings, stack.enter_context(openai_client(settings, database_url, "image_ai")))
 
     return analyzer
+
+
+@pytest.fixture
+def open_generator(settings_for: Callable[..., Settings], database_url: str, stack: ExitStack) -> OpenGenerator:
+    def generator(**changes: Any) -> OpenAIImageGenerator:
+        settings = settings_for(**changes)
+        client = stack.enter_context(openai_client(settings, database_url, "generated_images"))
+        return openai_image_generator(settings, client)
+
+    return generator
 
 
 def calls(connection: Connection) -> list[tuple[str, int]]:

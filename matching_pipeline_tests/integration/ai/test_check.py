@@ -40,21 +40,25 @@ def lines(result: "subprocess.CompletedProcess[str]") -> dict[str, tuple[str, st
     return {head[3:].strip(): (head[:3].strip(), because) for head, _, because in parts}
 
 
-def test_what_fits_is_said_a_line_each_and_what_was_asked_is_in_the_ledger(run: Run, connection: Connection) -> None:
+def test_what_fits_is_said_a_line_each_and_what_was_asked_is_in_the_ledger(
+    run: Run, connection: Connection, server: OpenAIServer
+) -> None:
     result = run("check")
     assert {what: verdict for what, (verdict, _) in lines(result).items()} == dict.fromkeys(
-        ("database", "embeddings", "vision", "image model", "text model"), "ok"
+        ("database", "embeddings", "vision", "pictures", "image model", "text model"), "ok"
     )
     assert result.returncode == 0
-    assert calls(connection) == [("answered", 1)] * 2
+    assert calls(connection) == [("answered", 1)] * 3
     run("check")
-    assert calls(connection) == [("answered", 1)] * 4
+    assert calls(connection) == [("answered", 1)] * 6
+    assert server.asked["/images/edits"] == 0
 
 
 def test_without_a_key_the_local_providers_fit(run: Run, server: OpenAIServer) -> None:
     result = run("check", OPENAI_API_KEY="")
     assert result.returncode == 0
-    assert lines(result)["images"][1].startswith("the local provider")
+    for what in ("images", "texts", "pictures"):
+        assert lines(result)[what][1].startswith("the local provider")
     assert not server.asked
 
 
@@ -65,6 +69,7 @@ def test_without_a_key_the_local_providers_fit(run: Run, server: OpenAIServer) -
         ({"OPENAI_EMBEDDING_MODEL": "unknown"}, "embeddings", "OPENAI_EMBEDDING_MODEL"),
         ({"OPENAI_EMBEDDING_DIMENSIONS": "9000"}, "embeddings", "OPENAI_EMBEDDING_DIMENSIONS"),
         ({"OPENAI_VISION_MODEL": "unknown"}, "vision", "OPENAI_VISION_MODEL"),
+        ({"OPENAI_IMAGE_MODEL": "unknown"}, "pictures", "OPENAI_IMAGE_MODEL"),
         ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "vision", "http://127.0.0.1:9/v1"),
         ({"OPENAI_API_KEY": "", "IMAGE_ANALYZER": "openai"}, "vision", "OPENAI_API_KEY"),
     ],

@@ -7,7 +7,15 @@ import pytest
 
 from matching_pipeline.ai.openai.names import EmbeddingName, VisionName
 from matching_pipeline.ai.openai.prices import embedding_model
-from matching_pipeline.ai.providers import image_analyzer, image_provider, openai_client, text_embedder, text_provider
+from matching_pipeline.ai.providers import (
+    image_analyzer,
+    image_generator,
+    image_provider,
+    openai_client,
+    picture_provider,
+    text_embedder,
+    text_provider,
+)
 from matching_pipeline.failures import ConfigurationError
 from matching_pipeline.settings import Settings
 
@@ -15,18 +23,26 @@ KEY: dict[str, Any] = {"openai_api_key": "sk-test"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "images", "texts"),
+    ("changes", "images", "texts", "pictures"),
     [
-        ({}, "local", "local"),
-        (KEY, "openai", "openai"),
-        ({**KEY, "image_analyzer": "local"}, "local", "openai"),
-        ({**KEY, "text_embedder": "local"}, "openai", "local"),
-        ({"image_analyzer": "openai"}, "openai", "local"),
+        ({}, "local", "local", "local"),
+        (KEY, "openai", "openai", "openai"),
+        ({**KEY, "image_analyzer": "local"}, "local", "openai", "openai"),
+        ({**KEY, "text_embedder": "local"}, "openai", "local", "openai"),
+        ({**KEY, "image_generator": "local"}, "openai", "openai", "local"),
+        ({"image_analyzer": "openai"}, "openai", "local", "local"),
+        ({"image_generator": "openai"}, "local", "local", "openai"),
     ],
 )
-def test_a_key_chooses_openai_and_an_explicit_value_wins(changes: dict[str, Any], images: str, texts: str) -> None:
+def test_a_key_chooses_openai_and_an_explicit_value_wins(
+    changes: dict[str, Any], images: str, texts: str, pictures: str
+) -> None:
     settings = Settings(**changes)
-    assert (image_provider(settings), text_provider(settings)) == (images, texts)
+    assert (image_provider(settings), text_provider(settings), picture_provider(settings)) == (
+        images,
+        texts,
+        pictures,
+    )
 
 
 def test_the_local_providers_need_no_database() -> None:
@@ -34,6 +50,8 @@ def test_the_local_providers_need_no_database() -> None:
         assert analyzer.model.startswith("local")
     with text_embedder(Settings(), "nowhere", "job_embeddings") as embedder:
         assert embedder.model.startswith("local")
+    with image_generator(Settings(), "nowhere", "generated_images") as generator:
+        assert generator.model.startswith("local")
 
 
 def test_openai_without_a_key_names_the_setting() -> None:

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import openai
@@ -49,8 +50,43 @@ def test_a_picture_is_edited_by_a_prompt(client: openai.OpenAI, server: OpenAISe
     assert first == third != second
     assert Image.open(BytesIO(base64.b64decode(first))).size == (32, 24)
     assert edited[0].usage is not None
+    assert edited[0].usage.total_tokens == edited[0].usage.input_tokens + edited[0].usage.output_tokens
     with pytest.raises(openai.BadRequestError, match="Invalid image file"):
         client.images.edit(model="gpt-image-2.5-flare", image=("a.png", b"none", "image/png"), prompt="x")
+
+
+def test_a_picture_comes_in_the_size_and_format_that_is_asked_for(client: openai.OpenAI) -> None:
+    answer = client.images.edit(
+        model="gpt-image-1.5",
+        image=("a.png", picture(), "image/png"),
+        prompt="on a beach",
+        size="1024x1024",
+        output_format="jpeg",
+        input_fidelity="high",
+    )
+    made = Image.open(BytesIO(base64.b64decode((answer.data or [])[0].b64_json or "")))
+    assert (made.format, made.size) == ("JPEG", (1024, 1024))
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameter"),
+    [
+        ({"model": "gpt-6-luna"}, "model"),
+        ({"quality": "hd"}, "quality"),
+        ({"model": "gpt-image-2", "quality": "max"}, "quality"),
+        ({"size": "1000x1000"}, "size"),
+        ({"input_fidelity": "high"}, "input_fidelity"),
+        ({"prompt": "x" * 32_001}, "prompt"),
+        ({"response_format": "b64_json"}, "response_format"),
+    ],
+)
+def test_an_edit_that_the_models_do_not_take_is_refused(
+    client: openai.OpenAI, asked: dict[str, Any], parameter: str
+) -> None:
+    given = {"model": "gpt-image-2.6-flare", "prompt": "x", **asked}
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.images.edit(image=("a.png", picture(), "image/png"), **given)
+    assert raised.value.param == parameter
 
 
 @pytest.mark.parametrize(
