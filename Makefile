@@ -22,8 +22,9 @@ demo: install ## Run everything with sample rows, Dagster's UI included; Ctrl-C 
 dev: install ## Run everything on DATABASE_URL, or on an embedded Postgres
 	$(BIN)/matching-pipeline dev
 
+# More workers than cores: the tests wait for Postgres, HTTP and clocks more than they compute.
 test: install ## Run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadfile
 
 lint: install ## Check style
 	$(BIN)/ruff check

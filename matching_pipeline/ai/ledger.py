@@ -184,7 +184,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class LaneCost:
-    """What a lane cost since midnight UTC, by the requests of every process."""
+    """What some lanes cost since midnight UTC, by the requests of every process."""
 
     requests: int
     failed_requests: int
@@ -194,9 +194,9 @@ class LaneCost:
     cost_usd_per_thousand_rows: Decimal | None
 
 
-def lane_cost_today(connection: Connection, lane: str) -> LaneCost:
+def lane_cost_today(connection: Connection, *lanes: str) -> LaneCost:
     with connection.cursor(row_factory=class_row(LaneCost)) as cursor:
-        cost = cursor.execute(query("lane_cost_today"), {"lane": lane}).fetchone()
+        cost = cursor.execute(query("lane_cost_today"), {"lanes": list(lanes)}).fetchone()
     assert cost is not None
     return cost
 

@@ -17,14 +17,14 @@ GAVE_WAY = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
 )
-_LOCK_WAIT = "100ms"
+_LOCK_WAIT = "10ms"
 """Far below Postgres' deadlock_timeout of one second, after which it sacrifices whoever waited longest: where we
 and the app wait for each other, we give way first."""
 _TRIES = 10
 
 
 def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
-    """Runs the action in a transaction that waits for no lock longer than 100 ms, up to ten times.
+    """Runs the action in a transaction that waits for no lock longer than 10 ms, up to ten times.
 
     Raises one of GAVE_WAY where a lock still stands in the way.
     """

@@ -70,9 +70,9 @@ def drain_lane(
     return {**_figures(summary), **describe()}
 
 
-def cost_today(connection: Connection, lane: str) -> dict[str, Any]:
-    """Metadata of a lane that asks a provider; nothing where none was asked today."""
-    cost = lane_cost_today(connection, lane)
+def cost_today(connection: Connection, *lanes: str) -> dict[str, Any]:
+    """Metadata of lanes that ask a provider; nothing where none was asked today."""
+    cost = lane_cost_today(connection, *lanes)
     if not cost.requests:
         return {}
     figures: dict[str, Any] = {

@@ -64,7 +64,7 @@ def describe_image_ai(connection: Connection) -> dict[str, Any]:
     return {
         **_coverage(connection),
         **describe_models(connection, "image"),
-        **cost_today(connection, lanes.IMAGE_AI),
+        **cost_today(connection, lanes.IMAGE_AI, lanes.IMAGE_AI_SHADOW),
         "newest": dg.MetadataValue.md(markdown_table(("image", "source", "attributes"), rows)),
     }
 

@@ -61,7 +61,7 @@ def describe_job_embeddings(connection: Connection) -> dict[str, Any]:
     return {
         **_coverage(connection),
         **describe_models(connection, "text"),
-        **cost_today(connection, lanes.JOB_EMBEDDINGS),
+        **cost_today(connection, lanes.JOB_EMBEDDINGS, lanes.JOB_EMBEDDINGS_SHADOW),
         "newest": dg.MetadataValue.md(table),
     }
 

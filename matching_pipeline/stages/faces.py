@@ -8,53 +8,49 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
+
+from psycopg.rows import class_row
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.db.transactions import give_way
+from matching_pipeline.db.transactions import GAVE_WAY, give_way
 from matching_pipeline.drain import Outcome
 from matching_pipeline.failures import PermanentFailure
-from matching_pipeline.matching.kernel import Lists, Pair, best_lists, pairs_above
-from matching_pipeline.matching.lists import TOLERANCE, merge
+from matching_pipeline.matching.kernel import Lists, best_lists, pairs_above
+from matching_pipeline.matching.lists import merge
 from matching_pipeline.queue import Item
+from matching_pipeline.stages.face_rows import Change, FacePair, Key, Rows, difference, lists_of, who_lists
 from matching_pipeline.stages.face_sets import Block, load_candidates, load_faces
 from matching_pipeline.stages.match_table import Figures, holding_lists, match_policy, take_lists
 
 LANE = "faces"
 KIND = "face"
-
-Key = tuple[UUID, UUID]
-"""(face_a, face_b), in order"""
-
-
-class FacePair(NamedTuple):
-    similarity: float
-    rank_for_a: int | None = None
-    rank_for_b: int | None = None
-
-    def same_as(self, other: "FacePair | None") -> bool:
-        return (
-            other is not None
-            and (self.rank_for_a, self.rank_for_b) == (other.rank_for_a, other.rank_for_b)
-            and abs(self.similarity - other.similarity) < TOLERANCE
-        )
-
-
-Rows = dict[Key, FacePair]
+CROWD = 300
+"""So many faces of one school that wait are matched with their whole school, which costs less than one by one."""
+ROWS_AT_ONCE = 2000
+"""Rows that a rebuild writes in one transaction: the app's deletes of their faces wait for no more."""
 
 
 class FaceStage:
-    """Everything happens in the transaction that completes the items, in one session at a time, as in the lane
-    `matches`: a list depends on every face of a block."""
+    """What is changed is written in the transaction that completes the items, in one session at a time, as in the
+    lane `matches`: a list depends on every face of a block. The app's deletes wait for that transaction, so batches
+    are small."""
 
     lane = LANE
-    batch_size = 1000
+    batch_size = 100
     lease = timedelta(minutes=5)
 
+    def __init__(self) -> None:
+        self._figures = Figures()
+        """Of schools that were matched whole, not told yet."""
+
     def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        for (school,) in connection.execute(query("crowded_schools"), {"least": CROWD}).fetchall():
+            self._figures += _match_crowd(connection, school, self.lease)
+            yield []
         faults = _faults(connection, [item.entity_id for item in items])
         yield [Outcome(item, failure=faults.get(item.entity_id)) for item in items]
 
@@ -63,10 +59,11 @@ class FaceStage:
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
         faces = {outcome.item.entity_id for outcome in outcomes}
-        figures = update(connection, faces)
+        self._figures += update(connection, faces)
         # queued by one of the app's transactions while another deleted it: not even its id may stay
         connection.execute(query("forget_jobs_of_deleted_faces"), {"face_ids": list(faces)})
-        return vars(figures)
+        told, self._figures = self._figures, Figures()
+        return vars(told)
 
     def forget(self, connection: Connection, item: Item) -> None:
         """Of a face that cannot match now; what a passing error kept from being updated stands until the retry."""
@@ -87,9 +84,9 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
         candidates = load_candidates(connection, block.opposite, here, policy.threshold)
         lists |= best_lists(here, candidates, policy)
         scored |= pairs_above(candidates, here, policy, {}, set())
-    touched = (scored.keys() | _who_lists(stored, changed)) - changed
+    touched = (scored.keys() | who_lists(stored, changed)) - changed
     stored |= _stored(connection, touched)
-    standing = _lists_of(stored, touched)
+    standing = lists_of(stored, touched)
     merged = {face: merge(standing[face], changed, scored.get(face, ()), policy) for face in touched}
     lists |= {face: pairs or [] for face, pairs in merged.items()}
     refill = {face for face, pairs in merged.items() if pairs is None}
@@ -101,30 +98,56 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
 
 
 def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Figures:
-    """Computes every list anew and writes the difference, a school a transaction.
+    """Computes every list anew, school by school, and writes the difference.
 
-    Changes that arrive meanwhile wait in the queue and are merged afterwards, as drains need the same lock.
+    Changes that arrive meanwhile wait in the queue and are merged afterwards, as drains need the same lock. A school
+    whose rows the app holds locked is left for last; raises one of GAVE_WAY where they are locked still, with all
+    other schools done.
     """
     figures = Figures()
     with holding_lists(connection, KIND):
+        figures += _clear_unmatchable(connection)
         schools = list(dict.fromkeys(school for school, _ in connection.execute(query("all_blocks"))))
-        figures += give_way(connection, partial(_clear_unmatchable, connection))
-        for done, school in enumerate(schools, start=1):
-            figures += give_way(connection, partial(_rebuild_school, connection, school))
-            on_progress(done, len(schools))
+        done, locked = 0, []
+        for school in schools:
+            try:
+                figures += _rebuild_school(connection, school)
+                on_progress(done := done + 1, len(schools))
+            except GAVE_WAY:
+                locked.append(school)
+        for school in locked:
+            figures += _rebuild_school(connection, school)
+            on_progress(done := done + 1, len(schools))
     return figures
+
+
+def _match_crowd(connection: Connection, school: str, lease: timedelta) -> Figures:
+    """Rebuilds the school and completes the work that its faces are owed."""
+    with connection.cursor(row_factory=class_row(Item)) as cursor:
+        crowd = cursor.execute(query("claim_crowd"), {"school": school, "lease": lease}).fetchall()
+    # those that cannot match are left to fail one by one
+    faulty = _faults(connection, [item.entity_id for item in crowd])
+    try:
+        with holding_lists(connection, KIND):
+            figures = _rebuild_school(connection, school)
+        queue.complete(connection, [item for item in crowd if item.entity_id not in faulty])
+        return figures
+    except GAVE_WAY:
+        return Figures()
+    finally:
+        if not connection.closed:
+            queue.defer(connection, crowd, timedelta(0), None)
 
 
 def _clear_unmatchable(connection: Connection) -> Figures:
     faces = [face for (face,) in connection.execute(query("unmatchable_faces_with_pairs"))]
-    return _publish(connection, {face: [] for face in faces}, _stored(connection, faces))
+    return _publish_in_parts(connection, {face: [] for face in faces})
 
 
 def _rebuild_school(connection: Connection, school: str) -> Figures:
     policy = match_policy(connection, KIND)
     female, male = (load_faces(connection, Block(school, gender)) for gender in ("female", "male"))
-    lists = best_lists(female, male, policy) | best_lists(male, female, policy)
-    return _publish(connection, lists, _stored(connection, lists))
+    return _publish_in_parts(connection, best_lists(female, male, policy) | best_lists(male, female, policy))
 
 
 def _faults(connection: Connection, faces: Sequence[UUID]) -> dict[UUID, PermanentFailure]:
@@ -155,31 +178,29 @@ def _stored(connection: Connection, faces: Collection[UUID]) -> Rows:
     return {(a, b): FacePair(*pair) for a, b, *pair in rows}
 
 
-def _who_lists(rows: Rows, faces: set[UUID]) -> set[UUID]:
-    """Whose lists hold one of these faces."""
-    listing = {a for (a, b), pair in rows.items() if b in faces and pair.rank_for_a is not None}
-    return listing | {b for (a, b), pair in rows.items() if a in faces and pair.rank_for_b is not None}
-
-
-def _lists_of(rows: Rows, faces: Collection[UUID]) -> Lists:
-    """The faces' lists as they stand, best first."""
-    ranked: dict[UUID, list[tuple[int, Pair]]] = {face: [] for face in faces}
-    for (a, b), pair in rows.items():
-        for face, other, rank in ((a, b, pair.rank_for_a), (b, a, pair.rank_for_b)):
-            if rank is not None and face in ranked:
-                ranked[face].append((rank, Pair(other, pair.similarity, face, other)))
-    return {face: [pair for _, pair in sorted(pairs, key=lambda each: each[0])] for face, pairs in ranked.items()}
-
-
 def _publish(connection: Connection, lists: Lists, stored: Rows) -> Figures:
     """Writes the difference that these lists make; `stored` holds every row of their faces."""
-    desired = _rows_of(lists, stored)
-    upserts = {key: pair for key, pair in desired.items() if not pair.same_as(stored.get(key))}
-    deletions = stored.keys() - desired.keys()
-    upserts = _without_the_gone(connection, upserts)
-    if deletions:
+    change, unchanged = difference(lists, stored)
+    figures = _write(connection, change, stored)
+    figures.lists, figures.unchanged = len(lists), unchanged
+    return figures
+
+
+def _publish_in_parts(connection: Connection, lists: Lists) -> Figures:
+    """The same over many transactions, each short; the caller holds the faces' lists."""
+    stored = _stored(connection, lists)
+    change, unchanged = difference(lists, stored)
+    figures = Figures(lists=len(lists), unchanged=unchanged)
+    for part in change.parts(ROWS_AT_ONCE):
+        figures += give_way(connection, partial(_write, connection, part, stored))
+    return figures
+
+
+def _write(connection: Connection, change: Change, stored: Rows) -> Figures:
+    upserts = _without_the_gone(connection, change.upserts)
+    if change.deletions:
         connection.execute(query("begin_publishing"))
-        connection.execute(query("delete_face_pairs"), _columns(deletions))
+        connection.execute(query("delete_face_pairs"), _columns(change.deletions))
     if upserts:
         pairs = upserts.values()
         connection.execute(
@@ -192,27 +213,7 @@ def _publish(connection: Connection, lists: Lists, stored: Rows) -> Figures:
             },
         )
     added = len(upserts.keys() - stored.keys())
-    unchanged = len(desired) - len(upserts)
-    return Figures(len(lists), added, len(upserts) - added, len(deletions), unchanged)
-
-
-def _rows_of(lists: Lists, stored: Rows) -> Rows:
-    """What stands, with the ranks that the lists give to their faces' pairs; a pair that nobody lists is no row."""
-    rows = {
-        (a, b): FacePair(
-            pair.similarity,
-            None if a in lists else pair.rank_for_a,
-            None if b in lists else pair.rank_for_b,
-        )
-        for (a, b), pair in stored.items()
-    }
-    for face, pairs in lists.items():
-        for rank, pair in enumerate(pairs, start=1):
-            key = (face, pair.right_id) if face < pair.right_id else (pair.right_id, face)
-            _, rank_for_a, rank_for_b = rows.get(key, FacePair(pair.similarity))
-            ranks = (rank, rank_for_b) if face == key[0] else (rank_for_a, rank)
-            rows[key] = FacePair(pair.similarity, *ranks)
-    return {key: row for key, row in rows.items() if (row.rank_for_a, row.rank_for_b) != (None, None)}
+    return Figures(added=added, changed=len(upserts) - added, removed=len(change.deletions))
 
 
 def _without_the_gone(connection: Connection, upserts: Rows) -> Rows:

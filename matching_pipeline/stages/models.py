@@ -100,11 +100,14 @@ def hold_role(connection: Connection, provider: Model, lane: str) -> None:
     """
     parameters = {"name": provider.model, "dimensions": provider.dimensions, "modality": MODALITIES.get(lane)}
     row = connection.execute(query("hold_role"), parameters).fetchone()
-    if row is None and connection.execute(query("registered_model"), parameters).fetchone():
-        raise Busy("another model is being activated")
-    if row is None and lane in MODALITIES:
-        connection.execute(query("register_first_model"), parameters)
+    if row is None:
+        standing = connection.execute(query("registered_model"), parameters).fetchone()
+        if standing is None and lane in MODALITIES:
+            connection.execute(query("register_first_model"), parameters)
+        # it may be another drain that has just registered it
         row = connection.execute(query("hold_role"), parameters).fetchone()
+        if row is None and standing is not None:
+            raise Busy("another model is being activated")
     if row is None or row[0] != status_in(lane):
         raise Superseded(
             f"{provider.model} is not the {status_in(lane)} model now: the next run is for the one that is"

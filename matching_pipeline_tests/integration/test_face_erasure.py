@@ -63,6 +63,7 @@ class Paused(FaceStage):
     """Waits inside a drain, before or after what is written, while the transaction is open."""
 
     def __init__(self, before_writing: bool) -> None:
+        super().__init__()
         self._before_writing = before_writing
         self.reached, self.go_on = threading.Event(), threading.Event()
 

@@ -8,6 +8,7 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.drain import Drain
+from matching_pipeline.stages import faces
 from matching_pipeline.stages.faces import FaceStage, rebuild
 from matching_pipeline_tests.integration.school import DIMENSIONS, School, embedding
 
@@ -231,3 +232,20 @@ def test_a_database_error_that_passes_leaves_the_pairs_that_stand(school: School
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
     Drain(school.database_url, FaceStage(), deadline=time.monotonic() + 5).run()
     assert school.pairs() == {frozenset((him, her))}
+
+
+def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_work_is_done(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faces, "CROWD", 8)
+    monkeypatch.setattr(faces.FaceStage, "batch_size", 2)
+    for number in range(12):
+        school.face_of("female" if number % 2 else "male", (1.0, number / 10))
+    zeros, elsewhere = school.face_of("male", (0.0,)), school.face_of("male", school="HUST")
+    assert school.drain().counts["failed"] == 1
+    assert school.rows() == school.expected_rows()
+    states = dict(school.jobs())
+    assert (states.pop(zeros), states.pop(elsewhere)) == ("failed", "completed")
+    assert set(states.values()) == {"completed"}
+    attempts = school.run("select max(attempts) from match_jobs where status = 'completed'")
+    assert attempts == [1]

@@ -29,7 +29,7 @@ from matching_pipeline_tests.fixtures.pictures import picture
 from matching_pipeline_tests.integration.school import School, embedding
 
 COMMAND = Path(sys.executable).with_name("matching-pipeline")
-APPS_TABLES = ("listings", "listing_images", "products", "product_images", "profiles", "faces", "jobs")
+APPS_TABLES = ("listings", "listing_images", "products", "product_images", "profiles", "faces", "jobs", "projects")
 SECURE_APPS_TABLES = ";".join(f"alter table {table} enable row level security" for table in APPS_TABLES)
 FORBIDDEN = (
     *(f"delete from {table}" for table in APPS_TABLES),

@@ -40,13 +40,14 @@ begin
 end
 $$;
 
--- Claims up to `batch_size` due rows, oldest first. A row whose worker died is claimed alone, so that one that
--- kills its worker takes no others along; when its attempts are spent it fails.
+-- Claims up to `batch_size` due rows, oldest first. A row whose worker died twice is claimed alone, so that one that
+-- kills its worker takes no others along for ever; when its attempts are spent it fails.
 create or replace function get_next_job(lane text default 'generated_images', batch_size integer default 1, lease interval default '2 minutes')
 returns setof job_queue
 language sql as $$
     with due as materialized (
-        select id, status = 'processing' as orphaned, attempts - deferrals >= max_attempts as spent, run_at
+        select id, status = 'processing' and attempts - deferrals > 1 as suspect,
+            status = 'processing' and attempts - deferrals >= max_attempts as spent, run_at
         from job_queue
         where queue = lane and status in ('pending', 'processing') and run_at <= now()
         order by run_at, id
@@ -57,12 +58,12 @@ language sql as $$
         update job_queue
         set status = 'failed', completed_at = now(),
             error_message = format('its worker died or lost its lease %s times', attempts - deferrals)
-        where id = any (array (select id from due where orphaned and spent))
+        where id = any (array (select id from due where spent))
     ),
     picked as (
-        select id from due where not orphaned and not exists (select from due where orphaned and not spent)
+        select id from due where not suspect and not spent and not exists (select from due where suspect and not spent)
         union all
-        (select id from due where orphaned and not spent order by run_at, id limit 1)
+        (select id from due where suspect and not spent order by run_at, id limit 1)
     ),
     claimed as (
         update job_queue

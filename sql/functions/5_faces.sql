@@ -56,7 +56,7 @@ language sql stable as $$
     select id, user_id, candidates.similarity, candidates.image_url from candidates
     where candidates.similarity >= match_threshold
     order by candidates.similarity desc, id
-    limit greatest(match_count, 0)
+    limit greatest(coalesce(match_count, 20), 0)
 $$;
 
 create or replace function enqueue_faces(ids uuid[]) returns integer

@@ -78,3 +78,24 @@ on conflict (face_a_id, face_b_id) where face_a_id is not null do update set
 delete from job_queue
 where queue = 'faces' and (%(face_ids)s::uuid[] is null or entity_id = any (%(face_ids)s::uuid[]))
   and not exists (select from faces where faces.id = job_queue.entity_id)
+
+-- name: crowded_schools
+select school
+from job_queue
+join matchable_faces on matchable_faces.id = job_queue.entity_id
+where queue = 'faces' and status = 'pending' and run_at <= now()
+group by school
+having count(*) >= %(least)s
+order by school
+
+-- name: claim_crowd
+update job_queue
+set status = 'processing', attempts = attempts + 1, started_at = now(), run_at = now() + %(lease)s
+where id = any (array (
+    select job_queue.id
+    from job_queue
+    join matchable_faces on matchable_faces.id = job_queue.entity_id
+    where queue = 'faces' and status = 'pending' and run_at <= now() and school = %(school)s
+    for update of job_queue skip locked
+))
+returning id, entity_kind, entity_id, payload, attempts as attempt

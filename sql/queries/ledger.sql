@@ -35,11 +35,11 @@ from (
     select count(*) as requests, count(*) filter (where outcome <> 'answered') as failed_requests,
         coalesce(sum(cost_usd), 0) as cost_usd
     from ai_calls
-    where lane = %(lane)s and created_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc'
+    where lane = any (%(lanes)s) and created_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc'
 ) as calls,
 (
     select count(*) as rows from job_queue
-    where queue = %(lane)s and status = 'completed'
+    where queue = any (%(lanes)s) and status = 'completed'
       and completed_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc'
 ) as completed
 

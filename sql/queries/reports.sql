@@ -56,7 +56,7 @@ with paired as (
 )
 select school,
     count(distinct id) filter (where gender = 'female'), count(distinct id) filter (where gender = 'male'),
-    count(distinct face_id), count(*) filter (where counts), round(avg(similarity) filter (where counts)::numeric, 3)
+    count(distinct face_id), count(*) filter (where counts), coalesce(round(avg(similarity) filter (where counts)::numeric, 3)::text, '')
 from matchable_faces
 left join paired on paired.face_id = matchable_faces.id
 group by school

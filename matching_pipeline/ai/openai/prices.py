@@ -17,7 +17,7 @@ KNOWN: Final = {
     "gpt-4o": ("2.5", "10"),
     "gpt-4o-mini": ("0.15", "0.6"),
 }
-"""USD for a million tokens, read and written, as OpenAI's price list has them."""
+"""USD for a million tokens, read and written, as far as known; the settings win for the models that they name."""
 
 
 def embedding_model(settings: Settings, name: str) -> Model:
