@@ -94,13 +94,16 @@ def command(folder: Path, url: str, *arguments: str) -> "subprocess.CompletedPro
 
 
 def fill(connection: Connection, folder: Path, database_url: str) -> None:
-    """A project, a product, and two users, all of whom match, and two postings."""
+    """A project, a product, and two users, all of whom match, two postings, and two product pictures to make."""
     app, school = App(connection), School(connection, database_url)
     (folder / "lamp.png").write_bytes(picture("orange"))
     app.listing_image(app.listing(), (folder / "lamp.png").as_uri())
     app.product_image(app.product(), (folder / "lamp.png").as_uri())
     school.face_of("male"), school.face_of("female")
     connection.execute("insert into jobs (title) values ('Baker'), ('Welder')")
+    url = (folder / "lamp.png").as_uri()
+    connection.execute("insert into projects (source_image_url) values (%s), (%s)", (url, url))
+    connection.execute("select enqueue_image(id, 'white_background') from projects")
 
 
 def kinds(connection: Connection) -> list[Any]:
@@ -119,7 +122,7 @@ def test_it_drains_rebuilds_listens_and_cleans_up(
         connection.execute(SECURE_APPS_TABLES.encode())
     fill(connection, tmp_path, database_url)
     url = as_role(database_url)
-    settings = Settings(database_url=url, image_file_roots=(tmp_path,))
+    settings = Settings(database_url=url, image_file_roots=(tmp_path,), data_dir=tmp_path)
     with connect(url) as own, connect(url) as listener, dg.DagsterInstance.ephemeral() as instance:
         feed = announcements(listener, timeout=1)
         for lane in lanes.in_use(own):
