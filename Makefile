@@ -24,7 +24,7 @@ dev: install ## Run everything on DATABASE_URL, or on an embedded Postgres
 
 # More workers than cores: the tests wait for Postgres, HTTP and clocks more than they compute.
 test: install ## Run all tests
-	$(BIN)/pytest -n 3 --dist loadfile
+	$(BIN)/pytest -n 3 --dist worksteal
 
 lint: install ## Check style
 	$(BIN)/ruff check
