@@ -9,7 +9,6 @@ import pytest
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.db.files import ROOT
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 
@@ -200,18 +199,6 @@ def test_a_project_that_is_gone_owes_nothing(studio: Studio, database_url: str, 
     studio.run(statement)
     assert jobs(studio) == 0
     assert studio.pictures(project) == {}
-
-
-def test_the_pipelines_own_role_has_the_rights_that_it_needs(studio: Studio, database_url: str) -> None:
-    studio.run("create schema dagster")
-    studio.run("alter table projects enable row level security")
-    studio.connection.execute((ROOT / "sql/role.sql").read_bytes())
-    project = studio.project()
-    studio.ask(project)
-    studio.run("alter role matching_pipeline login")
-    studio.drain(f"{database_url}&user=matching_pipeline")
-    assert studio.state(project) == "COMPLETED"
-    assert set(studio.pictures(project)) == set(TYPES)
 
 
 def test_progress_says_how_far_a_project_is_and_why_not_further(studio: Studio) -> None:
