@@ -36,8 +36,11 @@ class School:
         cursor = self.connection.execute(statement.encode(), parameters)
         return [row[0] for row in cursor] if cursor.description else []
 
+    def new_id(self) -> UUID:
+        return UUID(int=next(self._ids))
+
     def user(self, gender: str | None = "female", school: str | None = "UIT", profile_type: str = "user") -> UUID:
-        id = UUID(int=next(self._ids))
+        id = self.new_id()
         self.run(
             "insert into profiles (id, school, gender, profile_type) values (%s, %s, %s, %s)",
             *(id, school, gender, profile_type),
@@ -45,7 +48,7 @@ class School:
         return id
 
     def face(self, user: UUID, vector: Sequence[float] | None = (1.0,)) -> UUID:
-        id = UUID(int=next(self._ids))
+        id = self.new_id()
         given = None if vector is None else embedding(*vector, dimensions=self.dimensions)
         self.run("insert into faces (id, user_id, embedding) values (%s, %s, %s)", id, user, given)
         return id
