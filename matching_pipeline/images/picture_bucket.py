@@ -12,6 +12,7 @@ from matching_pipeline.images.object_storage import MAX_RETRIES, reason_of
 from matching_pipeline.images.web import is_transient
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore, RetryConfig
 
 RETRY_AFTER: Final = timedelta(minutes=2)
@@ -32,14 +33,8 @@ class PictureBucket:
         self._store = _open(bucket_url)
 
     def renew(self, name: str, size: int) -> bool:
-        from obstore import head
-
-        with self._failures():
-            try:
-                found = head(self._store, self._prefix + name)
-            except FileNotFoundError:
-                return False
-        return found["size"] == size and found["last_modified"] > datetime.now(UTC) - YOUNG
+        found = self._look_at(name)
+        return found is not None and found["size"] == size and found["last_modified"] > datetime.now(UTC) - YOUNG
 
     def write(self, name: str, data: bytes) -> None:
         from obstore import put
@@ -57,6 +52,13 @@ class PictureBucket:
             except FileNotFoundError:
                 return
 
+    def remove_old(self, name: str, latest: datetime) -> bool:
+        found = self._look_at(name)
+        if found is None or found["last_modified"] > latest:
+            return False
+        self.remove(name)
+        return True
+
     def files(self) -> Iterator[tuple[str, datetime]]:
         from obstore import list as batches
 
@@ -64,6 +66,15 @@ class PictureBucket:
             for batch in batches(self._store, self._prefix or None, chunk_size=1000):
                 for found in batch:
                     yield found["path"].removeprefix(self._prefix), found["last_modified"]
+
+    def _look_at(self, name: str) -> "ObjectMeta | None":
+        from obstore import head
+
+        with self._failures():
+            try:
+                return head(self._store, self._prefix + name)
+            except FileNotFoundError:
+                return None
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

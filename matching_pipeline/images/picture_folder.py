@@ -22,8 +22,10 @@ class PictureFolder:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         path = unquote(parts.path)
-        if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:
+        if parts.netloc not in ("", "localhost") or path[:1] != "/" or not path.strip("/") or "\0" in path:
             raise ConfigurationError(f"IMAGES_URL: {url!r} does not name a folder as file:///folder")
+        if parts.query or parts.fragment:
+            raise ConfigurationError(f"IMAGES_URL: {url!r}: write ? as %3F and # as %23")
         self._root = Path(path)
         self.url = self._root.as_uri().rstrip("/")
 
@@ -38,7 +40,7 @@ class PictureFolder:
 
     def write(self, name: str, data: bytes) -> None:
         path = self._root / name
-        unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+        unfinished = _part_of(path)
         with self._failures():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -54,13 +56,27 @@ class PictureFolder:
         with self._failures():
             (self._root / name).unlink(missing_ok=True)
 
+    def remove_old(self, name: str, latest: datetime) -> bool:
+        path = self._root / name
+        aside = _part_of(path)
+        with self._failures(), suppress(FileNotFoundError):
+            if _changed(path) > latest:
+                return False
+            # from here on `renew` finds none, and writes it anew
+            path.rename(aside)
+            if _changed(aside) > latest:
+                aside.rename(path)
+                return False
+            aside.unlink()
+            return True
+        return False
+
     def files(self) -> Iterator[tuple[str, datetime]]:
         with self._failures():
             paths = [Path(folder, name) for folder, _, names in os.walk(self._root) for name in names]
         for path in paths:
             with self._failures(), suppress(FileNotFoundError):
-                changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-                yield path.relative_to(self._root).as_posix(), changed
+                yield path.relative_to(self._root).as_posix(), _changed(path)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -71,6 +87,16 @@ class PictureFolder:
             if error.errno in SET_UP_WRONGLY:
                 raise ConfigurationError(message) from error
             raise ProviderUnavailable(message, RETRY_AFTER) from error
+
+
+def _part_of(path: Path) -> Path:
+    """A name beside it that nobody else has and that is collected one day."""
+    picture = path.name.removesuffix(".part").split(".")[:2]
+    return path.with_name(f"{'.'.join(picture)}.{secrets.token_hex(8)}.part")
+
+
+def _changed(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
 def _write_through(path: Path, data: bytes) -> None:

@@ -35,6 +35,10 @@ class Place(Protocol):
         """It is no failure when there is none."""
         ...
 
+    def remove_old(self, name: str, latest: datetime) -> bool:
+        """Removes the file unless it is gone or was written or renewed after `latest`; says whether it did."""
+        ...
+
     def files(self) -> Iterator[tuple[str, datetime]]:
         """Name and time of last change of all that is there."""
         ...
@@ -67,12 +71,16 @@ class PictureStore:
         self._place.write(PROBE, b"probe")
         self._place.remove(PROBE)
 
-    def delete(self, url: str) -> None:
-        """Removes a picture of this store, if it is still there; nothing else can be named."""
+    def delete(self, url: str, older_than: timedelta) -> bool:
+        """Removes a picture of this store if it still is so old; nothing else can be named. Says whether it did.
+
+        In a folder, `put` at the same moment keeps the picture. In a bucket one request lies between the look at its
+        age and its end, and a picture that is put just then is lost.
+        """
         name = url.removeprefix(f"{self._place.url}/")
         if name == url or not NAME.fullmatch(name):
             raise ValueError(f"{url} is no picture below IMAGES_URL ({self._place.url})")
-        self._place.remove(name)
+        return self._place.remove_old(name, datetime.now(UTC) - older_than)
 
     def list(self, older_than: timedelta) -> Iterator[str]:
         """The URLs of what was put, or begun to be put, at least so long ago; files of others are left out.

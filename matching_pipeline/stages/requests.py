@@ -68,8 +68,7 @@ def forget_orphan_pictures(connection: Connection, store: PictureStore) -> int:
     urls = store.list(older_than=ORPHAN_AGE)
     while batch := list(islice(urls, 500)):
         for (url,) in connection.execute(query("pictures_without_row"), {"urls": batch}).fetchall():
-            store.delete(url)
-            forgotten += 1
+            forgotten += store.delete(url, older_than=ORPHAN_AGE)
     return forgotten
 
 

@@ -159,8 +159,8 @@ def test_a_slash_at_the_end_of_the_url_makes_no_difference(url: str) -> None:
 def test_a_deleted_picture_is_gone_and_deleting_it_again_is_no_failure(url: str) -> None:
     store = PictureStore(url)
     first, second = store.put(b"first", "jpg"), store.put(b"second", "jpg")
-    store.delete(first)
-    store.delete(first)
+    assert store.delete(first, NOW)
+    assert not store.delete(first, NOW)
     assert list(store.list(NOW)) == [second]
 
 
@@ -182,7 +182,7 @@ def test_nothing_but_its_own_pictures_can_be_deleted(url: str) -> None:
         f"{digest[:2]}/{digest[2:4]}/{digest}.jpg",
     ):
         with pytest.raises(ValueError, match="no picture below"):
-            store.delete(other)
+            store.delete(other, NOW)
 
 
 def test_the_same_bytes_are_written_to_a_folder_once(store: PictureStore, folder: Path) -> None:
@@ -211,6 +211,46 @@ def test_a_picture_that_is_put_again_is_young_again(store: PictureStore, folder:
         assert len(list(place.list(AN_HOUR))) == 1
         place.put(b"picture", "jpg")
         assert list(place.list(AN_HOUR)) == []
+
+
+def test_a_picture_that_is_put_again_while_old_ones_are_deleted_stays(
+    store: PictureStore, folder: Path, bucket: Bucket
+) -> None:
+    in_bucket = PictureStore("s3://bucket")
+    urls = [place.put(b"picture", "jpg") for place in (store, in_bucket)]
+    for place, url in zip((store, in_bucket), urls, strict=True):
+        assert not place.delete(url, AN_HOUR)
+        assert list(place.list(NOW)) == [url]
+
+
+@pytest.mark.parametrize("step", ["rename", "unlink"])
+def test_a_picture_that_is_put_into_a_folder_at_the_very_moment_of_its_deletion_stays(
+    store: PictureStore, folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    url = store.put(b"picture", "jpg")
+    (path,) = files(folder)
+    os.utime(path, (0, 0))
+    take = getattr(Path, step)
+
+    def put_just_before(self: Path, *target: Path) -> None:
+        monkeypatch.undo()
+        store.put(b"picture", "jpg")
+        take(self, *target)
+
+    monkeypatch.setattr(Path, step, put_just_before)
+    store.delete(url, AN_HOUR)
+    assert list(store.list(NOW)) == [url]
+    assert path.read_bytes() == b"picture"
+
+
+def test_an_unfinished_file_is_deleted_when_it_is_old(store: PictureStore, folder: Path) -> None:
+    url = store.put(b"picture", "jpg")
+    (path,) = files(folder)
+    path.rename(path.with_name(f"{path.name}.0123.part"))
+    (unfinished,) = store.list(NOW)
+    assert unfinished == f"{url}.0123.part"
+    assert store.delete(unfinished, NOW)
+    assert files(folder) == []
 
 
 def test_files_of_others_are_not_listed(store: PictureStore, folder: Path, bucket: Bucket) -> None:
@@ -255,7 +295,7 @@ def test_a_writer_killed_before_the_end_leaves_no_picture_but_something_to_colle
     (leftover,) = store.list(NOW)
     assert not leftover.endswith(".jpg")
     complete = store.put(b"picture", "jpg")
-    store.delete(leftover)
+    store.delete(leftover, NOW)
     assert list(store.list(NOW)) == [complete]
 
 
@@ -296,7 +336,20 @@ def test_a_file_where_the_folder_should_be_is_a_matter_of_configuration(tmp_path
         PictureStore((tmp_path / "file").as_uri()).put(b"picture", "jpg")
 
 
-@pytest.mark.parametrize("url", ["", "pictures", "/pictures", "file://elsewhere/pictures", "s3://", "https://a/b"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "pictures",
+        "/pictures",
+        "file://elsewhere/pictures",
+        "file:///",
+        "file:///a?b",
+        "file:///a#b",
+        "s3://",
+        "https://a/b",
+    ],
+)
 def test_a_url_that_names_no_place_is_a_matter_of_configuration(url: str) -> None:
     with pytest.raises(ConfigurationError, match="IMAGES_URL"):
         PictureStore(url)
