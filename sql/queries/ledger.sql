@@ -46,9 +46,18 @@ from (
 -- name: purge_ai_answers
 delete from ai_answers
 where (model, input_hash) in (
-    select model, input_hash from ai_answers where created_at < now() - %(keep)s::interval
-    order by created_at
-    limit 5000
+    select model, input_hash
+    from (
+        select model, input_hash, sum(octet_length(answer)) over before as bytes_before
+        from (
+            select model, input_hash, answer, created_at from ai_answers where created_at < now() - %(keep)s::interval
+            order by created_at
+            limit 5000
+        ) as oldest
+        window before as (order by created_at, model, input_hash rows between unbounded preceding and 1 preceding)
+    ) as measured
+    -- a picture is a thousand times larger than an embedding
+    where coalesce(bytes_before, 0) < 64 * 1024 * 1024
 )
 
 -- name: purge_ai_calls

@@ -9,6 +9,7 @@ import pytest
 
 from matching_pipeline.ai.ledger import Answer, Call, Ledger, purge
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
 from matching_pipeline.failures import ItemFailure, ProviderUnavailable, TransientFailure
 
 Given = dict[bytes, Answer | ItemFailure]
@@ -86,6 +87,17 @@ def test_what_is_older_than_it_is_kept_leaves(connection: Connection, database_u
     assert purge(connection, timedelta(days=7), timedelta(days=90)) == 1
     assert connection.execute("select input_hash from ai_answers").fetchall() == [(b"new",)]
     assert purge(connection, timedelta(days=7), timedelta(days=7)) == 1
+
+
+def test_large_answers_leave_few_at_a_time(connection: Connection) -> None:
+    connection.execute(
+        "insert into ai_answers (model, input_hash, answer, input_tokens, output_tokens, created_at) "
+        "select 'm', sha256(n::text::bytea), "
+        "case when n > 3 then 'small' else convert_to(repeat('x', 35000000), 'utf8') end, "
+        "1, 1, now() - n * interval '1 minute' from generate_series(1, 9) as n"
+    )
+    keep = {"keep": timedelta(0)}
+    assert [connection.execute(query("purge_ai_answers"), keep).rowcount for _ in range(3)] == [8, 1, 0]
 
 
 def test_the_same_answer_from_two_processes_is_kept_once(connection: Connection, database_url: str) -> None:
