@@ -9,6 +9,8 @@ import pytest
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.migrations import migrate
+from matching_pipeline.failures import PermanentFailure
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 
@@ -79,6 +81,14 @@ def test_two_singles_of_different_types_return_to_the_queue_apart(studio: Studio
             "insert into job_queue (entity_kind, entity_id, payload) values "
             """('complete_pack', %(project)s, '{"image_types": []}')""",
             "no image type is asked for",
+        ),
+        (
+            "insert into job_queue (entity_kind, entity_id, payload) values ('complete_pack', %(project)s, '[]')",
+            r"the payload \[\] is not an object",
+        ),
+        (
+            "insert into job_queue (entity_kind, entity_id, payload) values ('complete_pack', %(project)s, null)",
+            "the payload null is not an object",
         ),
     ],
 )
@@ -188,9 +198,85 @@ def test_asking_above_read_committed_works(studio: Studio, database_url: str, le
     assert jobs(studio) == 2
 
 
-@pytest.mark.parametrize(
-    "statement", ["delete from projects", "truncate projects cascade", "update projects set id = gen_random_uuid()"]
-)
+def test_the_status_is_true_of_a_job_that_is_given_back_while_an_equal_one_waits(studio: Studio) -> None:
+    project = studio.project()
+    job = studio.ask(project)
+    studio.run("select get_next_job()")
+    assert studio.ask(project) != job
+    assert studio.run("select defer_job(%s, 1, '1 hour', 'the budget is spent')", job) == [True]
+    assert studio.run("select status from job_queue") == ["pending"]
+    assert studio.state(project) == "PENDING"
+
+
+def test_the_status_is_true_where_a_failure_is_answered_from_a_photo_that_has_changed_since(
+    studio: Studio, database_url: str
+) -> None:
+    project = studio.project()
+
+    def refuse(image_type: str) -> None:
+        raise PermanentFailure("refused")
+
+    def change_photo(image_type: str) -> None:
+        studio.run("update projects set source_image_url = %s", studio.photo("red", "red.png"))
+
+    for before, state in ((refuse, "FAILED"), (change_photo, "COMPLETED")):
+        studio.ask(project, "scale")
+        studio.drain(database_url, PaintGenerator(before))
+        assert studio.state(project) == state
+    assert studio.run("select status from job_queue") == ["completed"]
+
+
+def test_a_failure_that_a_person_takes_away_is_no_status_any_more(studio: Studio, database_url: str) -> None:
+    project = studio.project()
+    studio.ask(project, "scale")
+    studio.drain(database_url)
+    job = studio.ask(project, "lifestyle")
+    studio.run("select get_next_job()")
+    studio.run("select mark_job_failed(%s, 1, 'refused', permanent => true)", job)
+    assert studio.state(project) == "FAILED"
+    studio.run("delete from job_queue where id = %s", job)
+    assert studio.state(project) == "COMPLETED"
+
+
+def test_a_type_that_is_gone_keeps_no_other_job_from_being_retried(studio: Studio, database_url: str) -> None:
+    studio.run("insert into image_types (name, prompt, position) values ('on_the_moon', 'On the moon', 7)")
+    jobs = [studio.ask(studio.project(), image_type) for image_type in ("on_the_moon", "scale", "lifestyle")]
+    studio.run("select get_next_job(batch_size => 3)")
+    studio.run("select mark_job_failed(id, attempts, 'refused', permanent => true) from job_queue")
+    studio.run("delete from image_types where name = 'on_the_moon'")
+    studio.run("update image_types set enabled = false where name = 'lifestyle'")
+    assert studio.run("select retry_jobs('generated_images')") == [3]
+    studio.drain(database_url)
+    assert studio.job(jobs[0]) == ("failed", "on_the_moon: there is no such image type any more")
+    assert [studio.job(job)[0] for job in jobs[1:]] == ["completed", "completed"]
+
+
+def test_a_project_that_is_renamed_is_owed_the_same(studio: Studio, database_url: str) -> None:
+    studio.ask(studio.project())
+    (renamed,) = studio.run("update projects set id = gen_random_uuid() returning id")
+    studio.drain(database_url)
+    assert set(studio.pictures(renamed)) == set(TYPES)
+    assert studio.state(renamed) == "COMPLETED"
+
+
+def test_the_role_that_an_api_asks_with_needs_no_other_grant(studio: Studio, database_url: str) -> None:
+    project = studio.project()
+    studio.run("create role service_role bypassrls")
+    try:
+        migrate(studio.connection)
+        with connect(database_url) as api, api.transaction():
+            api.execute("set local role service_role")
+            for statement in ("select enqueue_complete_pack(%s)", "select enqueue_image(%s, 'scale')"):
+                first, again = (api.execute(statement.encode(), (project,)).fetchone() for _ in range(2))
+                assert first == again
+            assert api.execute("select count(*) from generated_images, image_types").fetchone() == (0,)
+    finally:
+        studio.run("drop owned by service_role")
+        studio.run("drop role service_role")
+    assert jobs(studio) == 2
+
+
+@pytest.mark.parametrize("statement", ["delete from projects", "truncate projects cascade"])
 def test_a_project_that_is_gone_owes_nothing(studio: Studio, database_url: str, statement: str) -> None:
     project = studio.project()
     studio.ask(project, "scale")

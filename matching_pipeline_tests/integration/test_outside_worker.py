@@ -90,6 +90,13 @@ def test_it_fails_and_tries_again_three_times(studio: Studio, worker: Worker) ->
     )
 
 
+def test_it_need_not_say_why_it_failed(studio: Studio, worker: Worker) -> None:
+    job = studio.ask(studio.project())
+    worker.claim()
+    assert worker.ask(f"select mark_job_failed('{job}', 1, null, permanent => true)") == "t"
+    assert studio.job(job) == ("failed", "its worker gave no reason")
+
+
 def test_a_worker_that_dies_loses_its_lease_and_can_do_no_harm(
     studio: Studio, worker: Worker, database_url: str
 ) -> None:

@@ -136,6 +136,7 @@ language plpgsql as $$
 declare
     charged integer;
 begin
+    reason := coalesce(reason, 'its worker gave no reason');
     update job_queue set status = 'failed', completed_at = now(), error_message = reason
     where id = job_id and attempts = attempt and status = 'processing'
       and (permanent or attempts - deferrals >= max_attempts);

@@ -13,7 +13,10 @@ declare
     end;
     refused text;
 begin
-    if kind is null or kind not in ('single', 'complete_pack') then
+    if jsonb_typeof(asked) is distinct from 'object' then
+        raise exception 'generated_images: the payload % is not an object', coalesce(asked::text, 'null')
+            using errcode = 'check_violation';
+    elsif kind is null or kind not in ('single', 'complete_pack') then
         raise exception 'generated_images: there is no kind of job %, only single and complete_pack', coalesce(kind, 'null')
             using errcode = 'check_violation';
     elsif wanted is null or jsonb_typeof(wanted) <> 'array' or wanted = '[]' then
@@ -21,8 +24,7 @@ begin
     end if;
     select string_agg(coalesce(wanted_type, 'null'), ', ') into refused
     from jsonb_array_elements_text(wanted) as wanted_type
-    -- what was asked for while it was enabled may be tried again
-    where not exists (select from image_types where name = wanted_type and (enabled or asked ? 'image_types'));
+    where not exists (select from image_types where name = wanted_type and enabled);
     if refused is not null then
         raise exception 'generated_images: there is no image type %', refused using errcode = 'foreign_key_violation',
             hint = format('There are %s.', (select string_agg(name, ', ' order by position, name) from image_types where enabled));
@@ -85,7 +87,8 @@ language sql as $$
     select enqueue_generation('complete_pack', project, jsonb_build_object('force', force))
 $$;
 
--- What a job is admitted by, whoever inserts it.
+-- What a job is admitted by, whoever inserts it. One that is retried was admitted once, and is not refused: that would
+-- keep a person from retrying all others.
 create or replace function generation_asked() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin
@@ -100,10 +103,11 @@ end
 $$;
 
 create or replace trigger matching_pipeline_asked before insert on job_queue
-    for each row when (new.queue = 'generated_images') execute function generation_asked();
+    for each row when (new.queue = 'generated_images' and new.attempts = 0) execute function generation_asked();
 
 -- projects.status by what is true of its jobs and pictures. Where its row is locked, an asking or claiming transaction
--- does not wait, and the next change says it; one that ends a job waits, so that the last word is never lost.
+-- does not wait, and the next change says it; one that ends a job waits, so that the last word is never lost. Where no
+-- job is left there is nothing to say.
 create or replace function set_project_status(project uuid, waits boolean) returns void
 language plpgsql as $$
 declare
@@ -123,11 +127,16 @@ begin
     select case
         when bool_or(status = 'processing') then 'PROCESSING'
         when bool_or(status = 'pending') then 'PENDING'
-        when bool_or(exists (select from asked_images where job_id = job_queue.id and not made)) then 'FAILED'
-        else 'COMPLETED'
+        when bool_or(
+            status = 'failed' and exists (select from asked_images where job_id = job_queue.id and not made)
+        ) then 'FAILED'
+        when count(*) > 0 then 'COMPLETED'
     end into told
     from job_queue
-    where entity_id = project and queue = 'generated_images' and status <> 'completed';
+    where entity_id = project and queue = 'generated_images';
+    if told is null then
+        return;
+    end if;
     -- a literal serves a column of text as well as one of the app's enumeration
     execute format('update projects set status = %1$L where id = $1 and status::text is distinct from %1$L', told) using project;
 end
@@ -138,7 +147,10 @@ language plpgsql security definer set search_path = public, extensions, pg_temp 
 declare
     missing text;
 begin
-    if new.status = 'completed' then
+    if tg_op = 'DELETE' then
+        perform set_project_status(old.entity_id, waits => false);
+        return null;
+    elsif new.status = 'completed' then
         select string_agg(image_type, ', ' order by position) into missing
         from asked_images where job_id = new.id and source_hash is null;
         if missing is not null then
@@ -151,6 +163,10 @@ begin
           and not exists (select from asked_images where job_id = failure.id and not made);
     end if;
     perform set_project_status(new.entity_id, waits => new.status in ('completed', 'failed'));
+    -- whose project was deleted while its worker had it locked
+    if new.status in ('completed', 'failed') and not exists (select from projects where id = new.entity_id) then
+        delete from job_queue where id = new.id;
+    end if;
     return null;
 end
 $$;
@@ -159,6 +175,9 @@ create or replace trigger matching_pipeline_asked_status after insert on job_que
     for each row when (new.queue = 'generated_images') execute function generation_job_changed();
 create or replace trigger matching_pipeline_status after update of status on job_queue
     for each row when (new.queue = 'generated_images' and new.status <> old.status) execute function generation_job_changed();
+-- given back where an equal one waits, answered by another, or taken away by a person
+create or replace trigger matching_pipeline_gone_status after delete on job_queue
+    for each row when (old.queue = 'generated_images' and old.status <> 'completed') execute function generation_job_changed();
 
 -- Writes the row of a picture whose file is stored, for the holder of the lease (job_id, attempt) only; says whether it
 -- still was. A picture of an older photo never takes the place of one of the present photo.
@@ -199,14 +218,19 @@ language sql immutable as $$
     select hashtextextended('matching_pipeline.picture.' || project || '.' || image_type, 0)
 $$;
 
--- A project that is gone owes nothing. Its pictures leave by their foreign key; a job that is worked on is left to its
--- worker, who finds it gone, so that the app waits for nobody.
+-- A project that is gone owes nothing, and one that is renamed owes the same. Its pictures follow by their foreign key; a
+-- job that is locked is left to its worker, whose job leaves when it ends, so that the app waits for nobody.
 create or replace function projects_changed() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin
     if tg_op = 'TRUNCATE' then
         delete from job_queue
         where id = any (array (select id from job_queue where queue = 'generated_images' for update skip locked));
+    elsif tg_op = 'UPDATE' then
+        update job_queue set entity_id = new.id
+        where id = any (array (
+            select id from job_queue where entity_id = old.id and queue = 'generated_images' for update skip locked
+        ));
     else
         delete from job_queue
         where id = any (array (

@@ -91,7 +91,9 @@ begin
         grant execute on function signed_in_user(), signed_in_faces() to authenticated;
     end if;
     if to_regrole('service_role') is not null then
-        grant select on job_queue, matches to service_role;
+        grant select on matches, image_types, generated_images, asked_images, project_progress to service_role;
+        -- to ask for product pictures, by function or by a row
+        grant select, insert, update on job_queue to service_role;
         grant select, insert, update, delete on match_jobs, embedding_queue to service_role;
     end if;
 end
