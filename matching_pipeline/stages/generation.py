@@ -20,6 +20,7 @@ from PIL import Image
 
 from matching_pipeline.ai.protocols import GeneratedPicture, ImageGenerator
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.drain import Outcome
 from matching_pipeline.failures import (
     ConfigurationError,
@@ -178,12 +179,16 @@ class _Making:
                 self._begin(order, photo.result())
 
     def _begin(self, order: Order, photo: Photo) -> None:
-        keep_unchanged(self._connection, order, photo.content_hash)
+        try:
+            keep_unchanged(self._connection, order, photo.content_hash)
+        except GAVE_WAY:
+            order.waits["photo"] = "its rows are locked"
+            return
         for image_type, prompt in [*order.prompts.items()]:
             if prompt is None:
                 order.failures[image_type] = PermanentFailure("there is no such image type any more")
             elif self._is_ours(order, image_type) or not take_picture(self._connection, order, image_type):
-                order.elsewhere.append(image_type)
+                order.waits[image_type] = "another worker is making it"
             elif is_wanted(self._connection, order, image_type):
                 self._under_way[self._stage.make(photo, image_type, prompt, order.anew)] = order, image_type
             else:
@@ -217,6 +222,9 @@ class _Making:
                 self._connection, order, image_type, stored.picture,
                 url=stored.url, model=model, source_hash=stored.source_hash,
             )  # fmt: skip
+        except GAVE_WAY:
+            order.waits[image_type] = "its rows are locked"
+            return
         except psycopg.Error as error:
             if self._connection.closed:
                 raise

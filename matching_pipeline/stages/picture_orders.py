@@ -26,8 +26,8 @@ class Order:
     source_hashes: Mapping[str, bytes]
     """of the pictures that may be kept, if what the new URL shows is the old photo"""
     failures: dict[str, ItemFailure] = field(default_factory=dict)
-    elsewhere: list[str] = field(default_factory=list)
-    """image types that another worker is at"""
+    waits: dict[str, str] = field(default_factory=dict)
+    """why, by image type, where it is not for us to make or to write now: nobody is charged"""
     ended: bool = False
     """its lease is lost or its project gone: nothing more is made for it"""
 
@@ -41,13 +41,13 @@ class Order:
         return self.item.id if self.item.payload.get("force") else None
 
     def outcome(self) -> Outcome:
-        if self.elsewhere and not self.failures:
-            return Outcome(self.item, busy=Busy(f"another worker is making its {', '.join(self.elsewhere)}"))
+        if self.waits and not self.failures:
+            return Outcome(self.item, busy=Busy(_listed(self.waits)))
         if not self.failures:
             return Outcome(self.item)
-        reason = "; ".join(f"{what}: {failure}" for what, failure in self.failures.items())
+        reason = _listed(self.failures)
         # trying again can help as long as it can for one of them
-        hopeless = all(failure.permanent for failure in self.failures.values()) and not self.elsewhere
+        hopeless = all(failure.permanent for failure in self.failures.values()) and not self.waits
         return Outcome(self.item, failure=PermanentFailure(reason) if hopeless else TransientFailure(reason))
 
 
@@ -88,10 +88,8 @@ def keep_unchanged(connection: Connection, order: Order, content_hash: bytes) ->
     unchanged = [image_type for image_type, known in order.source_hashes.items() if known == content_hash]
     if unchanged:
         parameters = {"project_id": order.project_id, "image_types": unchanged, **_lease(order)}
-        connection.execute(
-            query("keep_generated_images"),
-            {**parameters, "source_url": order.source_url, "source_hash": content_hash},
-        )
+        parameters |= {"source_url": order.source_url, "source_hash": content_hash}
+        give_way(connection, lambda: connection.execute(query("keep_generated_images"), parameters))
         for image_type in unchanged:
             del order.prompts[image_type]
 
@@ -122,6 +120,10 @@ def save_picture(
     }
     row = give_way(connection, lambda: connection.execute(query("save_generated_image"), parameters).fetchone())
     return row == (True,)
+
+
+def _listed(reasons: Mapping[str, object]) -> str:
+    return "; ".join(f"{what}: {reason}" for what, reason in reasons.items())
 
 
 def _lease(order: Order) -> dict[str, object]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -201,20 +202,44 @@ def test_a_project_that_is_deleted_in_the_middle_gets_nothing_more(studio: Studi
     def delete_at_the_third(image_type: str) -> None:
         if image_type == TYPES[2]:
             studio.run("delete from projects where id = %s", project)
+        elif image_type == TYPES[3]:
+            wait_until_it_is_let_go(studio, project, TYPES[5])
 
     generator = PaintGenerator(delete_at_the_third, concurrency=1)
     summary = studio.drain(database_url, generator)
     assert summary.counts["failed"] == 0
     assert len(generator.asked) <= 4
     assert studio.run("select count(*) from generated_images") == [0]
-    # where the second picture's row was just being written, the job was locked, and left to its worker to end
-    left = studio.run("select status from job_queue")
-    assert left == ["completed"] * summary.completed
+    assert studio.run("select count(*) from job_queue") == [0]
     store = PictureStore(studio.made.as_uri())
     assert forget_orphan_pictures(studio.connection, store) == 0
     grow_old(studio)
     assert forget_orphan_pictures(studio.connection, store) == len(generator.asked)
     assert not studio.files()
+
+
+def wait_until_it_is_let_go(studio: Studio, project: UUID, image_type: str) -> None:
+    lock = "(picture_lock(%s, %s))"
+    for _ in range(2000):
+        if studio.run(f"select pg_try_advisory_lock{lock}", project, image_type) == [True]:
+            studio.run(f"select pg_advisory_unlock{lock}", project, image_type)
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("verb", ["completed(%s, 1)", "failed(%s, 1, 'no luck', permanent => true)"])
+def test_a_job_that_was_locked_while_its_project_was_deleted_leaves_when_it_ends(
+    studio: Studio, database_url: str, verb: str
+) -> None:
+    job = studio.ask(studio.project())
+    studio.run("select get_next_job()")
+    with connect(database_url) as worker, worker.transaction():
+        worker.execute("select from job_queue for update")
+        studio.run("set lock_timeout = '5s'")
+        studio.run("delete from projects")
+    assert studio.run("select status from job_queue") == ["processing"]
+    assert studio.run(f"select mark_job_{verb}", job) == [True]
+    assert studio.run("select count(*) from job_queue") == [0]
 
 
 def test_nothing_is_made_for_a_project_that_is_deleted_while_its_photo_is_fetched(
@@ -271,6 +296,39 @@ def test_an_app_that_holds_its_project_is_not_in_the_way(studio: Studio, databas
     assert studio.state(project) == "COMPLETED"
 
 
+def test_a_picture_whose_project_the_app_holds_is_charged_to_nobody(studio: Studio, database_url: str) -> None:
+    job = studio.ask(studio.project(), "scale")
+    with connect(database_url) as app:
+
+        def hold(image_type: str) -> None:
+            app.execute("begin")
+            app.execute("select from projects for update")
+
+        assert studio.drain(database_url, PaintGenerator(hold)).counts["deferred"] == 1
+    assert studio.job(job) == ("pending", "scale: its rows are locked")
+    assert studio.run("select attempts - deferrals from job_queue") == [0]
+
+
+def test_a_picture_whose_row_the_app_holds_as_its_photo_moves_is_charged_to_nobody(
+    studio: Studio, database_url: str
+) -> None:
+    project = studio.project()
+    studio.ask(project, "scale")
+    studio.drain(database_url)
+    studio.run("update projects set source_image_url = %s", studio.photo(name="moved.png"))
+    job = studio.ask(project, "scale")
+    with connect(database_url) as app, app.transaction():
+        app.execute("set local idle_in_transaction_session_timeout = '30s'")
+        app.execute("select from generated_images for update")
+        assert studio.drain(database_url).counts["deferred"] == 1
+    assert studio.job(job) == ("pending", "photo: its rows are locked")
+    studio.make_due()
+    generator = PaintGenerator()
+    studio.drain(database_url, generator)
+    assert not generator.asked
+    assert studio.job(job) == ("completed", None)
+
+
 def grow_old(studio: Studio) -> None:
     """As if all files had been written two days ago."""
     for path in studio.made.rglob("*"):
@@ -287,6 +345,17 @@ def test_cleanup_leaves_pictures_with_a_row_and_files_of_others(studio: Studio, 
     grow_old(studio)
     assert forget_orphan_pictures(studio.connection, PictureStore(studio.made.as_uri())) == 1
     assert studio.files() == {*studio.pictures(project).values(), (studio.made / "notes.txt").as_uri()}
+
+
+def test_cleanup_leaves_pictures_whose_place_is_reached_by_another_url_now(studio: Studio, database_url: str) -> None:
+    project = studio.project()
+    studio.ask(project, "scale")
+    studio.drain(database_url)
+    moved = studio.folder / "moved"
+    moved.symlink_to(studio.made)
+    grow_old(studio)
+    assert forget_orphan_pictures(studio.connection, PictureStore(moved.as_uri())) == 0
+    assert studio.files() == set(studio.pictures(project).values())
 
 
 KILLED = """

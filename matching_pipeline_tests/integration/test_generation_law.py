@@ -95,6 +95,7 @@ def test_in_the_end_everything_that_was_asked_for_is_there(studio: Studio, datab
         workers = [*apps, *drains, threads.submit(die, database_url)]
         for worker in workers:
             worker.result(SECONDS + 60)
+    studio.ask(projects[0])
     for _ in range(10):
         studio.run("update job_queue set run_at = now() where status in ('pending', 'processing')")
         studio.drain(database_url)

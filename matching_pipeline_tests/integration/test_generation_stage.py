@@ -153,7 +153,7 @@ def test_two_workers_on_one_project_never_make_the_same_picture(studio: Studio, 
         pack = studio.ask(project)
         summary = studio.drain(database_url, quick)
         assert (summary.completed, summary.counts["deferred"]) == (0, 1)
-        assert studio.job(pack) == ("pending", "another worker is making its scale")
+        assert studio.job(pack) == ("pending", "scale: another worker is making it")
         assert studio.run("select attempts - deferrals from job_queue where id = %s", pack) == [0]
         assert studio.state(project) == "PROCESSING"
         go_on.set()
