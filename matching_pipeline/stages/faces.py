@@ -5,7 +5,7 @@ once, with its rank in either face's list, as long as it has one.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -22,9 +22,11 @@ from matching_pipeline.failures import PermanentFailure
 from matching_pipeline.matching.kernel import Lists, best_lists, pairs_above
 from matching_pipeline.matching.lists import merge
 from matching_pipeline.queue import Item
+from matching_pipeline.stages import rebuilds
 from matching_pipeline.stages.face_rows import Change, FacePair, Key, Rows, difference, lists_of, who_lists
 from matching_pipeline.stages.face_sets import Block, load_candidates, load_faces
 from matching_pipeline.stages.match_table import Figures, holding_lists, match_policy, take_lists
+from matching_pipeline.stages.rebuilds import Shard
 
 LANE = "faces"
 KIND = "face"
@@ -97,27 +99,24 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     return _publish(connection, lists, stored)
 
 
-def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Figures:
-    """Computes every list anew, school by school, and writes the difference.
+def rebuild(connection: Connection, on_progress: rebuilds.OnProgress = lambda done, total: None) -> Figures:
+    """Computes every list anew, school by school, and writes the difference."""
+    return rebuilds.run_all(connection, KIND, rebuild_shard, on_progress)
 
-    Changes that arrive meanwhile wait in the queue and are merged afterwards, as drains need the same lock. A school
-    whose rows the app holds locked is left for last; raises one of GAVE_WAY where they are locked still, with all
-    other schools done.
-    """
-    figures = Figures()
-    with holding_lists(connection, KIND):
-        figures += _clear_unmatchable(connection)
-        schools = list(dict.fromkeys(school for school, _ in connection.execute(query("all_blocks"))))
-        done, locked = 0, []
-        for school in schools:
-            try:
-                figures += _rebuild_school(connection, school)
-                on_progress(done := done + 1, len(schools))
-            except GAVE_WAY:
-                locked.append(school)
-        for school in locked:
+
+def rebuild_shard(connection: Connection, shard: Shard, on_part: rebuilds.OnPart) -> Figures:
+    """A school whose rows the app holds locked is left for last; raises one of GAVE_WAY where they are locked still,
+    with all other schools done."""
+    figures, locked = Figures(), []
+    for school in shard.schools or ():
+        try:
             figures += _rebuild_school(connection, school)
-            on_progress(done := done + 1, len(schools))
+            on_part(figures.lists)
+        except GAVE_WAY:
+            locked.append(school)
+    for school in locked:
+        figures += _rebuild_school(connection, school)
+        on_part(figures.lists)
     return figures
 
 
@@ -144,7 +143,9 @@ def _clear_unmatchable(connection: Connection) -> Figures:
     return _publish_in_parts(connection, {face: [] for face in faces})
 
 
-def _rebuild_school(connection: Connection, school: str) -> Figures:
+def _rebuild_school(connection: Connection, school: str | None) -> Figures:
+    if school is None:
+        return _clear_unmatchable(connection)
     policy = match_policy(connection, KIND)
     female, male = (load_faces(connection, Block(school, gender)) for gender in ("female", "male"))
     return _publish_in_parts(connection, best_lists(female, male, policy) | best_lists(male, female, policy))

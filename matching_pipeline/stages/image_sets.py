@@ -23,9 +23,16 @@ _TRAILER = b"\xff\xff"
 
 
 def load_image_set(
-    connection: Connection, source: str, model: str, owner_ids: Collection[UUID] | None = None
+    connection: Connection,
+    source: str,
+    model: str,
+    owner_ids: Collection[UUID] | None = None,
+    *,
+    first: UUID | None = None,
+    before: UUID | None = None,
 ) -> ImageSet:
-    """The images of one source, of all owners or those named, that the model has analysed."""
+    """The images of one source that the model has analysed, of all owners, of those named, or of those from `first`
+    on and before `before`."""
     rows: list[tuple[UUID, UUID]] = []
     vectors = bytearray()
     tokens: list[frozenset[str]] = []
@@ -33,6 +40,8 @@ def load_image_set(
         "source": source,
         "model": model,
         "owner_ids": None if owner_ids is None else list(owner_ids),
+        "first": first,
+        "before": before,
     }
     with connection.cursor() as cursor, cursor.copy(query("copy_image_set"), parameters) as copy:
         for number, data in enumerate(copy):

@@ -1,7 +1,7 @@
 """The `matches` lane: what a changed project or product changes in `matches`, and the rebuild of all its pairs."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -18,13 +18,15 @@ from matching_pipeline.drain import Outcome
 from matching_pipeline.matching.kernel import Lists, Pair, Policy, best_lists, pairs_above
 from matching_pipeline.matching.lists import difference, merge
 from matching_pipeline.queue import Item
+from matching_pipeline.stages import rebuilds
 from matching_pipeline.stages.image_sets import load_image_set
-from matching_pipeline.stages.match_table import Figures, holding_lists, match_policy, take_lists
+from matching_pipeline.stages.match_table import Figures, match_policy, take_lists
+from matching_pipeline.stages.rebuilds import Shard
 
 LANE = "matches"
 KIND = "project"
-SHARD_PROJECTS = 1000
-"""Lists published in one transaction by a rebuild."""
+LISTS_AT_ONCE = 1000
+"""Lists that a rebuild publishes in one transaction."""
 
 Stored = dict[UUID, list[tuple[Pair, int]]]
 """By project, the pairs that stand and their ranks, in order of rank."""
@@ -73,18 +75,17 @@ def update(connection: Connection, projects: Collection[UUID], products: Collect
     return _publish(connection, basis, merged | _fill(connection, basis, refill), stored)
 
 
-def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Figures:
-    """Computes every list anew and writes the difference, a shard of projects a transaction.
+def rebuild(connection: Connection, on_progress: rebuilds.OnProgress = lambda done, total: None) -> Figures:
+    """Computes every list anew and writes the difference, shard by shard."""
+    return rebuilds.run_all(connection, KIND, rebuild_shard, on_progress)
 
-    Changes that arrive meanwhile wait in the queue and are merged afterwards, as drains need the same lock.
-    """
 
+def rebuild_shard(connection: Connection, shard: Shard, on_part: rebuilds.OnPart) -> Figures:
     figures = Figures()
-    with holding_lists(connection, KIND):
-        basis, lists = give_way(connection, partial(_all_lists, connection))
-        for shard in _shards(lists):
-            figures += give_way(connection, partial(_publish_anew, connection, basis, shard))
-            on_progress(figures.lists, len(lists))
+    basis, lists = give_way(connection, partial(_all_lists, connection, shard.first_project, shard.before_project))
+    for part in _parts(lists):
+        figures += give_way(connection, partial(_publish_anew, connection, basis, part))
+        on_part(figures.lists)
     return figures
 
 
@@ -93,8 +94,8 @@ def rebuild_at_once(connection: Connection) -> Figures:
     model's pairs or the new one's, never some of each."""
     basis, lists = _all_lists(connection)
     figures = Figures()
-    for shard in _shards(lists):
-        figures += _publish_anew(connection, basis, _with_evidence(connection, shard))
+    for part in _parts(lists):
+        figures += _publish_anew(connection, basis, _with_evidence(connection, part))
     # pairs that both models score the same were not written
     connection.execute(query("name_model_of_matches"), {"model": basis.model})
     return figures
@@ -151,19 +152,20 @@ def _fill(connection: Connection, basis: Basis, projects: set[UUID]) -> Lists:
     )
 
 
-def _all_lists(connection: Connection) -> tuple[Basis, Lists]:
+def _all_lists(connection: Connection, first: UUID | None = None, before: UUID | None = None) -> tuple[Basis, Lists]:
     """Also of the projects that have matches: one that has no image any more is to lose them."""
     basis = _basis(connection)
-    lists: Lists = {project: [] for (project,) in connection.execute(query("listed_projects"))}
-    projects = load_image_set(connection, "project", basis.model)
+    listed = connection.execute(query("listed_projects"), {"first": first, "before": before})
+    lists: Lists = {project: [] for (project,) in listed}
+    projects = load_image_set(connection, "project", basis.model, first=first, before=before)
     products = load_image_set(connection, "product", basis.model)
     return basis, lists | best_lists(projects, products, basis.policy)
 
 
-def _shards(lists: Lists) -> Iterator[Lists]:
+def _parts(lists: Lists) -> Iterator[Lists]:
     everybody = sorted(lists)
-    for first in range(0, len(everybody), SHARD_PROJECTS):
-        yield {project: lists[project] for project in everybody[first : first + SHARD_PROJECTS]}
+    for first in range(0, len(everybody), LISTS_AT_ONCE):
+        yield {project: lists[project] for project in everybody[first : first + LISTS_AT_ONCE]}
 
 
 def _stored(connection: Connection, projects: Collection[UUID]) -> Stored:

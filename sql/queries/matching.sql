@@ -1,6 +1,21 @@
 -- name: try_lock_lists
 select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches.' || %(kind)s))
 
+-- name: try_be_next_at_lists
+select pg_try_advisory_xact_lock(hashtext('matching_pipeline.next_at_matches.' || %(kind)s))
+
+-- name: await_turn_at_lists
+select pg_advisory_lock_shared(hashtext('matching_pipeline.next_at_matches.' || %(kind)s))
+
+-- name: end_turn_at_lists
+select pg_advisory_unlock_shared(hashtext('matching_pipeline.next_at_matches.' || %(kind)s))
+
+-- name: share_lists
+select pg_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
+
+-- name: release_shared_lists
+select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
+
 -- name: hold_lists
 select pg_advisory_lock(hashtext('matching_pipeline.matches.' || %(kind)s))
 
@@ -23,6 +38,8 @@ copy (
     join image_ai on image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
     where source_images.source = %(source)s and image_ai.model = %(model)s
       and (%(owner_ids)s::uuid[] is null or source_images.owner_id = any (%(owner_ids)s::uuid[]))
+      and (%(first)s::uuid is null or source_images.owner_id >= %(first)s::uuid)
+      and (%(before)s::uuid is null or source_images.owner_id < %(before)s::uuid)
     order by source_images.owner_id, source_images.image_id
 ) to stdout (format binary)
 
@@ -48,7 +65,9 @@ using unnest(%(project_ids)s::uuid[], %(product_ids)s::uuid[]) as gone (project_
 where matches.kind = 'project' and matches.project_id = gone.project_id and matches.product_id = gone.product_id
 
 -- name: listed_projects
-select distinct project_id from matches where kind = 'project'
+select distinct project_id from matches
+where kind = 'project' and (%(first)s::uuid is null or project_id >= %(first)s::uuid)
+  and (%(before)s::uuid is null or project_id < %(before)s::uuid)
 
 -- name: hold_evidence
 select pair.project_id, pair.product_id
