@@ -3,7 +3,8 @@ insert into rebuilds (kind, begun_by) values (%(kind)s, %(begun_by)s) returning 
 
 -- name: plan_project_shards
 insert into rebuild_shards (rebuild, place, entities, first_project, before_project)
-select %(rebuild)s, (number - 1) / %(size)s + 1, least(%(size)s, total - number + 1), id, lead(id) over (order by number)
+select %(rebuild)s, (number - 1) / %(size)s + 1, least(%(size)s, total - number + 1) - (id is null)::integer,
+    id, lead(id) over (order by number)
 from (
     select id, row_number() over (order by id nulls first) as number, count(*) over () as total
     from (
