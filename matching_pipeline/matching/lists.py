@@ -1,13 +1,43 @@
-"""A project's list under change, and the difference between what stands and what should."""
+"""One owner's list under change, and the difference between what stands and what should."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from uuid import UUID
 
-from matching_pipeline.matching.kernel import Lists, Pair, Policy
+from matching_pipeline.matching.images import uuids
+from matching_pipeline.matching.kernel import Policy
+from matching_pipeline.matching.pairs import Pairs
 
 TOLERANCE = 1e-8
 """Scores that differ by less are the same score, computed on another machine."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An owner in another's list, and the two images that prove it."""
+
+    right_id: UUID
+    similarity: float
+    left_image_id: UUID
+    right_image_id: UUID
+
+    @property
+    def order(self) -> tuple[float, UUID]:
+        """Best first; ties by id."""
+        return (-self.similarity, self.right_id)
+
+
+Lists = dict[UUID, list[Pair]]
+"""By owner, its pairs, best first."""
+
+
+def lists_from(pairs: Pairs) -> Lists:
+    """An owner without pairs has no list."""
+    lists: Lists = {}
+    columns = uuids(pairs.right), pairs.similarity.tolist(), uuids(pairs.left_image), uuids(pairs.right_image)
+    for owner, *pair in zip(uuids(pairs.left), *columns, strict=True):
+        lists.setdefault(owner, []).append(Pair(*pair))
+    return lists
 
 
 def merge(stored: Sequence[Pair], changed: Set[UUID], scored: Sequence[Pair], policy: Policy) -> list[Pair] | None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from psycopg.rows import class_row
 
 from matching_pipeline import queue
@@ -19,8 +20,9 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY, give_way
 from matching_pipeline.drain import Outcome
 from matching_pipeline.failures import PermanentFailure
-from matching_pipeline.matching.kernel import Lists, best_lists, pairs_above
-from matching_pipeline.matching.lists import merge
+from matching_pipeline.matching.images import uuids
+from matching_pipeline.matching.kernel import best_pairs, pairs_above
+from matching_pipeline.matching.lists import Lists, lists_from, merge
 from matching_pipeline.queue import Item
 from matching_pipeline.stages import rebuilds
 from matching_pipeline.stages.face_rows import Change, FacePair, Key, Rows, difference, lists_of, who_lists
@@ -84,8 +86,8 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     for block, faces in _by_block(connection, changed).items():
         here = load_faces(connection, block, faces)
         candidates = load_candidates(connection, block.opposite, here, policy.threshold)
-        lists |= best_lists(here, candidates, policy)
-        scored |= pairs_above(candidates, here, policy, {}, set())
+        lists |= lists_from(best_pairs(here, [candidates], policy))
+        scored |= lists_from(pairs_above(candidates, here, policy, {}))
     touched = (scored.keys() | who_lists(stored, changed)) - changed
     stored |= _stored(connection, touched)
     standing = lists_of(stored, touched)
@@ -95,7 +97,7 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     for block, faces in _by_block(connection, refill).items():
         here = load_faces(connection, block, faces)
         candidates = load_candidates(connection, block.opposite, here, policy.threshold)
-        lists |= best_lists(here, candidates, policy)
+        lists |= lists_from(best_pairs(here, [candidates], policy))
     return _publish(connection, lists, stored)
 
 
@@ -148,7 +150,9 @@ def _rebuild_school(connection: Connection, school: str | None) -> Figures:
         return _clear_unmatchable(connection)
     policy = match_policy(connection, KIND)
     female, male = (load_faces(connection, Block(school, gender)) for gender in ("female", "male"))
-    return _publish_in_parts(connection, best_lists(female, male, policy) | best_lists(male, female, policy))
+    lists: Lists = {face: [] for face in uuids(np.concatenate([female.owners, male.owners]))}
+    lists |= lists_from(best_pairs(female, [male], policy)) | lists_from(best_pairs(male, [female], policy))
+    return _publish_in_parts(connection, lists)
 
 
 def _faults(connection: Connection, faces: Sequence[UUID]) -> dict[UUID, PermanentFailure]:

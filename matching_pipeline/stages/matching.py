@@ -15,8 +15,8 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way
 from matching_pipeline.drain import Outcome
-from matching_pipeline.matching.kernel import Lists, Pair, Policy, best_lists, pairs_above
-from matching_pipeline.matching.lists import difference, merge
+from matching_pipeline.matching.kernel import Policy, best_pairs, pairs_above
+from matching_pipeline.matching.lists import Lists, Pair, difference, lists_from, merge
 from matching_pipeline.queue import Item
 from matching_pipeline.stages import rebuilds
 from matching_pipeline.stages.image_sets import load_image_set
@@ -118,18 +118,24 @@ def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) ->
 
     A list that is touched and not merged must be filled again.
     """
-    floors: dict[UUID, float] = dict(
-        connection.execute(query("full_list_floors"), {"limit": basis.policy.limit}).fetchall()
+    present = {
+        project
+        for project, _ in connection.execute(query("pairs_of_products"), {"product_ids": list(changed)}).fetchall()
+    }
+    floors = {
+        project: floor
+        for project, floor in connection.execute(query("full_list_floors"), {"limit": basis.policy.limit})
+        if project not in present  # whatever became of the pair, it is wanted
+    }
+    scored = lists_from(
+        pairs_above(
+            load_image_set(connection, "project", basis.model),
+            load_image_set(connection, "product", basis.model, changed),
+            basis.policy,
+            floors,
+        )
     )
-    present = set(connection.execute(query("pairs_of_products"), {"product_ids": list(changed)}).fetchall())
-    scored = pairs_above(
-        load_image_set(connection, "project", basis.model),
-        load_image_set(connection, "product", basis.model, changed),
-        basis.policy,
-        floors,
-        present,
-    )
-    touched = scored.keys() | {project for project, _ in present}
+    touched = scored.keys() | present
     stored: Stored = {project: [] for project in touched}
     stored |= _stored(connection, touched)
     merged: Lists = {}
@@ -145,10 +151,12 @@ def _fill(connection: Connection, basis: Basis, projects: set[UUID]) -> Lists:
     if not projects:
         return {}
     lists: Lists = {project: [] for project in projects}
-    return lists | best_lists(
-        load_image_set(connection, "project", basis.model, projects),
-        load_image_set(connection, "product", basis.model),
-        basis.policy,
+    return lists | lists_from(
+        best_pairs(
+            load_image_set(connection, "project", basis.model, projects),
+            [load_image_set(connection, "product", basis.model)],
+            basis.policy,
+        )
     )
 
 
@@ -159,7 +167,7 @@ def _all_lists(connection: Connection, first: UUID | None = None, before: UUID |
     lists: Lists = {project: [] for (project,) in listed}
     projects = load_image_set(connection, "project", basis.model, first=first, before=before)
     products = load_image_set(connection, "product", basis.model)
-    return basis, lists | best_lists(projects, products, basis.policy)
+    return basis, lists | lists_from(best_pairs(projects, [products], basis.policy))
 
 
 def _parts(lists: Lists) -> Iterator[Lists]:

@@ -5,8 +5,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matching_pipeline.matching.kernel import Lists, Pair, Policy
-from matching_pipeline.matching.lists import difference, merge
+from matching_pipeline.matching.kernel import Policy
+from matching_pipeline.matching.lists import Lists, Pair, difference, merge
 
 PROJECT = UUID(int=1)
 scores = st.dictionaries(st.integers(1, 8), st.sampled_from([0.1, 0.5, 0.6, 0.7, 0.8]), max_size=8)
