@@ -26,7 +26,7 @@ class Columns:
     def __len__(self) -> int:
         return len(next(iter(vars(self).values())))
 
-    def take(self, which: Rows | NDArray[np.bool_]) -> Self:
+    def take(self, which: Rows | NDArray[np.bool_] | slice) -> Self:
         return type(self)(*(column[which] for column in vars(self).values()))
 
 
