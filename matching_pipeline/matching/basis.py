@@ -10,7 +10,7 @@ Matrix = NDArray[np.float64]
 
 SAMPLE = 4096
 STEP = 32
-WORTH_CHOOSING = 2 * 10**10
+WORTH_CHOOSING = 2 * 10**11
 """With fewer multiplications in all, choosing costs more than it saves."""
 LOST_BY_CODES = 0.016
 """Of a product of unit vectors, by 8-bit codes of both, about: to leave out as much again is not felt."""
