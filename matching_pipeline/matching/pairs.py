@@ -85,6 +85,11 @@ def ranked(found: Found, limit: int | None, several: bool) -> Found:
     return found if limit is None else found.take(places(found.left) < limit)
 
 
+def last_places(lists: Found, limit: int | None) -> Found:
+    """Of each ranked list that is full, the last pair."""
+    return lists.take(places(lists.left) + 1 == limit)
+
+
 def places(groups: NDArray[Any]) -> Rows:
     """Of each element of a sorted array, how many equal ones stand before it."""
     first = np.ones(len(groups), dtype=np.bool_)
