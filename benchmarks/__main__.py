@@ -1,6 +1,6 @@
 """`make bench`: the measurements, each on an embedded database of its own.
 
-python -m benchmarks [MEASUREMENT…] [--faces COUNT]
+python -m benchmarks [MEASUREMENT…] [--faces COUNT] [--left COUNT] [--right COUNT]
 """
 
 import argparse
@@ -9,7 +9,18 @@ import platform
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import faces, image_lane, local_analyzer, match_lane, posting_lane, provider, queue_lane
+from benchmarks import (
+    faces,
+    image_lane,
+    incremental,
+    kernel,
+    local_analyzer,
+    match_lane,
+    posting_lane,
+    provider,
+    queue_lane,
+    rebuild,
+)
 from benchmarks.database import fresh_database
 
 
@@ -19,14 +30,32 @@ def main() -> None:
         "measurements",
         nargs="*",
         metavar="MEASUREMENT",
-        help="queue, images, matches, provider, postings, faces, analyzer",
+        help="queue, images, matches, kernel, rebuild, incremental, provider, postings, faces, analyzer",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
+    parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
+    parser.add_argument("--right", type=int, default=100_000, help="vectors on its right")
+    parser.add_argument("--projects", type=int, default=2_000, help="to rebuild the matches of")
+    parser.add_argument("--products", type=int, default=20_000, help="to match them with")
+    parser.add_argument("--rebuilt-faces", type=int, default=20_000, help="to rebuild the matches of")
+    parser.add_argument("--rebuilt-schools", type=int, default=10, help="that they are in")
+    parser.add_argument(
+        "--project-images", type=int, nargs="*", default=[10_000, 100_000], help="that one product is matched with"
+    )
     asked = parser.parse_args()
     measurements: dict[str, Callable[[str], None]] = {
         "queue": queue_lane.main,
         "images": image_lane.main,
         "matches": match_lane.main,
+        "kernel": partial(kernel.main, left_rows=asked.left, right_rows=asked.right),
+        "rebuild": partial(
+            rebuild.main,
+            projects=asked.projects,
+            products=asked.products,
+            face_count=asked.rebuilt_faces,
+            schools=asked.rebuilt_schools,
+        ),
+        "incremental": partial(incremental.main, sizes=sorted(asked.project_images)),
         "provider": provider.main,
         "postings": posting_lane.main,
         "faces": partial(faces.main, count=asked.faces),
