@@ -27,4 +27,4 @@ comment on table rebuild_shards is 'of projects the ids from first_project on an
 comment on column rebuild_shards.entities is 'how many projects or faces it had when it was planned';
 comment on column rebuild_shards.figures is 'with seconds: what it did to `matches` and how long that took, once it is done';
 
-insert into matching_pipeline_migrations (name) values ('0010_rebuilds');
+insert into matching_pipeline_migrations (name) values ('0011_rebuilds');
