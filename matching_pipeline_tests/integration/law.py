@@ -1,7 +1,8 @@
 """What the laws of both kinds of pair share: drains and rebuilds that run, die and meet, and what must hold then."""
 
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -23,8 +24,21 @@ Vector = tuple[float, ...]
 # few directions, so that ties, equal images and scores at the threshold are common
 vectors = st.sampled_from([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 1.0, 0.0), (1.0, 0.2, 0.1), (0.9, 0.2, 0.3)])
 pick = st.randoms(use_true_random=False)
-thresholds = st.sampled_from([-1.0, 0.0, 0.5, 0.9, 1.0])
-limits = st.integers(1, 4)
+limits = st.integers(1, 3)
+
+
+def upheavals(kind: str, settings: Mapping[str, Sequence[float]], tables: Sequence[str]) -> st.SearchStrategy[str]:
+    """What makes every list of the kind be computed anew. One strategy, as it hides the rest if it comes often."""
+    return st.sampled_from(
+        [
+            *(
+                f"update match_settings set {setting} = {value} where kind = '{kind}'"
+                for setting, values in settings.items()
+                for value in values
+            ),
+            *(f"truncate {table} cascade" for table in tables),
+        ]
+    )
 
 
 class Killed(BaseException):
@@ -64,13 +78,6 @@ class Law(RuleBasedStateMachine):
         order = "project_id, product_id, face_a_id, face_b_id" if table == "matches" else "id"
         return [id for (id,) in self.connection.execute(f"select id from {table} order by {order}".encode())]
 
-    @rule(threshold=thresholds, limit=limits)
-    def change_settings(self, threshold: float, limit: int) -> None:
-        self.connection.execute(
-            "update match_settings set threshold = %s, match_limit = %s where kind = %s",
-            (threshold, limit, self.kind),
-        )
-
     @rule(chance=pick)
     def delete_a_match_by_hand(self, chance: random.Random) -> None:
         if ids := self.ids("matches"):
@@ -82,9 +89,9 @@ class Law(RuleBasedStateMachine):
         self.connection.execute("update job_queue set run_at = now() where status in ('pending', 'processing')")
 
     @precondition(lambda self: len(self.running) < 3)
-    @rule()
-    def begin_a_drain(self) -> None:
-        self.running.append(self.pool.submit(self._drain))
+    @rule(drains=st.integers(1, 2))
+    def begin_to_drain(self, drains: int) -> None:
+        self.running += [self.pool.submit(self._drain) for _ in range(drains)]
 
     @precondition(lambda self: len(self.running) < 3)
     @rule()
@@ -109,12 +116,10 @@ class Law(RuleBasedStateMachine):
 
     @rule()
     def drained_lists_hold_the_law(self) -> None:
+        self.begin_to_drain(2)
         self.join()
-        # three deaths spend an item's attempts: it waits for a person
+        # three deaths spend an item's attempts, and whoever gave way to another gave its items back for a few seconds
         queue.retry(self.connection, self.lane)
-        self.time_passes()
-        self._drain()
-        # whoever gave way to another gave its items back for a few seconds
         self.time_passes()
         self._drain()
         assert self.rows() == self.expected_rows()
@@ -145,12 +150,25 @@ class Law(RuleBasedStateMachine):
         }
 
     def _drain(self) -> None:
-        Drain(self.database_url, self.stage()).run()
+        Drain(self.database_url, _slow(self.stage())).run()
 
     def _rebuild_beside_others(self) -> None:
         # where the app's locks stand in its way it says so, and leaves the rest as it is
         with connect(self.database_url) as connection, suppress(*GAVE_WAY):
             self.rebuild_lists(connection)
+
+
+def _slow(stage: Stage) -> Stage:
+    """The stage, whose transactions last, so that they meet others."""
+    write = stage.write
+
+    def write_slowly(connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
+        figures = write(connection, outcomes)
+        time.sleep(0.01)
+        return figures
+
+    stage.write = write_slowly  # type: ignore[method-assign]
+    return stage
 
 
 def _dying(stage: Stage, database_url: str, moment: str) -> Stage:

@@ -11,7 +11,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.stages import faces
 from matching_pipeline.stages.faces import FaceStage
 from matching_pipeline.stages.match_table import Figures
-from matching_pipeline_tests.integration.law import Law, Vector, hold_law, limits, pick, vectors
+from matching_pipeline_tests.integration.law import Law, Vector, hold_law, limits, pick, upheavals, vectors
 from matching_pipeline_tests.integration.school import Row, School, embedding
 
 embeddings = st.one_of(vectors, st.none(), st.just((0.0,)))
@@ -21,7 +21,7 @@ profile_types = st.sampled_from(["user", "user", "celebrity"])
 
 
 class SmallBatches(FaceStage):
-    batch_size = 3
+    batch_size = 2
 
 
 class FaceLaw(Law):
@@ -95,9 +95,13 @@ class FaceLaw(Law):
         if ids := self.ids(table):
             self.app.run(f"update {table} set id = %s where id = %s", self.app.new_id(), chance.choice(ids))
 
-    @rule(table=st.sampled_from(["faces", "profiles", "matches"]))
-    def truncate(self, table: str) -> None:
-        self.app.run(f"truncate {table} cascade")
+    @rule(
+        upheaval=upheavals(
+            faces.KIND, {"threshold": [0, 0.5, 0.9], "match_limit": [1, 2, 4]}, ["faces", "profiles", "matches"]
+        )
+    )
+    def change_all(self, upheaval: str) -> None:
+        self.app.run(upheaval)
 
 
 @pytest.fixture(scope="module")

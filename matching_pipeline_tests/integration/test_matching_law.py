@@ -12,7 +12,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.stages import matching, models
 from matching_pipeline.stages.match_table import Figures
 from matching_pipeline.stages.matching import MatchingStage
-from matching_pipeline_tests.integration.law import Law, Vector, hold_law, limits, pick, vectors
+from matching_pipeline_tests.integration.law import Law, Vector, hold_law, limits, pick, upheavals, vectors
 from matching_pipeline_tests.integration.marketplace import MODEL, SOURCES, Marketplace, Row
 
 OTHER_MODEL = "other"
@@ -24,14 +24,16 @@ owners = st.sampled_from(["listings", "products"])
 
 
 class SmallBatches(MatchingStage):
-    batch_size = 3
+    batch_size = 2
 
 
 class MatchingLaw(Law):
     lane = matching.LANE
     kind = matching.KIND
 
-    @initialize(limit=limits, projects=st.lists(vectors, max_size=2), products=st.lists(vectors, max_size=6))
+    @initialize(
+        limit=limits, projects=st.lists(vectors, max_size=2), products=st.lists(vectors, min_size=2, max_size=6)
+    )
     def open_market(self, limit: int, projects: list[Vector], products: list[Vector]) -> None:
         self.connection.execute("truncate listings, products cascade")
         self.connection.execute("truncate job_queue, image_ai")
@@ -109,13 +111,15 @@ class MatchingLaw(Law):
                 f"update {table} set id = %s where id = %s", (self.app.new_id(), chance.choice(ids))
             )
 
-    @rule(table=owners | images | st.sampled_from(["image_ai", "matches"]))
-    def truncate(self, table: str) -> None:
-        self.connection.execute(f"truncate {table} cascade")
-
-    @rule(weight=st.sampled_from([0.0, 0.2, 0.9, 1.0]))
-    def change_the_weight(self, weight: float) -> None:
-        self.connection.execute("update match_settings set attribute_weight = %s where kind = 'project'", (weight,))
+    @rule(
+        upheaval=upheavals(
+            matching.KIND,
+            {"threshold": [0, 0.5, 0.9], "match_limit": [1, 2, 4], "attribute_weight": [0, 0.2, 1]},
+            ["listings", "products", "listing_images", "product_images", "image_ai", "matches"],
+        )
+    )
+    def change_all(self, upheaval: str) -> None:
+        self.connection.execute(upheaval.encode())
 
     def owners(self, kind: str) -> list[UUID]:
         return self.ids("listings" if kind == "project" else "products")
