@@ -167,7 +167,7 @@ def rebuild() -> None:
     with connected() as (_, connection):
         with progress("projects") as advance:
             figures = matching.rebuild(connection, advance)
-        with progress("schools") as advance:
+        with progress("faces") as advance:
             figures += faces.rebuild(connection, advance)
     say(", ".join(f"{count} {name}" for name, count in vars(figures).items()))
 

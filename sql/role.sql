@@ -36,6 +36,7 @@ begin
         ('job_embeddings', 'select, insert, update, delete'), ('ai_calls', 'select, insert, delete'),
         ('ai_answers', 'select, insert, delete'),
         ('generated_images', 'select, insert, update, delete'), ('image_types', 'select'),
+        ('rebuilds', 'select, insert, delete'), ('rebuild_shards', 'select, insert, update, delete'),
         ('match_settings', 'select'), ('matching_pipeline_migrations', 'select')
     loop
         execute format('grant %s on %I to matching_pipeline', right_to, name);

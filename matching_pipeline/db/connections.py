@@ -6,6 +6,7 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg.rows import TupleRow
 
+from matching_pipeline.db.arrays import register_arrays
 from matching_pipeline.failures import ConfigurationError
 
 Connection = psycopg.Connection[TupleRow]
@@ -30,6 +31,7 @@ def connect(database_url: str, **options: Any) -> Connection:
         if _is_refused(error):
             raise ConfigurationError(f"DATABASE_URL: the server refuses it: {error}") from None
         raise
+    register_arrays(connection)
     if psycopg.types.TypeInfo.fetch(connection, "vector"):
         register_vector(connection)
     return connection

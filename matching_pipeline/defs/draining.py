@@ -24,7 +24,7 @@ Metadata = Mapping[str, Any]
 
 
 def drain_lane(
-    context: dg.AssetExecutionContext,
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
     pipeline: Pipeline,
     lane: str,
     describe: Callable[[], Metadata],

@@ -8,6 +8,7 @@ from matching_pipeline import queue
 from matching_pipeline.ai import ledger
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.images.picture_store import PictureStore
+from matching_pipeline.stages import rebuilds
 from matching_pipeline.stages.requests import enqueue_missing, forget_orphan_pictures, forget_orphans
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -48,8 +49,11 @@ def delete_orphan_pictures(context: dg.OpExecutionContext, pipeline: Pipeline) -
 
 @dg.op
 def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
-    """Dagster itself keeps runs and their events for ever."""
-    before = datetime.now(UTC) - timedelta(days=pipeline.settings.keep_runs_days)
+    """Dagster itself keeps runs and their events for ever. A rebuild can be continued as long as its run is there."""
+    keep = timedelta(days=pipeline.settings.keep_runs_days)
+    with pipeline.connection() as connection:
+        context.log.info(f"{rebuilds.forget(connection, keep)} rebuilds are forgotten")
+    before = datetime.now(UTC) - keep
     old = dg.RunsFilter(statuses=FINISHED, created_before=before)
     deleted = 0
     while runs := context.instance.get_runs(old, limit=RUNS_AT_ONCE):

@@ -1,6 +1,5 @@
 """`matches`: which products belong to which projects, and which faces to which, best first."""
 
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -17,9 +16,9 @@ from matching_pipeline.defs.job_embeddings import job_embeddings
 from matching_pipeline.defs.lane_sensors import lane_sensor
 from matching_pipeline.defs.parity import sampled_lists_are_exact
 from matching_pipeline.defs.pictures import histogram, markdown_table, picture
+from matching_pipeline.defs.rebuild_steps import done_by, plan, rebuild_shard
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages import faces, matching
 from matching_pipeline.stages.matching import best_matches
 
 # with the offset today is a partition: `matches` is what stands now, and today's partition keeps today's figures
@@ -38,42 +37,57 @@ class HowToMatch(dg.Config):
     )
 
 
-@dg.asset(
-    deps=[image_ai, "faces", "profiles"],
-    group_name="matching",
-    kinds={"postgres", "numpy"},
-    partitions_def=daily,
-    output_required=False,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    description="A project's best products, and a face's best faces. The table holds what is true now; a day's "
-    "partition keeps the day's figures, so a backfill of many days is one rebuild. Materialize it to rebuild.",
+@dg.op(
+    ins={"shards": dg.In(dg.Nothing)},
+    out=dg.Out(dg.Nothing, is_required=False),
+    description="Tells what the rebuild's shards did; where the run only drains, drains.",
 )
-def matches(
-    context: dg.AssetExecutionContext, config: HowToMatch, pipeline: Pipeline
-) -> Iterator[dg.MaterializeResult[None]]:
+def drain_or_report(
+    context: dg.OpExecutionContext, config: HowToMatch, pipeline: Pipeline
+) -> Iterator[dg.Output[None]]:
     def describe() -> dict[str, Any]:
         with pipeline.connection() as connection:
             return describe_matches(connection)
 
-    if not config.rebuild:
-        metadata = drain_lane(
-            context,
-            pipeline,
-            config.lane,
-            describe,
-            linger=config.linger_seconds,
-            until=context.partition_time_window.end,
-            partition=context.partition_key,
-        )
-        if metadata is not None:
-            yield dg.MaterializeResult(metadata=metadata)
+    if config.rebuild:
+        done = done_by(context, pipeline)
+        figures = {**vars(done.figures), "shards": done.shards, "busy seconds": round(done.seconds, 3)}
+        yield dg.Output(None, metadata={**figures, **describe()})
         return
-    began = time.monotonic()
-    with pipeline.connection() as connection:
-        figures = matching.rebuild(connection, lambda done, total: context.log.info(f"{done} of {total} projects"))
-        figures += faces.rebuild(connection, lambda done, total: context.log.info(f"{done} of {total} schools"))
-    seconds = round(time.monotonic() - began, 3)
-    yield dg.MaterializeResult(metadata={**vars(figures), "busy seconds": seconds, **describe()})
+    metadata = drain_lane(
+        context,
+        pipeline,
+        config.lane,
+        describe,
+        linger=config.linger_seconds,
+        until=context.partition_time_window.end,
+        partition=context.partition_key,
+    )
+    if metadata is not None:
+        yield dg.Output(None, metadata=metadata)
+
+
+@dg.config_mapping
+def each_step(config: HowToMatch) -> dict[str, Any]:
+    return {
+        "plan": {"config": {"rebuild": config.rebuild}},
+        "drain_or_report": {"config": config.model_dump()},
+    }
+
+
+@dg.graph_asset(
+    ins={name: dg.AssetIn(dagster_type=dg.Nothing) for name in ("image_ai", "faces", "profiles")},
+    config=each_step,
+    group_name="matching",
+    kinds={"postgres", "numpy"},
+    partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    description="A project's best products, and a face's best faces. The table holds what is true now; a day's "
+    "partition keeps the day's figures, so a backfill of many days is one rebuild. Materialize it to rebuild.",
+)
+def matches(image_ai: None, faces: None, profiles: None) -> Any:
+    shards = plan(image_ai=image_ai, faces=faces, profiles=profiles).map(lambda each: rebuild_shard(planned=each))
+    return drain_or_report(shards=shards.collect())
 
 
 def describe_matches(connection: Connection) -> dict[str, Any]:
@@ -143,6 +157,8 @@ def no_failed_faces(pipeline: Pipeline) -> dg.AssetCheckResult:
 nightly = dg.define_asset_job(
     "nightly",
     selection=dg.AssetSelection.assets(image_ai, job_embeddings, matches),
+    # the shards of the rebuild run beside each other
+    executor_def=dg.multiprocess_executor,
     tags={"dagster/max_runtime": "21600"},
     description="Processes every image and posting that is missing, then rebuilds all matches.",
 )

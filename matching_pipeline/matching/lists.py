@@ -1,13 +1,53 @@
-"""A project's list under change, and the difference between what stands and what should."""
+"""Lists of a few owners as objects, and one owner's list under change."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from uuid import UUID
 
-from matching_pipeline.matching.kernel import Lists, Pair, Policy
+import numpy as np
 
-TOLERANCE = 1e-8
-"""Scores that differ by less are the same score, computed on another machine."""
+from matching_pipeline.matching.images import ids, uuids
+from matching_pipeline.matching.kernel import Policy
+from matching_pipeline.matching.pairs import Pairs
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An owner in another's list, and the two images that prove it."""
+
+    right_id: UUID
+    similarity: float
+    left_image_id: UUID
+    right_image_id: UUID
+
+    @property
+    def order(self) -> tuple[float, UUID]:
+        """Best first; ties by id."""
+        return (-self.similarity, self.right_id)
+
+
+Lists = dict[UUID, list[Pair]]
+"""By owner, its pairs, best first."""
+
+
+def lists_from(pairs: Pairs) -> Lists:
+    """An owner without pairs has no list."""
+    lists: Lists = {}
+    columns = uuids(pairs.right), pairs.similarity.tolist(), uuids(pairs.left_image), uuids(pairs.right_image)
+    for owner, *pair in zip(uuids(pairs.left), *columns, strict=True):
+        lists.setdefault(owner, []).append(Pair(*pair))
+    return lists
+
+
+def pairs_from(lists: Lists) -> Pairs:
+    listed = [(owner, pair) for owner in sorted(lists) for pair in lists[owner]]
+    return Pairs(
+        ids(owner for owner, _ in listed),
+        ids(pair.right_id for _, pair in listed),
+        np.array([pair.similarity for _, pair in listed]),
+        ids(pair.left_image_id for _, pair in listed),
+        ids(pair.right_image_id for _, pair in listed),
+    )
 
 
 def merge(stored: Sequence[Pair], changed: Set[UUID], scored: Sequence[Pair], policy: Policy) -> list[Pair] | None:
@@ -25,43 +65,3 @@ def merge(stored: Sequence[Pair], changed: Set[UUID], scored: Sequence[Pair], po
     if len(merged) < policy.limit or merged[-1].order > stored[-1].order:
         return None
     return merged
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What must be written so that the desired lists stand."""
-
-    upserts: list[tuple[UUID, Pair, int]]
-    """(project, pair, rank from 1) that are new or changed"""
-    deletions: list[tuple[UUID, UUID]]
-    """(project, product) that are no more"""
-    added: int
-    unchanged: int
-
-    @property
-    def changed(self) -> int:
-        return len(self.upserts) - self.added
-
-
-def difference(stored: Mapping[UUID, Sequence[tuple[Pair, int]]], desired: Lists) -> Difference:
-    """Compares the lists of the projects in either mapping; a project that is missing on one side has none there."""
-    upserts, deletions, added, unchanged = [], [], 0, 0
-    for project in sorted(stored.keys() | desired.keys()):
-        standing = {pair.right_id: (pair, rank) for pair, rank in stored.get(project, ())}
-        for rank, pair in enumerate(desired.get(project, ()), start=1):
-            found = standing.pop(pair.right_id, None)
-            if found is not None and found[1] == rank and _same(found[0], pair):
-                unchanged += 1
-                continue
-            added += found is None
-            upserts.append((project, pair, rank))
-        deletions += [(project, product) for product in standing]
-    return Difference(upserts, deletions, added, unchanged)
-
-
-def _same(one: Pair, other: Pair) -> bool:
-    return (
-        one.left_image_id == other.left_image_id
-        and one.right_image_id == other.right_image_id
-        and abs(one.similarity - other.similarity) < TOLERANCE
-    )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from matching_pipeline.matching.kernel import Lists, Pair
-from matching_pipeline.matching.lists import TOLERANCE
+from matching_pipeline.matching.differences import TOLERANCE
+from matching_pipeline.matching.lists import Lists, Pair
 
 Key = tuple[UUID, UUID]
 """(face_a, face_b), in order"""

@@ -8,7 +8,7 @@ import numpy as np
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.matching.images import ImageSet
+from matching_pipeline.matching.images import Ids, ImageSet
 
 # PostgreSQL's documentation, "COPY", Binary Format, as in `image_sets`: all rows are of one length here.
 _HEADER_BYTES = 19
@@ -48,7 +48,7 @@ def load_candidates(connection: Connection, block: Block, seekers: ImageSet, thr
     """
     if len(seekers.image_ids) > FEW_SEEKERS:
         return load_faces(connection, block)
-    directions = seekers.embeddings / seekers.norms[:, None]
+    directions = seekers.unit(slice(None))
     parameters = {
         **block._asdict(),
         "directions": list(directions.astype(np.float32)),
@@ -61,7 +61,7 @@ def _copied(connection: Connection, name: str, parameters: Mapping[str, Any]) ->
     with connection.cursor() as cursor, cursor.copy(query(name), parameters) as copy:
         data = b"".join(copy)[_HEADER_BYTES:-_TRAILER_BYTES]
     if not data:
-        return _face_set([], np.empty((0, 0), np.float32))
+        return _face_set(np.empty(0, "S16"), np.empty((0, 0), np.float32))
     dimensions = int.from_bytes(data[26:28])
     row = np.dtype(
         [("head", "V6"), ("id", "V16"), ("vector_head", "V8"), ("vector", ">f4", (dimensions,))], align=False
@@ -73,11 +73,10 @@ def _copied(connection: Connection, name: str, parameters: Mapping[str, Any]) ->
     # by a power of two, which changes no direction
     vectors[extreme] = np.ldexp(vectors[extreme], -np.frexp(lengths[extreme])[1][:, None])
     with_direction = lengths > 0
-    ids = [UUID(bytes=id.tobytes()) for id in rows["id"][with_direction]]
-    return _face_set(ids, vectors[with_direction])
+    return _face_set(rows["id"][with_direction].view("S16"), vectors[with_direction])
 
 
-def _face_set(ids: list[UUID], vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> ImageSet:
+def _face_set(ids: Ids, vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> ImageSet:
     return ImageSet(
         owners=ids,
         starts=np.arange(len(ids), dtype=np.intp),

@@ -5,12 +5,13 @@ once, with its rank in either face's list, as long as it has one.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from psycopg.rows import class_row
 
 from matching_pipeline import queue
@@ -19,12 +20,15 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY, give_way
 from matching_pipeline.drain import Outcome
 from matching_pipeline.failures import PermanentFailure
-from matching_pipeline.matching.kernel import Lists, best_lists, pairs_above
-from matching_pipeline.matching.lists import merge
+from matching_pipeline.matching.images import uuids
+from matching_pipeline.matching.kernel import best_pairs, pairs_above
+from matching_pipeline.matching.lists import Lists, lists_from, merge
 from matching_pipeline.queue import Item
+from matching_pipeline.stages import rebuilds
 from matching_pipeline.stages.face_rows import Change, FacePair, Key, Rows, difference, lists_of, who_lists
 from matching_pipeline.stages.face_sets import Block, load_candidates, load_faces
 from matching_pipeline.stages.match_table import Figures, holding_lists, match_policy, take_lists
+from matching_pipeline.stages.rebuilds import Shard
 
 LANE = "faces"
 KIND = "face"
@@ -82,8 +86,8 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     for block, faces in _by_block(connection, changed).items():
         here = load_faces(connection, block, faces)
         candidates = load_candidates(connection, block.opposite, here, policy.threshold)
-        lists |= best_lists(here, candidates, policy)
-        scored |= pairs_above(candidates, here, policy, {}, set())
+        lists |= lists_from(best_pairs(here, [candidates], policy))
+        scored |= lists_from(pairs_above(candidates, here, policy, {}))
     touched = (scored.keys() | who_lists(stored, changed)) - changed
     stored |= _stored(connection, touched)
     standing = lists_of(stored, touched)
@@ -93,31 +97,28 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     for block, faces in _by_block(connection, refill).items():
         here = load_faces(connection, block, faces)
         candidates = load_candidates(connection, block.opposite, here, policy.threshold)
-        lists |= best_lists(here, candidates, policy)
+        lists |= lists_from(best_pairs(here, [candidates], policy))
     return _publish(connection, lists, stored)
 
 
-def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Figures:
-    """Computes every list anew, school by school, and writes the difference.
+def rebuild(connection: Connection, on_progress: rebuilds.OnProgress = lambda done, total: None) -> Figures:
+    """Computes every list anew, school by school, and writes the difference."""
+    return rebuilds.run_all(connection, KIND, rebuild_shard, on_progress)
 
-    Changes that arrive meanwhile wait in the queue and are merged afterwards, as drains need the same lock. A school
-    whose rows the app holds locked is left for last; raises one of GAVE_WAY where they are locked still, with all
-    other schools done.
-    """
-    figures = Figures()
-    with holding_lists(connection, KIND):
-        figures += _clear_unmatchable(connection)
-        schools = list(dict.fromkeys(school for school, _ in connection.execute(query("all_blocks"))))
-        done, locked = 0, []
-        for school in schools:
-            try:
-                figures += _rebuild_school(connection, school)
-                on_progress(done := done + 1, len(schools))
-            except GAVE_WAY:
-                locked.append(school)
-        for school in locked:
+
+def rebuild_shard(connection: Connection, shard: Shard, on_part: rebuilds.OnPart) -> Figures:
+    """A school whose rows the app holds locked is left for last; raises one of GAVE_WAY where they are locked still,
+    with all other schools done."""
+    figures, locked = Figures(), []
+    for school in shard.schools or ():
+        try:
             figures += _rebuild_school(connection, school)
-            on_progress(done := done + 1, len(schools))
+            on_part(figures.lists)
+        except GAVE_WAY:
+            locked.append(school)
+    for school in locked:
+        figures += _rebuild_school(connection, school)
+        on_part(figures.lists)
     return figures
 
 
@@ -144,10 +145,14 @@ def _clear_unmatchable(connection: Connection) -> Figures:
     return _publish_in_parts(connection, {face: [] for face in faces})
 
 
-def _rebuild_school(connection: Connection, school: str) -> Figures:
+def _rebuild_school(connection: Connection, school: str | None) -> Figures:
+    if school is None:
+        return _clear_unmatchable(connection)
     policy = match_policy(connection, KIND)
     female, male = (load_faces(connection, Block(school, gender)) for gender in ("female", "male"))
-    return _publish_in_parts(connection, best_lists(female, male, policy) | best_lists(male, female, policy))
+    lists: Lists = {face: [] for face in uuids(np.concatenate([female.owners, male.owners]))}
+    lists |= lists_from(best_pairs(female, [male], policy)) | lists_from(best_pairs(male, [female], policy))
+    return _publish_in_parts(connection, lists)
 
 
 def _faults(connection: Connection, faces: Sequence[UUID]) -> dict[UUID, PermanentFailure]:

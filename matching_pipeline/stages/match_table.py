@@ -33,25 +33,45 @@ class Figures:
 def take_lists(connection: Connection, kind: str) -> None:
     """Until the transaction ends nobody else writes lists of this kind, and all that was written can be seen.
 
-    Raises Busy where another session holds them for longer than LOCK_SECONDS.
+    Who waits is next: no shard of a rebuild begins meanwhile. Raises Busy where others hold the lists for longer than
+    LOCK_SECONDS.
     """
     deadline = time.monotonic() + LOCK_SECONDS
-    # in a loop, as a session that waits in Postgres can be part of a deadlock
-    while connection.execute(query("try_lock_lists"), {"kind": kind}).fetchone() != (True,):
-        if time.monotonic() > deadline:
-            raise Busy("a rebuild or another drain writes `matches`")
-        time.sleep(0.05)
+    for lock in ("try_be_next_at_lists", "try_lock_lists"):
+        # in a loop, as a session that waits in Postgres can be part of a deadlock
+        while connection.execute(query(lock), {"kind": kind}).fetchone() != (True,):
+            if time.monotonic() > deadline:
+                raise Busy("a rebuild or another drain writes `matches`")
+            time.sleep(0.05)
 
 
 @contextmanager
 def holding_lists(connection: Connection, kind: str) -> Iterator[None]:
     """The same for the whole block, over many transactions; waits as long as it takes."""
-    connection.execute(query("hold_lists"), {"kind": kind})
+    with _locked(connection, "hold_lists", "release_lists", kind):
+        yield
+
+
+@contextmanager
+def sharing_lists(connection: Connection, kind: str) -> Iterator[None]:
+    """The same, but others may share them, who write other lists; waits its turn behind who wants them alone."""
+    with _locked(connection, "await_turn_at_lists", "end_turn_at_lists", kind):
+        connection.execute(query("share_lists"), {"kind": kind})
     try:
         yield
     finally:
         if not connection.closed:
-            connection.execute(query("release_lists"), {"kind": kind})
+            connection.execute(query("release_shared_lists"), {"kind": kind})
+
+
+@contextmanager
+def _locked(connection: Connection, lock: str, unlock: str, kind: str) -> Iterator[None]:
+    connection.execute(query(lock), {"kind": kind})
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute(query(unlock), {"kind": kind})
 
 
 def match_policy(connection: Connection, kind: str) -> Policy:

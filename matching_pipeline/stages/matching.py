@@ -1,13 +1,14 @@
 """The `matches` lane: what a changed project or product changes in `matches`, and the rebuild of all its pairs."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from psycopg.rows import namedtuple_row
 
 from matching_pipeline import queue
@@ -15,19 +16,29 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way
 from matching_pipeline.drain import Outcome
-from matching_pipeline.matching.kernel import Lists, Pair, Policy, best_lists, pairs_above
-from matching_pipeline.matching.lists import difference, merge
+from matching_pipeline.matching.images import Ids, ids, uuids
+from matching_pipeline.matching.kernel import Policy, best_pairs, pairs_above
+from matching_pipeline.matching.lists import Lists, lists_from, merge, pairs_from
 from matching_pipeline.queue import Item
+from matching_pipeline.stages import rebuilds
 from matching_pipeline.stages.image_sets import load_image_set
-from matching_pipeline.stages.match_table import Figures, holding_lists, match_policy, take_lists
+from matching_pipeline.stages.match_table import Figures, match_policy, take_lists
+from matching_pipeline.stages.project_rows import (
+    Change,
+    ProjectRows,
+    difference,
+    held,
+    pairs_of,
+    put,
+    rows_of,
+    stored_rows,
+)
+from matching_pipeline.stages.rebuilds import Shard
 
 LANE = "matches"
 KIND = "project"
-SHARD_PROJECTS = 1000
-"""Lists published in one transaction by a rebuild."""
-
-Stored = dict[UUID, list[tuple[Pair, int]]]
-"""By project, the pairs that stand and their ranks, in order of rank."""
+LISTS_AT_ONCE = 1000
+"""Lists that a rebuild publishes in one transaction."""
 
 
 class MatchingStage:
@@ -67,36 +78,45 @@ class Basis:
 def update(connection: Connection, projects: Collection[UUID], products: Collection[UUID]) -> Figures:
     """Maintains `matches` after these entities changed, in the caller's transaction, which holds the lists' lock."""
     basis = _basis(connection)
-    merged, stored = _merge_products(connection, basis, set(products)) if products else ({}, {})
-    refill = set(projects) | (stored.keys() - merged.keys())
-    stored |= _stored(connection, refill - stored.keys())
-    return _publish(connection, basis, merged | _fill(connection, basis, refill), stored)
+    lists, standing = _merge_products(connection, basis, set(products)) if products else ({}, {})
+    refill = set(projects) | (standing.keys() - lists.keys())
+    lists |= _fill(connection, basis, refill)
+    wanted, stored = rows_of(pairs_from(lists)), stored_rows(connection, ids(sorted(lists)))
+    figures = _publish(connection, basis.model, difference(wanted, stored))
+    figures.lists, figures.unchanged = len(lists), len(wanted) - figures.added - figures.changed
+    return figures
 
 
-def rebuild(connection: Connection, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Figures:
-    """Computes every list anew and writes the difference, a shard of projects a transaction.
+def rebuild(connection: Connection, on_progress: rebuilds.OnProgress = lambda done, total: None) -> Figures:
+    """Computes every list anew and writes the difference, shard by shard."""
+    return rebuilds.run_all(connection, KIND, rebuild_shard, on_progress)
 
-    Changes that arrive meanwhile wait in the queue and are merged afterwards, as drains need the same lock.
-    """
 
-    figures = Figures()
-    with holding_lists(connection, KIND):
-        basis, lists = give_way(connection, partial(_all_lists, connection))
-        for shard in _shards(lists):
-            figures += give_way(connection, partial(_publish_anew, connection, basis, shard))
-            on_progress(figures.lists, len(lists))
+def rebuild_shard(connection: Connection, shard: Shard, on_part: rebuilds.OnPart) -> Figures:
+    """In transactions of LISTS_AT_ONCE lists that do not stand as they should."""
+    within = {"first": shard.first_project, "before": shard.before_project}
+    basis, wanted, stored, count = give_way(connection, partial(_all_rows, connection, **within))
+    changed, figures = difference(wanted, stored).projects, Figures(lists=count)
+    for begin in range(0, len(changed), LISTS_AT_ONCE):
+        on_part(count - len(changed) + begin)
+        part = changed[begin : begin + LISTS_AT_ONCE]
+        figures += give_way(connection, partial(_publish_anew, connection, basis.model, part, wanted.of(part)))
+    on_part(count)
+    figures.unchanged = len(wanted) - figures.added - figures.changed
     return figures
 
 
 def rebuild_at_once(connection: Connection) -> Figures:
     """The same in the caller's transaction, which holds the lists' lock and changes the model: a reader sees the old
     model's pairs or the new one's, never some of each."""
-    basis, lists = _all_lists(connection)
-    figures = Figures()
-    for shard in _shards(lists):
-        figures += _publish_anew(connection, basis, _with_evidence(connection, shard))
+    basis, wanted, stored, count = _all_rows(connection)
+    here = held(connection, wanted)
+    queue.enqueue(connection, LANE, "project", set(uuids(wanted.project[~here])))
+    wanted = wanted.take(here).ranked()
+    figures = put(connection, basis.model, difference(wanted, stored))
     # pairs that both models score the same were not written
     connection.execute(query("name_model_of_matches"), {"model": basis.model})
+    figures.lists, figures.unchanged = count, len(wanted) - figures.added - figures.changed
     return figures
 
 
@@ -112,31 +132,34 @@ def _basis(connection: Connection) -> Basis:
     return Basis(match_policy(connection, KIND), model[0] if model else "")
 
 
-def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) -> tuple[Lists, Stored]:
+def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) -> tuple[Lists, Lists]:
     """The merged lists, and what stands of every list that the changed products touch.
 
     A list that is touched and not merged must be filled again.
     """
-    floors: dict[UUID, float] = dict(
-        connection.execute(query("full_list_floors"), {"limit": basis.policy.limit}).fetchall()
+    present = {
+        project for (project,) in connection.execute(query("projects_of_products"), {"product_ids": list(changed)})
+    }
+    floors = {
+        project: floor
+        for project, floor in connection.execute(query("full_list_floors"), {"limit": basis.policy.limit})
+        if project not in present  # whatever became of the pair, it is wanted
+    }
+    scored = lists_from(
+        pairs_above(
+            load_image_set(connection, "project", basis.model),
+            load_image_set(connection, "product", basis.model, changed),
+            basis.policy,
+            floors,
+        )
     )
-    present = set(connection.execute(query("pairs_of_products"), {"product_ids": list(changed)}).fetchall())
-    scored = pairs_above(
-        load_image_set(connection, "project", basis.model),
-        load_image_set(connection, "product", basis.model, changed),
-        basis.policy,
-        floors,
-        present,
-    )
-    touched = scored.keys() | {project for project, _ in present}
-    stored: Stored = {project: [] for project in touched}
-    stored |= _stored(connection, touched)
-    merged: Lists = {}
-    for project, standing in stored.items():
-        pairs = merge([pair for pair, _ in standing], changed, scored.get(project, ()), basis.policy)
-        if pairs is not None:
-            merged[project] = pairs
-    return merged, stored
+    touched = sorted(scored.keys() | present)
+    standing: Lists = {project: [] for project in touched}
+    standing |= lists_from(pairs_of(stored_rows(connection, ids(touched))))
+    merged = {
+        project: merge(stored, changed, scored.get(project, ()), basis.policy) for project, stored in standing.items()
+    }
+    return {project: pairs for project, pairs in merged.items() if pairs is not None}, standing
 
 
 def _fill(connection: Connection, basis: Basis, projects: set[UUID]) -> Lists:
@@ -144,94 +167,35 @@ def _fill(connection: Connection, basis: Basis, projects: set[UUID]) -> Lists:
     if not projects:
         return {}
     lists: Lists = {project: [] for project in projects}
-    return lists | best_lists(
-        load_image_set(connection, "project", basis.model, projects),
-        load_image_set(connection, "product", basis.model),
-        basis.policy,
-    )
-
-
-def _all_lists(connection: Connection) -> tuple[Basis, Lists]:
-    """Also of the projects that have matches: one that has no image any more is to lose them."""
-    basis = _basis(connection)
-    lists: Lists = {project: [] for (project,) in connection.execute(query("listed_projects"))}
-    projects = load_image_set(connection, "project", basis.model)
-    products = load_image_set(connection, "product", basis.model)
-    return basis, lists | best_lists(projects, products, basis.policy)
-
-
-def _shards(lists: Lists) -> Iterator[Lists]:
-    everybody = sorted(lists)
-    for first in range(0, len(everybody), SHARD_PROJECTS):
-        yield {project: lists[project] for project in everybody[first : first + SHARD_PROJECTS]}
-
-
-def _stored(connection: Connection, projects: Collection[UUID]) -> Stored:
-    stored: Stored = defaultdict(list)
-    for project, product, similarity, project_image, product_image, rank in connection.execute(
-        query("stored_lists"), {"project_ids": list(projects)}
-    ):
-        stored[project].append((Pair(product, similarity, project_image, product_image), rank))
-    return dict(stored)
-
-
-def _publish_anew(connection: Connection, basis: Basis, lists: Lists) -> Figures:
-    return _publish(connection, basis, lists, _stored(connection, lists))
-
-
-def _publish(connection: Connection, basis: Basis, desired: Lists, stored: Stored) -> Figures:
-    """Writes the difference. A list with a pair whose evidence has gone since it was read is left as it is, and
-    its project matched again."""
-    gone = _projects_without_evidence(connection, difference(stored, desired).upserts)
-    queue.enqueue(connection, LANE, "project", gone)
-    standing = {project: pairs for project, pairs in stored.items() if project not in gone}
-    wanted = {project: pairs for project, pairs in desired.items() if project not in gone}
-    change = difference(standing, wanted)
-    if change.deletions:
-        connection.execute(query("begin_publishing"))
-        connection.execute(
-            query("delete_matches"),
-            {
-                "project_ids": [project for project, _ in change.deletions],
-                "product_ids": [product for _, product in change.deletions],
-            },
+    return lists | lists_from(
+        best_pairs(
+            load_image_set(connection, "project", basis.model, projects),
+            [load_image_set(connection, "product", basis.model)],
+            basis.policy,
         )
-    if change.upserts:
-        connection.execute(query("publish_matches"), {"model": basis.model, **_columns(change.upserts)})
-    return Figures(len(wanted), change.added, change.changed, len(change.deletions), change.unchanged)
-
-
-def _with_evidence(connection: Connection, lists: Lists) -> Lists:
-    """The lists without the pairs whose evidence has gone since it was read; their projects are matched again."""
-    upserts = [(project, pair, 0) for project, pairs in lists.items() for pair in pairs]
-    held = _held(connection, upserts)
-    queue.enqueue(
-        connection, LANE, "project", {project for project, pair, _ in upserts if (project, pair) not in held}
     )
-    return {project: [pair for pair in pairs if (project, pair) in held] for project, pairs in lists.items()}
 
 
-def _projects_without_evidence(connection: Connection, upserts: Sequence[tuple[UUID, Pair, int]]) -> set[UUID]:
-    """Of pairs about to be written. What stands is held until we commit."""
-    held = _held(connection, upserts)
-    return {project for project, pair, _ in upserts if (project, pair) not in held}
+def _all_rows(
+    connection: Connection, first: UUID | None = None, before: UUID | None = None
+) -> tuple[Basis, ProjectRows, ProjectRows, int]:
+    """What should stand, what does, and how many projects there are: one without an image is to lose its rows."""
+    basis = _basis(connection)
+    projects = load_image_set(connection, "project", basis.model, first=first, before=before)
+    products = load_image_set(connection, "product", basis.model)
+    stored = stored_rows(connection, first=first, before=before)
+    wanted = rows_of(best_pairs(projects, [products], basis.policy))
+    return basis, wanted, stored, len(np.union1d(projects.owners, stored.project))
 
 
-def _held(connection: Connection, upserts: Sequence[tuple[UUID, Pair, int]]) -> set[tuple[UUID, Pair]]:
-    """Those of the pairs whose images and their owners stand, and do until we commit."""
-    if not upserts:
-        return set()
-    held = set(connection.execute(query("hold_evidence"), _columns(upserts)).fetchall())
-    return {(project, pair) for project, pair, _ in upserts if (project, pair.right_id) in held}
+def _publish_anew(connection: Connection, model: str, projects: Ids, wanted: ProjectRows) -> Figures:
+    """Looks again at what stands, as the app may have deleted some of it."""
+    return _publish(connection, model, difference(wanted, stored_rows(connection, projects)))
 
 
-def _columns(upserts: Sequence[tuple[UUID, Pair, int]]) -> dict[str, list[Any]]:
-    projects, pairs, ranks = zip(*upserts, strict=True)
-    return {
-        "project_ids": list(projects),
-        "product_ids": [pair.right_id for pair in pairs],
-        "project_image_ids": [pair.left_image_id for pair in pairs],
-        "product_image_ids": [pair.right_image_id for pair in pairs],
-        "similarities": [pair.similarity for pair in pairs],
-        "ranks": list(ranks),
-    }
+def _publish(connection: Connection, model: str, change: Change) -> Figures:
+    """A list with a pair whose evidence has gone since it was read is left, and its project matched again."""
+    if len(gone := np.unique(change.upserts.project[~held(connection, change.upserts)])):
+        queue.enqueue(connection, LANE, "project", uuids(gone))
+        change = change.without(gone)
+    return put(connection, model, change)

@@ -38,7 +38,7 @@ def test_what_changes_between_reading_and_publishing_is_matched_again(
         Drain(database_url, MatchingStage()).run()
         for n, image in enumerate(reversed(images)):
             market.embed("product", image, (1, n / 4, 0))
-    monkeypatch.setattr(matching, "SHARD_PROJECTS", 1)
+    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
     changes = [change]
 
     def change_once(done: int, total: int) -> None:

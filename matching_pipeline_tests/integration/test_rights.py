@@ -51,6 +51,8 @@ def test_a_trigger_function_cannot_be_put_on_a_table_of_ones_own(as_app: Connect
         "ai_answers",
         "generated_images",
         "image_types",
+        "rebuilds",
+        "rebuild_shards",
     ],
 )
 def test_the_pipelines_tables_are_closed_to_the_app(as_app: Connection, table: str) -> None:

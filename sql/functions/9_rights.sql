@@ -61,7 +61,7 @@ begin
             'job_queue', 'match_jobs', 'embedding_models', 'image_ai', 'match_settings', 'matches', 'matchable_faces',
             'image_owners', 'source_images', 'matching_pipeline_migrations', 'job_embeddings', 'embedding_queue',
             'source_postings', 'embedded_postings', 'ai_calls', 'ai_answers',
-            'image_types', 'generated_images', 'asked_images', 'project_progress'
+            'image_types', 'generated_images', 'asked_images', 'project_progress', 'rebuilds', 'rebuild_shards'
         ] loop
             execute format('revoke all on %I from %s', name, outsider);
         end loop;

@@ -7,9 +7,6 @@ where faces.id = any (%(face_ids)s::uuid[])
 -- name: blocks_of_faces
 select school, gender, id from matchable_faces where id = any (%(face_ids)s::uuid[])
 
--- name: all_blocks
-select distinct school, gender from matchable_faces order by school, gender
-
 -- name: copy_block
 copy (select id, embedding from faces_of_block(%(school)s, %(gender)s) order by id) to stdout (format binary)
 

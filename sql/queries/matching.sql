@@ -1,6 +1,21 @@
 -- name: try_lock_lists
 select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches.' || %(kind)s))
 
+-- name: try_be_next_at_lists
+select pg_try_advisory_xact_lock(hashtext('matching_pipeline.next_at_matches.' || %(kind)s))
+
+-- name: await_turn_at_lists
+select pg_advisory_lock_shared(hashtext('matching_pipeline.next_at_matches.' || %(kind)s))
+
+-- name: end_turn_at_lists
+select pg_advisory_unlock_shared(hashtext('matching_pipeline.next_at_matches.' || %(kind)s))
+
+-- name: share_lists
+select pg_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
+
+-- name: release_shared_lists
+select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
+
 -- name: hold_lists
 select pg_advisory_lock(hashtext('matching_pipeline.matches.' || %(kind)s))
 
@@ -23,6 +38,8 @@ copy (
     join image_ai on image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
     where source_images.source = %(source)s and image_ai.model = %(model)s
       and (%(owner_ids)s::uuid[] is null or source_images.owner_id = any (%(owner_ids)s::uuid[]))
+      and (%(first)s::uuid is null or source_images.owner_id >= %(first)s::uuid)
+      and (%(before)s::uuid is null or source_images.owner_id < %(before)s::uuid)
     order by source_images.owner_id, source_images.image_id
 ) to stdout (format binary)
 
@@ -33,34 +50,39 @@ where kind = 'project'
 group by project_id
 having count(*) >= %(limit)s
 
--- name: pairs_of_products
-select project_id, product_id from matches where kind = 'project' and product_id = any (%(product_ids)s::uuid[])
+-- name: projects_of_products
+select distinct project_id from matches where kind = 'project' and product_id = any (%(product_ids)s::uuid[])
 
--- name: stored_lists
-select project_id, product_id, similarity, project_image_id, product_image_id, rank
-from matches
-where kind = 'project' and project_id = any (%(project_ids)s::uuid[])
-order by project_id, rank
+-- name: copy_project_rows
+copy (
+    select project_id, product_id, similarity, project_image_id, product_image_id, rank
+    from matches
+    where kind = 'project'
+      and (%(project_ids)s::uuid[] is null or project_id = any (%(project_ids)s::uuid[]))
+      and (%(first)s::uuid is null or project_id >= %(first)s::uuid)
+      and (%(before)s::uuid is null or project_id < %(before)s::uuid)
+    order by project_id, rank
+) to stdout (format binary)
 
 -- name: delete_matches
 delete from matches
 using unnest(%(project_ids)s::uuid[], %(product_ids)s::uuid[]) as gone (project_id, product_id)
 where matches.kind = 'project' and matches.project_id = gone.project_id and matches.product_id = gone.product_id
 
--- name: listed_projects
-select distinct project_id from matches where kind = 'project'
-
 -- name: hold_evidence
-select pair.project_id, pair.product_id
-from unnest(
-    %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[], %(product_image_ids)s::uuid[]
-) as pair (project_id, product_id, project_image_id, product_image_id)
-join listings on listings.id = pair.project_id
-join products on products.id = pair.product_id
-join listing_images on listing_images.id = pair.project_image_id
-join product_images on product_images.id = pair.product_image_id
-order by pair.project_id, pair.product_id
-for key share of listings, products, listing_images, product_images
+with held as materialized (
+    select pair.number
+    from unnest(
+        %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[], %(product_image_ids)s::uuid[]
+    ) with ordinality as pair (project_id, product_id, project_image_id, product_image_id, number)
+    join listings on listings.id = pair.project_id
+    join products on products.id = pair.product_id
+    join listing_images on listing_images.id = pair.project_image_id
+    join product_images on product_images.id = pair.product_image_id
+    order by pair.project_id, pair.product_id
+    for key share of listings, products, listing_images, product_images
+)
+select generate_series(0, cardinality(%(project_ids)s::uuid[]) - 1) except select number - 1 from held
 
 -- name: publish_matches
 insert into matches (kind, project_id, product_id, project_image_id, product_image_id, similarity, rank, model)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.failures import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
-from matching_pipeline.matching.images import attribute_tokens
+from matching_pipeline.matching.attributes import attribute_tokens
 from matching_pipeline_tests.fixtures.openai_models import Refusal, embedding
 from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer, out_of_quota, rate_limit, server_error
 from matching_pipeline_tests.integration.ai.conftest import OpenAnalyzer, calls, charged

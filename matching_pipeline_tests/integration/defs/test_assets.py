@@ -26,8 +26,14 @@ def materialize(pipeline: Pipeline, instance: dg.DagsterInstance, **options: Any
 
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    last = result.asset_materializations_for_node(asset)[-1]
+    last = materializations(result, asset)[-1]
     return {name: value.value for name, value in last.metadata.items()}
+
+
+def materializations(result: dg.ExecuteInProcessResult, asset: str) -> list[dg.AssetMaterialization]:
+    events = result.filter_events(lambda event: event.is_step_materialization)
+    found = [event.step_materialization_data.materialization for event in events]
+    return [materialization for materialization in found if materialization.asset_key == dg.AssetKey(asset)]
 
 
 def test_a_lingering_run_that_had_nothing_to_do_reports_nothing(
@@ -36,7 +42,7 @@ def test_a_lingering_run_that_had_nothing_to_do_reports_nothing(
     config = dg.RunConfig({"image_ai": ImagesToProcess(missing=False, linger_seconds=0.1)})
     result = materialize(pipeline, instance, run_config=config)
     assert result.success
-    assert not result.asset_materializations_for_node("image_ai")
+    assert not materializations(result, "image_ai")
 
 
 def count(connection: Connection, table: str) -> int:
@@ -113,7 +119,7 @@ def test_a_drain_of_matches_fills_the_partition_that_it_runs_in(
     config = dg.RunConfig({"matches": HowToMatch(rebuild=False)})
     result = materialize(pipeline, instance, assets=[matches], partition_key=TODAY, run_config=config)
     assert metadata(result, "matches")["completed"] == 36
-    assert {event.partition for event in result.asset_materializations_for_node("matches")} == {TODAY}
+    assert {event.partition for event in materializations(result, "matches")} == {TODAY}
     assert count(connection, "matches") > 0
 
 
@@ -125,8 +131,12 @@ def test_a_backfill_of_many_days_is_one_rebuild(
     days: Sequence[str] = daily.get_partition_keys()[-3:]
     tags = {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]}
     result = materialize(pipeline, instance, assets=[matches], tags=tags)
-    assert {event.partition for event in result.asset_materializations_for_node("matches")} == set(days)
-    assert len(result.get_step_success_events()) == 1
+    assert {event.partition for event in materializations(result, "matches")} == set(days)
+    steps = [str(event.step_key) for event in result.get_step_success_events()]
+    rebuilds = connection.execute("select kind, number from rebuilds order by kind").fetchall()
+    shards = [f"matches.rebuild_shard[{kind}_{number}_1]" for kind, number in rebuilds]
+    assert sorted(steps) == ["matches.drain_or_report", "matches.plan", *shards]
+    assert len(rebuilds) == 2
 
 
 @pytest.mark.usefixtures("sample_rows")

@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from uuid import UUID
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matching_pipeline.matching import kernel
-from matching_pipeline.matching.images import ImageSet, Scorer, attribute_tokens, image_set
-from matching_pipeline.matching.kernel import Lists, Pair, Policy, best_lists, pairs_above
+from matching_pipeline.matching.images import ImageSet, ids, image_set
+from matching_pipeline.matching.kernel import Policy, best_pairs, pairs_above
+from matching_pipeline.matching.lists import Lists, Pair, lists_from
 
 Image = tuple[Sequence[float], frozenset[str]]
 
@@ -27,16 +27,17 @@ policies = st.builds(
 )
 
 
-def an_image_set(owners: Sequence[Sequence[Image]], offset: int) -> ImageSet:
+def an_image_set(owners: Sequence[Sequence[Image]], offset: int, first: int = 0) -> ImageSet:
     rows = [
         (UUID(int=offset + owner), UUID(int=offset + 100 * owner + number))
-        for owner, owned in enumerate(owners)
+        for owner, owned in enumerate(owners, start=first)
         for number in range(len(owned))
     ]
     flat = [image for owned in owners for image in owned]
     dimensions = len(flat[0][0]) if flat else 3
     embeddings = np.array([vector for vector, _ in flat], dtype=np.float32).reshape(-1, dimensions)
-    return image_set(rows, embeddings, [tokens for _, tokens in flat])
+    owner_ids, image_ids = ids(owner for owner, _ in rows), ids(image for _, image in rows)
+    return image_set(owner_ids, image_ids, embeddings, [tokens for _, tokens in flat])
 
 
 def score(one: Image, other: Image, weight: float) -> float:
@@ -68,35 +69,29 @@ def expected_lists(pairs: Mapping[UUID, Sequence[Pair]], policy: Policy) -> List
     }
 
 
-@given(projects=owners, products=owners, policy=policies, block=st.sampled_from([1, 3, 10**6]))
+@given(projects=owners, products=owners, policy=policies, parts=st.integers(1, 3))
 @settings(deadline=None)
-def test_best_lists_are_those_of_a_plain_loop_whatever_the_block_size(
-    projects: list[list[Image]], products: list[list[Image]], policy: Policy, block: int
+def test_best_pairs_are_those_of_a_plain_loop_in_however_many_parts_the_right_side_comes(
+    projects: list[list[Image]], products: list[list[Image]], policy: Policy, parts: int
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "BLOCK_SCORES", block)
-        found = best_lists(an_image_set(projects, 1000), an_image_set(products, 5000), policy)
-    assert found == expected_lists(all_pairs(projects, products, policy.attribute_weight), policy)
+    bounds = [len(products) * part // parts for part in range(parts + 1)]
+    rights = [an_image_set(products[first:last], 5000, first) for first, last in pairwise(bounds)]
+    found = lists_from(best_pairs(an_image_set(projects, 1000), rights, policy))
+    expected = expected_lists(all_pairs(projects, products, policy.attribute_weight), policy)
+    assert found == {project: pairs for project, pairs in expected.items() if pairs}
 
 
-@given(projects=owners, products=owners, policy=policies, floor=st.sampled_from([-1.0, 0.4, 1.0]), data=st.data())
+@given(projects=owners, products=owners, policy=policies, floor=st.sampled_from([-1.0, 0.4, 1.0]))
 @settings(deadline=None)
-def test_pairs_above_holds_every_pair_from_its_floor_on_and_those_always_asked_for(
-    projects: list[list[Image]], products: list[list[Image]], policy: Policy, floor: float, data: st.DataObject
+def test_pairs_above_are_all_from_the_floor_on(
+    projects: list[list[Image]], products: list[list[Image]], policy: Policy, floor: float
 ) -> None:
     pairs = all_pairs(projects, products, policy.attribute_weight)
-    keys = [(project, pair.right_id) for project, row in pairs.items() for pair in row]
-    always = set(data.draw(st.lists(st.sampled_from(keys), max_size=5))) if keys else set()
-    found = pairs_above(
-        an_image_set(projects, 1000), an_image_set(products, 5000), policy, dict.fromkeys(pairs, floor), always
-    )
+    floors = dict.fromkeys(list(pairs)[::2], floor)
+    found = lists_from(pairs_above(an_image_set(projects, 1000), an_image_set(products, 5000), policy, floors))
     for project, row in pairs.items():
-        needed = {
-            pair
-            for pair in row
-            if pair.similarity >= max(floor, policy.threshold) or (project, pair.right_id) in always
-        }
-        assert needed <= set(found.get(project, [])) <= set(row)
+        least = max(floors.get(project, policy.threshold), policy.threshold)
+        assert {pair for pair in row if pair.similarity >= least} == set(found.get(project, []))
 
 
 def test_a_score_within_the_rounding_of_the_cut_is_decided_exactly() -> None:
@@ -105,31 +100,14 @@ def test_a_score_within_the_rounding_of_the_cut_is_decided_exactly() -> None:
     nearly[0] = np.nextafter(nearly[0], np.float32(np.inf)) + np.float32(1e-3)
     products = [[(list(map(float, vector)), frozenset[str]())] for vector in (nearly, base, nearly, base)]
     projects = [[(list(map(float, base)), frozenset[str]())]]
-    found = best_lists(an_image_set(projects, 1000), an_image_set(products, 5000), Policy(limit=2))
-    assert [pair.right_id.int for pair in found[UUID(int=1000)]] == [5001, 5003]
-
-
-def test_the_coarse_error_bound_holds() -> None:
-    generator = np.random.default_rng(3)
-    rows = [(UUID(int=row), UUID(int=row)) for row in range(200)]
-    embeddings = (generator.normal(size=(200, 700)) * 10 ** generator.uniform(-3, 3, (200, 1))).astype(np.float32)
-    tokens = [frozenset(map(str, generator.choice(40, size=8))) for _ in rows]
-    left = image_set(rows, embeddings, tokens)
-    scorer = Scorer(left, left, 0.2)
-    one, other = np.divmod(np.arange(200 * 200), 200)
-    gap = np.abs(scorer.coarse(slice(0, 200)).ravel() - scorer.exact(one, other))
-    assert gap.max() < scorer.error
-    assert scorer.error < 1e-3
+    found = best_pairs(an_image_set(projects, 1000), [an_image_set(products, 5000)], Policy(limit=2))
+    assert [pair.right_id.int for pair in lists_from(found)[UUID(int=1000)]] == [5001, 5003]
 
 
 def test_no_images_on_either_side_give_no_pairs() -> None:
     some = an_image_set([[([1.0, 0.0, 0.0], frozenset())]], 1000)
     none = an_image_set([], 5000)
-    assert best_lists(some, none, Policy()) == {UUID(int=1000): []}
-    assert best_lists(none, some, Policy()) == {}
-    assert pairs_above(some, none, Policy(), {}, set()) == {}
-
-
-def test_free_text_is_no_token() -> None:
-    attributes = {"caption": "a red chair", "colors": ["red", "grey"], "orientation": "square"}
-    assert attribute_tokens(attributes) == {"colors=red", "colors=grey", "orientation=square"}
+    assert not len(best_pairs(some, [], Policy()))
+    assert not len(best_pairs(some, [none], Policy()))
+    assert not len(best_pairs(none, [some], Policy()))
+    assert not len(pairs_above(some, none, Policy(), {}))

@@ -5,10 +5,9 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matching_pipeline.matching.kernel import Lists, Pair, Policy
-from matching_pipeline.matching.lists import difference, merge
+from matching_pipeline.matching.kernel import Policy
+from matching_pipeline.matching.lists import Lists, Pair, lists_from, merge, pairs_from
 
-PROJECT = UUID(int=1)
 scores = st.dictionaries(st.integers(1, 8), st.sampled_from([0.1, 0.5, 0.6, 0.7, 0.8]), max_size=8)
 policy = Policy(threshold=0.5, limit=3)
 
@@ -47,26 +46,9 @@ def test_a_list_with_room_that_loses_a_pair_needs_nobody() -> None:
     assert merge([pair(1, 0.9), pair(2, 0.8)], {UUID(int=2)}, [], policy) == [pair(1, 0.9)]
 
 
-@given(before=scores, after=scores)
-def test_writing_the_difference_leaves_the_desired_list_and_nothing_else(
-    before: dict[int, float], after: dict[int, float]
-) -> None:
-    standing = {p.right_id: (p, rank) for rank, p in enumerate(best(before), start=1)}
-    desired: Lists = {PROJECT: best(after)}
-    change = difference({PROJECT: list(standing.values())}, desired)
-    for _, product in change.deletions:
-        del standing[product]
-    for _, upserted, rank in change.upserts:
-        standing[upserted.right_id] = (upserted, rank)
-    assert sorted(standing.values(), key=lambda row: row[1]) == [
-        (p, rank) for rank, p in enumerate(best(after), start=1)
-    ]
-    assert change.unchanged + len(change.upserts) == len(best(after))
-
-
-@given(listed=scores)
-def test_equal_lists_differ_in_nothing_even_where_the_last_digits_do(listed: dict[int, float]) -> None:
-    stored = {PROJECT: [(p, rank) for rank, p in enumerate(best(listed), start=1)]}
-    jittered = [Pair(p.right_id, p.similarity + 1e-9, p.left_image_id, p.right_image_id) for p in best(listed)]
-    change = difference(stored, {PROJECT: jittered})
-    assert (change.upserts, change.deletions) == ([], [])
+@given(lists=st.dictionaries(st.integers(1, 8), scores))
+def test_lists_are_the_same_lists_as_columns(lists: dict[int, dict[int, float]]) -> None:
+    given: Lists = {UUID(int=owner): best(of) for owner, of in lists.items()}
+    pairs = pairs_from(given)
+    assert lists_from(pairs) == {owner: listed for owner, listed in given.items() if listed}
+    assert pairs.ranks.tolist() == [rank for owner in sorted(given) for rank in range(1, len(given[owner]) + 1)]

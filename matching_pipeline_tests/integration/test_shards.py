@@ -1,0 +1,240 @@
+"""Shards of a rebuild: they run anywhere and in any order, drains get their turn, and the newest rebuild wins."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.drain import Drain
+from matching_pipeline.stages import matching, models, rebuilds
+from matching_pipeline.stages.faces import rebuild_shard as rebuild_schools
+from matching_pipeline.stages.match_table import Figures, sharing_lists, take_lists
+from matching_pipeline.stages.matching import KIND, MatchingStage, rebuild_shard
+from matching_pipeline.stages.rebuilds import OnPart, Overtaken, Shard, begin, run
+from matching_pipeline_tests.integration.marketplace import Marketplace
+from matching_pipeline_tests.integration.school import School
+
+
+@pytest.fixture
+def market(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Marketplace:
+    """Four projects in two shards, and three products that match all of them."""
+    monkeypatch.setitem(rebuilds.SIZES, KIND, 3)
+    market = Marketplace(connection)
+    for n in range(4):
+        market.add_image("project", market.add("project"), (1, n / 5, 0))
+    for n in range(3):
+        market.add_image("product", market.add("product"), (1, 0, n / 3))
+    connection.execute("delete from job_queue")
+    return market
+
+
+def drain(database_url: str, connection: Connection) -> None:
+    connection.execute("update job_queue set run_at = now() where status = 'pending'")
+    Drain(database_url, MatchingStage()).run()
+
+
+def test_everybody_is_in_one_shard_also_who_comes_after_the_plan(connection: Connection, market: Marketplace) -> None:
+    shards = begin(connection, KIND)
+    assert [shard.entities for shard in shards] == [2, 2]
+    for _ in range(2):
+        market.add_image("project", market.add("project"), (1, 0, 0))
+    connection.execute(
+        "insert into listings (id, type) values (%s, 'project')", ("00000000-" + "0000-" * 3 + "0" * 12,)
+    )
+    for shard in random.sample(shards, 2):
+        run(connection, shard, rebuild_shard)
+    assert market.matches() == market.expected_matches()
+    assert len(market.matches()) == 18
+
+
+def test_where_there_is_nobody_there_is_a_shard_all_the_same(connection: Connection) -> None:
+    (projects,), (faces,) = begin(connection, KIND), begin(connection, "face")
+    assert (projects.first_project, projects.before_project, faces.schools) == (None, None, [None])
+
+
+def test_schools_fill_a_shard_and_are_never_split(
+    connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(rebuilds.SIZES, "face", 4)
+    school = School(connection, database_url)
+    for name, faces in (("A", 2), ("B", 1), ("C", 6), ("D", 1)):
+        for n in range(faces):
+            school.face_of("male" if n % 2 else "female", school=name)
+    shards = begin(connection, "face")
+    assert [(shard.schools, shard.entities) for shard in shards] == [([None, "A", "B", "C"], 9), (["D"], 1)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda shard: run_alone(database_url, shard), shards))
+    assert school.rows() == school.expected_rows()
+
+
+def run_alone(database_url: str, shard: Shard) -> Figures:
+    publish = rebuild_schools if shard.kind == "face" else rebuild_shard
+    with connect(database_url) as own:
+        return run(own, shard, publish)
+
+
+def test_a_rebuild_that_was_overtaken_writes_nothing_more(connection: Connection, market: Marketplace) -> None:
+    first, second = begin(connection, KIND)
+    run(connection, first, rebuild_shard)
+    newer = begin(connection, KIND)
+    written = market.matches()
+    with pytest.raises(Overtaken, match=f"rebuild {first.rebuild} .* overtaken by rebuild {newer[0].rebuild}"):
+        run(connection, second, rebuild_shard)
+    assert market.matches() == written
+    for shard in newer:
+        run(connection, shard, rebuild_shard)
+    assert market.matches() == market.expected_matches()
+
+
+def test_a_rebuild_of_another_kind_overtakes_nobody(connection: Connection, market: Marketplace) -> None:
+    shards = begin(connection, KIND)
+    begin(connection, "face")
+    assert sum(run(connection, shard, rebuild_shard).added for shard in shards) == 12
+
+
+def test_a_shard_of_a_forgotten_rebuild_says_so(connection: Connection) -> None:
+    with pytest.raises(Overtaken, match="forgotten"):
+        rebuilds.shard_at(connection, 7, 1)
+
+
+class Pausing:
+    """Publishes, but then does not come back."""
+
+    def __init__(self) -> None:
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, connection: Connection, shard: Shard, on_part: OnPart) -> Figures:
+        figures = rebuild_shard(connection, shard, on_part)
+        self.reached.set()
+        assert self.go_on.wait(20)
+        return figures
+
+
+def test_a_rebuild_begins_when_the_shards_of_the_one_before_are_done(
+    connection: Connection, database_url: str, market: Marketplace
+) -> None:
+    shard, _ = begin(connection, KIND)
+    pausing = Pausing()
+    with ThreadPoolExecutor() as pool, connect(database_url) as one, connect(database_url) as other:
+        running = pool.submit(run, one, shard, pausing)
+        assert pausing.reached.wait(10)
+        beginning = pool.submit(begin, other, KIND)
+        time.sleep(0.3)
+        assert not beginning.done()
+        pausing.go_on.set()
+        assert running.result(timeout=10).added == 6
+        assert beginning.result(timeout=10)[0].rebuild > shard.rebuild
+
+
+def test_shards_run_beside_each_other_and_a_drain_that_waits_is_before_the_next(
+    connection: Connection, database_url: str, market: Marketplace
+) -> None:
+    first, second = Pausing(), Pausing()
+    shards = begin(connection, KIND)
+    with ThreadPoolExecutor() as pool, connect(database_url) as one, connect(database_url) as two:
+        running = [pool.submit(run, one, shards[0], first), pool.submit(run, two, shards[1], second)]
+        assert first.reached.wait(10)
+        assert second.reached.wait(10)
+        market.embed("product", market.add_image("product", market.add("product"), (0, 1, 0)), (1, 1, 1))
+        draining = pool.submit(drain, database_url, connection)
+        first.go_on.set()
+        running[0].result(timeout=10)
+        time.sleep(0.3)
+        again = pool.submit(run_alone, database_url, shards[0])
+        time.sleep(0.3)
+        assert not draining.done()
+        assert not again.done()
+        second.go_on.set()
+        draining.result(timeout=10)
+        assert running[1].result(timeout=10).added == 6
+        assert again.result(timeout=10).added == 0
+    assert market.matches() == market.expected_matches()
+
+
+CHANGES: dict[str, Callable[[Marketplace], object]] = {
+    "a product": lambda market: market.add_image("product", market.add("product"), (1, 0.3, 0.3)),
+    "a project": lambda market: market.add_image("project", market.add("project"), (1, 0.3, 0.3)),
+    "a deletion": lambda market: market.connection.execute(
+        "delete from products where id in (select id from products limit 1)"
+    ),
+    "the limit": lambda market: market.connection.execute("update match_settings set match_limit = 2"),
+    "the threshold": lambda market: market.connection.execute("update match_settings set threshold = 0.75"),
+    "the model": lambda market: another_model(market),
+}
+
+
+def another_model(market: Marketplace) -> None:
+    market.connection.execute("insert into embedding_models values ('other', 'image', 3, 'shadow')")
+    market.connection.execute(
+        "insert into image_ai select source, image_id, 'other', dimensions, l2_normalize(embedding + '[0, 1, 0]'), "
+        "attributes, image_url, content_hash, thumbnail from image_ai"
+    )
+    models.activate(market.connection, "other")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("drained", [True, False])
+def test_what_changes_between_two_shards_is_true_once_the_queue_is_drained(
+    connection: Connection, database_url: str, market: Marketplace, change: str, drained: bool
+) -> None:
+    first, second = begin(connection, KIND)
+    run(connection, first, rebuild_shard)
+    CHANGES[change](market)
+    if drained:
+        drain(database_url, connection)
+    run(connection, second, rebuild_shard)
+    drain(database_url, connection)
+    rows = market.matches()
+    assert matching.rebuild(connection).unchanged == len(rows) > 0
+    if change != "the model":
+        assert rows == market.expected_matches()
+
+
+RUN_AND_HANG = """
+import sys, time
+from matching_pipeline.db.connections import connect
+from matching_pipeline.stages.rebuilds import begin, run
+def hang(connection, shard, on_part):
+    print("hanging", flush=True)
+    time.sleep(60)
+with connect(sys.argv[1]) as connection:
+    run(connection, begin(connection, "project")[0], hang)
+"""
+
+
+@pytest.fixture
+def hanging_run(database_url: str, market: Marketplace) -> Iterator[subprocess.Popen[str]]:
+    """A process with a shard that never ends."""
+    command = [sys.executable, "-c", RUN_AND_HANG, database_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hanging\n"
+        yield process
+        process.kill()
+
+
+def test_a_killed_run_locks_nobody_out(
+    connection: Connection, market: Marketplace, database_url: str, hanging_run: subprocess.Popen[str]
+) -> None:
+    os.kill(hanging_run.pid, signal.SIGKILL)
+    market.add_image("product", market.add("product"), (1, 1, 0))
+    began = time.monotonic()
+    drain(database_url, connection)
+    assert matching.rebuild(connection).lists == 4
+    assert time.monotonic() - began < 10
+    assert market.matches() == market.expected_matches()
+
+
+def test_a_shard_lets_go_of_the_lists_when_it_fails(connection: Connection, database_url: str) -> None:
+    with pytest.raises(ZeroDivisionError), sharing_lists(connection, KIND):
+        raise ZeroDivisionError
+    with connect(database_url) as other, other.transaction():
+        take_lists(other, KIND)
