@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import snapshot
-from matching_pipeline.matching.images import attribute_tokens
+from matching_pipeline.matching.attributes import attribute_tokens
 from matching_pipeline.matching.reference import Entry, Image, Lists, best_lists
 from matching_pipeline.stages import faces, matching
 from matching_pipeline.stages.match_table import match_policy

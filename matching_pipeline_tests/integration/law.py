@@ -18,6 +18,7 @@ from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.drain import Drain, Outcome, Stage
 from matching_pipeline.queue import Item
 from matching_pipeline.stages.match_table import Figures
+from matching_pipeline.stages.rebuilds import Overtaken
 
 Vector = tuple[float, ...]
 
@@ -153,8 +154,8 @@ class Law(RuleBasedStateMachine):
         Drain(self.database_url, _slow(self.stage())).run()
 
     def _rebuild_beside_others(self) -> None:
-        # where the app's locks stand in its way it says so, and leaves the rest as it is
-        with connect(self.database_url) as connection, suppress(*GAVE_WAY):
+        # where the app's locks stand in its way, or a newer one has begun, it says so and leaves the rest as it is
+        with connect(self.database_url) as connection, suppress(*GAVE_WAY, Overtaken):
             self.rebuild_lists(connection)
 
 

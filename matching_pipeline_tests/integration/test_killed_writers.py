@@ -18,7 +18,7 @@ from matching_pipeline.db.connections import connect
 from matching_pipeline.drain import Drain
 from matching_pipeline.stages import faces, matching
 
-def stop_here(*_):
+def stop_here():
     print("in the middle", flush=True)
     time.sleep(60)
 
@@ -34,8 +34,8 @@ class Stuck(stage):
 
 if what == "drain":
     Drain(url, Stuck()).run()
-matching.SHARD_PROJECTS = 1
-stages.rebuild(connect(url), stop_here)
+matching.LISTS_AT_ONCE = 1
+stages.rebuild(connect(url), lambda done, total: done and stop_here())
 """
 
 

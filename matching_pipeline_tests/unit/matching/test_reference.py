@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matching_pipeline.matching import kernel
-from matching_pipeline.matching.images import image_set
-from matching_pipeline.matching.kernel import Policy
+from matching_pipeline.matching.images import ids, image_set
+from matching_pipeline.matching.kernel import Policy, best_pairs
+from matching_pipeline.matching.lists import lists_from
 from matching_pipeline.matching.reference import Entry, Image, best_lists
 
 
@@ -83,16 +83,17 @@ def test_it_says_what_the_kernel_says(
     )
     ours_set, theirs_set = (
         image_set(
-            [(each.owner, each.id) for each in images],
+            ids(each.owner for each in images),
+            ids(each.id for each in images),
             np.array([each.vector for each in images], dtype=np.float32).reshape(len(images), 3),
             [each.words for each in images],
         )
         for images in (ours, theirs)
     )
-    expected = kernel.best_lists(ours_set, theirs_set, policy)
+    expected = lists_from(best_pairs(ours_set, [theirs_set], policy))
     parts = [theirs[first : first + size] for first in range(0, len(theirs), size)]
     found = best_lists(ours, parts, policy)
-    assert {owner: [tuple(entry) for entry in entries] for owner, entries in found.items()} == {
+    assert {owner: [tuple(entry) for entry in entries] for owner, entries in found.items() if entries} == {
         owner: [(pair.right_id, pair.similarity, pair.left_image_id, pair.right_image_id) for pair in pairs]
         for owner, pairs in expected.items()
     }
