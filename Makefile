@@ -36,6 +36,7 @@ types: install ## Check types
 check: lint types test ## What CI runs
 
 bench: install ## Measure, and print what was measured
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove the environment and the embedded database

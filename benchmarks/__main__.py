@@ -1,6 +1,6 @@
 """`make bench`: the measurements, each on an embedded database of its own.
 
-python -m benchmarks [MEASUREMENT…] [--faces COUNT]
+python -m benchmarks [MEASUREMENT…] [--faces COUNT] [--left COUNT] [--right COUNT]
 """
 
 import argparse
@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import faces, image_lane, local_analyzer, match_lane, posting_lane, provider, queue_lane
+from benchmarks import faces, image_lane, kernel, local_analyzer, match_lane, posting_lane, provider, queue_lane
 from benchmarks.database import fresh_database
 
 
@@ -19,14 +19,17 @@ def main() -> None:
         "measurements",
         nargs="*",
         metavar="MEASUREMENT",
-        help="queue, images, matches, provider, postings, faces, analyzer",
+        help="queue, images, matches, kernel, provider, postings, faces, analyzer",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
+    parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
+    parser.add_argument("--right", type=int, default=100_000, help="vectors on its right")
     asked = parser.parse_args()
     measurements: dict[str, Callable[[str], None]] = {
         "queue": queue_lane.main,
         "images": image_lane.main,
         "matches": match_lane.main,
+        "kernel": partial(kernel.main, left_rows=asked.left, right_rows=asked.right),
         "provider": provider.main,
         "postings": posting_lane.main,
         "faces": partial(faces.main, count=asked.faces),

@@ -26,7 +26,7 @@ class Columns:
     def __len__(self) -> int:
         return len(next(iter(vars(self).values())))
 
-    def take(self, which: Rows | NDArray[np.bool_]) -> Self:
+    def take(self, which: Rows | NDArray[np.bool_] | slice) -> Self:
         return type(self)(*(column[which] for column in vars(self).values()))
 
 
@@ -83,6 +83,11 @@ def ranked(found: Found, limit: int | None, several: bool) -> Found:
         found = found.take(first)
     found = found.take(np.lexsort((found.right, -found.similarity, found.left)))
     return found if limit is None else found.take(places(found.left) < limit)
+
+
+def last_places(lists: Found, limit: int | None) -> Found:
+    """Of each ranked list that is full, the last pair."""
+    return lists.take(places(lists.left) + 1 == limit)
 
 
 def places(groups: NDArray[Any]) -> Rows:

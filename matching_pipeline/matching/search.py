@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from matching_pipeline.matching import products
 from matching_pipeline.matching.attributes import Rows
+from matching_pipeline.matching.basis import choose_basis
 from matching_pipeline.matching.images import DECIMALS, Ids, ImageSet, Scorer
 from matching_pipeline.matching.pairs import (
     MOST_COLUMNS,
@@ -19,6 +20,7 @@ from matching_pipeline.matching.pairs import (
     Keys,
     Pairs,
     concatenate,
+    last_places,
     none_found,
     pack,
     places,
@@ -92,14 +94,6 @@ class Search:
         self._right_owners.append(right.owners)
         self._right_images.append(right.image_ids)
 
-    def raise_floors(self, found: Found) -> Rows:
-        """To the last of the lists that are full, and says whose those are."""
-        assert self.limit is not None
-        last = np.flatnonzero(places(found.left) == self.limit - 1)
-        owners = found.left[last]
-        self.floors[owners] = np.maximum(self.floors[owners], found.similarity[last])
-        return owners
-
     def pairs(self) -> Pairs:
         found = concatenate([none_found(), *self.found])
         nobody = np.empty(0, dtype="S16")
@@ -126,9 +120,12 @@ class _Part:
         self._several = any(len(side.owners) < len(side.image_ids) for side in (search.left, right))
         few = len(self._left_vectors) * len(self._right_vectors) < FEW_SCORES
         self._in_floats = few or products.numkong is None
-        self._products: Products = FloatProducts() if self._in_floats else Int8Products()
-        # what differs from the mean is smaller, and so is what 8 bits lose of it
-        self._centre = self._right_vectors.mean(axis=0, dtype=np.float64).astype(np.float32) * (not self._in_floats)
+        self._products: Products = FloatProducts()
+        self._centre = np.zeros(self._right_vectors.shape[1], dtype=np.float32)
+        if not self._in_floats:
+            # what differs from the mean is smaller, and so is what 8 bits lose of it
+            self._centre = self._right_vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+            self._products = Int8Products(choose_basis(self._left_vectors, self._right_vectors, self._centre))
 
     def search(self) -> list[Found]:
         tiles = range(len(self._to.tiles))
@@ -145,15 +142,18 @@ class _Part:
     def _tile(self, number: int) -> Found:
         """What the tile's lists are after this part. Exact scores wait until some blocks were looked at, so that
         few are needed of what is soon outdone."""
-        tile, best = self._coded_tile(self._to.tiles[number]), self._to.found[number]
-        waiting = [np.empty(0, dtype=np.uint64)]
+        tile, best, limit = self._coded_tile(self._to.tiles[number]), self._to.found[number], self._to.limit
+        waiting: list[Keys] = []
         for done, (span, block) in enumerate(zip(self._spans, self._blocks, strict=True), start=1):
             product = self._products.multiply(tile.coded, block)
-            if done == 1:
-                self._guess_floors(tile, span, product)
+            if (
+                done == 1 and limit is not None and not len(best)
+            ):  # the sooner lists are good, the less reaches their floors
+                best = self._settle(tile, best, self._take_best_looking(product, limit, span))
             waiting.append(self._candidates(tile, span, block, product))
             if done in (1, 4, 16, 64, len(self._spans)) or sum(map(len, waiting)) > MOST_WAITING:
-                best, waiting = self._settle(tile, best, np.concatenate(waiting)), [np.empty(0, dtype=np.uint64)]
+                best, waiting = self._settle(tile, best, np.concatenate(waiting)), []
+                self._to.full[last_places(best, limit).left] = True
         return best
 
     def _coded_tile(self, span: Span) -> "_Tile":
@@ -162,15 +162,13 @@ class _Part:
         owner_of_row = self._to.left.owner_of_row[span.rows]
         return _Tile(span.rows, owner_of_row, self._products.left(vectors), along_centre)
 
-    def _guess_floors(self, tile: "_Tile", span: Span, product: Matrix) -> None:
-        """By exact scores of what looks best: the better that is, the less remains to be looked at."""
-        if self._to.limit is None or self._offsets[1]:
-            return
-        count = min(self._to.limit * (3 if self._several else 1), product.shape[1])
+    def _take_best_looking(self, product: Matrix, limit: int, span: Span) -> Keys:
+        """Of each row some pairs, out of the product."""
+        count = min(limit * (3 if self._several else 1), product.shape[1])
         columns = np.argpartition(product, product.shape[1] - count, axis=1)[:, -count:].ravel()
         rows = np.repeat(np.arange(len(product)), count)
-        found = self._exact(tile, rows, columns + span.rows.start)
-        self._to.raise_floors(ranked(found, self._to.limit, self._several))
+        product[rows, columns] = self._products.lowest
+        return pack(rows, np.ones(len(rows)), columns + span.rows.start)
 
     def _candidates(self, tile: "_Tile", span: Span, block: Coded, product: Matrix) -> Keys:
         """All pairs whose exact scores reach the floors, and few that do not, with what they reach at most."""
@@ -181,30 +179,31 @@ class _Part:
         if np.count_nonzero(reaching) > CROWDED * reaching.size:
             # at a full list's floor a later owner stays behind those it ties with
             behind = self._to.full[tile.owner_of_row]
+            taken = product == self._products.lowest
             product = self._scorer.all_scores(tile.rows, span.rows)
             off, scale = np.full(len(floors), 1.1 * HALF), np.ones(len(floors))
-            reaching = product >= (floors + np.where(behind, 0.9, -1.1) * HALF)[:, None]
+            reaching = ~taken & (product >= (floors + np.where(behind, 0.9, -1.1) * HALF)[:, None])
         flat = np.flatnonzero(reaching)
         rows = flat // product.shape[1]
         most = product.ravel()[flat] * scale[rows] + off[rows]
         return pack(rows, most, flat % product.shape[1] + span.rows.start)
 
     def _settle(self, tile: "_Tile", best: Found, keys: Keys) -> Found:
-        """Merges those of the waiting pairs that belong into the lists, the most promising first."""
-        limit = self._to.limit
-        keys = np.sort(keys)
-        for promising in (True, False):
-            rows, most, columns = unpack(keys)
-            wanted = most >= self._to.floors[tile.owner_of_row[rows]]
-            if promising and limit is not None:
-                wanted &= places(rows) < limit
-                keys = keys[~wanted]
-            found = self._exact(tile, rows[wanted], columns[wanted])
-            best = ranked(concatenate([best, found]), limit, self._several)
-            if limit is None:
-                return best
-            full = self._to.raise_floors(best)
-        self._to.full[full] = True
+        """Merges those of the waiting pairs that belong into the lists."""
+        limit, keys = self._to.limit, np.sort(keys)
+        if limit is not None and len(keys) > 2 * limit * len(tile.owner_of_row):
+            promising = places(unpack(keys)[0]) < limit  # others may then be outdone
+            best = self._merge(tile, best, keys[promising])
+            keys = keys[~promising]
+        return self._merge(tile, best, keys)
+
+    def _merge(self, tile: "_Tile", best: Found, keys: Keys) -> Found:
+        rows, most, columns = unpack(keys)
+        wanted = most >= self._to.floors[tile.owner_of_row[rows]]
+        found = self._exact(tile, rows[wanted], columns[wanted])
+        best = ranked(concatenate([best, found]), self._to.limit, self._several)
+        last = last_places(best, self._to.limit)
+        self._to.floors[last.left] = np.maximum(self._to.floors[last.left], last.similarity)
         return best
 
     def _exact(self, tile: "_Tile", rows: Rows, right_rows: Rows) -> Found:

@@ -1,85 +1,128 @@
-"""Face pairs as rows: what stands, and what the lists of some faces make of it."""
+"""The rows of `matches` that pair faces, as columns: read, compared, written by their difference.
 
-from collections.abc import Collection, Iterator
+A pair is a row once, with its ranks in the lists of both faces: the two listings that make it.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
-from uuid import UUID
+from typing import Any
 
-from matching_pipeline.matching.differences import TOLERANCE
-from matching_pipeline.matching.lists import Lists, Pair
+import numpy as np
+from numpy.typing import NDArray
 
-Key = tuple[UUID, UUID]
-"""(face_a, face_b), in order"""
+from matching_pipeline.db.arrays import FLOAT, INTEGER, UUID, Floats, Integers, Uuids, copy_out
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.matching.differences import TOLERANCE, Mask, compare, pair_keys
+from matching_pipeline.matching.images import Ids
+from matching_pipeline.matching.lists import Lists, lists_from
+from matching_pipeline.matching.pairs import Columns, Pairs, concatenate
+from matching_pipeline.stages.match_table import Figures
 
+Ranks = NDArray[np.integer[Any]]
 
-class FacePair(NamedTuple):
-    similarity: float
-    rank_for_a: int | None = None
-    rank_for_b: int | None = None
-
-    def same_as(self, other: "FacePair | None") -> bool:
-        return (
-            other is not None
-            and (self.rank_for_a, self.rank_for_b) == (other.rank_for_a, other.rank_for_b)
-            and abs(self.similarity - other.similarity) < TOLERANCE
-        )
+_FIELDS = {"a": UUID, "b": UUID, "similarity": FLOAT, "rank_for_a": INTEGER, "rank_for_b": INTEGER}
 
 
-Rows = dict[Key, FacePair]
+@dataclass(frozen=True)
+class FaceRows(Columns):
+    """A rank of 0 is none."""
+
+    a: Ids
+    b: Ids
+    similarity: NDArray[np.float64]
+    rank_for_a: Ranks
+    rank_for_b: Ranks
 
 
-@dataclass
+@dataclass(frozen=True)
+class Listings(Columns):
+    """Faces in the lists of others, in any order."""
+
+    owner: Ids
+    listed: Ids
+    similarity: NDArray[np.float64]
+    rank: Ranks
+
+
+@dataclass(frozen=True)
 class Change:
     """What must be written so that the rows stand."""
 
-    upserts: Rows
-    deletions: list[Key]
+    upserts: FaceRows
+    new: Mask
+    """which of the upserts are no row yet"""
+    deletions: FaceRows
 
     def parts(self, size: int) -> Iterator["Change"]:
-        upserts = list(self.upserts.items())
-        for first in range(0, len(upserts), size):
-            yield Change(dict(upserts[first : first + size]), [])
-        for first in range(0, len(self.deletions), size):
-            yield Change({}, self.deletions[first : first + size])
+        for begin in range(0, max(len(self.upserts), len(self.deletions)), size):
+            part = slice(begin, begin + size)
+            yield Change(self.upserts.take(part), self.new[part], self.deletions.take(part))
 
 
-def who_lists(rows: Rows, faces: set[UUID]) -> set[UUID]:
-    """Whose lists hold one of these faces."""
-    listing = {a for (a, b), pair in rows.items() if b in faces and pair.rank_for_a is not None}
-    return listing | {b for (a, b), pair in rows.items() if a in faces and pair.rank_for_b is not None}
+def stored_rows(connection: Connection, faces: Ids) -> FaceRows:
+    """The rows with any of the faces on either side."""
+    rows = copy_out(connection, query("copy_face_rows"), {"face_ids": Uuids(faces)}, _FIELDS)
+    return FaceRows(*(rows[name].astype(form.replace(">", "=")) for name, form in _FIELDS.items()))
 
 
-def lists_of(rows: Rows, faces: Collection[UUID]) -> Lists:
-    """The faces' lists as they stand, best first."""
-    ranked: dict[UUID, list[tuple[int, Pair]]] = {face: [] for face in faces}
-    for (a, b), pair in rows.items():
-        for face, other, rank in ((a, b, pair.rank_for_a), (b, a, pair.rank_for_b)):
-            if rank is not None and face in ranked:
-                ranked[face].append((rank, Pair(other, pair.similarity, face, other)))
-    return {face: [pair for _, pair in sorted(pairs, key=lambda each: each[0])] for face, pairs in ranked.items()}
+def listings(rows: FaceRows) -> Listings:
+    of_a = Listings(rows.a, rows.b, rows.similarity, rows.rank_for_a).take(rows.rank_for_a > 0)
+    return concatenate([of_a, Listings(rows.b, rows.a, rows.similarity, rows.rank_for_b).take(rows.rank_for_b > 0)])
 
 
-def difference(lists: Lists, stored: Rows) -> tuple[Change, int]:
-    """And how many rows stand already."""
-    desired = rows_of(lists, stored)
-    upserts = {key: pair for key, pair in desired.items() if not pair.same_as(stored.get(key))}
-    return Change(upserts, list(stored.keys() - desired.keys())), len(desired) - len(upserts)
+def listings_of(pairs: Pairs) -> Listings:
+    """Of whole lists."""
+    return Listings(pairs.left, pairs.right, pairs.similarity, pairs.ranks)
 
 
-def rows_of(lists: Lists, stored: Rows) -> Rows:
-    """What stands, with the ranks that the lists give to their faces' pairs; a pair that nobody lists is no row."""
-    rows = {
-        (a, b): FacePair(
-            pair.similarity,
-            None if a in lists else pair.rank_for_a,
-            None if b in lists else pair.rank_for_b,
-        )
-        for (a, b), pair in stored.items()
+def lists_in(each: Listings) -> Lists:
+    """As objects; a face that lists nobody has none."""
+    each = each.take(np.lexsort((each.rank, each.owner)))
+    return lists_from(Pairs(each.owner, each.listed, each.similarity, each.owner, each.listed))
+
+
+def paired(each: Listings) -> FaceRows:
+    """Sorted by (a, b). Where both faces list each other, the similarity that comes first stands."""
+    forth = each.owner < each.listed
+    a, b = np.where(forth, each.owner, each.listed), np.where(forth, each.listed, each.owner)
+    keys = pair_keys(a, b)
+    order = np.argsort(keys, kind="stable")
+    first = np.flatnonzero(np.append(True, keys[order][1:] != keys[order][:-1])) if len(keys) else order
+    rank_for_a, rank_for_b = (np.where(side, each.rank, 0)[order] for side in (forth, ~forth))
+    if len(keys):
+        rank_for_a, rank_for_b = (np.maximum.reduceat(ranks, first) for ranks in (rank_for_a, rank_for_b))
+    return FaceRows(a[order][first], b[order][first], each.similarity[order][first], rank_for_a, rank_for_b)
+
+
+def difference(wanted: FaceRows, stored: FaceRows) -> Change:
+    seen = compare(pair_keys(wanted.a, wanted.b), pair_keys(stored.a, stored.b))
+    standing, there = stored.take(seen.place), wanted.take(seen.found)
+    differs = np.ones(len(wanted), dtype=np.bool_)
+    differs[seen.found] = (
+        (standing.rank_for_a != there.rank_for_a)
+        | (standing.rank_for_b != there.rank_for_b)
+        | (np.abs(standing.similarity - there.similarity) >= TOLERANCE)
+    )
+    return Change(wanted.take(differs), ~seen.found[differs], stored.take(seen.left_over))
+
+
+def put(connection: Connection, change: Change) -> Figures:
+    """Writes the change, of whose upserts the faces are held."""
+    if len(change.deletions):
+        connection.execute(query("begin_publishing"))
+        connection.execute(query("delete_face_pairs"), _parameters(change.deletions))
+    if len(change.upserts):
+        connection.execute(query("publish_face_pairs"), _parameters(change.upserts))
+    added = int(change.new.sum())
+    return Figures(added=added, changed=len(change.upserts) - added, removed=len(change.deletions))
+
+
+def _parameters(rows: FaceRows) -> dict[str, Uuids | Floats | Integers]:
+    return {
+        "a_ids": Uuids(rows.a),
+        "b_ids": Uuids(rows.b),
+        "similarities": Floats(rows.similarity),
+        "ranks_for_a": Integers(rows.rank_for_a),
+        "ranks_for_b": Integers(rows.rank_for_b),
     }
-    for face, pairs in lists.items():
-        for rank, pair in enumerate(pairs, start=1):
-            key = (face, pair.right_id) if face < pair.right_id else (pair.right_id, face)
-            _, rank_for_a, rank_for_b = rows.get(key, FacePair(pair.similarity))
-            ranks = (rank, rank_for_b) if face == key[0] else (rank_for_a, rank)
-            rows[key] = FacePair(pair.similarity, *ranks)
-    return {key: row for key, row in rows.items() if (row.rank_for_a, row.rank_for_b) != (None, None)}

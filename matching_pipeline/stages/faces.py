@@ -5,27 +5,40 @@ once, with its rank in either face's list, as long as it has one.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import numpy as np
 from psycopg.rows import class_row
 
 from matching_pipeline import queue
+from matching_pipeline.db.arrays import Uuids
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY, give_way
 from matching_pipeline.drain import Outcome
 from matching_pipeline.failures import PermanentFailure
-from matching_pipeline.matching.images import uuids
+from matching_pipeline.matching.differences import among
+from matching_pipeline.matching.images import Ids, ids, uuids
 from matching_pipeline.matching.kernel import best_pairs, pairs_above
-from matching_pipeline.matching.lists import Lists, lists_from, merge
+from matching_pipeline.matching.lists import Lists, lists_from, merge, pairs_from
+from matching_pipeline.matching.pairs import concatenate
 from matching_pipeline.queue import Item
 from matching_pipeline.stages import rebuilds
-from matching_pipeline.stages.face_rows import Change, FacePair, Key, Rows, difference, lists_of, who_lists
+from matching_pipeline.stages.face_rows import (
+    Change,
+    FaceRows,
+    Listings,
+    difference,
+    listings,
+    listings_of,
+    lists_in,
+    paired,
+    put,
+    stored_rows,
+)
 from matching_pipeline.stages.face_sets import Block, load_candidates, load_faces
 from matching_pipeline.stages.match_table import Figures, holding_lists, match_policy, take_lists
 from matching_pipeline.stages.rebuilds import Shard
@@ -80,7 +93,7 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     if not changed:
         return Figures()
     policy = match_policy(connection, KIND)
-    stored = _stored(connection, changed)
+    of_changed = stored_rows(connection, ids(changed))
     lists: Lists = {face: [] for face in changed}
     scored: Lists = {}
     for block, faces in _by_block(connection, changed).items():
@@ -88,17 +101,22 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
         candidates = load_candidates(connection, block.opposite, here, policy.threshold)
         lists |= lists_from(best_pairs(here, [candidates], policy))
         scored |= lists_from(pairs_above(candidates, here, policy, {}))
-    touched = (scored.keys() | who_lists(stored, changed)) - changed
-    stored |= _stored(connection, touched)
-    standing = lists_of(stored, touched)
-    merged = {face: merge(standing[face], changed, scored.get(face, ()), policy) for face in touched}
+    touched = (scored.keys() | set(uuids(listings(of_changed).owner))) - changed
+    stored = stored_rows(connection, ids(touched | changed))
+    standing = lists_in(listings(stored))
+    merged = {face: merge(standing.get(face, []), changed, scored.get(face, ()), policy) for face in touched}
     lists |= {face: pairs or [] for face, pairs in merged.items()}
     refill = {face for face, pairs in merged.items() if pairs is None}
     for block, faces in _by_block(connection, refill).items():
         here = load_faces(connection, block, faces)
         candidates = load_candidates(connection, block.opposite, here, policy.threshold)
         lists |= lists_from(best_pairs(here, [candidates], policy))
-    return _publish(connection, lists, stored)
+    others = listings(stored)
+    others = others.take(~among(others.owner, ids(sorted(lists))))
+    wanted = paired(concatenate([listings_of(pairs_from(lists)), others]))
+    figures = _write(connection, difference(wanted, stored))
+    figures.lists, figures.unchanged = len(lists), len(wanted) - figures.added - figures.changed
+    return figures
 
 
 def rebuild(connection: Connection, on_progress: rebuilds.OnProgress = lambda done, total: None) -> Figures:
@@ -141,8 +159,9 @@ def _match_crowd(connection: Connection, school: str, lease: timedelta) -> Figur
 
 
 def _clear_unmatchable(connection: Connection) -> Figures:
-    faces = [face for (face,) in connection.execute(query("unmatchable_faces_with_pairs"))]
-    return _publish_in_parts(connection, {face: [] for face in faces})
+    faces = ids(sorted(face for (face,) in connection.execute(query("unmatchable_faces_with_pairs"))))
+    none = np.empty(0, dtype=faces.dtype)
+    return _publish_whole(connection, faces, Listings(none, none, np.empty(0), np.empty(0, dtype=np.intp)))
 
 
 def _rebuild_school(connection: Connection, school: str | None) -> Figures:
@@ -150,9 +169,20 @@ def _rebuild_school(connection: Connection, school: str | None) -> Figures:
         return _clear_unmatchable(connection)
     policy = match_policy(connection, KIND)
     female, male = (load_faces(connection, Block(school, gender)) for gender in ("female", "male"))
-    lists: Lists = {face: [] for face in uuids(np.concatenate([female.owners, male.owners]))}
-    lists |= lists_from(best_pairs(female, [male], policy)) | lists_from(best_pairs(male, [female], policy))
-    return _publish_in_parts(connection, lists)
+    both = best_pairs(female, [male], policy), best_pairs(male, [female], policy)
+    faces = np.sort(np.concatenate([female.owners, male.owners]))
+    return _publish_whole(connection, faces, concatenate([listings_of(pairs) for pairs in both]))
+
+
+def _publish_whole(connection: Connection, faces: Ids, wanted: Listings) -> Figures:
+    """All listings of the faces, which match among themselves only, over many short transactions; the caller holds
+    the faces' lists. Who listed one of them from outside loses that pair, and is matched again."""
+    rows = paired(wanted)
+    change, figures = difference(rows, stored_rows(connection, faces)), Figures(lists=len(faces))
+    for part in change.parts(ROWS_AT_ONCE):
+        figures += give_way(connection, partial(_write, connection, part, faces))
+    figures.unchanged = len(rows) - figures.added - figures.changed
+    return figures
 
 
 def _faults(connection: Connection, faces: Sequence[UUID]) -> dict[UUID, PermanentFailure]:
@@ -175,65 +205,30 @@ def _by_block(connection: Connection, faces: Collection[UUID]) -> dict[Block, li
     return blocks
 
 
-def _stored(connection: Connection, faces: Collection[UUID]) -> Rows:
-    """The rows with any of the faces on either side."""
-    if not faces:
-        return {}
-    rows = connection.execute(query("face_pairs"), {"face_ids": list(faces)})
-    return {(a, b): FacePair(*pair) for a, b, *pair in rows}
-
-
-def _publish(connection: Connection, lists: Lists, stored: Rows) -> Figures:
-    """Writes the difference that these lists make; `stored` holds every row of their faces."""
-    change, unchanged = difference(lists, stored)
-    figures = _write(connection, change, stored)
-    figures.lists, figures.unchanged = len(lists), unchanged
+def _write(connection: Connection, change: Change, faces: Ids | None = None) -> Figures:
+    """Less the pairs with a face that was deleted since it was read; the other face is matched again, as is who loses
+    a pair and is none of these faces, where they are given."""
+    bereaved = [_outside(change.deletions, faces)] if faces is not None else []
+    upserts = change.upserts
+    if len(gone := _gone(connection, upserts)):
+        without_a, without_b = among(upserts.a, gone), among(upserts.b, gone)
+        bereaved += [upserts.b[without_a & ~without_b], upserts.a[without_b & ~without_a]]
+        whole = ~without_a & ~without_b
+        change = Change(upserts.take(whole), change.new[whole], change.deletions)
+    figures = put(connection, change)
+    if sum(map(len, bereaved)):
+        connection.execute(query("match_faces_again"), {"face_ids": Uuids(np.unique(np.concatenate(bereaved)))})
     return figures
 
 
-def _publish_in_parts(connection: Connection, lists: Lists) -> Figures:
-    """The same over many transactions, each short; the caller holds the faces' lists."""
-    stored = _stored(connection, lists)
-    change, unchanged = difference(lists, stored)
-    figures = Figures(lists=len(lists), unchanged=unchanged)
-    for part in change.parts(ROWS_AT_ONCE):
-        figures += give_way(connection, partial(_write, connection, part, stored))
-    return figures
+def _outside(rows: FaceRows, faces: Ids) -> Ids:
+    owners = listings(rows).owner
+    return owners[~among(owners, faces)]
 
 
-def _write(connection: Connection, change: Change, stored: Rows) -> Figures:
-    upserts = _without_the_gone(connection, change.upserts)
-    if change.deletions:
-        connection.execute(query("begin_publishing"))
-        connection.execute(query("delete_face_pairs"), _columns(change.deletions))
-    if upserts:
-        pairs = upserts.values()
-        connection.execute(
-            query("publish_face_pairs"),
-            {
-                **_columns(upserts),
-                "similarities": [pair.similarity for pair in pairs],
-                "ranks_for_a": [pair.rank_for_a for pair in pairs],
-                "ranks_for_b": [pair.rank_for_b for pair in pairs],
-            },
-        )
-    added = len(upserts.keys() - stored.keys())
-    return Figures(added=added, changed=len(upserts) - added, removed=len(change.deletions))
-
-
-def _without_the_gone(connection: Connection, upserts: Rows) -> Rows:
-    """Less the pairs with a face that was deleted since it was read; the other face is matched again. What stands
-    is held until we commit."""
-    faces = {face for key in upserts for face in key}
-    if not faces:
-        return upserts
-    held = {face for (face,) in connection.execute(query("hold_faces"), {"face_ids": list(faces)})}
-    queue.enqueue(
-        connection, LANE, KIND, {face for key in upserts if not held.issuperset(key) for face in key if face in held}
-    )
-    return {key: pair for key, pair in upserts.items() if held.issuperset(key)}
-
-
-def _columns(keys: Iterable[Key]) -> dict[str, Any]:
-    ordered = list(keys)
-    return {"a_ids": [a for a, _ in ordered], "b_ids": [b for _, b in ordered]}
+def _gone(connection: Connection, rows: FaceRows) -> Ids:
+    """Those of the faces that are no more, sorted. What stands is held until we commit."""
+    faces = np.unique(np.concatenate([rows.a, rows.b]))
+    if not len(faces):
+        return faces
+    return ids(sorted(face for (face,) in connection.execute(query("hold_faces"), {"face_ids": Uuids(faces)})))

@@ -249,3 +249,19 @@ def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_work_is_done(
     assert set(states.values()) == {"completed"}
     attempts = school.run("select max(attempts) from match_jobs where status = 'completed'")
     assert attempts == [1]
+
+
+def test_who_stays_behind_when_a_crowd_changes_school_loses_it(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    him, other = school.face_of("male"), school.face_of("female", (1.0, 1.5))
+    crowd = [school.face_of("female", (1.0, number / 30)) for number in range(25)]
+    school.drain()
+    assert (him, other, None) in {(a, b, rank) for a, b, _, rank, _ in school.rows()}
+    monkeypatch.setattr(faces, "CROWD", 8)
+    school.run(
+        "update profiles set school = 'HUST' from faces where user_id = profiles.id and faces.id = any (%s)", crowd
+    )
+    school.drain()
+    school.drain()
+    assert school.rows() == school.expected_rows()

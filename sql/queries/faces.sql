@@ -34,14 +34,16 @@ copy (
     order by id
 ) to stdout (format binary)
 
--- name: face_pairs
-select face_a_id, face_b_id, similarity, rank_for_a, rank_for_b
-from matches
-where face_a_id = any (%(face_ids)s::uuid[])
-union
-select face_a_id, face_b_id, similarity, rank_for_a, rank_for_b
-from matches
-where face_b_id = any (%(face_ids)s::uuid[])
+-- name: copy_face_rows
+copy (
+    select face_a_id, face_b_id, similarity, coalesce(rank_for_a, 0), coalesce(rank_for_b, 0)
+    from matches
+    where face_a_id = any (%(face_ids)s::uuid[])
+    union
+    select face_a_id, face_b_id, similarity, coalesce(rank_for_a, 0), coalesce(rank_for_b, 0)
+    from matches
+    where face_b_id = any (%(face_ids)s::uuid[])
+) to stdout (format binary)
 
 -- name: unmatchable_faces_with_pairs
 select face_id
@@ -53,7 +55,11 @@ from (
 where not exists (select from matchable_faces where matchable_faces.id = paired.face_id)
 
 -- name: hold_faces
-select id from faces where id = any (%(face_ids)s::uuid[]) order by id for key share
+with held as materialized (select id from faces where id = any (%(face_ids)s::uuid[]) order by id for key share)
+select unnest(%(face_ids)s::uuid[]) except select id from held
+
+-- name: match_faces_again
+select enqueue_jobs('faces', 'face', array(select id from matchable_faces where id = any (%(face_ids)s::uuid[])))
 
 -- name: delete_face_pairs
 delete from matches
@@ -62,7 +68,7 @@ where matches.face_a_id = gone.a_id and matches.face_b_id = gone.b_id
 
 -- name: publish_face_pairs
 insert into matches (kind, face_a_id, face_b_id, similarity, rank_for_a, rank_for_b, model)
-select 'face', a_id, b_id, similarity, rank_for_a, rank_for_b, 'faces'
+select 'face', a_id, b_id, similarity, nullif(rank_for_a, 0), nullif(rank_for_b, 0), 'faces'
 from unnest(
     %(a_ids)s::uuid[], %(b_ids)s::uuid[], %(similarities)s::double precision[],
     %(ranks_for_a)s::integer[], %(ranks_for_b)s::integer[]

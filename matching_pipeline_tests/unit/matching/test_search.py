@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from matching_pipeline.matching import products, search
+from matching_pipeline.matching import basis, products, search
 from matching_pipeline.matching.images import ImageSet, Scorer, image_set
 from matching_pipeline.matching.pairs import Found, Pairs, ranked
 from matching_pipeline.matching.search import Search
@@ -101,6 +101,8 @@ def test_pairs_are_those_of_all_scores(
         patch.setattr(search, "TILE_ROWS", 16)
         patch.setattr(search, "BLOCK_ROWS", 32)
         patch.setattr(search, "MOST_WAITING", 300)
+        patch.setattr(basis, "WORTH_CHOOSING", 0)
+        patch.setattr(basis, "STEP", 2)
         patch.setattr(search, "CROWDED", 0.05 if seed % 2 else 2.0)
         searched = Search(left, weight, floors, limit)
         for each in parts_of(right, part):

@@ -1,0 +1,175 @@
+"""The matching kernel next to FAISS and numpy, on the same arrays in the same run; and how it grows."""
+
+import csv
+import resource
+import time
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageEnhance
+
+from benchmarks.local_analyzer import DEFAULT_PHOTOS, load
+from matching_pipeline.ai.local import LocalImageAnalyzer
+from matching_pipeline.matching import products
+from matching_pipeline.matching.images import Ids, ImageSet
+from matching_pipeline.matching.kernel import Policy, best_pairs
+
+faiss: Any
+try:
+    faiss = import_module("faiss")
+except ImportError:
+    faiss = None
+
+Vectors = NDArray[np.float32]
+Way = Callable[[Vectors, Vectors], NDArray[np.intp]]
+
+LIMIT = 20
+ANY = Policy(threshold=-1.0, limit=LIMIT, attribute_weight=0.0)
+DIMENSIONS = 512
+CROPS = 5
+PART_ROWS = 50_000
+
+
+def main(_database_url: str, left_rows: int, right_rows: int) -> None:
+    print("\n## The matching kernel")
+    print(f"products in {'8 bits by NumKong' if products.numkong else 'floats: NumKong is not installed'}")
+    for spread in (0.3, 0.6, 1.0):
+        compare(f"clustered, noise {spread}", clustered(left_rows, 1, spread), clustered(right_rows, 2, spread))
+    if (DEFAULT_PHOTOS / "labels.csv").is_file():
+        photos = descriptors(DEFAULT_PHOTOS)
+        name = f"mixtures of the local analyzer's vectors of {len(photos)} crops of photos"
+        compare(name, mixed(photos, left_rows, 1), mixed(photos, right_rows, 2))
+    else:
+        print(f"\nNo labelled photos at {DEFAULT_PHOTOS}: no vectors of pictures compared")
+    growth(left_rows // 5, [right_rows // 10, right_rows, right_rows * 10])
+
+
+def compare(name: str, left: Vectors, right: Vectors) -> None:
+    """The ways take turns, so that whatever else the machine does falls on all of them."""
+    ways: dict[str, Way] = {"kernel": by_kernel, "numpy, product and argpartition": by_numpy}
+    if faiss is not None:
+        ways["FAISS, IndexFlatIP"] = by_faiss
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    found = {}
+    for _ in range(3):
+        for way, run in ways.items():
+            began = time.perf_counter()
+            found[way] = run(left, right)
+            seconds[way].append(time.perf_counter() - began)
+    print(f"\n{len(left)} × {len(right)} × {left.shape[1]}, top {LIMIT}, {name}; median of 3\n")
+    print("| | seconds | times the kernel's | lists |\n|---|---|---|---|")
+    kernel = median(seconds["kernel"])
+    for way, each in seconds.items():
+        alike = "" if way == "kernel" else agreement(found["kernel"], found[way], left, right)
+        print(f"| {way} | {median(each):.2f} | {median(each) / kernel:.1f} | {alike} |")
+
+
+def agreement(ours: NDArray[np.intp], theirs: NDArray[np.intp], left: Vectors, right: Vectors) -> str:
+    """Where the sets differ, float64 says whose last is better: float32 may confuse what lies closer than it rounds."""
+    unlike = np.flatnonzero((np.sort(ours, axis=1) != np.sort(theirs, axis=1)).any(axis=1))
+    if not len(unlike):
+        return "the same sets"
+    last = [
+        np.sort(unit(right[columns[row]].astype(np.float64)) @ left[row].astype(np.float64))[0]
+        for row in unlike
+        for columns in (ours, theirs)
+    ]
+    ahead = np.subtract(last[::2], last[1::2])
+    return f"{len(unlike)} of {len(ours)} sets differ, the kernel's last is better by {ahead.min():.0e} or more"
+
+
+def growth(left_rows: int, sizes: list[int]) -> None:
+    """The right side comes in parts, as a rebuild streams it."""
+    print(f"\nGrowth: {left_rows} × … × {DIMENSIONS}, noise 0.6, in parts of {PART_ROWS}\n")
+    print("| right rows | seconds | µs a right row | the process' peak memory, MB |\n|---|---|---|---|")
+    left = clustered(left_rows, 1, 0.6)
+    for size in sizes:
+        making = 0.0
+
+        def parts(size: int = size) -> Iterator[ImageSet]:
+            nonlocal making
+            for first in range(0, size, PART_ROWS):
+                began = time.perf_counter()
+                part = images(clustered(min(PART_ROWS, size - first), 2 + first, 0.6), first)
+                making += time.perf_counter() - began
+                yield part
+
+        began = time.perf_counter()
+        best_pairs(images(left), parts(), ANY)
+        seconds = time.perf_counter() - began - making
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        print(f"| {size} | {seconds:.2f} | {seconds / size * 1e6:.1f} | {peak} |")
+
+
+def by_kernel(left: Vectors, right: Vectors) -> NDArray[np.intp]:
+    pairs = best_pairs(images(left), [images(right)], ANY)
+    return numbers_of(pairs.right).reshape(len(left), LIMIT)
+
+
+def by_faiss(left: Vectors, right: Vectors) -> NDArray[np.intp]:
+    index = faiss.IndexFlatIP(left.shape[1])
+    index.add(right)
+    return np.asarray(index.search(left, LIMIT)[1])
+
+
+def by_numpy(left: Vectors, right: Vectors) -> NDArray[np.intp]:
+    chunks = []
+    for begin in range(0, len(left), 500):
+        scores = left[begin : begin + 500] @ right.T
+        chunks.append(np.argpartition(scores, -LIMIT, axis=1)[:, -LIMIT:])
+    return np.concatenate(chunks)
+
+
+def images(vectors: Vectors, first: int = 0) -> ImageSet:
+    """Each its own owner, whose id is its number."""
+    ids = ids_of(np.arange(first, first + len(vectors)))
+    return ImageSet(ids, np.arange(len(vectors)), ids, vectors, [frozenset()] * len(vectors))
+
+
+def ids_of(numbers: NDArray[np.intp]) -> Ids:
+    words = np.zeros((len(numbers), 2), dtype=">u8")
+    words[:, 1] = numbers
+    return words.view("S16").reshape(-1)
+
+
+def numbers_of(ids: Ids) -> NDArray[np.intp]:
+    return np.frombuffer(ids.tobytes(), dtype=">u8").reshape(-1, 2)[:, 1].astype(np.intp)
+
+
+def clustered(count: int, seed: int, noise: float, clusters: int = 1000) -> Vectors:
+    """Unit vectors around random centres: noise 0.6 makes cosines of about 0.74 within a cluster, 1.0 of 0.5."""
+    centres = np.random.default_rng(0).normal(size=(clusters, DIMENSIONS)).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    away = generator.standard_normal((count, DIMENSIONS), dtype=np.float32)
+    return unit(centres[generator.integers(clusters, size=count)] + np.float32(noise) * away)
+
+
+def descriptors(photos: Path) -> Vectors:
+    """The local analyzer's vectors of labelled photos, each in several crops, lightened or darkened."""
+    generator, analyzer, vectors = np.random.default_rng(4), LocalImageAnalyzer(), []
+    with (photos / "labels.csv").open(newline="") as file:
+        pictures = [load(photos / row["file"]) for row in csv.DictReader(file)]
+    for picture in pictures:
+        for _ in range(CROPS):
+            x, y, size, gain = generator.uniform((0, 0, 0.6, 0.7), (0.2, 0.2, 0.8, 1.3))
+            width, height = picture.size
+            cropped = picture.crop((x * width, y * height, (x + size) * width, (y + size) * height))
+            vectors.append(analyzer.analyze(ImageEnhance.Brightness(cropped).enhance(gain)).embedding)
+    return np.array(vectors, dtype=np.float32)
+
+
+def mixed(vectors: Vectors, count: int, seed: int) -> Vectors:
+    """As many as asked for: each moved a little towards another."""
+    generator = np.random.default_rng(seed)
+    share = generator.uniform(0, 0.3, (count, 1)).astype(np.float32)
+    one, other = (vectors[generator.integers(len(vectors), size=count)] for _ in range(2))
+    return unit((1 - share) * one + share * other)
+
+
+def unit(vectors: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=vectors.dtype)
