@@ -163,7 +163,7 @@ def _rebuild_school(connection: Connection, school: str | None) -> Figures:
 
 
 def whole_lists(connection: Connection, school: str | None) -> tuple[Ids, Listings]:
-    """The faces of the school, and all that they list; with None those that cannot match and have pairs, and nothing."""
+    """The faces of the school, and all that they list; with None those that have pairs and cannot match: nothing."""
     if school is None:
         faces = ids(sorted(face for (face,) in connection.execute(query("unmatchable_faces_with_pairs"))))
         none = np.empty(0, dtype=faces.dtype)
