@@ -9,7 +9,17 @@ import platform
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import faces, image_lane, kernel, local_analyzer, match_lane, posting_lane, provider, queue_lane
+from benchmarks import (
+    faces,
+    image_lane,
+    kernel,
+    local_analyzer,
+    match_lane,
+    posting_lane,
+    provider,
+    queue_lane,
+    rebuild,
+)
 from benchmarks.database import fresh_database
 
 
@@ -19,17 +29,28 @@ def main() -> None:
         "measurements",
         nargs="*",
         metavar="MEASUREMENT",
-        help="queue, images, matches, kernel, provider, postings, faces, analyzer",
+        help="queue, images, matches, kernel, rebuild, provider, postings, faces, analyzer",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
     parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
     parser.add_argument("--right", type=int, default=100_000, help="vectors on its right")
+    parser.add_argument("--projects", type=int, default=2_000, help="to rebuild the matches of")
+    parser.add_argument("--products", type=int, default=20_000, help="to match them with")
+    parser.add_argument("--rebuilt-faces", type=int, default=20_000, help="to rebuild the matches of")
+    parser.add_argument("--rebuilt-schools", type=int, default=10, help="that they are in")
     asked = parser.parse_args()
     measurements: dict[str, Callable[[str], None]] = {
         "queue": queue_lane.main,
         "images": image_lane.main,
         "matches": match_lane.main,
         "kernel": partial(kernel.main, left_rows=asked.left, right_rows=asked.right),
+        "rebuild": partial(
+            rebuild.main,
+            projects=asked.projects,
+            products=asked.products,
+            face_count=asked.rebuilt_faces,
+            schools=asked.rebuilt_schools,
+        ),
         "provider": provider.main,
         "postings": posting_lane.main,
         "faces": partial(faces.main, count=asked.faces),

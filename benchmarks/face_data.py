@@ -33,14 +33,14 @@ class Faces:
     """Two faces score near 0, but for look-alikes: each face is one of about sixteen in its school, of both genders,
     about five of whom it meets at 0.5 or more."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, schools: int = SCHOOLS) -> None:
         self.random = np.random.default_rng(0)
-        shares = self.random.lognormal(sigma=1.0, size=SCHOOLS)
-        self.schools = self.random.choice(SCHOOLS, size=count, p=shares / shares.sum())
+        shares = self.random.lognormal(sigma=1.0, size=schools)
+        self.schools = self.random.choice(schools, size=count, p=shares / shares.sum())
         self.genders = self.random.integers(2, size=count)
         self.ids = [uuid4() for _ in range(count)]
         self.vectors = np.empty((count, DIMENSIONS), np.float32)
-        for school in range(SCHOOLS):
+        for school in range(schools):
             here = self.schools == school
             self.vectors[here] = self._school(int(here.sum()))
 

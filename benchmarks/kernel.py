@@ -70,7 +70,7 @@ def compare(name: str, left: Vectors, right: Vectors) -> None:
 
 
 def agreement(ours: NDArray[np.intp], theirs: NDArray[np.intp], left: Vectors, right: Vectors) -> str:
-    """Where the sets differ, float64 says whose last is better: float32 may confuse what lies closer than it rounds."""
+    """Where sets differ, float64 says whose last is better: float32 confuses what lies closer than it rounds."""
     unlike = np.flatnonzero((np.sort(ours, axis=1) != np.sort(theirs, axis=1)).any(axis=1))
     if not len(unlike):
         return "the same sets"

@@ -104,11 +104,13 @@ def _folded(images: ImageSet, words: NDArray[np.float64] | None, weight: float) 
     rows, dimensions = images.embeddings.shape
     width = dimensions + (0 if words is None else words.shape[1])
     folded = np.empty((rows, width), dtype=np.float32)
-    for begin in range(0, rows, _CHUNK_ROWS):
-        chunk = slice(begin, begin + _CHUNK_ROWS)
-        folded[chunk, :dimensions] = np.sqrt(1 - weight) * images.unit(chunk)
-        if words is not None:
-            folded[chunk, dimensions:] = np.sqrt(weight) * words[chunk]
+    scale = np.sqrt(1 - weight) / images.norms
+    if scale.min(initial=1) > 1e-30 and scale.max(initial=1) < 1e30:
+        np.multiply(images.embeddings, scale.astype(np.float32)[:, None], out=folded[:, :dimensions])
+    else:  # lengths that float32 has no scale for
+        folded[:, :dimensions] = images.embeddings * scale[:, None]
+    if words is not None:
+        folded[:, dimensions:] = np.sqrt(weight) * words
     return folded
 
 

@@ -30,7 +30,9 @@ def best_pairs(left: ImageSet, right_parts: Iterable[ImageSet], policy: Policy) 
 
 def pairs_above(left: ImageSet, right: ImageSet, policy: Policy, floors: Mapping[UUID, float]) -> Pairs:
     """All pairs that reach their left owner's floor, and the threshold, which is the floor where none is given."""
-    lowest = [max(floors.get(owner, policy.threshold), policy.threshold) for owner in uuids(left.owners)]
-    search = Search(left, policy.attribute_weight, np.array(lowest), limit=None)
+    lowest = np.full(len(left.owners), policy.threshold)
+    if floors:
+        lowest = np.maximum(lowest, [floors.get(owner, policy.threshold) for owner in uuids(left.owners)])
+    search = Search(left, policy.attribute_weight, lowest, limit=None)
     search.add(right)
     return search.pairs()

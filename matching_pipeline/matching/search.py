@@ -121,7 +121,6 @@ class _Part:
         few = len(self._left_vectors) * len(self._right_vectors) < FEW_SCORES
         self._in_floats = few or products.numkong is None
         self._products: Products = FloatProducts()
-        self._centre = np.zeros(self._right_vectors.shape[1], dtype=np.float32)
         if not self._in_floats:
             # what differs from the mean is smaller, and so is what 8 bits lose of it
             self._centre = self._right_vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -137,7 +136,8 @@ class _Part:
             return list(pool.map(self._tile, tiles))
 
     def _block(self, span: Span) -> Coded:
-        return self._products.right(self._right_vectors[span.rows] - self._centre)
+        vectors = self._right_vectors[span.rows]
+        return self._products.right(vectors if self._in_floats else vectors - self._centre)
 
     def _tile(self, number: int) -> Found:
         """What the tile's lists are after this part. Exact scores wait until some blocks were looked at, so that
@@ -158,7 +158,7 @@ class _Part:
 
     def _coded_tile(self, span: Span) -> "_Tile":
         vectors = self._left_vectors[span.rows]
-        along_centre = vectors.astype(np.float64) @ self._centre
+        along_centre = np.zeros(len(vectors)) if self._in_floats else vectors.astype(np.float64) @ self._centre
         owner_of_row = self._to.left.owner_of_row[span.rows]
         return _Tile(span.rows, owner_of_row, self._products.left(vectors), along_centre)
 

@@ -1,7 +1,7 @@
 """Vectors and attributes of all images, streamed out of Postgres by binary COPY."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from uuid import UUID
 
@@ -23,6 +23,10 @@ _VECTOR_START = 46
 _TRAILER = b"\xff\xff"
 
 
+PART_IMAGES = 100_000
+"""Images held at once of a side that is streamed: 200 MB where they have 512 dimensions."""
+
+
 def load_image_set(
     connection: Connection,
     source: str,
@@ -34,9 +38,31 @@ def load_image_set(
 ) -> ImageSet:
     """The images of one source that the model has analysed, of all owners, of those named, or of those from `first`
     on and before `before`."""
-    owners, image_ids = bytearray(), bytearray()
-    vectors = bytearray()
-    tokens: list[frozenset[str]] = []
+    images = _Images()
+    for row in _rows(connection, source, model, owner_ids, first, before):
+        images.add(row)
+    return images.image_set()
+
+
+def stream_image_sets(connection: Connection, source: str, model: str) -> Iterator[ImageSet]:
+    """The images of all owners in parts, by ascending owner; nothing else may use the session until they end."""
+    images = _Images()
+    for row in _rows(connection, source, model):
+        if len(images.tokens) >= PART_IMAGES and images.owners[-16:] != row[_OWNER]:
+            yield images.image_set()
+            images = _Images()
+        images.add(row)
+    yield images.image_set()
+
+
+def _rows(
+    connection: Connection,
+    source: str,
+    model: str,
+    owner_ids: Collection[UUID] | None = None,
+    first: UUID | None = None,
+    before: UUID | None = None,
+) -> Iterator[bytes]:
     parameters = {
         "source": source,
         "model": model,
@@ -47,20 +73,32 @@ def load_image_set(
     with connection.cursor() as cursor, cursor.copy(query("copy_image_set"), parameters) as copy:
         for number, data in enumerate(copy):
             row = bytes(data)[_HEADER_BYTES if number == 0 else 0 :]
-            if row[:2] == _TRAILER:
-                continue
-            vector_end = _VECTOR_START + int.from_bytes(row[_VECTOR_LENGTH])
-            owners += row[_OWNER]
-            image_ids += row[_IMAGE]
-            vectors += row[_VECTOR_START + 4 : vector_end]
-            tokens.append(_tokens(row[vector_end + 4 :]))
-    embeddings = np.frombuffer(vectors, dtype=">f4").astype(np.float32)
-    return image_set(
-        np.frombuffer(owners, dtype="S16"),
-        np.frombuffer(image_ids, dtype="S16"),
-        embeddings.reshape(len(tokens), -1) if tokens else np.empty((0, 0), np.float32),
-        tokens,
-    )
+            if row[:2] != _TRAILER:
+                yield row
+
+
+class _Images:
+    """Rows as they come, each appended to its column."""
+
+    def __init__(self) -> None:
+        self.owners, self.image_ids, self.vectors = bytearray(), bytearray(), bytearray()
+        self.tokens: list[frozenset[str]] = []
+
+    def add(self, row: bytes) -> None:
+        vector_end = _VECTOR_START + int.from_bytes(row[_VECTOR_LENGTH])
+        self.owners += row[_OWNER]
+        self.image_ids += row[_IMAGE]
+        self.vectors += row[_VECTOR_START + 4 : vector_end]
+        self.tokens.append(_tokens(row[vector_end + 4 :]))
+
+    def image_set(self) -> ImageSet:
+        embeddings = np.frombuffer(self.vectors, dtype=">f4").astype(np.float32)
+        return image_set(
+            np.frombuffer(self.owners, dtype="S16"),
+            np.frombuffer(self.image_ids, dtype="S16"),
+            embeddings.reshape(len(self.tokens), -1) if self.tokens else np.empty((0, 0), np.float32),
+            self.tokens,
+        )
 
 
 @lru_cache(maxsize=100_000)

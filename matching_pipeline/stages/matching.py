@@ -21,7 +21,7 @@ from matching_pipeline.matching.kernel import Policy, best_pairs, pairs_above
 from matching_pipeline.matching.lists import Lists, lists_from, merge, pairs_from
 from matching_pipeline.queue import Item
 from matching_pipeline.stages import rebuilds
-from matching_pipeline.stages.image_sets import load_image_set
+from matching_pipeline.stages.image_sets import load_image_set, stream_image_sets
 from matching_pipeline.stages.match_table import Figures, match_policy, take_lists
 from matching_pipeline.stages.project_rows import (
     Change,
@@ -170,7 +170,7 @@ def _fill(connection: Connection, basis: Basis, projects: set[UUID]) -> Lists:
     return lists | lists_from(
         best_pairs(
             load_image_set(connection, "project", basis.model, projects),
-            [load_image_set(connection, "product", basis.model)],
+            stream_image_sets(connection, "product", basis.model),
             basis.policy,
         )
     )
@@ -182,9 +182,9 @@ def all_rows(
     """What should stand, what does, and how many projects there are: one without an image is to lose its rows."""
     basis = _basis(connection)
     projects = load_image_set(connection, "project", basis.model, first=first, before=before)
-    products = load_image_set(connection, "product", basis.model)
     stored = stored_rows(connection, first=first, before=before)
-    wanted = rows_of(best_pairs(projects, [products], basis.policy))
+    products = stream_image_sets(connection, "product", basis.model)
+    wanted = rows_of(best_pairs(projects, products, basis.policy))
     return basis, wanted, stored, len(np.union1d(projects.owners, stored.project))
 
 
