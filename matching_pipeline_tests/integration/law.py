@@ -187,7 +187,7 @@ def _dying(stage: Stage, database_url: str, moment: str) -> Stage:
     return stage
 
 
-def hold_law(law: type[Law], database_url: str, examples: int = 40) -> None:
+def hold_law(law: type[Law], database_url: str, examples: int) -> None:
     """Runs the same examples each time."""
     with connect(database_url) as connection:
         law.connection, law.database_url = connection, database_url

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.stages import faces
+from matching_pipeline.stages import faces, rebuilds
 from matching_pipeline.stages.faces import FaceStage
 from matching_pipeline.stages.match_table import Figures
 from matching_pipeline_tests.integration.law import Law, Vector, hold_law, limits, pick, upheavals, vectors
@@ -114,4 +114,6 @@ def test_whatever_happens_in_whatever_order_face_pairs_are_as_defined(
     module_database_url: str, monkeypatch: pytest.MonkeyPatch, crowd: int
 ) -> None:
     monkeypatch.setattr(faces, "CROWD", crowd)
-    hold_law(FaceLaw, module_database_url, examples=30)
+    monkeypatch.setattr(faces, "ROWS_AT_ONCE", 2)
+    monkeypatch.setitem(rebuilds.SIZES, faces.KIND, 2)
+    hold_law(FaceLaw, module_database_url, examples=20)

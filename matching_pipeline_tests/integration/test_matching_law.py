@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.stages import matching, models
+from matching_pipeline.stages import matching, models, rebuilds
 from matching_pipeline.stages.match_table import Figures
 from matching_pipeline.stages.matching import MatchingStage
 from matching_pipeline_tests.integration.law import Law, Vector, hold_law, limits, pick, upheavals, vectors
@@ -130,5 +130,9 @@ def module_database_url(new_database: Callable[..., str], migrated_template: str
     return new_database(migrated_template)
 
 
-def test_whatever_happens_in_whatever_order_project_lists_are_as_defined(module_database_url: str) -> None:
-    hold_law(MatchingLaw, module_database_url)
+def test_whatever_happens_in_whatever_order_project_lists_are_as_defined(
+    module_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(rebuilds.SIZES, matching.KIND, 2)
+    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
+    hold_law(MatchingLaw, module_database_url, examples=35)
