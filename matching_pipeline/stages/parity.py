@@ -80,11 +80,9 @@ def compared(expected: Lists, standing: Standing) -> Parity:
         missing, surplus = len(wanted.keys() - found.keys()), len(found.keys() - wanted.keys())
         stale = sum(not _same(wanted[other], found[other]) for other in wanted.keys() & found.keys())
         parity.equal += not (missing or stale or surplus)
-        parity.missing, parity.stale, parity.surplus = (
-            parity.missing + missing,
-            parity.stale + stale,
-            parity.surplus + surplus,
-        )
+        parity.missing += missing
+        parity.stale += stale
+        parity.surplus += surplus
     return parity
 
 

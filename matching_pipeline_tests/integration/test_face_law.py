@@ -1,6 +1,5 @@
 """The law for faces: a drained queue and a rebuild both leave the lists as they are defined."""
 
-import random
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -11,7 +10,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.stages import faces, rebuilds
 from matching_pipeline.stages.faces import FaceStage
 from matching_pipeline.stages.match_table import Figures
-from matching_pipeline_tests.integration.law import Law, Vector, hold_law, limits, pick, upheavals, vectors
+from matching_pipeline_tests.integration.law import Law, Vector, at, hold_law, limits, places, upheavals, vectors
 from matching_pipeline_tests.integration.school import Row, School, embedding
 
 embeddings = st.one_of(vectors, st.none(), st.just((0.0,)))
@@ -59,41 +58,39 @@ class FaceLaw(Law):
         for vector in given:
             self.app.face(user, vector)
 
-    @rule(vector=embeddings, chance=pick)
-    def add_a_face(self, vector: Vector | None, chance: random.Random) -> None:
+    @rule(vector=embeddings, place=places)
+    def add_a_face(self, vector: Vector | None, place: int) -> None:
         if users := self.ids("profiles"):
-            self.app.face(chance.choice(users), vector)
+            self.app.face(at(place, users), vector)
 
-    @rule(vector=embeddings, chance=pick)
-    def change_an_embedding(self, vector: Vector | None, chance: random.Random) -> None:
+    @rule(vector=embeddings, place=places)
+    def change_an_embedding(self, vector: Vector | None, place: int) -> None:
         if faces := self.ids("faces"):
             given = None if vector is None else embedding(*vector)
-            self.app.run("update faces set embedding = %s where id = %s", given, chance.choice(faces))
+            self.app.run("update faces set embedding = %s where id = %s", given, at(place, faces))
 
-    @rule(chance=pick, gender=genders, school=schools, profile_type=profile_types)
-    def change_a_profile(
-        self, chance: random.Random, gender: str | None, school: str | None, profile_type: str
-    ) -> None:
+    @rule(place=places, gender=genders, school=schools, profile_type=profile_types)
+    def change_a_profile(self, place: int, gender: str | None, school: str | None, profile_type: str) -> None:
         if users := self.ids("profiles"):
             self.app.run(
                 "update profiles set gender = %s, school = %s, profile_type = %s where id = %s",
-                *(gender, school, profile_type, chance.choice(users)),
+                *(gender, school, profile_type, at(place, users)),
             )
 
-    @rule(chance=pick)
-    def give_a_face_to_somebody_else(self, chance: random.Random) -> None:
+    @rule(place=places)
+    def give_a_face_to_somebody_else(self, place: int) -> None:
         if (faces := self.ids("faces")) and (users := self.ids("profiles")):
-            self.app.run("update faces set user_id = %s where id = %s", chance.choice(users), chance.choice(faces))
+            self.app.run("update faces set user_id = %s where id = %s", at(place, users), at(place // 7, faces))
 
-    @rule(chance=pick, table=st.sampled_from(["faces", "faces", "profiles"]))
-    def delete(self, chance: random.Random, table: str) -> None:
+    @rule(place=places, table=st.sampled_from(["faces", "faces", "profiles"]))
+    def delete(self, place: int, table: str) -> None:
         if ids := self.ids(table):
-            self.app.run(f"delete from {table} where id = %s", chance.choice(ids))
+            self.app.run(f"delete from {table} where id = %s", at(place, ids))
 
-    @rule(chance=pick, table=st.sampled_from(["faces", "profiles"]))
-    def change_a_key(self, chance: random.Random, table: str) -> None:
+    @rule(place=places, table=st.sampled_from(["faces", "profiles"]))
+    def change_a_key(self, place: int, table: str) -> None:
         if ids := self.ids(table):
-            self.app.run(f"update {table} set id = %s where id = %s", self.app.new_id(), chance.choice(ids))
+            self.app.run(f"update {table} set id = %s where id = %s", self.app.new_id(), at(place, ids))
 
     @rule(
         upheaval=upheavals(

@@ -1,6 +1,5 @@
 """The law for projects: a drained queue and a rebuild both leave the lists as they are defined."""
 
-import random
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.stages import matching, models, rebuilds
 from matching_pipeline.stages.match_table import Figures
 from matching_pipeline.stages.matching import MatchingStage
-from matching_pipeline_tests.integration.law import Law, Vector, hold_law, limits, pick, upheavals, vectors
+from matching_pipeline_tests.integration.law import Law, Vector, at, hold_law, limits, places, upheavals, vectors
 from matching_pipeline_tests.integration.marketplace import MODEL, SOURCES, Marketplace, Row
 
 OTHER_MODEL = "other"
@@ -66,50 +65,46 @@ class MatchingLaw(Law):
     def add(self, kind: str, vector: Vector, words: list[str]) -> None:
         self.app.add_image(kind, self.app.add(kind), vector, words)
 
-    @rule(kind=kinds, vector=vectors, words=colors, chance=pick)
-    def add_another_image(self, kind: str, vector: Vector, words: list[str], chance: random.Random) -> None:
+    @rule(kind=kinds, vector=vectors, words=colors, place=places)
+    def add_another_image(self, kind: str, vector: Vector, words: list[str], place: int) -> None:
         if owners := self.owners(kind):
-            self.app.add_image(kind, chance.choice(owners), vector, words)
+            self.app.add_image(kind, at(place, owners), vector, words)
 
-    @rule(kind=kinds, vector=vectors, words=colors, chance=pick, model=st.sampled_from([MODEL, OTHER_MODEL]))
-    def analyse_an_image(
-        self, kind: str, vector: Vector, words: list[str], chance: random.Random, model: str
-    ) -> None:
+    @rule(kind=kinds, vector=vectors, words=colors, place=places, model=st.sampled_from([MODEL, OTHER_MODEL]))
+    def analyse_an_image(self, kind: str, vector: Vector, words: list[str], place: int, model: str) -> None:
         """For the first time by that model, or anew, as of another picture."""
         sources = self.connection.execute("select image_id from source_images where source = %s", (kind,))
         if standing := sorted(image for (image,) in sources):
-            self.app.embed(kind, chance.choice(standing), vector, words, model)
+            self.app.embed(kind, at(place, standing), vector, words, model)
 
-    @rule(chance=pick)
-    def the_models_change_places(self, chance: random.Random) -> None:
+    @rule()
+    def the_models_change_places(self) -> None:
         (shadow,) = [model.name for model, _ in models.standings(self.connection) if model.status == "shadow"]
         models.activate(self.connection, shadow, force=True)
 
-    @rule(kind=kinds, chance=pick)
-    def move_image(self, kind: str, chance: random.Random) -> None:
+    @rule(kind=kinds, place=places)
+    def move_image(self, kind: str, place: int) -> None:
         table, owner_column, _ = SOURCES[kind]
         if (images := self.ids(table)) and (owners := self.owners(kind)):
             self.connection.execute(
                 f"update {table} set {owner_column} = %s where id = %s",
-                (chance.choice(owners), chance.choice(images)),
+                (at(place, owners), at(place // 7, images)),
             )
 
-    @rule(chance=pick, type=st.sampled_from(["project", "offer"]))
-    def change_the_type_of_a_listing(self, chance: random.Random, type: str) -> None:
+    @rule(place=places, type=st.sampled_from(["project", "offer"]))
+    def change_the_type_of_a_listing(self, place: int, type: str) -> None:
         if listings := self.ids("listings"):
-            self.connection.execute("update listings set type = %s where id = %s", (type, chance.choice(listings)))
+            self.connection.execute("update listings set type = %s where id = %s", (type, at(place, listings)))
 
-    @rule(table=owners | images, chance=pick)
-    def delete(self, table: str, chance: random.Random) -> None:
+    @rule(table=owners | images, place=places)
+    def delete(self, table: str, place: int) -> None:
         if ids := self.ids(table):
-            self.app.delete(table, chance.choice(ids))
+            self.app.delete(table, at(place, ids))
 
-    @rule(table=owners | images, chance=pick)
-    def change_a_key(self, table: str, chance: random.Random) -> None:
+    @rule(table=owners | images, place=places)
+    def change_a_key(self, table: str, place: int) -> None:
         if ids := self.ids(table):
-            self.connection.execute(
-                f"update {table} set id = %s where id = %s", (self.app.new_id(), chance.choice(ids))
-            )
+            self.connection.execute(f"update {table} set id = %s where id = %s", (self.app.new_id(), at(place, ids)))
 
     @rule(
         upheaval=upheavals(
