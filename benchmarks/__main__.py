@@ -12,6 +12,7 @@ from functools import partial
 from benchmarks import (
     faces,
     image_lane,
+    incremental,
     kernel,
     local_analyzer,
     match_lane,
@@ -29,7 +30,7 @@ def main() -> None:
         "measurements",
         nargs="*",
         metavar="MEASUREMENT",
-        help="queue, images, matches, kernel, rebuild, provider, postings, faces, analyzer",
+        help="queue, images, matches, kernel, rebuild, incremental, provider, postings, faces, analyzer",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
     parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
@@ -38,6 +39,9 @@ def main() -> None:
     parser.add_argument("--products", type=int, default=20_000, help="to match them with")
     parser.add_argument("--rebuilt-faces", type=int, default=20_000, help="to rebuild the matches of")
     parser.add_argument("--rebuilt-schools", type=int, default=10, help="that they are in")
+    parser.add_argument(
+        "--project-images", type=int, nargs="*", default=[10_000, 100_000], help="that one product is matched with"
+    )
     asked = parser.parse_args()
     measurements: dict[str, Callable[[str], None]] = {
         "queue": queue_lane.main,
@@ -51,6 +55,7 @@ def main() -> None:
             face_count=asked.rebuilt_faces,
             schools=asked.rebuilt_schools,
         ),
+        "incremental": partial(incremental.main, sizes=sorted(asked.project_images)),
         "provider": provider.main,
         "postings": posting_lane.main,
         "faces": partial(faces.main, count=asked.faces),

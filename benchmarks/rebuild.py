@@ -91,7 +91,7 @@ def wal_position(connection: Connection) -> int:
     return int(position)
 
 
-def insert_images(connection: Connection, source: str, vectors: Vectors, first: int) -> None:
+def insert_images(connection: Connection, source: str, vectors: Vectors, first: int) -> list[UUID]:
     """An image each, whose id is its owner's."""
     owners, images, owner, url = (sql.Identifier(name) for name in SOURCES[source])
     ids = uuids(ids_of(np.arange(first + 1, first + 1 + len(vectors))))
@@ -116,6 +116,7 @@ def insert_images(connection: Connection, source: str, vectors: Vectors, first: 
             copy.set_types(["text", "uuid", "text", "int4", "vector", "jsonb", "text", "text", "text"])
             for id, vector in zip(ids, vectors, strict=True):
                 copy.write_row(image_row(source, id, vector, random))
+    return ids
 
 
 def image_row(source: str, id: UUID, vector: Vectors, random: np.random.Generator) -> tuple[object, ...]:

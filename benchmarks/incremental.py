@@ -1,0 +1,85 @@
+"""What one changed product costs against many projects' images, and one changed face in blocks of many faces."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import median
+from time import perf_counter
+from uuid import UUID, uuid4
+
+import numpy as np
+
+from benchmarks.kernel import clustered
+from benchmarks.rebuild import insert_images
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.stages import faces, matching
+from matching_pipeline.stages.match_table import Figures, take_lists
+
+TIMES = 5
+BLOCKS = (100, 10_000, 100_000)
+PRODUCTS = 2 * TIMES
+PART = 100_000
+
+
+def main(database_url: str, sizes: Sequence[int]) -> None:
+    with connect(database_url) as connection:
+        connection.execute("set session_replication_role = replica")
+        products = insert_images(connection, "product", clustered(PRODUCTS, 2, 0.6), 0)
+        print("\n## One changed product: milliseconds of the first update, which adds its pairs, and of one more\n")
+        print("| project images | first | pairs | once more |\n|---|---|---|---|")
+        there = 0
+        for size in sizes:
+            for begin in range(there, size, PART):
+                vectors = clustered(min(PART, size - begin), 3 + begin, 0.6)
+                insert_images(connection, "project", vectors, PRODUCTS + begin)
+            there = size
+            connection.execute("truncate matches")
+            connection.execute("vacuum analyze")
+            print(f"| {size} | {row(connection, products[:TIMES], product_update)} |")
+        print("\n## One changed face: the same\n")
+        print("| faces in the opposite block | first | pairs | once more |\n|---|---|---|---|")
+        for size in BLOCKS:
+            sought = insert_block(connection, f"a school of {size}", size)
+            connection.execute("vacuum analyze")
+            print(f"| {size} | {row(connection, sought, face_update)} |")
+
+
+def row(connection: Connection, changed: Sequence[UUID], update: Callable[[Connection, UUID], Figures]) -> str:
+    first, again, pairs = [], [], []
+    for one in changed:
+        seconds, figures = timed(connection, partial(update, connection, one))
+        first.append(seconds)
+        pairs.append(figures.added)
+        again.append(timed(connection, partial(update, connection, one))[0])
+    return f"{median(first) * 1000:.0f} | {median(pairs):.0f} | {median(again) * 1000:.0f}"
+
+
+def timed(connection: Connection, update: Callable[[], Figures]) -> tuple[float, Figures]:
+    began = perf_counter()
+    with connection.transaction():
+        figures = update()
+    return perf_counter() - began, figures
+
+
+def product_update(connection: Connection, product: UUID) -> Figures:
+    take_lists(connection, matching.KIND)
+    return matching.update(connection, [], [product])
+
+
+def face_update(connection: Connection, face: UUID) -> Figures:
+    take_lists(connection, faces.KIND)
+    return faces.update(connection, {face})
+
+
+def insert_block(connection: Connection, school: str, size: int) -> list[UUID]:
+    """Women in a block of this size, and a few men of the school, whose ids are returned."""
+    vectors = np.concatenate([clustered(TIMES, 4, 0.6), clustered(size, 5, 0.6)])
+    users, ids = [uuid4() for _ in vectors], [uuid4() for _ in vectors]
+    with connection.cursor() as cursor:
+        with cursor.copy("copy profiles (id, school, gender) from stdin") as copy:
+            for number, user in enumerate(users):
+                copy.write_row((user, school, "male" if number < TIMES else "female"))
+        with cursor.copy("copy faces (id, user_id, embedding) from stdin (format binary)") as copy:
+            copy.set_types(["uuid", "uuid", "vector"])
+            for each in zip(ids, users, vectors, strict=True):
+                copy.write_row(each)
+    return ids[:TIMES]
