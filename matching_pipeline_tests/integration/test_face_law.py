@@ -38,7 +38,7 @@ class FaceLaw(Law):
         for gender, given in (("female", women), ("male", men)):
             for vector in given:
                 self.app.face_of(gender, vector)
-        self.drained_lists_hold_the_law()
+        self.drain()
 
     def stage(self) -> FaceStage:
         return SmallBatches()
@@ -113,4 +113,4 @@ def test_whatever_happens_in_whatever_order_face_pairs_are_as_defined(
     monkeypatch.setattr(faces, "CROWD", crowd)
     monkeypatch.setattr(faces, "ROWS_AT_ONCE", 2)
     monkeypatch.setitem(rebuilds.SIZES, faces.KIND, 2)
-    hold_law(FaceLaw, module_database_url, examples=20)
+    hold_law(FaceLaw, module_database_url, examples=40)

@@ -11,7 +11,17 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.stages import matching, models, rebuilds
 from matching_pipeline.stages.match_table import Figures
 from matching_pipeline.stages.matching import MatchingStage
-from matching_pipeline_tests.integration.law import Law, Vector, at, hold_law, limits, places, upheavals, vectors
+from matching_pipeline_tests.integration.law import (
+    DIMENSIONS,
+    Law,
+    Vector,
+    at,
+    hold_law,
+    limits,
+    places,
+    upheavals,
+    vectors,
+)
 from matching_pipeline_tests.integration.marketplace import MODEL, SOURCES, Marketplace, Row
 
 OTHER_MODEL = "other"
@@ -42,12 +52,14 @@ class MatchingLaw(Law):
             (limit,),
         )
         self.connection.execute("delete from embedding_models where modality = 'image'")
-        self.app = Marketplace(self.connection)
-        self.connection.execute("insert into embedding_models values (%s, 'image', 3, 'shadow')", (OTHER_MODEL,))
+        self.app = Marketplace(self.connection, DIMENSIONS)
+        self.connection.execute(
+            "insert into embedding_models values (%s, 'image', %s, 'shadow')", (OTHER_MODEL, DIMENSIONS)
+        )
         for kind, given in (("project", projects), ("product", products)):
             for vector in given:
                 self.add(kind, vector, [])
-        self.drained_lists_hold_the_law()
+        self.drain()
 
     def stage(self) -> MatchingStage:
         return SmallBatches()
@@ -77,11 +89,6 @@ class MatchingLaw(Law):
         if standing := sorted(image for (image,) in sources):
             self.app.embed(kind, at(place, standing), vector, words, model)
 
-    @rule()
-    def the_models_change_places(self) -> None:
-        (shadow,) = [model.name for model, _ in models.standings(self.connection) if model.status == "shadow"]
-        models.activate(self.connection, shadow, force=True)
-
     @rule(kind=kinds, place=places)
     def move_image(self, kind: str, place: int) -> None:
         table, owner_column, _ = SOURCES[kind]
@@ -109,12 +116,18 @@ class MatchingLaw(Law):
     @rule(
         upheaval=upheavals(
             matching.KIND,
-            {"threshold": [0, 0.5, 0.9], "match_limit": [1, 2, 4], "attribute_weight": [0, 0.2, 1]},
+            {"threshold": [0, 0.4, 0.5, 0.9], "match_limit": [1, 2, 4], "attribute_weight": [0, 0.2, 1]},
             ["listings", "products", "listing_images", "product_images", "image_ai", "matches"],
         )
+        | st.just(None)
     )
-    def change_all(self, upheaval: str) -> None:
-        self.connection.execute(upheaval.encode())
+    def change_all(self, upheaval: str | None) -> None:
+        """Without one the models change places."""
+        if upheaval:
+            self.connection.execute(upheaval.encode())
+        else:
+            (shadow,) = [model.name for model, _ in models.standings(self.connection) if model.status == "shadow"]
+            models.activate(self.connection, shadow, force=True)
 
     def owners(self, kind: str) -> list[UUID]:
         return self.ids("listings" if kind == "project" else "products")
@@ -130,4 +143,4 @@ def test_whatever_happens_in_whatever_order_project_lists_are_as_defined(
 ) -> None:
     monkeypatch.setitem(rebuilds.SIZES, matching.KIND, 2)
     monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
-    hold_law(MatchingLaw, module_database_url, examples=35)
+    hold_law(MatchingLaw, module_database_url, examples=80)
