@@ -28,7 +28,7 @@ vectors = st.sampled_from(
 )
 places = st.integers(0, 999)
 """Of what is drawn from those that there are: what the threads did must not decide what is drawn next."""
-limits = st.integers(1, 3)
+limits = st.integers(1, 2)
 
 Element = TypeVar("Element")
 

@@ -27,7 +27,9 @@ class FaceLaw(Law):
     lane = faces.LANE
     kind = faces.KIND
 
-    @initialize(limit=limits, women=st.lists(vectors, max_size=5), men=st.lists(vectors, max_size=4))
+    @initialize(
+        limit=limits, women=st.lists(vectors, min_size=1, max_size=5), men=st.lists(vectors, min_size=2, max_size=4)
+    )
     def open_school(self, limit: int, women: list[Vector], men: list[Vector]) -> None:
         self.connection.execute("truncate profiles cascade")
         self.connection.execute("truncate job_queue")
@@ -68,6 +70,14 @@ class FaceLaw(Law):
         if faces := self.ids("faces"):
             given = None if vector is None else embedding(*vector)
             self.app.run("update faces set embedding = %s where id = %s", given, at(place, faces))
+
+    @rule(vector=vectors, place=places)
+    def change_a_face_that_is_listed(self, vector: Vector, place: int) -> None:
+        """Its pairs may fall behind faces that no list has."""
+        if rows := self.rows():
+            self.app.run(
+                "update faces set embedding = %s where id = %s", embedding(*vector), at(place, at(place, rows)[:2])
+            )
 
     @rule(place=places, gender=genders, school=schools, profile_type=profile_types)
     def change_a_profile(self, place: int, gender: str | None, school: str | None, profile_type: str) -> None:

@@ -41,13 +41,15 @@ class MatchingLaw(Law):
     kind = matching.KIND
 
     @initialize(
-        limit=limits, projects=st.lists(vectors, max_size=2), products=st.lists(vectors, min_size=2, max_size=6)
+        limit=limits,
+        projects=st.lists(vectors, min_size=1, max_size=2),
+        products=st.lists(vectors, min_size=3, max_size=6),
     )
     def open_market(self, limit: int, projects: list[Vector], products: list[Vector]) -> None:
         self.connection.execute("truncate listings, products cascade")
         self.connection.execute("truncate job_queue, image_ai")
         self.connection.execute(
-            "update match_settings set match_limit = %s, threshold = 0.5, attribute_weight = 0.2 "
+            "update match_settings set match_limit = %s, threshold = 0.4, attribute_weight = 0.2 "
             "where kind = 'project'",
             (limit,),
         )
@@ -88,6 +90,13 @@ class MatchingLaw(Law):
         sources = self.connection.execute("select image_id from source_images where source = %s", (kind,))
         if standing := sorted(image for (image,) in sources):
             self.app.embed(kind, at(place, standing), vector, words, model)
+
+    @rule(vector=vectors, place=places)
+    def change_a_product_that_is_listed(self, vector: Vector, place: int) -> None:
+        """Its pairs may fall behind products that no list has."""
+        if rows := self.rows():
+            *_, image, _ = at(place, rows)
+            self.app.embed("product", image, vector)
 
     @rule(kind=kinds, place=places)
     def move_image(self, kind: str, place: int) -> None:
