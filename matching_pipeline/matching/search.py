@@ -146,9 +146,8 @@ class _Part:
         waiting: list[Keys] = []
         for done, (span, block) in enumerate(zip(self._spans, self._blocks, strict=True), start=1):
             product = self._products.multiply(tile.coded, block)
-            if (
-                done == 1 and limit is not None and not len(best)
-            ):  # the sooner lists are good, the less reaches their floors
+            # the sooner lists are good, the less reaches their floors
+            if done == 1 and limit is not None and not len(best):
                 best = self._settle(tile, best, self._take_best_looking(product, limit, span))
             waiting.append(self._candidates(tile, span, block, product))
             if done in (1, 4, 16, 64, len(self._spans)) or sum(map(len, waiting)) > MOST_WAITING:
