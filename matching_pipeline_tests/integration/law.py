@@ -124,14 +124,18 @@ class Law(RuleBasedStateMachine):
             pair: after[pair] for pair in before.keys() & after.keys()
         }
 
+    @rule(vector=vectors, place=places)
+    def who_gets_worse_makes_room(self, vector: Vector, place: int) -> None:
+        """Judged by itself, as nothing else fills the lists anew that it falls out of."""
+        self.settle()
+        self.change_somebody_listed(vector, place)
+        self.drain()
+        assert self.rows() == self.expected_rows()
+
     @rule()
     def drained_lists_hold_the_law(self) -> None:
         self.begin_to_drain(2)
-        self.join()
-        # three deaths spend an item's attempts, and whoever gave way to another gave its items back for a few seconds
-        queue.retry(self.connection, self.lane)
-        self.time_passes()
-        self.drain()
+        self.settle()
         assert self.rows() == self.expected_rows()
         written = self.connection.execute("select id, computed_at from matches order by id").fetchall()
         figures = self.rebuild_lists(self.connection)
@@ -145,6 +149,17 @@ class Law(RuleBasedStateMachine):
                 self.drained_lists_hold_the_law()
         finally:
             self.pool.shutdown()
+
+    def change_somebody_listed(self, vector: Vector, place: int) -> None:
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """All that is owed is done."""
+        self.join()
+        # three deaths spend an item's attempts, and whoever gave way to another gave its items back for a few seconds
+        queue.retry(self.connection, self.lane)
+        self.time_passes()
+        self.drain()
 
     def join(self) -> None:
         running, self.running = self.running, []
