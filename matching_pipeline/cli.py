@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from matching_pipeline import lanes, queue
 from matching_pipeline.ai.ledger import lane_cost_today
+from matching_pipeline.audit_command import audit_command
 from matching_pipeline.checks import findings, unchosen_models
 from matching_pipeline.console import (
     LaneReporter,
@@ -194,6 +195,7 @@ def watch() -> None:
             print_announcement(announcement)
 
 
+cli.add_command(audit_command)
 cli.add_command(model)
 
 

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +17,9 @@ from matching_pipeline.feed import Announcement
 from matching_pipeline.lanes import in_use
 from matching_pipeline.stages.matching import best_matches
 from matching_pipeline.stages.models import Standing
+
+if TYPE_CHECKING:
+    from matching_pipeline.stages.audit import Fault
 
 PLAIN_SECONDS = 5.0
 """Between two plain lines of progress."""
@@ -131,6 +134,16 @@ def failures_table(state: dict[str, dict[str, Any]]) -> None:
         for row in figures["newest_failures"]:
             table.add_row(lane, row["what"], row["status"], escape(row["because"]), str(row["item"]))
     if table.rows:
+        _print(table)
+
+
+def faults_tables(faults: Sequence["Fault"]) -> None:
+    """One for each fault: how many rows have it, and the first of them."""
+    for fault in faults:
+        more = f", the first {len(fault.first)}" if fault.rows > len(fault.first) else ""
+        table = Table(*fault.columns, title=f"{fault.table}, {fault.what}: {fault.rows}{more}")
+        for row in fault.first:
+            table.add_row(*(escape(str(value)) for value in row))
         _print(table)
 
 

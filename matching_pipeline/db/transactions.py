@@ -2,7 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
@@ -44,3 +45,15 @@ def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
 def limit_lock_waits(connection: Connection, limit: str = _LOCK_WAIT) -> None:
     """For the rest of the transaction."""
     connection.execute(query("limit_lock_waits"), {"limit": limit})
+
+
+@contextmanager
+def snapshot(connection: Connection) -> Iterator[None]:
+    """A transaction that sees one instant of the whole database, and writes nothing."""
+    connection.isolation_level, connection.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
+    try:
+        with connection.transaction():
+            yield
+    finally:
+        if not connection.closed:
+            connection.isolation_level, connection.read_only = None, None

@@ -1,7 +1,7 @@
 """One sensor a lane. The queue is the state: no cursor, no run key."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -19,13 +19,19 @@ OVERDUE_SECONDS = 10.0
 
 
 def lane_sensor(
-    lane: str, target: dg.AssetsDefinition, run_request: Callable[[Pipeline], dg.RunRequest]
+    lane: str,
+    target: dg.AssetsDefinition,
+    run_request: Callable[[Pipeline], dg.RunRequest],
+    without: Collection[dg.AssetChecksDefinition] = (),
 ) -> dg.SensorDefinition:
-    """Starts a drain when the lane has due work and room for one; meanwhile a tick waits for rows."""
+    """Starts a drain when the lane has due work and room for one; meanwhile a tick waits for rows.
+
+    A drain's run evaluates the asset's checks, less those that cost too much to come with every drain.
+    """
 
     @dg.sensor(
         name=f"{lane}_sensor",
-        target=dg.AssetSelection.assets(target),
+        target=dg.AssetSelection.assets(target) - dg.AssetSelection.checks(*without),
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Starts a run when rows of the queue's lane `{lane}` are due and no drain is at them.",

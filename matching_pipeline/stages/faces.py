@@ -158,20 +158,21 @@ def _match_crowd(connection: Connection, school: str, lease: timedelta) -> Figur
             queue.defer(connection, crowd, timedelta(0), None)
 
 
-def _clear_unmatchable(connection: Connection) -> Figures:
-    faces = ids(sorted(face for (face,) in connection.execute(query("unmatchable_faces_with_pairs"))))
-    none = np.empty(0, dtype=faces.dtype)
-    return _publish_whole(connection, faces, Listings(none, none, np.empty(0), np.empty(0, dtype=np.intp)))
-
-
 def _rebuild_school(connection: Connection, school: str | None) -> Figures:
+    return _publish_whole(connection, *whole_lists(connection, school))
+
+
+def whole_lists(connection: Connection, school: str | None) -> tuple[Ids, Listings]:
+    """The faces of the school, and all that they list; with None those that have pairs and cannot match: nothing."""
     if school is None:
-        return _clear_unmatchable(connection)
+        faces = ids(sorted(face for (face,) in connection.execute(query("unmatchable_faces_with_pairs"))))
+        none = np.empty(0, dtype=faces.dtype)
+        return faces, Listings(none, none, np.empty(0), np.empty(0, dtype=np.intp))
     policy = match_policy(connection, KIND)
     female, male = (load_faces(connection, Block(school, gender)) for gender in ("female", "male"))
     both = best_pairs(female, [male], policy), best_pairs(male, [female], policy)
     faces = np.sort(np.concatenate([female.owners, male.owners]))
-    return _publish_whole(connection, faces, concatenate([listings_of(pairs) for pairs in both]))
+    return faces, concatenate([listings_of(pairs) for pairs in both])
 
 
 def _publish_whole(connection: Connection, faces: Ids, wanted: Listings) -> Figures:

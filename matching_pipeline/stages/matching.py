@@ -95,7 +95,7 @@ def rebuild(connection: Connection, on_progress: rebuilds.OnProgress = lambda do
 def rebuild_shard(connection: Connection, shard: Shard, on_part: rebuilds.OnPart) -> Figures:
     """In transactions of LISTS_AT_ONCE lists that do not stand as they should."""
     within = {"first": shard.first_project, "before": shard.before_project}
-    basis, wanted, stored, count = give_way(connection, partial(_all_rows, connection, **within))
+    basis, wanted, stored, count = give_way(connection, partial(all_rows, connection, **within))
     changed, figures = difference(wanted, stored).projects, Figures(lists=count)
     for begin in range(0, len(changed), LISTS_AT_ONCE):
         on_part(count - len(changed) + begin)
@@ -109,7 +109,7 @@ def rebuild_shard(connection: Connection, shard: Shard, on_part: rebuilds.OnPart
 def rebuild_at_once(connection: Connection) -> Figures:
     """The same in the caller's transaction, which holds the lists' lock and changes the model: a reader sees the old
     model's pairs or the new one's, never some of each."""
-    basis, wanted, stored, count = _all_rows(connection)
+    basis, wanted, stored, count = all_rows(connection)
     here = held(connection, wanted)
     queue.enqueue(connection, LANE, "project", set(uuids(wanted.project[~here])))
     wanted = wanted.take(here).ranked()
@@ -176,7 +176,7 @@ def _fill(connection: Connection, basis: Basis, projects: set[UUID]) -> Lists:
     )
 
 
-def _all_rows(
+def all_rows(
     connection: Connection, first: UUID | None = None, before: UUID | None = None
 ) -> tuple[Basis, ProjectRows, ProjectRows, int]:
     """What should stand, what does, and how many projects there are: one without an image is to lose its rows."""

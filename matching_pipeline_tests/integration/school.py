@@ -1,6 +1,5 @@
 """Users and faces whose embeddings are given, to test what follows from them."""
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import count
@@ -8,11 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.transactions import snapshot
 from matching_pipeline.drain import Drain, Summary
 from matching_pipeline.stages.faces import FaceStage
+from matching_pipeline.stages.parity import expected_lists
 
 DIMENSIONS = 512
-OPPOSITE = {"male": "female", "female": "male"}
 
 Row = tuple[UUID, UUID, float, int | None, int | None]
 """face a, face b, similarity, rank in the list of a, rank in the list of b"""
@@ -82,35 +82,14 @@ class School:
         self.run("delete from job_queue")
 
     def expected_rows(self) -> list[Row]:
-        """What face matches mean, as a plain loop over the app's tables."""
-        threshold, limit = self.connection.execute(
-            "select threshold, match_limit from match_settings where kind = 'face'"
-        ).fetchone() or (0, 0)
-        faces = self.connection.execute(
-            """select faces.id, school, gender, embedding::float4[]::float8[] from faces
-            join profiles on profiles.id = user_id
-            where profile_type = 'user' and embedding is not null and vector_norm(embedding) > 0"""
-        ).fetchall()
-        ranks: dict[frozenset[UUID], dict[UUID, int]] = defaultdict(dict)
+        """What face matches mean: a pair is a row, once, as long as either face lists the other."""
+        with snapshot(self.connection):
+            lists = expected_lists(self.connection, "face", self.run("select id from faces"))
+        ranks: dict[tuple[UUID, UUID], dict[UUID, int]] = defaultdict(dict)
         scores = {}
-        for face, school, gender, vector in faces:
-            others = [
-                (-_cosine(vector, there), other)
-                for other, other_school, other_gender, there in faces
-                if school is not None
-                and other_school == school
-                and gender in OPPOSITE
-                and OPPOSITE[gender] == other_gender
-            ]
-            kept = sorted(pair for pair in others if -pair[0] >= threshold)[:limit]
-            for rank, (score, other) in enumerate(kept, start=1):
-                ranks[frozenset((face, other))][face] = rank
-                scores[frozenset((face, other))] = -score
-        return sorted(
-            (a, b, scores[key], of.get(a), of.get(b)) for key, of in ranks.items() for a, b in [sorted(key)]
-        )
-
-
-def _cosine(one: list[float], other: list[float]) -> float:
-    dot = sum(a * b for a, b in zip(one, other, strict=True))
-    return max(-1.0, min(1.0, round(dot / (math.hypot(*one) * math.hypot(*other)), 9)))
+        for face, entries in lists.items():
+            for rank, entry in enumerate(entries, start=1):
+                pair = (min(face, entry.other), max(face, entry.other))
+                ranks[pair][face] = rank
+                scores[pair] = entry.similarity
+        return sorted((a, b, scores[a, b], of.get(a), of.get(b)) for (a, b), of in ranks.items())

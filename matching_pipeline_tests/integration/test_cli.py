@@ -13,7 +13,7 @@ import pytest
 
 from matching_pipeline.cli import cli
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline_tests.fixtures.app import App
+from matching_pipeline_tests.fixtures.app import App, MatchedPair
 from matching_pipeline_tests.fixtures.pictures import picture
 
 COMMAND = Path(sys.executable).with_name("matching-pipeline")
@@ -223,3 +223,28 @@ def test_a_wrong_database_url_is_named_without_its_password(run: Run, url: str, 
     result = run("status", DATABASE_URL=url)
     refuses(result, message)
     assert "hunter2" not in result.stderr
+
+
+def test_audit_lists_what_is_wrong_and_repairs_it(run: Run, connection: Connection) -> None:
+    app = MatchedPair(connection)
+    app.run("update match_settings set attribute_weight = 0")
+    app.settle()
+    result = run("audit")
+    assert result.returncode == 0, result.stdout
+    assert "all that is derived is as it should be" in result.stderr
+
+    app.run("update matches set rank = 2")
+    app.run("insert into jobs (title) values ('Baker')")
+    app.settle()
+    result = run("audit")
+    assert result.returncode == 1
+    assert "matches of projects, stale: 1" in result.stdout
+    assert str(app.project) in result.stdout
+    assert "job_embeddings, missing: 1" in result.stdout
+    assert app.run("select rank from matches") == [2]
+
+    result = run("audit", "--repair")
+    assert result.returncode == 0
+    assert "1 images and postings queued" in result.stderr
+    assert "work waits in the queue, which may explain what differs: 1 in job_embeddings" in result.stderr
+    assert app.run("select rank from matches") == [1]

@@ -24,6 +24,8 @@ from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.feed import announcements
 from matching_pipeline.settings import Settings
 from matching_pipeline.stages import faces, matching, models
+from matching_pipeline.stages.audit import audit, repair
+from matching_pipeline.stages.parity import sampled_parity
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import picture
 from matching_pipeline_tests.integration.school import School, embedding
@@ -133,6 +135,10 @@ def test_it_drains_rebuilds_listens_and_cleans_up(
         assert matching.rebuild(own).unchanged == faces.rebuild(own).unchanged == 1
         connection.execute("delete from matches")
         assert matching.rebuild(own).added == faces.rebuild(own).added == 1
+        assert sampled_parity(own, "project", 5, seed=1).equal == 1
+        connection.execute("update matches set similarity = 0.9")
+        assert len(list(repair(own, audit(own)))) == 2
+        assert audit(own).faults == []
         assert queue.status(own, lanes.FACES)["failed"] == 0
         models.add(own, WorkingModel("other", 3), "image")
         models.activate(own, "other", force=True)

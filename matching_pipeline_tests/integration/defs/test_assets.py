@@ -158,6 +158,7 @@ def test_the_nightly_job_processes_what_is_missing_and_then_rebuilds(
         "no_failed_postings": True,
         "no_failed_shadow_postings": True,
         "every_pair_holds": True,
+        "sampled_lists_are_exact": True,
         "no_failed_matches": True,
         "no_failed_faces": True,
     }
