@@ -194,25 +194,34 @@ def test_a_reader_never_sees_nothing_nor_some_of_each(market: Market, drain: Dra
         rows = session.execute(b"select similarity from find_similar_jobs(%s)", (jobs[0],)).fetchall()
         return tuple(similarity for (similarity,) in rows)
 
-    def read() -> tuple[set[Any], set[Any]]:
+    reads = [0, 0]
+
+    def read(reader: int) -> tuple[set[Any], set[Any]]:
         pairs, neighbours = set(), set()
         with connect(database_url) as session:
             while not done.is_set():
                 pairs.add(tuple(session.execute(b"select model, count(*) from matches group by model").fetchall()))
                 neighbours.add(search(session))
+                reads[reader] += 1
         return pairs, neighbours
+
+    def let_both_read() -> None:
+        before = [*reads]
+        while not all(now > then + 1 for now, then in zip(reads, before, strict=True)):
+            assert not any(reader.done() for reader in readers)
+            time.sleep(0.01)
 
     expected[LOCAL_TEXT] = search(connection)
     with ThreadPoolExecutor() as threads:
-        readers = [threads.submit(read) for _ in range(2)]
+        readers = [threads.submit(read, reader) for reader in range(2)]
         add(connection, VISION), add(connection, TEXT)
         drain("image_ai_shadow"), drain("job_embeddings_shadow")
         for _ in range(3):
             models.activate(connection, VISION), models.activate(connection, TEXT)
             expected[TEXT] = search(connection)
-            time.sleep(0.05)
+            let_both_read()
             models.activate(connection, LOCAL_IMAGE), models.activate(connection, LOCAL_TEXT)
-            time.sleep(0.05)
+            let_both_read()
         done.set()
         for reader in readers:
             pairs, neighbours = reader.result()
