@@ -38,6 +38,8 @@ PART_ROWS = 50_000
 def main(_database_url: str, left_rows: int, right_rows: int) -> None:
     print("\n## The matching kernel")
     print(f"products in {'8 bits by NumKong' if products.numkong else 'floats: NumKong is not installed'}")
+    # first, as the system tells the peak of a process' memory only
+    growth(left_rows // 5, [right_rows // 10, right_rows, right_rows * 10])
     for spread in (0.3, 0.6, 1.0):
         compare(f"clustered, noise {spread}", clustered(left_rows, 1, spread), clustered(right_rows, 2, spread))
     if (DEFAULT_PHOTOS / "labels.csv").is_file():
@@ -46,7 +48,6 @@ def main(_database_url: str, left_rows: int, right_rows: int) -> None:
         compare(name, mixed(photos, left_rows, 1), mixed(photos, right_rows, 2))
     else:
         print(f"\nNo labelled photos at {DEFAULT_PHOTOS}: no vectors of pictures compared")
-    growth(left_rows // 5, [right_rows // 10, right_rows, right_rows * 10])
 
 
 def compare(name: str, left: Vectors, right: Vectors) -> None:
