@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     )
     keep_calls_days: float = Field(90, ge=0, description="the records of requests to providers are kept this long")
     keep_runs_days: float = Field(30, ge=0, description="finished Dagster runs are kept this long")
+    match_part_images: int = Field(
+        100_000, gt=0, description="images held at once to match others with: 200 MB where they have 512 dimensions"
+    )
     nightly_hour: int = Field(3, ge=0, le=23, description="when the nightly job starts, UTC")
 
     @property

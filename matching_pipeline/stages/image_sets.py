@@ -11,6 +11,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.matching.attributes import attribute_tokens
 from matching_pipeline.matching.images import ImageSet, image_set
+from matching_pipeline.settings import Settings
 
 # PostgreSQL's documentation, "COPY", Binary Format: a signature, flags and extension length; then a row as a
 # field count and, for each field, its length and its bytes. pgvector sends a vector as its dimensions (int16),
@@ -21,10 +22,6 @@ _IMAGE = slice(26, 42)
 _VECTOR_LENGTH = slice(42, 46)
 _VECTOR_START = 46
 _TRAILER = b"\xff\xff"
-
-
-PART_IMAGES = 100_000
-"""Images held at once of a side that is streamed: 200 MB where they have 512 dimensions."""
 
 
 def load_image_set(
@@ -45,10 +42,12 @@ def load_image_set(
 
 
 def stream_image_sets(connection: Connection, source: str, model: str) -> Iterator[ImageSet]:
-    """The images of all owners in parts, by ascending owner; nothing else may use the session until they end."""
+    """The images of all owners in parts of MATCH_PART_IMAGES, so that memory is bounded; by ascending owner, and with
+    a whole owner's more at most. Nothing else may use the session until they end."""
+    part_images = Settings().match_part_images
     images = _Images()
     for row in _rows(connection, source, model):
-        if len(images.tokens) >= PART_IMAGES and images.owners[-16:] != row[_OWNER]:
+        if len(images.tokens) >= part_images and images.owners[-16:] != row[_OWNER]:
             yield images.image_set()
             images = _Images()
         images.add(row)

@@ -145,14 +145,10 @@ def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) ->
         for project, floor in connection.execute(query("full_list_floors"), {"limit": basis.policy.limit})
         if project not in present  # whatever became of the pair, it is wanted
     }
-    scored = lists_from(
-        pairs_above(
-            load_image_set(connection, "project", basis.model),
-            load_image_set(connection, "product", basis.model, changed),
-            basis.policy,
-            floors,
-        )
-    )
+    products = load_image_set(connection, "product", basis.model, changed)
+    scored: Lists = {}
+    for projects in stream_image_sets(connection, "project", basis.model):
+        scored |= lists_from(pairs_above(projects, products, basis.policy, floors))
     touched = sorted(scored.keys() | present)
     standing: Lists = {project: [] for project in touched}
     standing |= lists_from(pairs_of(stored_rows(connection, ids(touched))))

@@ -4,7 +4,7 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.drain import Drain
-from matching_pipeline.stages import image_sets, matching
+from matching_pipeline.stages import matching
 from matching_pipeline.stages.match_table import Figures
 from matching_pipeline.stages.matching import MatchingStage, rebuild
 from matching_pipeline_tests.integration.marketplace import Marketplace
@@ -63,7 +63,7 @@ def test_products_are_matched_part_by_part_as_they_are_all_at_once(
         product = market.add("product")
         for image in range(1 + n % 3):
             market.add_image("product", product, (1, n / 7, image / 2))
-    monkeypatch.setattr(image_sets, "PART_IMAGES", 2)
+    monkeypatch.setenv("MATCH_PART_IMAGES", "2")
     assert rebuild(connection).added == 21
     assert market.matches() == market.expected_matches()
 
