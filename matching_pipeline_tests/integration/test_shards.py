@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.queries import query
 from matching_pipeline.drain import Drain
 from matching_pipeline.stages import matching, models, rebuilds
 from matching_pipeline.stages.faces import rebuild_shard as rebuild_schools
@@ -147,7 +148,9 @@ def test_shards_run_beside_each_other_and_a_drain_that_waits_is_before_the_next(
         draining = pool.submit(drain, database_url, connection)
         first.go_on.set()
         running[0].result(timeout=10)
-        time.sleep(0.3)
+        with connect(database_url) as onlooker:
+            while onlooker.execute(query("try_be_next_at_lists"), {"kind": KIND}).fetchone() == (True,):
+                time.sleep(0.05)  # the drain has not come so far
         again = pool.submit(run_alone, database_url, shards[0])
         time.sleep(0.3)
         assert not draining.done()
