@@ -34,7 +34,7 @@ from matching_pipeline.db.migrations import migrate as migrate_schema
 from matching_pipeline.db.migrations import require_migrated
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY
-from matching_pipeline.failures import ConfigurationError, ProviderUnavailable
+from matching_pipeline.failures import ConfigurationError, Overtaken, ProviderUnavailable
 from matching_pipeline.feed import announcements
 from matching_pipeline.model_commands import model
 from matching_pipeline.opening import connected, open_settings
@@ -212,7 +212,7 @@ def main() -> None:
             f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (it is {e['input']!r})" for e in error.errors()
         ]
         _end("; ".join(problems))
-    except (ConfigurationError, ProviderUnavailable, NotFound, ModelError) as error:
+    except (ConfigurationError, ProviderUnavailable, NotFound, ModelError, Overtaken) as error:
         _end(str(error))
     except psycopg.errors.InsufficientPrivilege as error:
         _end(f"DATABASE_URL: its role lacks a right: {error.diag.message_primary}")
@@ -282,7 +282,7 @@ def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str
 
 
 def _drain(settings: Settings, connection: Connection, lane: str) -> int:
-    """Returns how many items failed; what another drain took is waited for."""
+    """Returns how many items failed, here or in another drain, which is waited for."""
     assert settings.database_url is not None
     ids = [row["id"] for row in _rows(connection, "unfinished_items", lane=lane, ids=None)]
     total, failed = len(ids), 0
@@ -299,6 +299,7 @@ def _drain(settings: Settings, connection: Connection, lane: str) -> int:
             if not summary.counts.total():
                 time.sleep(0.5)
         advance(total, total)
+    failed = max(failed, len(_rows(connection, "failed_items", lane=lane, ids=ids)))
     say(f"{lane}: {total} items, {failed} failed")
     return failed
 

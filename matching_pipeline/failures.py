@@ -34,6 +34,10 @@ class ConfigurationError(Exception):
     """The run fails at once and says which setting."""
 
 
+class Overtaken(Exception):
+    """A newer rebuild of the kind has begun, which computes all that this one has left."""
+
+
 class Superseded(Exception):
     """What a drain was opened for is no more: nobody is charged, and it ends; the next is opened for what is now."""
 

@@ -14,6 +14,9 @@ from matching_pipeline.defs.resources import Pipeline
 LANE_TAG = "matching_pipeline/lane"
 STARTING_SECONDS = 20
 """A run that started less than this ago may not hold its drain's lock yet."""
+PAUSE_SECONDS = 60
+"""After the second of two failed runs, such as a setting that is wrong makes."""
+KEEPS_FAILING = f"its last two runs failed, and say why: another starts within {PAUSE_SECONDS} s"
 OVERDUE_SECONDS = 10.0
 """Work that is due for longer is more than the drains that are alive can keep up with."""
 
@@ -60,10 +63,12 @@ def await_due_work(
         state = queue.lane_state(connection, lane)
         drains = state.drains + _starting_runs(instance, lane) if state.due else state.drains
         overdue = -(state.seconds_to_next or 0) > OVERDUE_SECONDS
-        if state.due and (drains == 0 or (overdue and drains < max_runs)):
+        wanted = state.due and (drains == 0 or (overdue and drains < max_runs))
+        keeps_failing = wanted and _keeps_failing(instance, lane)
+        if wanted and not keeps_failing:
             return None
         if (remaining := deadline - time.monotonic()) <= 0:
-            return _reason(state, drains)
+            return KEEPS_FAILING if keeps_failing else _reason(state, drains)
         # one drain more or less is not announced: look again every second while work waits for room
         patience = 1.0 if state.due else max(state.seconds_to_next or remaining, 0.01)
         if queue.wait_for_work(connection, lane, min(remaining, patience)) == queue.WAKE_ALL:
@@ -81,11 +86,18 @@ def _starting_runs(instance: dg.DagsterInstance, lane: str) -> int:
             )
         )
         for statuses, seconds in (
-            ([dg.DagsterRunStatus.STARTED], STARTING_SECONDS),
             # a run that died before it started must not block the lane for ever
             ([dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING], 180),
+            # afterwards, so that one that starts between the two is rather seen twice than not at all
+            ([dg.DagsterRunStatus.STARTED], STARTING_SECONDS),
         )
     )
+
+
+def _keeps_failing(instance: dg.DagsterInstance, lane: str) -> bool:
+    last = instance.get_run_records(dg.RunsFilter(tags={LANE_TAG: lane}), limit=2)
+    failed = [record for record in last if record.dagster_run.status == dg.DagsterRunStatus.FAILURE]
+    return len(failed) == 2 and time.time() - max(record.end_time or 0 for record in failed) < PAUSE_SECONDS
 
 
 def _reason(state: queue.LaneState, drains: int) -> str:

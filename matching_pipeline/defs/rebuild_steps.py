@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from matching_pipeline.defs.resources import Pipeline
-from matching_pipeline.failures import ConfigurationError
+from matching_pipeline.failures import ConfigurationError, Overtaken
 from matching_pipeline.stages import faces, matching, rebuilds
-from matching_pipeline.stages.rebuilds import Done, Overtaken, Publish
+from matching_pipeline.stages.rebuilds import Done, Publish
 
 PUBLISH: dict[str, Publish] = {matching.KIND: matching.rebuild_shard, faces.KIND: faces.rebuild_shard}
 

@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY
+from matching_pipeline.failures import Overtaken
 from matching_pipeline.stages.match_table import Figures, holding_lists, sharing_lists
 
 SIZES = {"project": 10_000, "face": 20_000}
@@ -40,10 +41,6 @@ class Shard:
     """with a None for the faces that are in no school, or cannot match for another reason"""
     figures: dict[str, int] | None = None
     seconds: float | None = None
-
-
-class Overtaken(Exception):
-    """A newer rebuild of the kind has begun, which computes all that this one has left."""
 
 
 OnProgress = Callable[[int, int], None]

@@ -15,9 +15,9 @@ from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.drain import Drain, Outcome, Stage
+from matching_pipeline.failures import Overtaken
 from matching_pipeline.queue import Item
 from matching_pipeline.stages.match_table import Figures
-from matching_pipeline.stages.rebuilds import Overtaken
 
 Vector = tuple[float, ...]
 

@@ -15,11 +15,12 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.drain import Drain
+from matching_pipeline.failures import Overtaken
 from matching_pipeline.stages import matching, models, rebuilds
 from matching_pipeline.stages.faces import rebuild_shard as rebuild_schools
 from matching_pipeline.stages.match_table import Figures, sharing_lists, take_lists
 from matching_pipeline.stages.matching import KIND, MatchingStage, rebuild_shard
-from matching_pipeline.stages.rebuilds import OnPart, Overtaken, Shard, begin, run
+from matching_pipeline.stages.rebuilds import OnPart, Shard, begin, run
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
 

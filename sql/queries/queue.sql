@@ -56,3 +56,6 @@ select queue_status(%(lane)s)
 select id from job_queue
 where queue = %(lane)s and status in ('pending', 'processing') and (status = 'processing' or run_at <= now())
   and (%(ids)s::uuid[] is null or id = any (%(ids)s::uuid[]))
+
+-- name: failed_items
+select id from job_queue where queue = %(lane)s and status = 'failed' and id = any (%(ids)s::uuid[])

@@ -9,9 +9,10 @@ import pytest
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.defs import lane_sensors
 from matching_pipeline.defs.image_ai import image_ai_sensor, image_ai_shadow_sensor
 from matching_pipeline.defs.job_embeddings import job_embeddings_sensor, job_embeddings_shadow_sensor
-from matching_pipeline.defs.lane_sensors import LANE_TAG
+from matching_pipeline.defs.lane_sensors import KEEPS_FAILING, LANE_TAG
 from matching_pipeline.defs.matches import daily, matches_sensor
 from matching_pipeline.defs.resources import Pipeline
 
@@ -138,6 +139,19 @@ def test_a_run_that_is_about_to_drain_counts_and_one_that_failed_does_not(
     enqueue_one(connection, "image_ai")
     instance.add_run(dg.DagsterRun(job_name="drain", run_id=str(uuid4()), status=status, tags={LANE_TAG: "image_ai"}))
     assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.SkipReason) is counts
+
+
+def test_after_two_failed_runs_there_is_a_pause(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue_one(connection, "image_ai")
+    for _ in range(2):
+        assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.RunRequest)
+        run = dg.DagsterRun(job_name="drain", run_id=str(uuid4()), tags={LANE_TAG: "image_ai"})
+        instance.report_run_failed(instance.add_run(run))
+    assert skipped(tick(image_ai_sensor, pipeline, instance)) == KEEPS_FAILING
+    monkeypatch.setattr(lane_sensors, "PAUSE_SECONDS", 0)
+    assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.RunRequest)
 
 
 def test_a_waiting_tick_sees_a_new_row_at_once(
