@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.failures import ItemFailure, PermanentFailure
+from matching_pipeline.failures import ItemFailure, PermanentFailure, ProviderUnavailable
 from matching_pipeline_tests.fixtures.openai_models import embedding
 from matching_pipeline_tests.fixtures.openai_server import OpenAIServer
 from matching_pipeline_tests.integration.ai.conftest import OpenEmbedder, calls, charged
@@ -131,11 +131,21 @@ def test_a_request_waits_rather_than_run_into_the_rate_limit(
     server.requests_per_minute.level = 4
     embedder = open_embedder(openai_concurrency=4)
     embedder.embed(["the first answer states the limits"])
+    refused = []
+
+    def embed(number: int) -> None:
+        try:
+            embedder.embed([f"text {number}"])
+        except ProviderUnavailable as error:
+            refused.append(error)
+
     began = time.monotonic()
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(embedder.embed, [[f"text {number}"] for number in range(10)]))
+        list(threads.map(embed, range(10)))
     assert time.monotonic() - began > 1
-    assert calls(connection) == [("answered", 1)] * 11
+    # the server's clock is not ours: one may come a moment too early; without waiting six would
+    assert len(refused) <= 1
+    assert calls(connection).count(("answered", 1)) == 11 - len(refused)
 
 
 def test_one_slow_request_holds_nobody_else_up(open_embedder: OpenEmbedder, server: OpenAIServer) -> None:
