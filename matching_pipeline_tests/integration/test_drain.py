@@ -81,7 +81,7 @@ class Slow(RecordingStage):
 
 def test_an_empty_queue_lets_it_go_at_once(database_url: str) -> None:
     summary = Drain(database_url, RecordingStage()).run()
-    assert summary.seconds < 1
+    assert summary.seconds < 5
     assert not summary.counts
     assert summary.stopped_because == "nothing is due"
 
@@ -116,13 +116,13 @@ def test_lingering_it_takes_what_becomes_due(
     drain = linger(pool, connection, database_url)
     until(connection, "exists (select from recorded)")
     queue.wake_all(connection)
-    assert drain.result().seconds < 2
+    assert drain.result().seconds < 4
 
 
 def test_it_stops_when_its_time_is_up(connection: Connection, database_url: str) -> None:
     enqueue(connection)
     summary = Drain(database_url, RecordingStage(), linger=60, deadline=time.monotonic() + 0.5).run()
-    assert summary.seconds < 2
+    assert summary.seconds < 5
     assert summary.completed == 1
     assert summary.stopped_because == "its time was up"
 

@@ -17,7 +17,7 @@ from matching_pipeline.images.fetch import FetchLimits
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, drain_images, picture
 
-LIMITS = FetchLimits(allow_private_hosts=True, timeout_seconds=0.5)
+LIMITS = FetchLimits(allow_private_hosts=True, timeout_seconds=2)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def app(connection: Connection) -> App:
 @pytest.fixture
 def server() -> Iterator[PictureServer]:
     with PictureServer() as server:
-        server.put("/slow", picture(), before=lambda: time.sleep(1))
+        server.put("/slow", picture(), before=lambda: time.sleep(5))
         server.put("/loop", b"", status=302, Location="/loop")
         server.put("/html", b"<!doctype html><title>Sign in</title>")
         server.put("/empty", b"")
@@ -52,7 +52,7 @@ def test_each_fault_is_named_and_treated_by_its_kind(app: App, database_url: str
         "/svg": "SVG",
         "/truncated": "truncated PNG",
     }
-    transient = {"/slow": "IMAGE_TIMEOUT_SECONDS (0.5)", "/busy": "503"}
+    transient = {"/slow": "IMAGE_TIMEOUT_SECONDS (2)", "/busy": "503"}
     ids = {path: app.product_image(product, server.url(path)) for path in [*permanent, *transient, "/good"]}
     summary = drain_images(database_url, CountingAnalyzer(), LIMITS)
     assert (summary.completed, summary.counts["failed"]) == (1, 9)

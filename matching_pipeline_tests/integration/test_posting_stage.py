@@ -281,7 +281,7 @@ def test_a_drain_gives_way_to_an_open_transaction_of_the_apps_and_brings_nothing
         def deactivate(texts: Sequence[str]) -> None:
             began = time.monotonic()
             app.execute("update jobs set is_active = false where id = %s", (job,))
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
 
         summary = drain_postings(database_url, LetterEmbedder(deactivate))
         assert summary.counts["deferred"] <= 1

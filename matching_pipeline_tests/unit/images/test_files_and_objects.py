@@ -25,7 +25,7 @@ def root(tmp_path: Path, picture_bytes: bytes) -> Path:
 
 @pytest.fixture
 def file_fetch(root: Path) -> Iterator[Fetch]:
-    with ImageFetcher(FetchLimits(max_bytes=10_000, timeout_seconds=1, file_roots=(root,))) as fetcher:
+    with ImageFetcher(FetchLimits(max_bytes=10_000, timeout_seconds=3, file_roots=(root,))) as fetcher:
         yield fetcher.fetch
 
 
@@ -69,7 +69,7 @@ def s3_fetch(monkeypatch: pytest.MonkeyPatch, server: LoopbackServer) -> Iterato
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with ImageFetcher(FetchLimits(max_bytes=10_000, timeout_seconds=1)) as fetcher:
+    with ImageFetcher(FetchLimits(max_bytes=10_000, timeout_seconds=3)) as fetcher:
         yield fetcher.fetch
 
 
@@ -116,4 +116,4 @@ def test_time_is_limited_for_object_storage(s3_fetch: Fetch) -> None:
     begin = time.monotonic()
     with pytest.raises(TransientFailure, match="IMAGE_TIMEOUT_SECONDS"):
         s3_fetch("s3://hang/key")
-    assert time.monotonic() - begin < 1.8
+    assert time.monotonic() - begin < 8
