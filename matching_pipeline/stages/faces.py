@@ -21,8 +21,8 @@ from matching_pipeline.db.transactions import GAVE_WAY, give_way
 from matching_pipeline.drain import Outcome
 from matching_pipeline.failures import PermanentFailure
 from matching_pipeline.matching.differences import among
-from matching_pipeline.matching.images import Ids, ids, uuids
-from matching_pipeline.matching.kernel import best_pairs, pairs_above
+from matching_pipeline.matching.images import Ids, ImageSet, ids, uuids
+from matching_pipeline.matching.kernel import Policy, best_pairs, pairs_above
 from matching_pipeline.matching.lists import Lists, lists_from, merge, pairs_from
 from matching_pipeline.matching.pairs import concatenate
 from matching_pipeline.queue import Item
@@ -96,9 +96,7 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     of_changed = stored_rows(connection, ids(changed))
     lists: Lists = {face: [] for face in changed}
     scored: Lists = {}
-    for block, faces in _by_block(connection, changed).items():
-        here = load_faces(connection, block, faces)
-        candidates = load_candidates(connection, block.opposite, here, policy.threshold)
+    for here, candidates in _with_candidates(connection, changed, policy):
         lists |= lists_from(best_pairs(here, [candidates], policy))
         scored |= lists_from(pairs_above(candidates, here, policy, {}))
     touched = (scored.keys() | set(uuids(listings(of_changed).owner))) - changed
@@ -107,9 +105,7 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     merged = {face: merge(standing.get(face, []), changed, scored.get(face, ()), policy) for face in touched}
     lists |= {face: pairs or [] for face, pairs in merged.items()}
     refill = {face for face, pairs in merged.items() if pairs is None}
-    for block, faces in _by_block(connection, refill).items():
-        here = load_faces(connection, block, faces)
-        candidates = load_candidates(connection, block.opposite, here, policy.threshold)
+    for here, candidates in _with_candidates(connection, refill, policy):
         lists |= lists_from(best_pairs(here, [candidates], policy))
     others = listings(stored)
     others = others.take(~among(others.owner, ids(sorted(lists))))
@@ -195,6 +191,15 @@ def _faults(connection: Connection, faces: Sequence[UUID]) -> dict[UUID, Permane
         elif length == 0:
             faults[face] = PermanentFailure("the embedding is all zeros: it has no direction to compare")
     return faults
+
+
+def _with_candidates(
+    connection: Connection, faces: Collection[UUID], policy: Policy
+) -> Iterator[tuple[ImageSet, ImageSet]]:
+    """Those of the faces that can match, block by block, each block with whom it may list."""
+    for block, members in _by_block(connection, faces).items():
+        here = load_faces(connection, block, members)
+        yield here, load_candidates(connection, block.opposite, here, policy.threshold)
 
 
 def _by_block(connection: Connection, faces: Collection[UUID]) -> dict[Block, list[UUID]]:
