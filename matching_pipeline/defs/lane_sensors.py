@@ -32,9 +32,11 @@ def lane_sensor(
     A drain's run evaluates the asset's checks, less those that cost too much to come with every drain.
     """
 
+    selection = dg.AssetSelection.assets(target) - dg.AssetSelection.checks(*without)
+
     @dg.sensor(
         name=f"{lane}_sensor",
-        target=dg.AssetSelection.assets(target) - dg.AssetSelection.checks(*without),
+        target=selection,
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Starts a run when rows of the queue's lane `{lane}` are due and no drain is at them.",
@@ -48,7 +50,16 @@ def lane_sensor(
                 )
         except psycopg.OperationalError as error:
             return dg.SkipReason(f"the database is away: {error}")
-        return dg.SkipReason(skip) if skip else _tagged(run_request(pipeline), lane)
+        if skip:
+            return dg.SkipReason(skip)
+        assert context.repository_def is not None
+        request = run_request(pipeline)
+        # they narrow nothing: the UI shows a run's target by them only
+        return request.with_replaced_attrs(
+            tags={**request.tags, LANE_TAG: lane},
+            asset_selection=[target.key],
+            asset_check_keys=[*selection.resolve_checks(context.repository_def.asset_graph)],
+        )
 
     return sensor
 
@@ -106,7 +117,3 @@ def _reason(state: queue.LaneState, drains: int) -> str:
     if state.seconds_to_next is not None:
         return f"nothing is due; the next item is in {state.seconds_to_next:.0f} s"
     return "nothing is pending"
-
-
-def _tagged(request: dg.RunRequest, lane: str) -> dg.RunRequest:
-    return request.with_replaced_attrs(tags={**request.tags, LANE_TAG: lane})

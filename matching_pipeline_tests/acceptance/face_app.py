@@ -12,6 +12,7 @@ import dagster as dg
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.definitions import defs
 from matching_pipeline.defs.matches import faces_sensor, matches
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.drain import Drain, Summary
@@ -90,7 +91,7 @@ def upload(connection: Connection, user: UUID, vector: Sequence[float] = (1.0,))
 
 def tick(pipeline: Pipeline, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
     """What the sensor says now."""
-    with dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}) as context:
+    with dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}, definitions=defs) as context:
         result = faces_sensor(context)
     assert isinstance(result, dg.RunRequest | dg.SkipReason)
     return result

@@ -68,7 +68,7 @@ def test_a_run_without_a_request_makes_nothing(
 
 
 def test_a_request_starts_a_run(pipeline: Pipeline, instance: dg.DagsterInstance, studio: Studio) -> None:
-    context = dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline})
+    context = dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}, definitions=defs)
     assert isinstance(generated_images_sensor(context), dg.SkipReason)
     studio.ask(studio.project())
     assert isinstance(generated_images_sensor(context), dg.RunRequest)

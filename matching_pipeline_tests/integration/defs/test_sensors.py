@@ -9,18 +9,19 @@ import pytest
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.definitions import defs
 from matching_pipeline.defs import lane_sensors
 from matching_pipeline.defs.image_ai import image_ai_sensor, image_ai_shadow_sensor
 from matching_pipeline.defs.job_embeddings import job_embeddings_sensor, job_embeddings_shadow_sensor
 from matching_pipeline.defs.lane_sensors import KEEPS_FAILING, LANE_TAG
-from matching_pipeline.defs.matches import daily, matches_sensor
+from matching_pipeline.defs.matches import daily, faces_sensor, matches_sensor
 from matching_pipeline.defs.resources import Pipeline
 
 
 def tick(
     sensor: dg.SensorDefinition, pipeline: Pipeline, instance: dg.DagsterInstance
 ) -> dg.RunRequest | dg.SkipReason:
-    with dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}) as context:
+    with dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}, definitions=defs) as context:
         result = sensor(context)
     assert isinstance(result, dg.RunRequest | dg.SkipReason)
     return result
@@ -59,6 +60,22 @@ def test_a_matches_run_drains_into_todays_partition(
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == daily.get_last_partition_key()
     assert request.run_config["ops"]["matches"]["config"]["rebuild"] is False
+
+
+def test_a_run_names_its_asset_and_the_checks_that_come_with_a_drain(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    enqueue_one(connection, "faces")
+    request = tick(faces_sensor, pipeline, instance)
+    assert isinstance(request, dg.RunRequest)
+    assert request.asset_selection == [dg.AssetKey("matches")]
+    checks = {key.name for key in request.asset_check_keys or ()}
+    assert checks == {"every_pair_holds", "no_failed_matches", "no_failed_faces"}
+    job = defs.get_repository_def().get_job(faces_sensor.targets[0].job_name)
+    subset = job.get_subset(
+        asset_selection=set(request.asset_selection), asset_check_selection=set(request.asset_check_keys or ())
+    )
+    assert {node.name for node in subset.nodes} == {node.name for node in job.nodes}
 
 
 def test_a_new_posting_requests_a_run(
