@@ -13,7 +13,7 @@ from matching_pipeline.defs.resources import Pipeline
 
 LANE_TAG = "matching_pipeline/lane"
 STARTING_SECONDS = 20
-"""A run that started less than this ago may not hold its drain's lock yet."""
+"""A run that started less than this ago may not hold its drain's lock yet, or has hardly begun to drain."""
 PAUSE_SECONDS = 60
 """After the second of two failed runs, such as a setting that is wrong makes."""
 KEEPS_FAILING = f"its last two runs failed, and say why: another starts within {PAUSE_SECONDS} s"
@@ -72,23 +72,24 @@ def await_due_work(
     deadline = time.monotonic() + wait_seconds
     while True:
         state = queue.lane_state(connection, lane)
-        drains = state.drains + _starting_runs(instance, lane) if state.due else state.drains
+        # what waits for a drain that has barely begun says nothing of whether that one can keep up
+        starting = state.due and _is_starting(instance, lane)
         overdue = -(state.seconds_to_next or 0) > OVERDUE_SECONDS
-        wanted = state.due and (drains == 0 or (overdue and drains < max_runs))
+        wanted = state.due and not starting and (state.drains == 0 or (overdue and state.drains < max_runs))
         keeps_failing = wanted and _keeps_failing(instance, lane)
         if wanted and not keeps_failing:
             return None
         if (remaining := deadline - time.monotonic()) <= 0:
-            return KEEPS_FAILING if keeps_failing else _reason(state, drains)
+            return KEEPS_FAILING if keeps_failing else _reason(state, starting)
         # one drain more or less is not announced: look again every second while work waits for room
         patience = 1.0 if state.due else max(state.seconds_to_next or remaining, 0.01)
         if queue.wait_for_work(connection, lane, min(remaining, patience)) == queue.WAKE_ALL:
             return "told to stop waiting"
 
 
-def _starting_runs(instance: dg.DagsterInstance, lane: str) -> int:
-    """Runs of the lane that were asked for and do not hold their lock yet."""
-    return sum(
+def _is_starting(instance: dg.DagsterInstance, lane: str) -> bool:
+    """Whether a run of the lane was asked for, and does not hold its lock yet or only since a moment ago."""
+    return any(
         instance.get_runs_count(
             dg.RunsFilter(
                 tags={LANE_TAG: lane},
@@ -111,9 +112,11 @@ def _keeps_failing(instance: dg.DagsterInstance, lane: str) -> bool:
     return len(failed) == 2 and time.time() - max(record.end_time or 0 for record in failed) < PAUSE_SECONDS
 
 
-def _reason(state: queue.LaneState, drains: int) -> str:
+def _reason(state: queue.LaneState, starting: bool) -> str:
+    if starting:
+        return "a run for it is starting"
     if state.due:
-        return f"{drains} drains are at it already"
+        return f"{state.drains} drains are at it already"
     if state.seconds_to_next is not None:
         return f"nothing is due; the next item is in {state.seconds_to_next:.0f} s"
     return "nothing is pending"

@@ -158,6 +158,16 @@ def test_a_run_that_is_about_to_drain_counts_and_one_that_failed_does_not(
     assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.SkipReason) is counts
 
 
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+def test_a_run_that_has_barely_begun_gets_its_chance_before_a_second_is_started(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection, status: dg.DagsterRunStatus
+) -> None:
+    enqueue_one(connection, "image_ai")
+    connection.execute("update job_queue set run_at = now() - interval '11 seconds'")
+    instance.add_run(dg.DagsterRun(job_name="drain", run_id=str(uuid4()), status=status, tags={LANE_TAG: "image_ai"}))
+    assert skipped(tick(image_ai_sensor, pipeline, instance)) == "a run for it is starting"
+
+
 def test_after_two_failed_runs_there_is_a_pause(
     pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
