@@ -178,11 +178,18 @@ def rebuild() -> None:
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Every failed item of the lane.")
 def retry(lane: str, ids: tuple[UUID, ...], everything: bool) -> None:
-    """Make failed items of LANE pending again, with fresh attempts."""
+    """Make failed items of LANE pending again, with fresh attempts.
+
+    Of equal work that failed several times the newest stands for all. Status 1 where an ID is no failed item of LANE;
+    the others are pending again.
+    """
     if everything == bool(ids):
         raise click.UsageError("name the items' ids (of job_queue), or say --all")
     with connected() as (_, connection):
+        failed = {row["id"] for row in _rows(connection, "failed_items", lane=lane, ids=list(ids))}
         say(f"{queue.retry(connection, lane, None if everything else ids)} items are pending again")
+    if unknown := [str(id) for id in dict.fromkeys(ids) if id not in failed]:
+        raise NotFound(f"{lane} has no failed item {', '.join(unknown)}")
 
 
 @cli.command()

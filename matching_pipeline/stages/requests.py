@@ -16,7 +16,7 @@ ORPHAN_AGE = timedelta(days=1)
 
 
 class NotFound(Exception):
-    """No row of the app's has this id."""
+    """Nothing of the kind that was named has this id."""
 
 
 def enqueue_images(connection: Connection, projects: Iterable[UUID], products: Iterable[UUID]) -> int:

@@ -134,13 +134,27 @@ def test_process_missing_says_what_failed_and_retry_makes_it_pending_again(run: 
     assert "no such file" in shown
     assert str(bad) in shown
     (failed,) = app.run("select id from job_queue where entity_id = %s", bad)
-    assert "0 items" in run("retry", "image_ai", uuid4()).stderr
     for arguments in ([failed], ["--all"]):
         app.run(
             "update job_queue set status = 'failed', completed_at = now(), error_message = 'x' where id = %s", failed
         )
         assert "1 items are pending again" in run("retry", "image_ai", *arguments).stderr
         assert app.status(bad)[0] == "pending"
+
+
+def test_retry_names_what_is_no_failed_item_of_the_lane_and_retries_the_others(run: Run, app: App) -> None:
+    app.product_image(app.product())
+    app.product_image(app.product())
+    fail = "update job_queue set status = 'failed', completed_at = now(), error_message = 'x' returning id"
+    one, other = app.run(fail)
+    unknown = uuid4()
+    result = run("retry", "image_ai", one, unknown)
+    refuses(result, "1 items are pending again", f"image_ai has no failed item {unknown}")
+    assert str(one) not in result.stderr
+    refuses(run("retry", "job_embeddings", other), "0 items", f"job_embeddings has no failed item {other}")
+    refuses(run("retry", "image_ai", one), "0 items", f"image_ai has no failed item {one}")
+    assert run("retry", "image_ai", "--all").returncode == 0
+    assert app.run("select distinct status from job_queue") == ["pending"]
 
 
 def test_process_missing_embeds_postings(run: Run, app: App) -> None:
