@@ -4,15 +4,12 @@ import json
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import click
 import psycopg
-from psycopg.rows import dict_row
 from pydantic import ValidationError
 
 from matching_pipeline import lanes, queue
@@ -32,15 +29,16 @@ from matching_pipeline.console import (
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate as migrate_schema
 from matching_pipeline.db.migrations import require_migrated
-from matching_pipeline.db.queries import query
+from matching_pipeline.db.queries import query, rows
 from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.failures import ConfigurationError, Overtaken, ProviderUnavailable
 from matching_pipeline.feed import announcements
 from matching_pipeline.model_commands import model
 from matching_pipeline.opening import connected, open_settings
+from matching_pipeline.process_command import process_command
 from matching_pipeline.settings import Settings
 from matching_pipeline.stages.models import ModelError
-from matching_pipeline.stages.requests import NotFound, enqueue_images, enqueue_missing, enqueue_packs
+from matching_pipeline.stages.requests import NotFound
 
 Lane = click.Choice(lanes.LANES)
 
@@ -109,55 +107,19 @@ def status(as_json: bool) -> None:
     """Show what waits, works and failed in each lane, and how many source rows are covered."""
     with connected() as (settings, connection):
         state = {
-            lane: {**queue.status(connection, lane), "coverage": _rows(connection, f"{lane}_coverage")[0]}
+            lane: {**queue.status(connection, lane), "coverage": rows(connection, f"{lane}_coverage")[0]}
             for lane in lanes.in_use(connection)
         }
         remarks = unchosen_models(settings, connection)
         for lane in state:
             state[lane]["cost_today"] = vars(lane_cost_today(connection, lane))
-            state[lane]["newest_failures"] = _rows(connection, "newest_failures", lane=lane, count=10)
+            state[lane]["newest_failures"] = rows(connection, "newest_failures", lane=lane, count=10)
     if as_json:
         click.echo(json.dumps(state, indent=2, default=_as_json))
     else:
         coverage_table(state)
         failures_table(state)
         say_all(remarks)
-
-
-@cli.command()
-@click.option(
-    "--project", "projects", multiple=True, type=click.UUID, metavar="ID", help="All images of this project."
-)
-@click.option(
-    "--product", "products", multiple=True, type=click.UUID, metavar="ID", help="All images of this product."
-)
-@click.option(
-    "--pack",
-    "packs",
-    multiple=True,
-    type=click.UUID,
-    metavar="ID",
-    help="Its pack of product pictures.",
-)
-@click.option("--missing", is_flag=True, help="Every image and posting that has no up-to-date row.")
-def process(projects: tuple[UUID, ...], products: tuple[UUID, ...], packs: tuple[UUID, ...], missing: bool) -> None:
-    """Analyse images, embed postings and make product pictures here and now, and bring changed matches up to date."""
-    if not (projects or products or packs or missing):
-        raise click.UsageError("say what to process: --project ID, --product ID, --pack ID or --missing")
-    with connected() as (settings, connection):
-        queued = enqueue_missing(connection) if missing else 0
-        queued += enqueue_images(connection, projects, products)
-        say(f"{queued} images and postings queued")
-        if packs:
-            say(f"{enqueue_packs(connection, packs)} packs of product pictures queued")
-        failed = 0
-        for lane in lanes.in_use(connection):
-            # a shadow may take hours, and nobody waits for it
-            if missing or lane not in lanes.SHADOWS:
-                failed += _drain(settings, connection, lane)
-    if failed:
-        say("what failed and why: matching-pipeline status")
-        sys.exit(1)
 
 
 @cli.command()
@@ -186,7 +148,7 @@ def retry(lane: str, ids: tuple[UUID, ...], everything: bool) -> None:
     if everything == bool(ids):
         raise click.UsageError("name the items' ids (of job_queue), or say --all")
     with connected() as (_, connection):
-        failed = {row["id"] for row in _rows(connection, "failed_items", lane=lane, ids=list(ids))}
+        failed = {row["id"] for row in rows(connection, "failed_items", lane=lane, ids=list(ids))}
         say(f"{queue.retry(connection, lane, None if everything else ids)} items are pending again")
     if unknown := [str(id) for id in dict.fromkeys(ids) if id not in failed]:
         raise NotFound(f"{lane} has no failed item {', '.join(unknown)}")
@@ -204,6 +166,7 @@ def watch() -> None:
 
 cli.add_command(audit_command)
 cli.add_command(model)
+cli.add_command(process_command)
 
 
 def main() -> None:
@@ -288,33 +251,5 @@ def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str
     }
 
 
-def _drain(settings: Settings, connection: Connection, lane: str) -> int:
-    """Returns how many items failed, here or in another drain, which is waited for."""
-    assert settings.database_url is not None
-    ids = [row["id"] for row in _rows(connection, "unfinished_items", lane=lane, ids=None)]
-    total, failed = len(ids), 0
-    with progress(lane) as advance:
-        while left := len(_rows(connection, "unfinished_items", lane=lane, ids=ids)):
-            advance(total - left, total)
-            summary = lanes.drain(
-                settings,
-                settings.database_url,
-                lane,
-                on_progress=lambda summary: advance(min(summary.counts.total(), total), total),
-            )
-            failed += summary.counts["failed"]
-            if not summary.counts.total():
-                time.sleep(0.5)
-        advance(total, total)
-    failed = max(failed, len(_rows(connection, "failed_items", lane=lane, ids=ids)))
-    say(f"{lane}: {total} items, {failed} failed")
-    return failed
-
-
 def _as_json(value: object) -> float | str:
     return float(value) if isinstance(value, Decimal) else str(value)
-
-
-def _rows(connection: Connection, name: str, **parameters: Any) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query(name), parameters).fetchall()

@@ -2,7 +2,11 @@
 
 import re
 from functools import cache
+from typing import Any
 
+from psycopg.rows import dict_row
+
+from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.files import ROOT
 
 _NAME = re.compile(rb"^-- name: (\w+)\n", re.MULTILINE)
@@ -26,3 +30,9 @@ def all_queries() -> dict[str, bytes]:
 
 def query(name: str) -> bytes:
     return all_queries()[name]
+
+
+def rows(connection: Connection, name: str, **parameters: Any) -> list[dict[str, Any]]:
+    """What the query finds, each row by its columns' names."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query(name), parameters).fetchall()

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import click
 import pytest
 
+from matching_pipeline import queue
 from matching_pipeline.cli import cli
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline_tests.fixtures.app import App, MatchedPair
@@ -122,6 +124,26 @@ def test_process_analyses_and_matches_here_and_now(run: Run, app: App, lamp_url:
     assert any(line.startswith("image_ai: 2 items, 0 failed") for line in lines)
     assert app.analysed() == images
     assert app.matched() == {project}
+
+
+def test_process_says_whom_it_waits_for_and_until_when(
+    app: App, connection: Connection, lamp_url: str, tmp_path: Path, database_url: str
+) -> None:
+    app.product_image(app.product(), lamp_url)
+    queue.claim(connection, "image_ai", 1, timedelta(minutes=5))  # and is heard of no more
+    (until,) = app.run("select to_char(run_at at time zone 'utc', 'HH24:MI:SS') from job_queue")
+    settings = {"DATABASE_URL": database_url, "IMAGE_FILE_ROOTS": str(tmp_path)}
+    with subprocess.Popen(
+        [COMMAND, "process", "--missing"],
+        cwd=tmp_path, env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        waiting = f"image_ai: waiting for 1 items that another worker has leased until {until} UTC\n"
+        assert waiting in iter(process.stderr.readline, "")
+        app.run("update job_queue set run_at = now()")
+        assert waiting not in process.stderr.read()
+    assert process.returncode == 0
+    assert app.run("select count(*) from image_ai") == [1]
 
 
 def test_process_missing_says_what_failed_and_retry_makes_it_pending_again(run: Run, app: App, lamp_url: str) -> None:

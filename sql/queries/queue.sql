@@ -59,3 +59,8 @@ where queue = %(lane)s and status in ('pending', 'processing') and (status = 'pr
 
 -- name: failed_items
 select id from job_queue where queue = %(lane)s and status = 'failed' and id = any (%(ids)s::uuid[])
+
+-- name: leased_items
+select count(*) as items, max(run_at) as until
+from job_queue
+where queue = %(lane)s and status = 'processing' and run_at > now() and id = any (%(ids)s::uuid[])
