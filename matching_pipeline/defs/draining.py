@@ -11,7 +11,7 @@ from matching_pipeline import lanes, queue
 from matching_pipeline.ai.ledger import lane_cost_today
 from matching_pipeline.ai.providers import Modality
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.db.queries import query
+from matching_pipeline.db.queries import query, rows
 from matching_pipeline.defs.pictures import markdown_table
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.drain import Summary
@@ -94,6 +94,18 @@ def describe_models(connection: Connection, modality: Modality) -> dict[str, Any
             if model.status == "shadow":
                 described["shadow coverage"] = f"{coverage.covered} of {coverage.rows} {coverage.what}"
     return described
+
+
+def coverage(connection: Connection, lane: str) -> dict[str, Any]:
+    (figures,) = rows(connection, f"{lane}_coverage")
+    return figures
+
+
+def accounted_for(pipeline: Pipeline, lane: str) -> dg.AssetCheckResult:
+    """Whether whatever the lane owes has its row, waits or has failed."""
+    with pipeline.connection() as connection:
+        figures = coverage(connection, lane)
+    return dg.AssetCheckResult(passed=figures["unaccounted"] == 0, metadata=figures)
 
 
 def lane_check_result(pipeline: Pipeline, lane: str, *, anonymous: bool = False) -> dg.AssetCheckResult:

@@ -5,14 +5,12 @@ from typing import Any
 from uuid import UUID
 
 import dagster as dg
-from psycopg.rows import dict_row
 from pydantic import Field
 
 from matching_pipeline import lanes
-from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.defs.contact_sheet import contact_sheet
-from matching_pipeline.defs.draining import drain_lane, lane_check_result
+from matching_pipeline.defs.draining import accounted_for, coverage, drain_lane, lane_check_result
 from matching_pipeline.defs.lane_sensors import lane_sensor
 from matching_pipeline.defs.pictures import markdown_table, picture
 from matching_pipeline.defs.resources import Pipeline
@@ -59,10 +57,10 @@ def describe_generated_images(pipeline: Pipeline) -> dict[str, Any]:
     with pipeline.connection() as connection:
         costs = connection.execute(query("generation_costs")).fetchall()
         newest = connection.execute(query("newest_pack")).fetchall()
-        coverage = _coverage(connection)
+        figures = coverage(connection, lanes.GENERATED_IMAGES)
     table = markdown_table(("type", "pictures", "KB each", "cost in USD"), [_blank(row) for row in costs])
     described = {
-        **coverage,
+        **figures,
         "cost in USD": float(sum(cost or 0 for *_, cost in costs)),
         "types": dg.MetadataValue.md(table),
     }
@@ -90,17 +88,7 @@ def _read_one(fetcher: ImageFetcher, url: str) -> bytes | ItemFailure:
         return failure
 
 
-def _coverage(connection: Connection) -> dict[str, Any]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query("generated_images_coverage")).fetchone() or {}
-
-
-def _drain_what_waits(pipeline: Pipeline) -> dg.RunRequest:
-    config = PacksToMake(linger_seconds=pipeline.settings.linger_seconds)
-    return dg.RunRequest(run_config=dg.RunConfig({"generated_images": config}))
-
-
-generated_images_sensor = lane_sensor(lanes.GENERATED_IMAGES, generated_images, _drain_what_waits)
+generated_images_sensor = lane_sensor(lanes.GENERATED_IMAGES, generated_images, PacksToMake)
 
 
 @dg.asset_check(
@@ -108,9 +96,7 @@ generated_images_sensor = lane_sensor(lanes.GENERATED_IMAGES, generated_images, 
     description="Every picture that was asked for is there, waits in the queue, or failed for a stated reason.",
 )
 def every_asked_picture_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
-    with pipeline.connection() as connection:
-        coverage = _coverage(connection)
-    return dg.AssetCheckResult(passed=coverage["unaccounted"] == 0, metadata=coverage)
+    return accounted_for(pipeline, lanes.GENERATED_IMAGES)
 
 
 @dg.asset_check(

@@ -6,13 +6,19 @@ from typing import Any
 from uuid import UUID
 
 import dagster as dg
-from psycopg.rows import dict_row
 from pydantic import Field
 
 from matching_pipeline import lanes
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.defs.draining import cost_today, describe_models, drain_lane, lane_check_result
+from matching_pipeline.defs.draining import (
+    accounted_for,
+    cost_today,
+    coverage,
+    describe_models,
+    drain_lane,
+    lane_check_result,
+)
 from matching_pipeline.defs.lane_sensors import lane_sensor
 from matching_pipeline.defs.pictures import markdown_table, picture
 from matching_pipeline.defs.resources import Pipeline
@@ -62,29 +68,20 @@ def describe_image_ai(connection: Connection) -> dict[str, Any]:
         for source, thumbnail, attributes in newest
     ]
     return {
-        **_coverage(connection),
+        **coverage(connection, lanes.IMAGE_AI),
         **describe_models(connection, "image"),
         **cost_today(connection, lanes.IMAGE_AI, lanes.IMAGE_AI_SHADOW),
         "newest": dg.MetadataValue.md(markdown_table(("image", "source", "attributes"), rows)),
     }
 
 
-def _coverage(connection: Connection) -> dict[str, Any]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query("image_ai_coverage")).fetchone() or {}
-
-
 def _text(value: str | list[str]) -> str:
     return value if isinstance(value, str) else ", ".join(value)
 
 
-def _drain_what_waits(pipeline: Pipeline, shadow: bool = False) -> dg.RunRequest:
-    config = ImagesToProcess(missing=False, shadow=shadow, linger_seconds=pipeline.settings.linger_seconds)
-    return dg.RunRequest(run_config=dg.RunConfig({"image_ai": config}))
-
-
-image_ai_sensor = lane_sensor(lanes.IMAGE_AI, image_ai, _drain_what_waits)
-image_ai_shadow_sensor = lane_sensor(lanes.IMAGE_AI_SHADOW, image_ai, partial(_drain_what_waits, shadow=True))
+what_waits = partial(ImagesToProcess, missing=False)
+image_ai_sensor = lane_sensor(lanes.IMAGE_AI, image_ai, what_waits)
+image_ai_shadow_sensor = lane_sensor(lanes.IMAGE_AI_SHADOW, image_ai, partial(what_waits, shadow=True))
 
 
 @dg.asset_check(
@@ -92,9 +89,7 @@ image_ai_shadow_sensor = lane_sensor(lanes.IMAGE_AI_SHADOW, image_ai, partial(_d
     description="Every image has an up-to-date row, waits in the queue, or failed for a stated reason.",
 )
 def every_image_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
-    with pipeline.connection() as connection:
-        coverage = _coverage(connection)
-    return dg.AssetCheckResult(passed=coverage["unaccounted"] == 0, metadata=coverage)
+    return accounted_for(pipeline, lanes.IMAGE_AI)
 
 
 @dg.asset_check(

@@ -5,13 +5,19 @@ from functools import partial
 from typing import Any
 
 import dagster as dg
-from psycopg.rows import dict_row
 from pydantic import Field
 
 from matching_pipeline import lanes
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.defs.draining import cost_today, describe_models, drain_lane, lane_check_result
+from matching_pipeline.defs.draining import (
+    accounted_for,
+    cost_today,
+    coverage,
+    describe_models,
+    drain_lane,
+    lane_check_result,
+)
 from matching_pipeline.defs.lane_sensors import lane_sensor
 from matching_pipeline.defs.pictures import markdown_table
 from matching_pipeline.defs.resources import Pipeline
@@ -59,26 +65,17 @@ def describe_job_embeddings(connection: Connection) -> dict[str, Any]:
     ]
     table = markdown_table(("title", "company", "model", "embedded at"), rows)
     return {
-        **_coverage(connection),
+        **coverage(connection, lanes.JOB_EMBEDDINGS),
         **describe_models(connection, "text"),
         **cost_today(connection, lanes.JOB_EMBEDDINGS, lanes.JOB_EMBEDDINGS_SHADOW),
         "newest": dg.MetadataValue.md(table),
     }
 
 
-def _coverage(connection: Connection) -> dict[str, Any]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query("job_embeddings_coverage")).fetchone() or {}
-
-
-def _drain_what_waits(pipeline: Pipeline, shadow: bool = False) -> dg.RunRequest:
-    config = PostingsToProcess(missing=False, shadow=shadow, linger_seconds=pipeline.settings.linger_seconds)
-    return dg.RunRequest(run_config=dg.RunConfig({"job_embeddings": config}))
-
-
-job_embeddings_sensor = lane_sensor(lanes.JOB_EMBEDDINGS, job_embeddings, _drain_what_waits)
+what_waits = partial(PostingsToProcess, missing=False)
+job_embeddings_sensor = lane_sensor(lanes.JOB_EMBEDDINGS, job_embeddings, what_waits)
 job_embeddings_shadow_sensor = lane_sensor(
-    lanes.JOB_EMBEDDINGS_SHADOW, job_embeddings, partial(_drain_what_waits, shadow=True)
+    lanes.JOB_EMBEDDINGS_SHADOW, job_embeddings, partial(what_waits, shadow=True)
 )
 
 
@@ -87,9 +84,7 @@ job_embeddings_shadow_sensor = lane_sensor(
     description="Every active posting has a current embedding, waits in the queue, or failed for a stated reason.",
 )
 def every_posting_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
-    with pipeline.connection() as connection:
-        coverage = _coverage(connection)
-    return dg.AssetCheckResult(passed=coverage["unaccounted"] == 0, metadata=coverage)
+    return accounted_for(pipeline, lanes.JOB_EMBEDDINGS)
 
 
 @dg.asset_check(

@@ -24,12 +24,13 @@ OVERDUE_SECONDS = 10.0
 def lane_sensor(
     lane: str,
     target: dg.AssetsDefinition,
-    run_request: Callable[[Pipeline], dg.RunRequest],
+    how: Callable[..., dg.Config],
     without: Collection[dg.AssetChecksDefinition] = (),
 ) -> dg.SensorDefinition:
     """Starts a drain when the lane has due work and room for one; meanwhile a tick waits for rows.
 
-    A drain's run evaluates the asset's checks, less those that cost too much to come with every drain.
+    `how` makes the asset's configuration of a drain, given `linger_seconds`. Its run evaluates the asset's checks,
+    less those that cost too much to come with every drain.
     """
 
     selection = dg.AssetSelection.assets(target) - dg.AssetSelection.checks(*without)
@@ -53,10 +54,11 @@ def lane_sensor(
         if skip:
             return dg.SkipReason(skip)
         assert context.repository_def is not None
-        request = run_request(pipeline)
-        # they narrow nothing: the UI shows a run's target by them only
-        return request.with_replaced_attrs(
-            tags={**request.tags, LANE_TAG: lane},
+        return dg.RunRequest(
+            run_config=dg.RunConfig({target.node_def.name: how(linger_seconds=settings.linger_seconds)}),
+            tags={LANE_TAG: lane},
+            partition_key=target.partitions_def.get_last_partition_key() if target.partitions_def else None,
+            # they narrow nothing: the UI shows a run's target by them only
             asset_selection=[target.key],
             asset_check_keys=[*selection.resolve_checks(context.repository_def.asset_graph)],
         )

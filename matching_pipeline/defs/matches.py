@@ -123,14 +123,10 @@ def _scores(connection: Connection, kind: str) -> dict[str, Any]:
     return {f"{kind} pairs": sum(counts), f"{kind} scores": dg.MetadataValue.md(plot)}
 
 
-def _drain_what_waits(lane: str, pipeline: Pipeline) -> dg.RunRequest:
-    config = HowToMatch(rebuild=False, lane=lane, linger_seconds=pipeline.settings.linger_seconds)
-    return dg.RunRequest(partition_key=daily.get_last_partition_key(), run_config=dg.RunConfig({"matches": config}))
-
-
 AT_NIGHT = [sampled_lists_are_exact]
-matches_sensor = lane_sensor(lanes.MATCHES, matches, partial(_drain_what_waits, lanes.MATCHES), without=AT_NIGHT)
-faces_sensor = lane_sensor(lanes.FACES, matches, partial(_drain_what_waits, lanes.FACES), without=AT_NIGHT)
+what_waits = partial(HowToMatch, rebuild=False)
+matches_sensor = lane_sensor(lanes.MATCHES, matches, partial(what_waits, lane=lanes.MATCHES), without=AT_NIGHT)
+faces_sensor = lane_sensor(lanes.FACES, matches, partial(what_waits, lane=lanes.FACES), without=AT_NIGHT)
 
 
 @dg.asset_check(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,13 +17,31 @@ from matching_pipeline.ai.providers import (
     openai_text_embedder,
 )
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.failures import ProviderUnavailable
 from matching_pipeline.settings import Settings
-from matching_pipeline_tests.fixtures.openai_server import KEY, OpenAIServer, openai_server
+from matching_pipeline_tests.fixtures.openai_server import (
+    KEY,
+    Fault,
+    OpenAIServer,
+    openai_server,
+    out_of_quota,
+    rate_limit,
+    server_error,
+)
 
+Answer = TypeVar("Answer")
 OpenClient = Callable[..., OpenAIClient]
 OpenEmbedder = Callable[..., OpenAITextEmbedder]
 OpenAnalyzer = Callable[..., OpenAIImageAnalyzer]
 OpenGenerator = Callable[..., OpenAIImageGenerator]
+
+OF_THE_PROVIDER = (
+    pytest.param(rate_limit(retry_after="3"), ProviderUnavailable, "rate limit", 0, id="429"),
+    pytest.param(out_of_quota(), ProviderUnavailable, "billing", 0, id="quota"),
+    pytest.param(server_error(503), ProviderUnavailable, "overloaded", 0, id="503"),
+    pytest.param(Fault(cut_after=20), ProviderUnavailable, "no answer", 0, id="reset"),
+)
+"""Faults that have nothing to do with what is asked: fault, failure, reason, how many requests cost something."""
 
 
 @pytest.fixture
@@ -82,3 +100,22 @@ def calls(connection: Connection) -> list[tuple[str, int]]:
 def charged(connection: Connection) -> int:
     """How many requests cost something."""
     return int(connection.execute("select count(*) from ai_calls where cost_usd > 0").fetchall()[0][0])
+
+
+def fails_once(
+    server: OpenAIServer,
+    connection: Connection,
+    fault: Fault,
+    failure: type[Exception],
+    reason: str,
+    costs: int,
+    ask: Callable[[], Answer],
+) -> Answer:
+    """The fault costs one request, and nothing of its answer is kept; returns the answer that follows it."""
+    server.faults.append(fault)
+    with pytest.raises(failure, match=reason):
+        ask()
+    assert server.asked.total() == len(calls(connection)) == 1
+    assert charged(connection) == costs
+    assert connection.execute("select count(*) from ai_answers").fetchone() == (0,)
+    return ask()

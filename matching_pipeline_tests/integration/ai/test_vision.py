@@ -13,8 +13,8 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.failures import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
 from matching_pipeline.matching.attributes import attribute_tokens
 from matching_pipeline_tests.fixtures.openai_models import Refusal, embedding
-from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer, out_of_quota, rate_limit, server_error
-from matching_pipeline_tests.integration.ai.conftest import OpenAnalyzer, calls, charged
+from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer
+from matching_pipeline_tests.integration.ai.conftest import OF_THE_PROVIDER, OpenAnalyzer, calls, charged, fails_once
 
 TEAL = Image.new("RGB", (1600, 800), "teal")
 
@@ -121,10 +121,7 @@ def finish(reason: str) -> Fault:
         pytest.param(
             Fault(change=lambda body: body | {"choices": []}), ProviderUnavailable, "form", 1, id="no choice"
         ),
-        pytest.param(rate_limit(retry_after="3"), ProviderUnavailable, "rate limit", 0, id="429"),
-        pytest.param(out_of_quota(), ProviderUnavailable, "billing", 0, id="quota"),
-        pytest.param(server_error(503), ProviderUnavailable, "overloaded", 0, id="503"),
-        pytest.param(Fault(cut_after=20), ProviderUnavailable, "no answer", 0, id="reset"),
+        *OF_THE_PROVIDER,
         pytest.param(Fault(delay=2.5), ProviderUnavailable, "OPENAI_TIMEOUT_SECONDS", 0, id="hang"),
     ],
 )
@@ -137,14 +134,9 @@ def test_each_fault_has_its_policy_and_costs_one_request(
     reason: str,
     costs: int,
 ) -> None:
-    server.faults.append(fault)
     analyzer = open_analyzer(openai_timeout_seconds=2)
-    with pytest.raises(failure, match=reason):
-        analyzer.analyze(TEAL)
-    assert server.asked.total() == len(calls(connection)) == 1
-    assert charged(connection) == costs
-    assert connection.execute("select count(*) from ai_answers").fetchone() == (0,)
-    assert analyzer.analyze(TEAL).attributes["category"] == "surface"
+    answer = fails_once(server, connection, fault, failure, reason, costs, lambda: analyzer.analyze(TEAL))
+    assert answer.attributes["category"] == "surface"
 
 
 @pytest.mark.parametrize(
