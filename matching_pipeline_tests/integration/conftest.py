@@ -1,8 +1,9 @@
-"""A lane of the tests' own, with a stage that records what it wrote."""
+"""A lane of the tests' own, with a stage that records what it wrote; and a studio."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.drain import Outcome
 from matching_pipeline.queue import Item
+from matching_pipeline_tests.fixtures.studio import Studio
 
 LANE = "recording"
 KIND = "thing"
@@ -39,6 +41,11 @@ class RecordingStage:
 
     def forget(self, connection: Connection, item: Item) -> None:
         connection.execute("insert into forgotten (entity_id) values (%s)", (item.entity_id,))
+
+
+@pytest.fixture
+def studio(connection: Connection, tmp_path: Path) -> Studio:
+    return Studio(connection, tmp_path)
 
 
 @pytest.fixture

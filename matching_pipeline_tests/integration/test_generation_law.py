@@ -8,17 +8,11 @@ from pathlib import Path
 from uuid import UUID
 
 import psycopg
-import pytest
 
-from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.connections import connect
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 SECONDS = 8.0
-
-
-@pytest.fixture
-def studio(connection: Connection, tmp_path: Path) -> Studio:
-    return Studio(connection, tmp_path)
 
 
 def app(database_url: str, folder: Path, projects: list[UUID], seed: int) -> None:

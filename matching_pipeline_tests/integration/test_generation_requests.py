@@ -1,22 +1,16 @@
 """How product pictures are asked for, by function or by the app's own insert, and what projects.status says of it."""
 
 from datetime import timedelta
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from matching_pipeline import queue
-from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.connections import connect
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.failures import PermanentFailure
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
-
-
-@pytest.fixture
-def studio(connection: Connection, tmp_path: Path) -> Studio:
-    return Studio(connection, tmp_path)
 
 
 def jobs(studio: Studio) -> int:

@@ -3,19 +3,10 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from pathlib import Path
 
-import pytest
-
-from matching_pipeline.db.connections import Connection
 from matching_pipeline.lanes import GENERATED_IMAGES, drain
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
-
-
-@pytest.fixture
-def studio(connection: Connection, tmp_path: Path) -> Studio:
-    return Studio(connection, tmp_path)
 
 
 def test_a_pack_is_six_pictures_and_completes_its_project(studio: Studio, database_url: str) -> None:

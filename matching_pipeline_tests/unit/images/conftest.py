@@ -1,4 +1,4 @@
-"""A web server on the loopback interface that misbehaves on demand, and pictures to serve from it."""
+"""A web server on loopback that misbehaves on demand, pictures to serve from it, and places to keep them."""
 
 import gzip
 import socket
@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from matching_pipeline.images.fetch import FetchLimits, ImageFetcher
+from matching_pipeline.images.picture_store import PictureStore
+from matching_pipeline_tests.fixtures.bucket import Bucket
 
 
 @pytest.fixture(scope="session")
@@ -146,3 +149,31 @@ def server(picture_bytes: bytes) -> Iterator[Server]:
 def public_fetch() -> Iterator[Callable[[str], bytes]]:
     with ImageFetcher(FetchLimits(timeout_seconds=2)) as fetcher:
         yield fetcher.fetch
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    with Bucket() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def store(folder: Path) -> PictureStore:
+    return PictureStore(folder.as_uri())
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]

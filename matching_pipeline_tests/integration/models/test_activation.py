@@ -1,0 +1,196 @@
+"""Another model takes the place of the active one beside readers, drains and the app."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+
+import pytest
+
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.drain import Drain, Summary
+from matching_pipeline.stages import models
+from matching_pipeline.stages.matching import rebuild
+from matching_pipeline.stages.models import ModelError
+from matching_pipeline.stages.postings import PostingStage
+from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder
+from matching_pipeline_tests.integration.models.conftest import (
+    LOCAL_IMAGE,
+    LOCAL_TEXT,
+    TEXT,
+    VISION,
+    DrainLane,
+    Market,
+    add,
+    models_of,
+    statuses,
+)
+
+
+def test_a_reader_never_sees_nothing_nor_some_of_each(market: Market, drain: DrainLane, database_url: str) -> None:
+    connection = market.connection
+    market.open()
+    jobs = [market.post(title) for title in ("Baker", "Baker early", "Nurse")]
+    drain("image_ai"), drain("matches"), drain("job_embeddings")
+    done = Event()
+    expected = {}
+
+    def search(session: Connection) -> tuple[float, ...]:
+        rows = session.execute(b"select similarity from find_similar_jobs(%s)", (jobs[0],)).fetchall()
+        return tuple(similarity for (similarity,) in rows)
+
+    reads = [0, 0]
+
+    def read(reader: int) -> tuple[set[Any], set[Any]]:
+        pairs, neighbours = set(), set()
+        with connect(database_url) as session:
+            while not done.is_set():
+                pairs.add(tuple(session.execute(b"select model, count(*) from matches group by model").fetchall()))
+                neighbours.add(search(session))
+                reads[reader] += 1
+        return pairs, neighbours
+
+    def let_both_read() -> None:
+        before = [*reads]
+        while not all(now > then + 1 for now, then in zip(reads, before, strict=True)):
+            assert not any(reader.done() for reader in readers)
+            time.sleep(0.01)
+
+    expected[LOCAL_TEXT] = search(connection)
+    with ThreadPoolExecutor() as threads:
+        readers = [threads.submit(read, reader) for reader in range(2)]
+        add(connection, VISION), add(connection, TEXT)
+        drain("image_ai_shadow"), drain("job_embeddings_shadow")
+        for _ in range(3):
+            models.activate(connection, VISION), models.activate(connection, TEXT)
+            expected[TEXT] = search(connection)
+            let_both_read()
+            models.activate(connection, LOCAL_IMAGE), models.activate(connection, LOCAL_TEXT)
+            let_both_read()
+        done.set()
+        for reader in readers:
+            pairs, neighbours = reader.result()
+            assert pairs == {((LOCAL_IMAGE, 16),), ((VISION, 16),)}
+            assert neighbours == set(expected.values())
+
+
+def drain_open_across_an_activation(board: JobBoard, database_url: str, embedder: LetterEmbedder) -> Summary:
+    """The embedder's `before` activates."""
+    with PostingStage(embedder) as stage:
+        return Drain(database_url, stage).run()
+
+
+def test_a_drain_that_is_open_across_the_activation_writes_nothing_and_loses_nothing(
+    board: JobBoard, database_url: str
+) -> None:
+    connection = board.connection
+
+    def activate(texts: Sequence[str]) -> None:
+        models.activate(connection, "other")
+
+    old, new = LetterEmbedder(activate), LetterEmbedder()
+    new.model = "other"
+    board.run("insert into embedding_models values ('letters', 'text', 3, 'active'), ('other', 'text', 3, 'shadow')")
+    job = board.post("Baker")
+    summary = drain_open_across_an_activation(board, database_url, old)
+    assert "letters is not the active model now" in summary.stopped_because
+    assert (summary.completed, summary.counts["deferred"]) == (0, 1)
+    assert models_of(connection, "job_embeddings") == {}
+    assert board.run("select queue from job_queue where entity_id = %s and status = 'pending'", job) != []
+    assert set(board.run("select attempts - deferrals from job_queue")) == {0}
+    for embedder, lane in ((new, "job_embeddings"), (LetterEmbedder(), "job_embeddings_shadow")):
+        with PostingStage(embedder, lane) as stage:
+            assert Drain(database_url, stage).run().completed == 1
+    assert models_of(connection, "job_embeddings") == {"letters": 1, "other": 1}
+
+
+def test_while_an_activation_is_under_way_drains_give_their_items_back(board: JobBoard, database_url: str) -> None:
+    board.run("insert into embedding_models values ('letters', 'text', 3, 'active')")
+    board.post("Baker")
+    with connect(database_url) as other, other.transaction():
+        other.execute(b"select from embedding_models for no key update")
+        with PostingStage(LetterEmbedder()) as stage:
+            summary = Drain(database_url, stage).run()
+    assert (summary.completed, summary.counts["deferred"]) == (0, 1)
+    assert board.run("select error_message from job_queue") == ["another model is being activated"]
+
+
+@pytest.mark.parametrize("way", ["insert", "edit"])
+def test_work_of_a_transaction_that_is_open_across_the_activation_is_owed_to_both(
+    board: JobBoard, drain: DrainLane, database_url: str, way: str
+) -> None:
+    job = board.post("Baker")
+    drain("job_embeddings")
+    add(board.connection, TEXT)
+    drain("job_embeddings_shadow")
+    board.settle()
+    with connect(database_url) as session, session.transaction():
+        app = JobBoard(session)
+        if way == "insert":
+            job = app.post("Cook")
+        else:
+            app.run("update jobs set title = 'Cook' where id = %s", job)
+        models.activate(board.connection, TEXT)
+    assert board.owed() == {(lane, "posting", job) for lane in ("job_embeddings", "job_embeddings_shadow")}
+
+
+def test_the_work_that_is_owed_goes_with_its_model(board: JobBoard, drain: DrainLane) -> None:
+    board.post("Baker")
+    drain("job_embeddings")
+    add(board.connection, TEXT)
+    drain("job_embeddings_shadow")
+    bad = board.post("Nurse")
+    board.run("delete from job_queue where queue = 'job_embeddings_shadow' or entity_id <> %s", bad)
+    board.fail(bad)
+    models.activate(board.connection, TEXT)
+    assert board.owed() == {("job_embeddings_shadow", "posting", bad)}
+    assert board.run("select id from embedding_queue") == []
+
+
+def test_an_image_that_is_deleted_as_the_model_changes_is_in_no_pair(
+    market: Market, drain: DrainLane, database_url: str
+) -> None:
+    market.open()
+    drain("image_ai"), drain("matches")
+    add(market.connection, VISION)
+    drain("image_ai_shadow")
+    (image,) = market.run("select id from product_images limit 1")
+
+    def delete_slowly() -> None:
+        with connect(database_url) as session, session.transaction():
+            session.execute("delete from product_images where id = %s", (image,))
+            deleted.set()
+            time.sleep(0.5)
+
+    deleted = Event()
+    with ThreadPoolExecutor() as threads:
+        deletion = threads.submit(delete_slowly)
+        deleted.wait()
+        models.activate(market.connection, VISION)
+        deletion.result()
+    drain("matches")
+    assert models_of(market.connection, "matches") == {VISION: 12}
+    again = rebuild(market.connection)
+    assert (again.added, again.changed, again.removed) == (0, 0, 0)
+
+
+def test_of_two_activations_at_once_one_is_refused(market: Market, drain: DrainLane, database_url: str) -> None:
+    market.open()
+    drain("image_ai"), drain("matches")
+    add(market.connection, VISION)
+    drain("image_ai_shadow")
+
+    def activate(_: int) -> bool:
+        with connect(database_url) as session:
+            try:
+                models.activate(session, VISION)
+            except ModelError as refusal:
+                assert f"{VISION} is active, no shadow" in str(refusal)
+                return False
+            return True
+
+    with ThreadPoolExecutor() as threads:
+        assert sorted(threads.map(activate, range(2))) == [False, True]
+    assert statuses(market.connection) == {VISION: "active", LOCAL_IMAGE: "shadow"}
+    assert models_of(market.connection, "matches") == {VISION: 16}
