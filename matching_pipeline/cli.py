@@ -29,7 +29,7 @@ from matching_pipeline.console import (
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate as migrate_schema
 from matching_pipeline.db.migrations import require_migrated
-from matching_pipeline.db.queries import query, rows
+from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.failures import ConfigurationError, Overtaken, ProviderUnavailable
 from matching_pipeline.feed import announcements
@@ -107,13 +107,13 @@ def status(as_json: bool) -> None:
     """Show what waits, works and failed in each lane, and how many source rows are covered."""
     with connected() as (settings, connection):
         state = {
-            lane: {**queue.status(connection, lane), "coverage": rows(connection, f"{lane}_coverage")[0]}
+            lane: {**queue.status(connection, lane), "coverage": named_rows(connection, f"{lane}_coverage")[0]}
             for lane in lanes.in_use(connection)
         }
         remarks = unchosen_models(settings, connection)
         for lane in state:
             state[lane]["cost_today"] = vars(lane_cost_today(connection, lane))
-            state[lane]["newest_failures"] = rows(connection, "newest_failures", lane=lane, count=10)
+            state[lane]["newest_failures"] = named_rows(connection, "newest_failures", lane=lane, count=10)
     if as_json:
         click.echo(json.dumps(state, indent=2, default=_as_json))
     else:
@@ -148,7 +148,7 @@ def retry(lane: str, ids: tuple[UUID, ...], everything: bool) -> None:
     if everything == bool(ids):
         raise click.UsageError("name the items' ids (of job_queue), or say --all")
     with connected() as (_, connection):
-        failed = {row["id"] for row in rows(connection, "failed_items", lane=lane, ids=list(ids))}
+        failed = {row["id"] for row in named_rows(connection, "failed_items", lane=lane, ids=list(ids))}
         say(f"{queue.retry(connection, lane, None if everything else ids)} items are pending again")
     if unknown := [str(id) for id in dict.fromkeys(ids) if id not in failed]:
         raise NotFound(f"{lane} has no failed item {', '.join(unknown)}")

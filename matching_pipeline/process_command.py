@@ -11,7 +11,7 @@ import click
 from matching_pipeline import lanes
 from matching_pipeline.console import progress, say
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.db.queries import rows
+from matching_pipeline.db.queries import named_rows
 from matching_pipeline.opening import connected
 from matching_pipeline.settings import Settings
 from matching_pipeline.stages.requests import enqueue_images, enqueue_missing, enqueue_packs
@@ -58,10 +58,10 @@ def process_command(
 def _drain(settings: Settings, connection: Connection, lane: str) -> int:
     """Returns how many items failed, here or in another drain, which is waited for."""
     assert settings.database_url is not None
-    ids = [row["id"] for row in rows(connection, "unfinished_items", lane=lane, ids=None)]
+    ids = [row["id"] for row in named_rows(connection, "unfinished_items", lane=lane, ids=None)]
     total, failed, waiting = len(ids), 0, ""
     with progress(lane) as advance:
-        while left := len(rows(connection, "unfinished_items", lane=lane, ids=ids)):
+        while left := len(named_rows(connection, "unfinished_items", lane=lane, ids=ids)):
             advance(total - left, total)
             summary = lanes.drain(
                 settings,
@@ -75,7 +75,7 @@ def _drain(settings: Settings, connection: Connection, lane: str) -> int:
                     say(waiting := leased)
                 time.sleep(0.5)
         advance(total, total)
-    failed = max(failed, len(rows(connection, "failed_items", lane=lane, ids=ids)))
+    failed = max(failed, len(named_rows(connection, "failed_items", lane=lane, ids=ids)))
     say(f"{lane}: {total} items, {failed} failed")
     return failed
 
@@ -83,7 +83,7 @@ def _drain(settings: Settings, connection: Connection, lane: str) -> int:
 def _leased(connection: Connection, lane: str, ids: Sequence[UUID]) -> str | None:
     """What is waited for, and for how long at most: a worker that is alive ends or renews its lease, one that was
     killed cannot be told from it before."""
-    (leased,) = rows(connection, "leased_items", lane=lane, ids=ids)
+    (leased,) = named_rows(connection, "leased_items", lane=lane, ids=ids)
     if not leased["items"]:
         return None
     until = leased["until"].astimezone(UTC)

@@ -32,7 +32,7 @@ def query(name: str) -> bytes:
     return all_queries()[name]
 
 
-def rows(connection: Connection, name: str, **parameters: Any) -> list[dict[str, Any]]:
+def named_rows(connection: Connection, name: str, **parameters: Any) -> list[dict[str, Any]]:
     """What the query finds, each row by its columns' names."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query(name), parameters).fetchall()

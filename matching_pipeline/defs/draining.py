@@ -11,7 +11,7 @@ from matching_pipeline import lanes, queue
 from matching_pipeline.ai.ledger import lane_cost_today
 from matching_pipeline.ai.providers import Modality
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.db.queries import query, rows
+from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.defs.pictures import markdown_table
 from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline.drain import Summary
@@ -97,7 +97,7 @@ def describe_models(connection: Connection, modality: Modality) -> dict[str, Any
 
 
 def coverage(connection: Connection, lane: str) -> dict[str, Any]:
-    (figures,) = rows(connection, f"{lane}_coverage")
+    (figures,) = named_rows(connection, f"{lane}_coverage")
     return figures
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.db.queries import query
+from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.db.transactions import give_way, snapshot
 from matching_pipeline.matching.differences import pair_keys
 from matching_pipeline.matching.images import uuids
@@ -24,6 +24,7 @@ from matching_pipeline.stages import face_rows, faces, matching, project_rows
 from matching_pipeline.stages.face_rows import FaceRows
 from matching_pipeline.stages.match_table import holding_lists
 from matching_pipeline.stages.project_rows import ProjectRows
+from matching_pipeline.stages.rebuilds import SIZES
 from matching_pipeline.stages.requests import enqueue_missing, forget_orphans
 
 SHOWN = 5
@@ -92,12 +93,18 @@ def _told(table: str, figures: object) -> str:
 
 
 def _project_faults(connection: Connection) -> Iterator[Fault]:
-    _, wanted, stored, _ = matching.all_rows(connection)
-    change = project_rows.difference(wanted, stored)
+    """In the ranges that a rebuild's shards have, as only what differs need be held."""
+    missing, stale, orphaned = [], [], []
+    for within in named_rows(connection, "project_ranges", size=SIZES[matching.KIND]):
+        _, wanted, stored, _ = matching.all_rows(connection, **within)
+        change = project_rows.difference(wanted, stored)
+        missing.append(change.upserts.take(change.new))
+        stale.append(change.upserts.take(~change.new))
+        orphaned.append(change.deletions)
     fault = partial(_match_fault, PROJECT_MATCHES)
-    yield fault("missing", change.upserts.take(change.new))
-    yield fault("stale", change.upserts.take(~change.new))
-    yield fault("orphaned", change.deletions)
+    yield fault("missing", concatenate(missing))
+    yield fault("stale", concatenate(stale))
+    yield fault("orphaned", concatenate(orphaned))
     yield _mixed_matches(connection, PROJECT_MATCHES, matching.KIND)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.drain import Drain
-from matching_pipeline.stages import matching
+from matching_pipeline.stages import matching, rebuilds
 from matching_pipeline.stages.audit import audit, repair
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.integration.marketplace import Marketplace
@@ -16,9 +16,10 @@ Found = dict[tuple[str, str], int]
 
 
 @pytest.fixture
-def market(connection: Connection, database_url: str) -> Marketplace:
-    """Three projects that match three products each; a woman and two men, who match, in one school, and a couple in
-    another; a posting with its embedding, and two models that are retired. Nothing is owed."""
+def market(connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Marketplace:
+    """Three projects, in two ranges, that match three products each; a woman and two men, who match, in one school, and
+    a couple in another; a posting with its embedding, and two models that are retired. Nothing is owed."""
+    monkeypatch.setitem(rebuilds.SIZES, matching.KIND, 2)
     market, school = Marketplace(connection), School(connection, database_url)
     for n in range(3):
         market.add_image("project", market.add("project"), (1, n / 9, 0))

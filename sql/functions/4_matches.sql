@@ -78,3 +78,27 @@ create or replace trigger matching_pipeline_truncate after truncate on matches
 
 create or replace trigger matching_pipeline_update after update on match_settings
     referencing new table as new_rows for each statement execute function match_settings_changed();
+
+-- Ranges of project ids that cover them all, also those to come, with so many projects each.
+create or replace function project_shards(size integer)
+returns table (place integer, entities bigint, first_project uuid, before_project uuid)
+language sql stable as $$
+    with listed as (
+        select owner_id as id from source_images where source = 'project'
+        union
+        select project_id from matches where kind = 'project'
+    ), bounded as (
+        -- null is before the first: who comes later is in some shard, also where there is nobody yet
+        select null::uuid as id
+        union all
+        select id from listed
+    ), placed as (
+        select id, ntile(greatest(1, (select (count(*) + size - 1) / size from listed))::integer)
+            over (order by id nulls first) as place
+        from bounded
+    )
+    select place, count(id), (array_agg(id order by id nulls first))[1],
+        lead((array_agg(id order by id nulls first))[1]) over (order by place)
+    from placed
+    group by place
+$$;

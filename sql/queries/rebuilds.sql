@@ -2,25 +2,11 @@
 insert into rebuilds (kind, begun_by) values (%(kind)s, %(begun_by)s) returning number
 
 -- name: plan_project_shards
-with listed as (
-    select owner_id as id from source_images where source = 'project'
-    union
-    select project_id from matches where kind = 'project'
-), bounded as (
-    -- null is before the first: who comes later is in some shard, also where there is nobody yet
-    select null::uuid as id
-    union all
-    select id from listed
-), placed as (
-    select id, ntile(greatest(1, (select (count(*) + %(size)s - 1) / %(size)s from listed))::integer)
-        over (order by id nulls first) as place
-    from bounded
-)
 insert into rebuild_shards (rebuild, place, entities, first_project, before_project)
-select %(rebuild)s, place, count(id), (array_agg(id order by id nulls first))[1],
-    lead((array_agg(id order by id nulls first))[1]) over (order by place)
-from placed
-group by place
+select %(rebuild)s, place, entities, first_project, before_project from project_shards(%(size)s)
+
+-- name: project_ranges
+select first_project as first, before_project as before from project_shards(%(size)s) order by place
 
 -- name: plan_face_shards
 insert into rebuild_shards (rebuild, place, entities, schools)
