@@ -1,5 +1,6 @@
 """A lane of the tests' own, with a stage that records what it wrote; and a studio."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -95,3 +96,11 @@ def recorded(connection: Connection) -> Counter[UUID]:
 def charged(connection: Connection) -> list[int]:
     """The attempts charged to each row."""
     return [count for (count,) in connection.execute("select attempts - deferrals from job_queue order by id")]
+
+
+def until(connection: Connection, condition: str) -> None:
+    """Waits until the SQL condition holds."""
+    deadline = time.monotonic() + 30
+    while connection.execute(f"select {condition}".encode()).fetchone() != (True,):
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.01)

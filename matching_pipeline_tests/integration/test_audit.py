@@ -17,8 +17,8 @@ Found = dict[tuple[str, str], int]
 
 @pytest.fixture
 def market(connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Marketplace:
-    """Three projects, in two ranges, that match three products each; a woman and two men, who match, in one school, and
-    a couple in another; a posting with its embedding, and two models that are retired. Nothing is owed."""
+    """Three projects, in two ranges, that match three products each; a woman and two men, who match, in one school,
+    and a couple in another; a posting with its embedding, and two models that are retired. Nothing is owed."""
     monkeypatch.setitem(rebuilds.SIZES, matching.KIND, 2)
     market, school = Marketplace(connection), School(connection, database_url)
     for n in range(3):

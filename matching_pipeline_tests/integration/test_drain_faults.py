@@ -33,6 +33,7 @@ from matching_pipeline_tests.integration.conftest import (
     make_record_tables,
     recorded,
     states,
+    until,
 )
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def test_in_a_deadlock_with_the_app_the_drain_gives_way(
         with connect(database_url) as app, app.transaction():
             touch(app, ids[1])
             drain = pool.submit(Drain(database_url, Crossing()).run)
-            assert first_locked.wait(5)
+            assert first_locked.wait(30)
             touch(app, ids[0])
         drain.result()
     make_due(connection)
@@ -178,7 +179,7 @@ def test_a_terminated_worker_leaves_no_leases(
         read_until(worker, said)
         time.sleep(0.2)
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(10) != 0
+        assert worker.wait(30) != 0
     assert states(connection) == {"completed": 8 - left} | ({"pending": left} if left else {})
     assert sorted(charged(connection)) == [0] * left + [1] * (8 - left)
 
@@ -235,9 +236,10 @@ def test_a_busy_drain_goes_on_when_the_database_is_back(
         ids = enqueue(connection, 40)
     with ThreadPoolExecutor() as pool:
         drain = pool.submit(Drain(restartable_url, stage).run)
-        time.sleep(0.4)
+        with connect(restartable_url) as connection:
+            until(connection, "(select count(*) from recorded) >= 5")
         restart(server)
-        summary = drain.result(timeout=20)
+        summary = drain.result(timeout=60)
     with connect(restartable_url) as connection:
         assert recorded(connection) == dict.fromkeys(ids, 1)
         assert states(connection) == {"completed": 40}
@@ -246,16 +248,15 @@ def test_a_busy_drain_goes_on_when_the_database_is_back(
 
 def test_a_lingering_drain_goes_on_when_the_database_is_back(server: "PostgresServer", restartable_url: str) -> None:
     with ThreadPoolExecutor() as pool:
-        drain = pool.submit(Drain(restartable_url, RecordingStage(), linger=4).run)
-        time.sleep(0.4)
+        drain = pool.submit(Drain(restartable_url, RecordingStage(), linger=30).run)
+        with connect(restartable_url) as connection:
+            until(connection, f"(lane_state('{LANE}')).drains = 1")
         restart(server)
         with connect(restartable_url) as connection:
             ids = enqueue(connection, 3)
-            deadline = time.monotonic() + 10
-            while len(recorded(connection)) < 3 and time.monotonic() < deadline:
-                time.sleep(0.05)
+            until(connection, "(select count(*) from recorded) >= 3")
             queue.wake_all(connection)
-            assert drain.result(timeout=10).completed == 3
+            assert drain.result(timeout=30).completed == 3
             assert recorded(connection) == dict.fromkeys(ids, 1)
 
 

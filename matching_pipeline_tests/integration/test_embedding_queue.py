@@ -8,6 +8,7 @@ import pytest
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, drain_postings
 
 CLEAR = "update embedding_queue set processed_at = null, error_message = null"
@@ -30,7 +31,7 @@ def test_inserting_a_row_owes_the_work_once_and_wakes_a_drain(board: JobBoard, j
     with connect(database_url) as listener:
         queue.listen(listener)
         (first,) = board.run("insert into embedding_queue (job_id) values (%s) returning id", job)
-        assert [notice.payload for notice in listener.notifies(timeout=0.3)] == ["job_embeddings"]
+        assert payloads(listener) == ["job_embeddings"]
     (again,) = board.run("insert into embedding_queue (job_id) values (%s) returning id", job)
     assert first == again
     assert board.run("select row(job_id, status, retry_count, processed_at)::text from embedding_queue") == [

@@ -10,6 +10,7 @@ from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.failures import ConfigurationError
+from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.school import School, embedding
 
 LOOSE_TABLES = """
@@ -163,7 +164,7 @@ def test_a_bulk_insert_queues_every_face_and_announces_the_lane_once(school: Sch
             "insert into faces (user_id, embedding) select %s, %s::vector from generate_series(1, 2000)",
             *(user, embedding(1)),
         )
-        heard = [notice.payload for notice in listener.notifies(timeout=1)]
+        heard = payloads(listener)
     assert len(school.owed()) == 2000
     assert heard == ["faces"]
 

@@ -9,6 +9,7 @@ import pytest
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline_tests.fixtures.app import App, MatchedPair
+from matching_pipeline_tests.fixtures.notices import payloads
 
 
 @pytest.fixture
@@ -215,8 +216,8 @@ def test_ten_thousand_images_in_one_statement_are_queued_at_once_with_one_notifi
             "select gen_random_uuid(), %s, 'x' from generate_series(1, 10000)",
             product,
         )
-        assert time.monotonic() - started < 2
-        assert [notice.payload for notice in listener.notifies(timeout=0.3)] == ["image_ai"]
+        assert time.monotonic() - started < 10
+        assert payloads(listener) == ["image_ai"]
     assert len(app.owed()) == 10_000
 
 

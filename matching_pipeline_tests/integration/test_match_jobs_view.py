@@ -7,6 +7,7 @@ import pytest
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.school import School, embedding
 
 INSERT = "insert into match_jobs (face_id, user_id, embedding, status) values (%s, %s, %s, 'pending') returning id"
@@ -161,7 +162,7 @@ def test_a_failed_job_is_retried_by_setting_it_to_pending(school: School, failed
         school.run(
             "update match_jobs set status = 'pending', attempts = 0, error_message = null where status = 'failed'"
         )
-        assert [notice.payload for notice in listener.notifies(timeout=1)] == ["faces"]
+        assert payloads(listener) == ["faces"]
     row = school.connection.execute("select id, status, attempts, error_message, completed_at from match_jobs")
     assert row.fetchall() == [(job, "pending", 0, None, None)]
     school.drain()

@@ -289,7 +289,7 @@ def test_a_wrong_password_is_said_and_not_shown(server_url: str, role_with_passw
             connect(server_url % "postgres", user=role_with_password, **options)
         return str(caught.value)
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while "password" not in (refusal := message()) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert "no password supplied" in refusal

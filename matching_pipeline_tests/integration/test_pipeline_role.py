@@ -126,7 +126,7 @@ def test_it_drains_rebuilds_listens_and_cleans_up(
     url = as_role(database_url)
     settings = Settings(database_url=url, image_file_roots=(tmp_path,), data_dir=tmp_path)
     with connect(url) as own, connect(url) as listener, dg.DagsterInstance.ephemeral() as instance:
-        feed = announcements(listener, timeout=1)
+        feed = announcements(listener, timeout=3)
         for lane in lanes.in_use(own):
             assert await_due_work(own, instance, lane, max_runs=2, wait_seconds=0) is None
             assert +lanes.drain(settings, url, lane).counts == {"completed": 2}

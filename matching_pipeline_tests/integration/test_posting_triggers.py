@@ -9,6 +9,7 @@ import pytest
 
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.fixtures.postings import JobBoard, drain_postings
 
 
@@ -156,9 +157,8 @@ def test_ten_thousand_postings_in_one_statement_are_queued_at_once_with_one_noti
         started = time.monotonic()
         board.run("insert into jobs (title) select 'Baker ' || number from generate_series(1, 10000) as number")
         board.run("update jobs set description = 'Bread'")
-        assert time.monotonic() - started < 5
-        heard = [notice.payload for notice in listener.notifies(timeout=0.3)]
-        assert heard == ["job_embeddings"] * 2
+        assert time.monotonic() - started < 10
+        assert payloads(listener) == ["job_embeddings"] * 2
     assert len(board.owed()) == 10_000
 
 

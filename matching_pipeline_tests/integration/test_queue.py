@@ -12,6 +12,7 @@ from psycopg import IsolationLevel
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queue import Item
+from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.conftest import (
     KIND,
     LANE,
@@ -127,7 +128,7 @@ def test_a_transaction_notifies_once_with_the_lanes_name_only(connection: Connec
     with other.transaction():
         enqueue(other, 100)
         enqueue(other, 100)
-    assert [notice.payload for notice in connection.notifies(timeout=0.2)] == [LANE]
+    assert payloads(connection) == [LANE]
 
 
 def test_enqueue_makes_work_in_back_off_due_with_fresh_attempts(connection: Connection) -> None:

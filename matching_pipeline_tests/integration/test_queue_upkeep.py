@@ -52,7 +52,7 @@ def test_retry_wakes_the_lane(connection: Connection) -> None:
     fail_all(connection)
     queue.listen(connection)
     queue.retry(connection, LANE)
-    assert queue.wait_for_work(connection, LANE, 1) == LANE
+    assert queue.wait_for_work(connection, LANE, 10) == LANE
 
 
 def test_retry_of_work_that_is_pending_again_leaves_it_pending_once(connection: Connection) -> None:
@@ -174,7 +174,7 @@ def test_waiting_hears_the_own_lane_and_the_call_to_stop_only(connection: Connec
         queue.enqueue(other, "another lane", KIND, [uuid4()])
         assert queue.wait_for_work(connection, LANE, 0.1) is None
         enqueue(other)
-        assert queue.wait_for_work(connection, LANE, 1) == LANE
+        assert queue.wait_for_work(connection, LANE, 10) == LANE
         for _ in range(100):
             enqueue(other)
         queue.wake_all(other)

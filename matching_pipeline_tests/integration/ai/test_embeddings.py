@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.failures import ItemFailure, PermanentFailure, ProviderUnavailable
 from matching_pipeline_tests.fixtures.openai_models import embedding
-from matching_pipeline_tests.fixtures.openai_server import OpenAIServer
+from matching_pipeline_tests.fixtures.openai_server import Hold, OpenAIServer
 from matching_pipeline_tests.integration.ai.conftest import OpenEmbedder, calls, charged
 
 Vector = NDArray[np.float32]
@@ -149,15 +149,14 @@ def test_a_request_waits_rather_than_run_into_the_rate_limit(
 
 
 def test_one_slow_request_holds_nobody_else_up(open_embedder: OpenEmbedder, server: OpenAIServer) -> None:
-    from matching_pipeline_tests.fixtures.openai_server import Fault
-
-    embedder = open_embedder(openai_concurrency=4)
-    server.faults.append(Fault(delay=4))
+    embedder, hold = open_embedder(openai_concurrency=4, openai_timeout_seconds=60), Hold()
+    server.faults.append(hold.fault)
     with ThreadPoolExecutor(4) as threads:
         slow = threads.submit(embedder.embed, ["slow"])
-        time.sleep(0.1)
+        assert hold.reached.wait(30)
         list(threads.map(embedder.embed, [[f"text {number}"] for number in range(20)]))
         assert not slow.done()
+        hold.go_on.set()
 
 
 def test_importing_the_providers_does_not_import_the_client() -> None:

@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import pytest
@@ -17,9 +17,10 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.failures import ConfigurationError, ProviderUnavailable
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.app import App
-from matching_pipeline_tests.fixtures.openai_server import OpenAIServer, server_error
+from matching_pipeline_tests.fixtures.openai_server import Hold, OpenAIServer, server_error
 from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.integration.ai.conftest import calls
+from matching_pipeline_tests.integration.conftest import until
 
 BUDGET = "0.0000682"
 """A description of a tiny picture and its embedding cost a little more."""
@@ -193,20 +194,14 @@ def test_an_answer_is_not_bought_again_after_a_kill_between_answer_and_write(
 def test_one_slow_answer_leaves_the_rest_of_the_batch_written(
     app: App, pictures: PictureServer, drain: Callable[..., object], server: OpenAIServer, connection: Connection
 ) -> None:
-    from threading import Thread
-
-    from matching_pipeline_tests.fixtures.openai_server import Fault
-
-    server.faults.append(Fault(delay=5))
+    hold = Hold()
+    server.faults.append(hold.fault)
     product = app.product()
     for number in range(20):
         app.product_image(product, pictures.put(f"/{number}", picture("red", (20 + number, 20))))
-    thread = Thread(target=drain, kwargs={"openai_timeout_seconds": 20})
-    began = time.monotonic()
-    thread.start()
-    while app.run("select count(*) from image_ai") != [19] and time.monotonic() - began < 10:
-        time.sleep(0.05)
-    took = time.monotonic() - began
-    thread.join()
-    assert took < 5
+    with ThreadPoolExecutor(1) as threads:
+        draining = threads.submit(drain, openai_timeout_seconds=60)
+        until(connection, "(select count(*) from image_ai) = 19")
+        hold.go_on.set()
+        draining.result()
     assert app.run("select count(*) from image_ai") == [20]

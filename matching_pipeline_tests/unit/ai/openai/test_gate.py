@@ -112,7 +112,7 @@ def test_who_waits_is_let_go_when_the_run_ends() -> None:
         waiting.start()
         time.sleep(0.05)
         gate.close()
-        waiting.join(1)
+        waiting.join(30)
     assert len(failures) == 1
 
 
