@@ -1,10 +1,12 @@
 """What is matched again when an input of `matches`, or `matches` itself, changes."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline_tests.fixtures.app import App, MatchedPair
 
@@ -38,6 +40,18 @@ def loose(new_database: Callable[..., str], loose_template: str) -> Iterator[Mat
 
 
 def test_a_match_deleted_by_hand_queues_its_project(pair: MatchedPair) -> None:
+    pair.run("delete from matches")
+    assert pair.owed() == {pair.match_project()}
+
+
+def test_a_match_deleted_as_architecture_says_queues_nothing_until_the_commit(pair: MatchedPair) -> None:
+    (example,) = re.findall(r"```sql\n(.*?)```", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)
+    assert "publishing" in example
+    pair.run("update matches set similarity = 0.55")
+    pair.connection.execute(example.encode())
+    assert pair.matched() == set()
+    assert pair.owed() == set()
+    pair.match(pair.project, pair.wares, pair.project_image, pair.wares_image)
     pair.run("delete from matches")
     assert pair.owed() == {pair.match_project()}
 
