@@ -100,6 +100,27 @@ def test_a_failure_that_another_request_answers_leaves(studio: Studio, database_
     assert studio.run("select distinct status from job_queue") == ["completed"]
 
 
+def test_of_two_failed_packs_made_anew_the_retry_makes_what_both_asked_for_and_no_picture_twice(
+    studio: Studio, database_url: str
+) -> None:
+    project = studio.project()
+    older = studio.ask(project, force=True)
+    studio.drain(database_url, PaintGenerator(raising(PermanentFailure("refused"), "scale")))
+    newer = studio.ask(project, force=True)
+    studio.drain(database_url, PaintGenerator(raising(PermanentFailure("refused"), "lifestyle")))
+    assert [studio.job(job)[0] for job in (older, newer)] == ["failed", "failed"]
+    made = studio.pictures(project)
+
+    assert studio.run("select retry_jobs('generated_images')") == [1]
+    generator = PaintGenerator()
+    studio.drain(database_url, generator)
+    assert generator.asked == ["lifestyle"]
+    assert studio.run("select id from job_queue where status = 'completed'") == [newer]
+    assert studio.run("select count(*) from job_queue") == [1]
+    assert dict(made.items() - studio.pictures(project).items()).keys() == {"lifestyle"}
+    assert studio.state(project) == "COMPLETED"
+
+
 def test_a_hiccup_and_a_refusal_together_are_tried_again(studio: Studio, database_url: str) -> None:
     job = studio.ask(studio.project())
 

@@ -169,7 +169,10 @@ language sql as $$
     select count(*) from deferred
 $$;
 
--- A person retries failed work, all of a lane or the rows named, with fresh attempts.
+-- A person retries failed work, all of a lane or the rows named, with fresh attempts. Rows of equal work become the newest
+-- of them, and none where a pending row owes it: whoever does that does all of it. A pack that is asked for anew (`force`)
+-- counts pictures made since it was asked for, so the newest of equal ones makes no less than any other would; what the
+-- others had made stays, and what they had bought is kept in `ai_answers`.
 create or replace function retry_jobs(lane text, ids uuid[] default null) returns bigint
 language plpgsql as $$
 declare
