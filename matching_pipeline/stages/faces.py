@@ -58,6 +58,7 @@ class FaceStage:
 
     lane = LANE
     batch_size = 100
+    # before a batch is written a crowd may wait for the lists and be matched, and nothing is renewed meanwhile
     lease = timedelta(minutes=5)
 
     def __init__(self) -> None:
