@@ -164,7 +164,8 @@ class Ledger:
         answers: Answers = {}
         until = time.monotonic() + OTHERS_PATIENCE_SECONDS
         while waiting := [input_hash for input_hash in input_hashes if input_hash not in answers]:
-            ours = [input_hash for (input_hash,) in self._run("begin_asking", model=model, input_hashes=waiting)]
+            begun = {input_hash for (input_hash,) in self._run("begin_asking", model=model, input_hashes=waiting)}
+            ours = [input_hash for input_hash in waiting if input_hash in begun]
             try:
                 # looked up only now: who asked until a moment ago has recorded the answer
                 answers |= self._known(model, ours)
