@@ -34,7 +34,7 @@ begin
         ('job_queue', 'select, insert, update, delete'), ('image_ai', 'select, insert, update, delete'),
         ('matches', 'select, insert, update, delete'), ('embedding_models', 'select, insert, update (status)'),
         ('job_embeddings', 'select, insert, update, delete'), ('ai_calls', 'select, insert, delete'),
-        ('ai_answers', 'select, insert, delete'),
+        ('ai_answers', 'select, insert, delete'), ('ai_asking', 'select, insert, update, delete'),
         ('generated_images', 'select, insert, update, delete'), ('image_types', 'select'),
         ('rebuilds', 'select, insert, delete'), ('rebuild_shards', 'select, insert, update, delete'),
         ('match_settings', 'select'), ('matching_pipeline_migrations', 'select')

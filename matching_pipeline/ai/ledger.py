@@ -17,6 +17,10 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.failures import ItemFailure, ProviderUnavailable
 
 RECONNECT_SECONDS = 60.0
+OTHERS_SECONDS = 0.2
+"""Between looks whether another process has its answer."""
+OTHERS_PATIENCE_SECONDS = 600.0
+"""Longer than any request takes: who asks for longer hangs."""
 SPENT_IS_TRUE_SECONDS = 5.0
 """How long the day's cost is trusted, our own requests added, before the database is asked again."""
 
@@ -89,17 +93,14 @@ class Ledger:
         input_hashes: Collection[bytes],
         ask: Callable[[list[bytes]], Answers],
     ) -> Answers:
-        """The answer to each input: kept ones, what another thread is asking just now, and the rest by `ask`.
+        """The answer to each input: kept ones, what others are asking just now, and the rest by `ask`.
 
         `ask` answers every input that it is given, and has recorded what it was answered.
         """
         future: Future[Answers] = Future()
         mine, others = self._divide(model, input_hashes, future)
         try:
-            # looked up only now: who asked until a moment ago has recorded the answer
-            answers: Answers = {**self._known(model, mine)}
-            if missing := [input_hash for input_hash in mine if input_hash not in answers]:
-                answers |= ask(missing)
+            answers = self._ask_once(model, mine, ask)
             future.set_result(answers)
         except BaseException as error:
             future.set_exception(error)
@@ -158,6 +159,29 @@ class Ledger:
                     others[input_hash] = asked
         return [input_hash for input_hash in dict.fromkeys(input_hashes) if input_hash not in others], others
 
+    def _ask_once(self, model: str, input_hashes: list[bytes], ask: Callable[[list[bytes]], Answers]) -> Answers:
+        """Where another process asks the same, waits until it has its answer, or none."""
+        answers: Answers = {}
+        until = time.monotonic() + OTHERS_PATIENCE_SECONDS
+        while waiting := [input_hash for input_hash in input_hashes if input_hash not in answers]:
+            begun = {input_hash for (input_hash,) in self._run("begin_asking", model=model, input_hashes=waiting)}
+            ours = [input_hash for input_hash in waiting if input_hash in begun]
+            try:
+                # looked up only now: who asked until a moment ago has recorded the answer
+                answers |= self._known(model, ours)
+                if missing := [input_hash for input_hash in ours if input_hash not in answers]:
+                    answers |= ask(missing)
+            finally:
+                if ours:
+                    self._run("end_asking", model=model, input_hashes=ours)
+            if len(ours) == len(waiting):
+                continue
+            if time.monotonic() > until:
+                message = "another process has been asking the same for too long: see pid = asker of `ai_asking`"
+                raise ProviderUnavailable(message, timedelta(seconds=30))
+            time.sleep(OTHERS_SECONDS)
+        return answers
+
     def _known(self, model: str, input_hashes: Sequence[bytes]) -> dict[bytes, Answer]:
         if not input_hashes:
             return {}
@@ -172,7 +196,8 @@ class Ledger:
                     if self._connection is None or self._connection.closed:
                         self._connection = connect(self._database_url)
                         # what a crash of the server takes with it, the last instant's answers, is asked again
-                        self._connection.execute(query("commit_without_waiting"))
+                        self._connection.execute(query("open_ledger"))
+                        self._connection.execute(query("forget_dead_askers"))
                     cursor = self._connection.execute(query(name), parameters)
                     return cursor.fetchall() if cursor.description else []
                 except psycopg.OperationalError as error:

@@ -49,6 +49,7 @@ def test_a_trigger_function_cannot_be_put_on_a_table_of_ones_own(as_app: Connect
         "embedding_queue",
         "ai_calls",
         "ai_answers",
+        "ai_asking",
         "generated_images",
         "image_types",
         "rebuilds",

@@ -60,7 +60,7 @@ begin
         foreach name in array array[
             'job_queue', 'match_jobs', 'embedding_models', 'image_ai', 'match_settings', 'matches', 'matchable_faces',
             'image_owners', 'source_images', 'matching_pipeline_migrations', 'job_embeddings', 'embedding_queue',
-            'source_postings', 'embedded_postings', 'ai_calls', 'ai_answers',
+            'source_postings', 'embedded_postings', 'ai_calls', 'ai_answers', 'ai_asking',
             'image_types', 'generated_images', 'asked_images', 'project_progress', 'rebuilds', 'rebuild_shards'
         ] loop
             execute format('revoke all on %I from %s', name, outsider);

@@ -14,8 +14,24 @@ from unnest(
 ) as kept (input_hash, answer, input_tokens, output_tokens)
 on conflict do nothing
 
--- name: commit_without_waiting
-select set_config('synchronous_commit', 'off', false)
+-- name: open_ledger
+select set_config('synchronous_commit', 'off', false),
+    pg_advisory_lock(hashtext('matching_pipeline.asking'), pg_backend_pid())
+
+-- name: forget_dead_askers
+delete from ai_asking where pg_try_advisory_xact_lock(hashtext('matching_pipeline.asking'), asker)
+
+-- name: begin_asking
+insert into ai_asking (model, input_hash, asker)
+select %(model)s, input_hash, pg_backend_pid() from unnest(%(input_hashes)b::bytea[]) as input_hash
+order by input_hash
+on conflict (model, input_hash) do update set asker = excluded.asker
+where pg_try_advisory_xact_lock(hashtext('matching_pipeline.asking'), ai_asking.asker)
+returning input_hash
+
+-- name: end_asking
+delete from ai_asking
+where model = %(model)s and input_hash = any (%(input_hashes)b::bytea[]) and asker = pg_backend_pid()
 
 -- name: known_ai_answers
 select input_hash, answer, input_tokens, output_tokens

@@ -107,6 +107,97 @@ def test_the_same_answer_from_two_processes_is_kept_once(connection: Connection,
     assert connection.execute("select count(*) from ai_answers").fetchone() == (1,)
 
 
+def test_what_another_process_is_asking_is_waited_for(database_url: str) -> None:
+    with Ledger(database_url, "one") as one, Ledger(database_url, "other") as other:
+        got: list[Given] = []
+        waiting = Thread(target=lambda: got.append(other.answers("m", [b"a"], unasked)))
+
+        def ask(missing: list[bytes]) -> Given:
+            waiting.start()
+            waiting.join(0.5)
+            assert not got
+            one.record(call(a=b"1"))
+            return {b"a": Answer(b"1", 1, 0)}
+
+        one.answers("m", [b"a"], ask)
+        waiting.join()
+        assert got == [{b"a": Answer(b"1", 1, 0)}]
+
+
+def test_of_what_two_processes_ask_each_asks_its_own_part(connection: Connection, database_url: str) -> None:
+    """In opposite orders, so that neither may wait with something in hand."""
+    asked: list[list[bytes]] = []
+
+    def answer(ledger: Ledger, wanted: list[bytes]) -> None:
+        def ask(missing: list[bytes]) -> Given:
+            asked.append(missing)
+            ledger.record(call(**{name.decode(): b"1" for name in missing}))
+            return {name: Answer(b"1", 1, 0) for name in missing}
+
+        assert len(ledger.answers("m", wanted, ask)) == len(wanted)
+
+    names = [f"{number:03}".encode() for number in range(200)]
+    with Ledger(database_url, "one") as one, Ledger(database_url, "other") as other:
+        sides = [Thread(target=answer, args=side) for side in ((one, names[:150]), (other, names[50:][::-1]))]
+        for side in sides:
+            side.start()
+        for side in sides:
+            side.join()
+    assert sorted(name for names in asked for name in names) == names
+    assert connection.execute("select count(*) from ai_asking").fetchone() == (0,)
+
+
+def test_what_another_process_failed_to_get_is_asked_again(database_url: str) -> None:
+    with Ledger(database_url, "one") as one, Ledger(database_url, "other") as other:
+        answers: Given = {b"a": Answer(b"2", 1, 0)}
+        got: list[Given] = []
+        waiting = Thread(target=lambda: got.append(other.answers("m", [b"a"], lambda missing: answers)))
+
+        def ask(missing: list[bytes]) -> Given:
+            waiting.start()
+            waiting.join(0.3)
+            raise ProviderUnavailable("it is down", timedelta(seconds=1))
+
+        with pytest.raises(ProviderUnavailable):
+            one.answers("m", [b"a"], ask)
+        waiting.join()
+        assert got == [answers]
+
+
+def test_what_a_process_that_died_was_asking_is_asked_again(connection: Connection, database_url: str) -> None:
+    answers: Given = {b"a": Answer(b"2", 1, 0)}
+    with Ledger(database_url, "dead") as dead, Ledger(database_url, "alive") as alive:
+
+        def ask(missing: list[bytes]) -> Given:
+            connection.execute(
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+                "where pid in (select asker from ai_asking) and datname = current_database()"
+            )
+            assert alive.answers("m", [b"a"], lambda missing: answers) == answers
+            return answers
+
+        assert dead.answers("m", [b"a"], ask) == answers
+
+
+def test_what_the_dead_were_asking_is_forgotten(connection: Connection, database_url: str) -> None:
+    connection.execute("insert into ai_asking (model, input_hash, asker) values ('m', 'a', 1)")
+    with Ledger(database_url, "lane") as ledger:
+        ledger.record(call(a=b"1"))
+    assert connection.execute("select count(*) from ai_asking").fetchone() == (0,)
+
+
+def test_who_asks_for_too_long_is_named(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matching_pipeline.ai.ledger.OTHERS_PATIENCE_SECONDS", 0)
+    with Ledger(database_url, "one") as one, Ledger(database_url, "other") as other:
+
+        def ask(missing: list[bytes]) -> Given:
+            with pytest.raises(ProviderUnavailable, match="ai_asking"):
+                other.answers("m", missing, unasked)
+            return {b"a": TransientFailure("odd")}
+
+        one.answers("m", [b"a"], ask)
+
+
 def test_a_figure_that_makes_no_sense_is_refused(connection: Connection) -> None:
     with pytest.raises(psycopg.errors.CheckViolation, match="ai_calls_failed_says_why"):
         connection.execute(
