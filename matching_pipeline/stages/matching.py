@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+from psycopg.errors import ForeignKeyViolation
 from psycopg.rows import namedtuple_row
 
 from matching_pipeline import queue
@@ -190,8 +191,14 @@ def _publish_anew(connection: Connection, model: str, projects: Ids, wanted: Pro
 
 
 def _publish(connection: Connection, model: str, change: Change) -> Figures:
-    """A list with a pair whose evidence has gone since it was read is left, and its project matched again."""
-    if len(gone := np.unique(change.upserts.project[~held(connection, change.upserts)])):
+    """A list with a pair whose evidence has gone since it was read is left, and its project matched again.
+
+    The foreign keys look for each pair's evidence and hold it; we look ourselves only where they miss some.
+    """
+    try:
+        with connection.transaction():
+            return put(connection, model, change)
+    except ForeignKeyViolation:
+        gone = np.unique(change.upserts.project[~held(connection, change.upserts)])
         queue.enqueue(connection, LANE, "project", uuids(gone))
-        change = change.without(gone)
-    return put(connection, model, change)
+        return put(connection, model, change.without(gone))
