@@ -1,10 +1,14 @@
-"""What every kind of pair shares: who may write its lists, what a list keeps, and the figures of a write."""
+"""What every kind of pair shares: who may write its lists, what a list keeps, ids of rows, the figures of a write."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
+from matching_pipeline.db.arrays import Uuids
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.drain import Busy
@@ -78,3 +82,15 @@ def match_policy(connection: Connection, kind: str) -> Policy:
     row = connection.execute(query("match_policy"), {"kind": kind}).fetchone()
     assert row is not None
     return Policy(*row)
+
+
+def new_ids(count: int) -> Uuids:
+    """Random ids that begin with the time (UUIDs of version 7), ascending: new rows stand together in the index.
+
+    Drawn here, as Postgres asks its source of randomness for one at a time, which can cost a tenth of the insert.
+    """
+    drawn = np.frombuffer(os.urandom(16 * count), dtype=np.uint8).reshape(count, 16).copy()
+    drawn[:, :6] = np.frombuffer((time.time_ns() // 1_000_000).to_bytes(6), dtype=np.uint8)
+    drawn[:, 6] = drawn[:, 6] & 0x0F | 0x70
+    drawn[:, 8] = drawn[:, 8] & 0x3F | 0x80
+    return Uuids(np.sort(drawn.view("S16").ravel()))

@@ -85,12 +85,12 @@ with held as materialized (
 select generate_series(0, cardinality(%(project_ids)s::uuid[]) - 1) except select number - 1 from held
 
 -- name: publish_matches
-insert into matches (kind, project_id, product_id, project_image_id, product_image_id, similarity, rank, model)
-select 'project', project_id, product_id, project_image_id, product_image_id, similarity, rank, %(model)s
+insert into matches (id, kind, project_id, product_id, project_image_id, product_image_id, similarity, rank, model)
+select id, 'project', project_id, product_id, project_image_id, product_image_id, similarity, rank, %(model)s
 from unnest(
-    %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[], %(product_image_ids)s::uuid[],
-    %(similarities)s::double precision[], %(ranks)s::integer[]
-) as pair (project_id, product_id, project_image_id, product_image_id, similarity, rank)
+    %(new_ids)s::uuid[], %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[],
+    %(product_image_ids)s::uuid[], %(similarities)s::double precision[], %(ranks)s::integer[]
+) as pair (id, project_id, product_id, project_image_id, product_image_id, similarity, rank)
 order by project_id, product_id
 on conflict (project_id, product_id) where kind = 'project' do update set
     project_image_id = excluded.project_image_id, product_image_id = excluded.product_image_id,
