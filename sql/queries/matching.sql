@@ -43,12 +43,36 @@ copy (
     order by source_images.owner_id, source_images.image_id
 ) to stdout (format binary)
 
+-- name: copy_projects_near
+copy (
+    select source_images.owner_id, near.image_id, near.embedding, near.attributes::text
+    from (
+        select image_id, embedding, attributes, %(others)s + (1 - %(weight)s) * (
+            select max(-(stored.direction <#> sought.direction))
+            from unnest(%(directions)s::vector[]) as sought (direction)
+        ) as most
+        from (
+            -- once an image, as every look at a stored vector fetches it anew
+            select image_id, embedding, attributes, l2_normalize(embedding) as direction
+            from image_ai
+            where source = 'project' and model = %(model)s
+            offset 0
+        ) as stored
+        offset 0
+    ) as near
+    join source_images on source_images.source = 'project' and source_images.image_id = near.image_id
+    where near.most >= %(threshold)s and near.most >= coalesce((
+        select similarity from matches
+        where kind = 'project' and project_id = source_images.owner_id and rank = %(limit)s
+    ), -1)
+    order by source_images.owner_id, near.image_id
+) to stdout (format binary)
+
 -- name: full_list_floors
-select project_id, min(similarity)
+select project_id, similarity
 from matches
-where kind = 'project'
-group by project_id
-having count(*) >= %(limit)s
+where kind = 'project' and rank = %(limit)s
+  and (%(project_ids)s::uuid[] is null or project_id = any (%(project_ids)s::uuid[]))
 
 -- name: projects_of_products
 select distinct project_id from matches where kind = 'project' and product_id = any (%(product_ids)s::uuid[])
