@@ -3,13 +3,14 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
+import psycopg
 
 from matching_pipeline.db.arrays import Uuids
-from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.drain import Busy
 from matching_pipeline.matching.kernel import Policy
@@ -64,8 +65,23 @@ def sharing_lists(connection: Connection, kind: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if not connection.closed:
-            connection.execute(query("release_shared_lists"), {"kind": kind})
+        _unlock(connection, "release_shared_lists", kind)
+
+
+@contextmanager
+def writers(connection: Connection, kind: str, parts: int) -> Iterator[list[Connection]]:
+    """This session, which shares the lists, and for several parts another that does too, if it can be had: what a new
+    row costs, foreign keys most of all, each session pays in a process of its own."""
+    with ExitStack() as stack:
+        sessions = [connection]
+        if parts > 1:
+            with suppress(psycopg.OperationalError):
+                other = stack.enter_context(connect(connection.info.dsn, password=connection.info.password))
+                # not to be waited for: whoever waits for the lists alone waits for us
+                if other.execute(query("try_share_lists"), {"kind": kind}).fetchone() == (True,):
+                    stack.callback(_unlock, other, "release_shared_lists", kind)
+                    sessions.append(other)
+        yield sessions
 
 
 @contextmanager
@@ -74,8 +90,12 @@ def _locked(connection: Connection, lock: str, unlock: str, kind: str) -> Iterat
     try:
         yield
     finally:
-        if not connection.closed:
-            connection.execute(query(unlock), {"kind": kind})
+        _unlock(connection, unlock, kind)
+
+
+def _unlock(connection: Connection, unlock: str, kind: str) -> None:
+    if not connection.closed:
+        connection.execute(query(unlock), {"kind": kind})
 
 
 def match_policy(connection: Connection, kind: str) -> Policy:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -25,7 +26,7 @@ from matching_pipeline.matching.pairs import Pairs, concatenate
 from matching_pipeline.queue import Item
 from matching_pipeline.stages import rebuilds
 from matching_pipeline.stages.image_sets import FEW_SOUGHT, load_image_set, stream_image_sets, stream_projects_near
-from matching_pipeline.stages.match_table import Figures, match_policy, take_lists
+from matching_pipeline.stages.match_table import Figures, match_policy, take_lists, writers
 from matching_pipeline.stages.project_rows import (
     Change,
     ProjectRows,
@@ -96,14 +97,20 @@ def rebuild(connection: Connection, on_progress: rebuilds.OnProgress = lambda do
 
 
 def rebuild_shard(connection: Connection, shard: Shard, on_part: rebuilds.OnPart) -> Figures:
-    """In transactions of LISTS_AT_ONCE lists that do not stand as they should."""
+    """In transactions of LISTS_AT_ONCE lists that do not stand as they should, two at a time."""
     within = {"first": shard.first_project, "before": shard.before_project}
     basis, wanted, stored, count = give_way(connection, partial(all_rows, connection, **within))
     changed, figures = difference(wanted, stored).projects, Figures(lists=count)
-    for begin in range(0, len(changed), LISTS_AT_ONCE):
-        on_part(count - len(changed) + begin)
-        part = changed[begin : begin + LISTS_AT_ONCE]
-        figures += give_way(connection, partial(_publish_anew, connection, basis.model, part, wanted.of(part)))
+    parts = [changed[begin : begin + LISTS_AT_ONCE] for begin in range(0, len(changed), LISTS_AT_ONCE)]
+
+    def publish(session: Connection, part: Ids) -> Figures:
+        return give_way(session, partial(_publish_anew, session, basis.model, part, wanted.of(part)))
+
+    with writers(connection, KIND, len(parts)) as sessions, ThreadPoolExecutor(len(sessions)) as pool:
+        for begin in range(0, len(parts), len(sessions)):
+            on_part(count - len(changed) + begin * LISTS_AT_ONCE)
+            for part_figures in pool.map(publish, sessions, parts[begin : begin + len(sessions)]):
+                figures += part_figures
     on_part(count)
     figures.unchanged = len(wanted) - figures.added - figures.changed
     return figures

@@ -13,6 +13,9 @@ select pg_advisory_unlock_shared(hashtext('matching_pipeline.next_at_matches.' |
 -- name: share_lists
 select pg_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
 
+-- name: try_share_lists
+select pg_try_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
+
 -- name: release_shared_lists
 select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
 
