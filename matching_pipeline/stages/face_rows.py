@@ -17,7 +17,7 @@ from matching_pipeline.matching.differences import TOLERANCE, Mask, compare, pai
 from matching_pipeline.matching.images import Ids
 from matching_pipeline.matching.lists import Lists, lists_from
 from matching_pipeline.matching.pairs import Columns, Pairs, concatenate
-from matching_pipeline.stages.match_table import Figures
+from matching_pipeline.stages.match_table import Figures, new_ids
 
 Ranks = NDArray[np.integer[Any]]
 
@@ -113,7 +113,8 @@ def put(connection: Connection, change: Change) -> Figures:
         connection.execute(query("begin_publishing"))
         connection.execute(query("delete_face_pairs"), _parameters(change.deletions))
     if len(change.upserts):
-        connection.execute(query("publish_face_pairs"), _parameters(change.upserts))
+        parameters = {"new_ids": new_ids(len(change.upserts)), **_parameters(change.upserts)}
+        connection.execute(query("publish_face_pairs"), parameters)
     added = int(change.new.sum())
     return Figures(added=added, changed=len(change.upserts) - added, removed=len(change.deletions))
 

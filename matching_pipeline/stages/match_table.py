@@ -1,11 +1,16 @@
-"""What every kind of pair shares: who may write its lists, what a list keeps, and the figures of a write."""
+"""What every kind of pair shares: who may write its lists, what a list keeps, ids of rows, the figures of a write."""
 
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from matching_pipeline.db.connections import Connection
+import numpy as np
+import psycopg
+
+from matching_pipeline.db.arrays import Uuids
+from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.drain import Busy
 from matching_pipeline.matching.kernel import Policy
@@ -60,8 +65,23 @@ def sharing_lists(connection: Connection, kind: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if not connection.closed:
-            connection.execute(query("release_shared_lists"), {"kind": kind})
+        _unlock(connection, "release_shared_lists", kind)
+
+
+@contextmanager
+def writers(connection: Connection, kind: str, parts: int) -> Iterator[list[Connection]]:
+    """This session, which shares the lists, and for several parts another that does too, if it can be had: what a new
+    row costs, foreign keys most of all, each session pays in a process of its own."""
+    with ExitStack() as stack:
+        sessions = [connection]
+        if parts > 1:
+            with suppress(psycopg.OperationalError):
+                other = stack.enter_context(connect(connection.info.dsn, password=connection.info.password))
+                # not to be waited for: whoever waits for the lists alone waits for us
+                if other.execute(query("try_share_lists"), {"kind": kind}).fetchone() == (True,):
+                    stack.callback(_unlock, other, "release_shared_lists", kind)
+                    sessions.append(other)
+        yield sessions
 
 
 @contextmanager
@@ -70,11 +90,27 @@ def _locked(connection: Connection, lock: str, unlock: str, kind: str) -> Iterat
     try:
         yield
     finally:
-        if not connection.closed:
-            connection.execute(query(unlock), {"kind": kind})
+        _unlock(connection, unlock, kind)
+
+
+def _unlock(connection: Connection, unlock: str, kind: str) -> None:
+    if not connection.closed:
+        connection.execute(query(unlock), {"kind": kind})
 
 
 def match_policy(connection: Connection, kind: str) -> Policy:
     row = connection.execute(query("match_policy"), {"kind": kind}).fetchone()
     assert row is not None
     return Policy(*row)
+
+
+def new_ids(count: int) -> Uuids:
+    """Random ids that begin with the time (UUIDs of version 7), ascending: new rows stand together in the index.
+
+    Drawn here, as Postgres asks its source of randomness for one at a time, which can cost a tenth of the insert.
+    """
+    drawn = np.frombuffer(os.urandom(16 * count), dtype=np.uint8).reshape(count, 16).copy()
+    drawn[:, :6] = np.frombuffer((time.time_ns() // 1_000_000).to_bytes(6), dtype=np.uint8)
+    drawn[:, 6] = drawn[:, 6] & 0x0F | 0x70
+    drawn[:, 8] = drawn[:, 8] & 0x3F | 0x80
+    return Uuids(np.sort(drawn.view("S16").ravel()))

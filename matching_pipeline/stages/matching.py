@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -9,20 +10,23 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+from psycopg.errors import ForeignKeyViolation
 from psycopg.rows import namedtuple_row
 
 from matching_pipeline import queue
+from matching_pipeline.db.arrays import Uuids
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way
 from matching_pipeline.drain import Outcome
-from matching_pipeline.matching.images import Ids, ids, uuids
+from matching_pipeline.matching.images import Ids, ImageSet, ids, uuids
 from matching_pipeline.matching.kernel import Policy, best_pairs, pairs_above
 from matching_pipeline.matching.lists import Lists, lists_from, merge, pairs_from
+from matching_pipeline.matching.pairs import Pairs, concatenate
 from matching_pipeline.queue import Item
 from matching_pipeline.stages import rebuilds
-from matching_pipeline.stages.image_sets import load_image_set, stream_image_sets
-from matching_pipeline.stages.match_table import Figures, match_policy, take_lists
+from matching_pipeline.stages.image_sets import FEW_SOUGHT, load_image_set, stream_image_sets, stream_projects_near
+from matching_pipeline.stages.match_table import Figures, match_policy, take_lists, writers
 from matching_pipeline.stages.project_rows import (
     Change,
     ProjectRows,
@@ -93,14 +97,20 @@ def rebuild(connection: Connection, on_progress: rebuilds.OnProgress = lambda do
 
 
 def rebuild_shard(connection: Connection, shard: Shard, on_part: rebuilds.OnPart) -> Figures:
-    """In transactions of LISTS_AT_ONCE lists that do not stand as they should."""
+    """In transactions of LISTS_AT_ONCE lists that do not stand as they should, two at a time."""
     within = {"first": shard.first_project, "before": shard.before_project}
     basis, wanted, stored, count = give_way(connection, partial(all_rows, connection, **within))
     changed, figures = difference(wanted, stored).projects, Figures(lists=count)
-    for begin in range(0, len(changed), LISTS_AT_ONCE):
-        on_part(count - len(changed) + begin)
-        part = changed[begin : begin + LISTS_AT_ONCE]
-        figures += give_way(connection, partial(_publish_anew, connection, basis.model, part, wanted.of(part)))
+    parts = [changed[begin : begin + LISTS_AT_ONCE] for begin in range(0, len(changed), LISTS_AT_ONCE)]
+
+    def publish(session: Connection, part: Ids) -> Figures:
+        return give_way(session, partial(_publish_anew, session, basis.model, part, wanted.of(part)))
+
+    with writers(connection, KIND, len(parts)) as sessions, ThreadPoolExecutor(len(sessions)) as pool:
+        for begin in range(0, len(parts), len(sessions)):
+            on_part(count - len(changed) + begin * LISTS_AT_ONCE)
+            for part_figures in pool.map(publish, sessions, parts[begin : begin + len(sessions)]):
+                figures += part_figures
     on_part(count)
     figures.unchanged = len(wanted) - figures.added - figures.changed
     return figures
@@ -140,15 +150,7 @@ def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) ->
     present = {
         project for (project,) in connection.execute(query("projects_of_products"), {"product_ids": list(changed)})
     }
-    floors = {
-        project: floor
-        for project, floor in connection.execute(query("full_list_floors"), {"limit": basis.policy.limit})
-        if project not in present  # whatever became of the pair, it is wanted
-    }
-    products = load_image_set(connection, "product", basis.model, changed)
-    scored: Lists = {}
-    for projects in stream_image_sets(connection, "project", basis.model):
-        scored |= lists_from(pairs_above(projects, products, basis.policy, floors))
+    scored = lists_from(_scored(connection, basis, load_image_set(connection, "product", basis.model, changed)))
     touched = sorted(scored.keys() | present)
     standing: Lists = {project: [] for project in touched}
     standing |= lists_from(pairs_of(stored_rows(connection, ids(touched))))
@@ -156,6 +158,25 @@ def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) ->
         project: merge(stored, changed, scored.get(project, ()), basis.policy) for project, stored in standing.items()
     }
     return {project: pairs for project, pairs in merged.items() if pairs is not None}, standing
+
+
+def _scored(connection: Connection, basis: Basis, products: ImageSet) -> Pairs:
+    """The pairs of these products that lists take."""
+    model, policy = basis.model, basis.policy
+    if len(products.image_ids) > FEW_SOUGHT:
+        floors = _floors(connection, policy)
+        parts = stream_image_sets(connection, "project", model)
+        return concatenate([pairs_above(projects, products, policy, floors) for projects in parts])
+    parts = stream_projects_near(connection, model, products, policy)
+    pairs = concatenate([pairs_above(projects, products, policy, {}) for projects in parts])
+    floors = _floors(connection, policy, np.unique(pairs.left))
+    return pairs.take(pairs.similarity >= np.array([floors.get(project, -1) for project in uuids(pairs.left)]))
+
+
+def _floors(connection: Connection, policy: Policy, projects: Ids | None = None) -> dict[UUID, float]:
+    """The last score of each list that is full, of all projects or of those named."""
+    parameters = {"limit": policy.limit, "project_ids": None if projects is None else Uuids(projects)}
+    return dict(connection.execute(query("full_list_floors"), parameters).fetchall())
 
 
 def _fill(connection: Connection, basis: Basis, projects: set[UUID]) -> Lists:
@@ -190,8 +211,14 @@ def _publish_anew(connection: Connection, model: str, projects: Ids, wanted: Pro
 
 
 def _publish(connection: Connection, model: str, change: Change) -> Figures:
-    """A list with a pair whose evidence has gone since it was read is left, and its project matched again."""
-    if len(gone := np.unique(change.upserts.project[~held(connection, change.upserts)])):
+    """A list with a pair whose evidence has gone since it was read is left, and its project matched again.
+
+    The foreign keys look for each pair's evidence and hold it; we look ourselves only where they miss some.
+    """
+    try:
+        with connection.transaction():
+            return put(connection, model, change)
+    except ForeignKeyViolation:
+        gone = np.unique(change.upserts.project[~held(connection, change.upserts)])
         queue.enqueue(connection, LANE, "project", uuids(gone))
-        change = change.without(gone)
-    return put(connection, model, change)
+        return put(connection, model, change.without(gone))

@@ -12,7 +12,7 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.matching.differences import TOLERANCE, Mask, among, compare, pair_keys
 from matching_pipeline.matching.images import Ids
 from matching_pipeline.matching.pairs import Columns, Pairs, places
-from matching_pipeline.stages.match_table import Figures
+from matching_pipeline.stages.match_table import Figures, new_ids
 
 _FIELDS = {
     **{"project": UUID, "product": UUID, "similarity": FLOAT},
@@ -104,7 +104,8 @@ def put(connection: Connection, model: str, change: Change) -> Figures:
         connection.execute(query("begin_publishing"))
         connection.execute(query("delete_matches"), _parameters(change.deletions))
     if len(change.upserts):
-        connection.execute(query("publish_matches"), {"model": model, **_parameters(change.upserts)})
+        parameters = {"model": model, "new_ids": new_ids(len(change.upserts)), **_parameters(change.upserts)}
+        connection.execute(query("publish_matches"), parameters)
     added = int(change.new.sum())
     return Figures(added=added, changed=len(change.upserts) - added, removed=len(change.deletions))
 

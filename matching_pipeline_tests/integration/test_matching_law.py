@@ -150,5 +150,7 @@ def test_whatever_happens_in_whatever_order_project_lists_are_as_defined(
 ) -> None:
     monkeypatch.setitem(rebuilds.SIZES, matching.KIND, 2)
     monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
+    # so that now Postgres looks for whom a product may match, now the kernel
+    monkeypatch.setattr(matching, "FEW_SOUGHT", 1)
     monkeypatch.setenv("MATCH_PART_IMAGES", "3")
     hold_law(MatchingLaw, module_database_url, examples=60)

@@ -242,3 +242,57 @@ def test_a_shard_lets_go_of_the_lists_when_it_fails(connection: Connection, data
         raise ZeroDivisionError
     with connect(database_url) as other, other.transaction():
         take_lists(other, KIND)
+
+
+COUNT_WRITERS = """
+create table writers (pid integer primary key);
+create function count_writer() returns trigger language plpgsql as $$
+begin
+    insert into writers values (pg_backend_pid()) on conflict do nothing;
+    return null;
+end
+$$;
+create trigger count_writer after insert on matches for each statement execute function count_writer();
+"""
+
+
+@pytest.fixture
+def count_writers(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many sessions have written lists, each in a transaction of its own."""
+    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
+    connection.execute(COUNT_WRITERS.encode())
+    return lambda: len(connection.execute("select pid from writers").fetchall())
+
+
+def test_two_sessions_write_a_shard(
+    connection: Connection, market: Marketplace, count_writers: Callable[[], int]
+) -> None:
+    for written_by, shard in zip((2, 3), begin(connection, KIND), strict=True):
+        run(connection, shard, rebuild_shard)
+        assert count_writers() == written_by
+    assert market.matches() == market.expected_matches()
+
+
+def test_a_shard_is_written_by_one_session_where_somebody_waits_for_the_lists_alone(
+    connection: Connection, database_url: str, market: Marketplace, count_writers: Callable[[], int]
+) -> None:
+    def write_while_another_rebuild_waits(connection: Connection, shard: Shard, on_part: OnPart) -> Figures:
+        waiting = pool.submit(begin, other, KIND)
+        while not connection.execute("select from pg_locks where locktype = 'advisory' and not granted").fetchall():
+            assert not waiting.done()
+        return rebuild_shard(connection, shard, on_part)
+
+    with connect(database_url) as other, ThreadPoolExecutor() as pool:
+        run(connection, begin(connection, KIND)[0], write_while_another_rebuild_waits)
+    assert count_writers() == 1
+    assert len(market.matches()) == 6
+
+
+def test_a_shard_is_written_where_no_other_session_can_be_had(
+    connection: Connection, server_url: str, market: Marketplace, count_writers: Callable[[], int]
+) -> None:
+    with connect(server_url % "postgres") as elsewhere:
+        elsewhere.execute(f"alter database {connection.info.dbname} allow_connections false".encode())
+    matching.rebuild(connection)
+    assert market.matches() == market.expected_matches()
+    assert count_writers() == 1

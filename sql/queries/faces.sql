@@ -67,12 +67,12 @@ using unnest(%(a_ids)s::uuid[], %(b_ids)s::uuid[]) as gone (a_id, b_id)
 where matches.face_a_id = gone.a_id and matches.face_b_id = gone.b_id
 
 -- name: publish_face_pairs
-insert into matches (kind, face_a_id, face_b_id, similarity, rank_for_a, rank_for_b, model)
-select 'face', a_id, b_id, similarity, nullif(rank_for_a, 0), nullif(rank_for_b, 0), 'faces'
+insert into matches (id, kind, face_a_id, face_b_id, similarity, rank_for_a, rank_for_b, model)
+select id, 'face', a_id, b_id, similarity, nullif(rank_for_a, 0), nullif(rank_for_b, 0), 'faces'
 from unnest(
-    %(a_ids)s::uuid[], %(b_ids)s::uuid[], %(similarities)s::double precision[],
+    %(new_ids)s::uuid[], %(a_ids)s::uuid[], %(b_ids)s::uuid[], %(similarities)s::double precision[],
     %(ranks_for_a)s::integer[], %(ranks_for_b)s::integer[]
-) as pair (a_id, b_id, similarity, rank_for_a, rank_for_b)
+) as pair (id, a_id, b_id, similarity, rank_for_a, rank_for_b)
 order by a_id, b_id
 on conflict (face_a_id, face_b_id) where face_a_id is not null do update set
     similarity = excluded.similarity, rank_for_a = excluded.rank_for_a, rank_for_b = excluded.rank_for_b, computed_at = now()

@@ -13,6 +13,9 @@ select pg_advisory_unlock_shared(hashtext('matching_pipeline.next_at_matches.' |
 -- name: share_lists
 select pg_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
 
+-- name: try_share_lists
+select pg_try_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
+
 -- name: release_shared_lists
 select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
 
@@ -43,12 +46,36 @@ copy (
     order by source_images.owner_id, source_images.image_id
 ) to stdout (format binary)
 
+-- name: copy_projects_near
+copy (
+    select source_images.owner_id, near.image_id, near.embedding, near.attributes::text
+    from (
+        select image_id, embedding, attributes, %(others)s + (1 - %(weight)s) * (
+            select max(-(stored.direction <#> sought.direction))
+            from unnest(%(directions)s::vector[]) as sought (direction)
+        ) as most
+        from (
+            -- once an image, as every look at a stored vector fetches it anew
+            select image_id, embedding, attributes, l2_normalize(embedding) as direction
+            from image_ai
+            where source = 'project' and model = %(model)s
+            offset 0
+        ) as stored
+        offset 0
+    ) as near
+    join source_images on source_images.source = 'project' and source_images.image_id = near.image_id
+    where near.most >= %(threshold)s and near.most >= coalesce((
+        select similarity from matches
+        where kind = 'project' and project_id = source_images.owner_id and rank = %(limit)s
+    ), -1)
+    order by source_images.owner_id, near.image_id
+) to stdout (format binary)
+
 -- name: full_list_floors
-select project_id, min(similarity)
+select project_id, similarity
 from matches
-where kind = 'project'
-group by project_id
-having count(*) >= %(limit)s
+where kind = 'project' and rank = %(limit)s
+  and (%(project_ids)s::uuid[] is null or project_id = any (%(project_ids)s::uuid[]))
 
 -- name: projects_of_products
 select distinct project_id from matches where kind = 'project' and product_id = any (%(product_ids)s::uuid[])
@@ -85,12 +112,12 @@ with held as materialized (
 select generate_series(0, cardinality(%(project_ids)s::uuid[]) - 1) except select number - 1 from held
 
 -- name: publish_matches
-insert into matches (kind, project_id, product_id, project_image_id, product_image_id, similarity, rank, model)
-select 'project', project_id, product_id, project_image_id, product_image_id, similarity, rank, %(model)s
+insert into matches (id, kind, project_id, product_id, project_image_id, product_image_id, similarity, rank, model)
+select id, 'project', project_id, product_id, project_image_id, product_image_id, similarity, rank, %(model)s
 from unnest(
-    %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[], %(product_image_ids)s::uuid[],
-    %(similarities)s::double precision[], %(ranks)s::integer[]
-) as pair (project_id, product_id, project_image_id, product_image_id, similarity, rank)
+    %(new_ids)s::uuid[], %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[],
+    %(product_image_ids)s::uuid[], %(similarities)s::double precision[], %(ranks)s::integer[]
+) as pair (id, project_id, product_id, project_image_id, product_image_id, similarity, rank)
 order by project_id, product_id
 on conflict (project_id, product_id) where kind = 'project' do update set
     project_image_id = excluded.project_image_id, product_image_id = excluded.product_image_id,

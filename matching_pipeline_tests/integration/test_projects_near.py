@@ -1,0 +1,67 @@
+"""A few changed products: Postgres leaves out the projects that none of them can reach, and nobody else."""
+
+import random
+from uuid import UUID
+
+import pytest
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.matching.images import uuids
+from matching_pipeline.matching.kernel import Policy
+from matching_pipeline.stages.image_sets import load_image_set, stream_projects_near
+from matching_pipeline.stages.matching import rebuild, update
+from matching_pipeline_tests.integration.marketplace import MODEL, Marketplace
+
+
+def near(connection: Connection, product: UUID, policy: Policy) -> list[UUID]:
+    sought = load_image_set(connection, "product", MODEL, [product])
+    return [
+        project for part in stream_projects_near(connection, MODEL, sought, policy) for project in uuids(part.owners)
+    ]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("threshold", [-1.0, 0.0, 0.5, 1.0])
+def test_lists_that_a_changed_product_enters_are_as_defined(
+    connection: Connection, weight: float, threshold: float
+) -> None:
+    connection.execute(
+        "update match_settings set threshold = %s, match_limit = 2, attribute_weight = %s where kind = 'project'",
+        (threshold, weight),
+    )
+    draw, market = random.Random(f"{weight} {threshold}"), Marketplace(connection)
+
+    def add_image(kind: str, owner: UUID) -> None:
+        vector = [draw.choice((-1, 0, 0.5, 1)) * 10 ** draw.choice((-20, 0, 15)) or 0.1 for _ in range(3)]
+        market.add_image(kind, owner, vector, draw.sample(["red", "blue", "green"], draw.randint(0, 2)))
+
+    for kind, count in (("project", 12), ("product", 6)):
+        for _ in range(count):
+            owner = market.add(kind)
+            for _ in range(draw.randint(1, 2)):
+                add_image(kind, owner)
+    rebuild(connection)
+    for _ in range(6):
+        product = market.add("product")
+        add_image("product", product)
+        with connection.transaction():
+            update(connection, [], [product])
+        assert market.matches() == market.expected_matches()
+
+
+def test_a_project_that_a_product_cannot_reach_does_not_travel(connection: Connection) -> None:
+    market, policy = Marketplace(connection), Policy(threshold=0.5, limit=1, attribute_weight=0.2)
+    alike, almost, unlike = (market.add("project") for _ in range(3))
+    for project, vector in ((alike, (1, 0, 0)), (almost, (1, 1, 0)), (unlike, (0, 1, 0))):
+        market.add_image("project", project, vector)
+    product = market.add("product")
+    market.add_image("product", product, (1, 0, 0))
+    assert near(connection, product, policy) == [alike, almost]
+    assert near(connection, product, Policy(threshold=0.9, limit=1, attribute_weight=0.2)) == [alike]
+
+    connection.execute("update match_settings set match_limit = 1 where kind = 'project'")
+    market.add_image("product", market.add("product"), (1, 1, 0))
+    rebuild(connection)
+    another = market.add("product")
+    market.add_image("product", another, (0, 0.2, 1))
+    assert near(connection, another, Policy(threshold=-1, limit=1, attribute_weight=0)) == []
