@@ -16,7 +16,7 @@ import psycopg
 from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
-from matching_pipeline.db.transactions import GAVE_WAY, give_way, limit_lock_waits
+from matching_pipeline.db.transactions import GAVE_WAY, give_way, impatient_transaction
 from matching_pipeline.failures import (
     ConfigurationError,
     ItemFailure,
@@ -235,8 +235,7 @@ class Drain:
         if not items:
             return
         try:
-            with self._connection.transaction():
-                limit_lock_waits(self._connection)
+            with impatient_transaction(self._connection):
                 returned = queue.defer(self._connection, items, delay, reason)
         except GAVE_WAY:
             if len(items) > 1:

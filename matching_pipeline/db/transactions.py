@@ -21,6 +21,7 @@ GAVE_WAY = (
 _LOCK_WAIT = "10ms"
 """Far below Postgres' deadlock_timeout of one second, after which it sacrifices whoever waited longest: where we
 and the app wait for each other, we give way first."""
+_COMMIT_WAIT = "5s"
 _TRIES = 10
 
 
@@ -31,8 +32,7 @@ def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
     """
     for last in (False,) * (_TRIES - 1) + (True,):
         try:
-            with connection.transaction():
-                limit_lock_waits(connection)
+            with impatient_transaction(connection):
                 return action()
         # a row referred to was deleted between the look and the write: the next look will not see it
         except (*GAVE_WAY, psycopg.errors.ForeignKeyViolation, psycopg.errors.UniqueViolation):
@@ -40,6 +40,17 @@ def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
                 raise
             time.sleep(random.uniform(0.02, 0.2))
     raise AssertionError("the last try returns or raises")
+
+
+@contextmanager
+def impatient_transaction(connection: Connection) -> Iterator[None]:
+    """Waits for no lock longer than 10 ms, but for its turn to commit: who notifies commits one after another, which
+    takes as long as the disk or a standby takes, and whose turn it is waits for no row of ours."""
+    with connection.transaction():
+        limit_lock_waits(connection)
+        yield
+        connection.execute(query("check_what_is_deferred"))
+        limit_lock_waits(connection, _COMMIT_WAIT)
 
 
 def limit_lock_waits(connection: Connection, limit: str = _LOCK_WAIT) -> None:

@@ -49,6 +49,9 @@ select pg_notify('job_queue', %(payload)s)
 -- name: limit_lock_waits
 select set_config('lock_timeout', %(limit)s, true)
 
+-- name: check_what_is_deferred
+set constraints all immediate
+
 -- name: queue_status
 select queue_status(%(lane)s)
 
