@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ RECONNECT_SECONDS = 60.0
 OTHERS_SECONDS = 0.2
 """Between looks whether another process has its answer."""
 OTHERS_PATIENCE_SECONDS = 600.0
-"""Longer than any request takes: who asks for longer hangs."""
+"""Longer than requests take: who asks for longer hangs, and others ask instead."""
 SPENT_IS_TRUE_SECONDS = 5.0
 """How long the day's cost is trusted, our own requests added, before the database is asked again."""
 
@@ -76,6 +77,7 @@ class Ledger:
         self._connection: Connection | None = None
         self._asking: dict[tuple[str, bytes], Future[Answers]] = {}
         self._asking_lock = threading.Lock()
+        self._begun: set[tuple[str, bytes]] = set()
         self._spent, self._day_ends, self._spent_at = Decimal(0), 0.0, float("-inf")
 
     def __enter__(self) -> Self:
@@ -160,26 +162,25 @@ class Ledger:
         return [input_hash for input_hash in dict.fromkeys(input_hashes) if input_hash not in others], others
 
     def _ask_once(self, model: str, input_hashes: list[bytes], ask: Callable[[list[bytes]], Answers]) -> Answers:
-        """Where another process asks the same, waits until it has its answer, or none."""
+        """Where another process asks the same, waits until it has its answer, or none; not for one that hangs."""
         answers: Answers = {}
         until = time.monotonic() + OTHERS_PATIENCE_SECONDS
         while waiting := [input_hash for input_hash in input_hashes if input_hash not in answers]:
-            begun = {input_hash for (input_hash,) in self._run("begin_asking", model=model, input_hashes=waiting)}
+            late = time.monotonic() > until
+            begun = {row[0] for row in self._run("begin_asking", model=model, input_hashes=waiting, late=late)}
             ours = [input_hash for input_hash in waiting if input_hash in begun]
+            self._begun.update((model, input_hash) for input_hash in ours)
             try:
                 # looked up only now: who asked until a moment ago has recorded the answer
                 answers |= self._known(model, ours)
                 if missing := [input_hash for input_hash in ours if input_hash not in answers]:
                     answers |= ask(missing)
             finally:
+                self._begun.difference_update((model, input_hash) for input_hash in ours)
                 if ours:
                     self._run("end_asking", model=model, input_hashes=ours)
-            if len(ours) == len(waiting):
-                continue
-            if time.monotonic() > until:
-                message = "another process has been asking the same for too long: see pid = asker of `ai_asking`"
-                raise ProviderUnavailable(message, timedelta(seconds=30))
-            time.sleep(OTHERS_SECONDS)
+            if len(ours) < len(waiting):
+                time.sleep(OTHERS_SECONDS)
         return answers
 
     def _known(self, model: str, input_hashes: Sequence[bytes]) -> dict[bytes, Answer]:
@@ -188,16 +189,30 @@ class Ledger:
         rows = self._run("known_ai_answers", model=model, input_hashes=input_hashes)
         return {input_hash: Answer(*answer) for input_hash, *answer in rows}
 
+    def _open(self) -> Connection:
+        connection = connect(self._database_url)
+        try:
+            # what a crash of the server takes with it, the last instant's answers, is asked again
+            connection.execute(query("open_ledger"))
+            connection.execute(query("forget_dead_askers"))
+            # what a session that was lost had begun to ask is ours still
+            asking: dict[str, list[bytes]] = defaultdict(list)
+            for model, input_hash in list(self._begun):
+                asking[model].append(input_hash)
+            for model, hashes in asking.items():
+                connection.execute(query("begin_asking"), {"model": model, "input_hashes": hashes, "late": False})
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def _run(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
         until = time.monotonic() + RECONNECT_SECONDS
         with self._session:
             while True:
                 try:
                     if self._connection is None or self._connection.closed:
-                        self._connection = connect(self._database_url)
-                        # what a crash of the server takes with it, the last instant's answers, is asked again
-                        self._connection.execute(query("open_ledger"))
-                        self._connection.execute(query("forget_dead_askers"))
+                        self._connection = self._open()
                     cursor = self._connection.execute(query(name), parameters)
                     return cursor.fetchall() if cursor.description else []
                 except psycopg.OperationalError as error:

@@ -186,16 +186,51 @@ def test_what_the_dead_were_asking_is_forgotten(connection: Connection, database
     assert connection.execute("select count(*) from ai_asking").fetchone() == (0,)
 
 
-def test_who_asks_for_too_long_is_named(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("matching_pipeline.ai.ledger.OTHERS_PATIENCE_SECONDS", 0)
+def test_who_hangs_while_asking_is_waited_for_no_longer(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matching_pipeline.ai.ledger.OTHERS_PATIENCE_SECONDS", 0.5)
+    answers: Given = {b"a": Answer(b"1", 1, 0)}
     with Ledger(database_url, "one") as one, Ledger(database_url, "other") as other:
 
+        def hang(missing: list[bytes]) -> Given:
+            assert other.answers("m", missing, lambda missing: answers) == answers
+            return answers
+
+        assert one.answers("m", [b"a"], hang) == answers
+
+
+def test_a_process_that_lost_its_session_is_still_asking(connection: Connection, database_url: str) -> None:
+    with Ledger(database_url, "one") as one, Ledger(database_url, "other") as other:
+        got: list[Given] = []
+        waiting = Thread(target=lambda: got.append(other.answers("m", [b"a"], unasked)))
+
         def ask(missing: list[bytes]) -> Given:
-            with pytest.raises(ProviderUnavailable, match="ai_asking"):
-                other.answers("m", missing, unasked)
-            return {b"a": TransientFailure("odd")}
+            connection.execute("select pg_terminate_backend(asker, 5000) from ai_asking")
+            one.record(call(b=b"0"))
+            waiting.start()
+            waiting.join(0.5)
+            one.record(call(a=b"1"))
+            return {b"a": Answer(b"1", 1, 0)}
 
         one.answers("m", [b"a"], ask)
+        waiting.join()
+        assert got == [{b"a": Answer(b"1", 1, 0)}]
+
+
+def test_a_session_that_could_not_be_opened_whole_is_not_used(
+    connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    def half(name: str) -> object:
+        names.append(name)
+        if names.count("open_ledger") == 1 and name == "open_ledger":
+            raise psycopg.OperationalError("it is cancelled")
+        return query(name)
+
+    monkeypatch.setattr("matching_pipeline.ai.ledger.query", half)
+    with Ledger(database_url, "lane") as ledger:
+        ledger.record(call(a=b"1"))
+    assert names[:2] == ["open_ledger"] * 2
 
 
 def test_a_figure_that_makes_no_sense_is_refused(connection: Connection) -> None:
