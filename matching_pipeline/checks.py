@@ -21,6 +21,7 @@ from matching_pipeline.ai.providers import (
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import require_migrated, require_version
 from matching_pipeline.failures import ConfigurationError, ItemFailure, ProviderUnavailable
+from matching_pipeline.images.picture_store import PictureStore
 from matching_pipeline.settings import Settings
 from matching_pipeline.stages.models import LANES, model_in, shadow_lane
 
@@ -57,6 +58,7 @@ def findings(settings: Settings, database_url: str) -> Iterator[Finding]:
         yield _finding("vision", lambda: _vision(settings, database_url))
     if providers["pictures"] == "openai":
         yield _finding("pictures", lambda: _pictures(settings, database_url))
+    yield _finding("picture store", lambda: _picture_store(settings, database_url))
     for modality in LANES:
         yield _finding(f"{modality} model", partial(_registered_models, settings, database_url, modality))
 
@@ -111,6 +113,12 @@ def _pictures(settings: Settings, database_url: str) -> str:
     with openai_client(settings, database_url, LANE) as client:
         openai_image_generator(settings, client).probe()
         return f"the key is taken; there is the model {settings.openai_image_model}, no picture is bought to try it"
+
+
+def _picture_store(settings: Settings, database_url: str) -> str:
+    url = settings.model_copy(update={"database_url": database_url}).pictures_url
+    PictureStore(url).probe()
+    return f"pictures can be written to {url}"
 
 
 def _registered_models(settings: Settings, database_url: str, modality: Modality) -> str:

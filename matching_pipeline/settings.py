@@ -75,8 +75,18 @@ class Settings(BaseSettings):
 
     @property
     def pictures_url(self) -> str:
-        """Where generated pictures are written to."""
-        return self.images_url or (self.data_dir.resolve() / "generated_pictures").as_uri()
+        """Where generated pictures are written to: by default to a folder of the database's own, as `cleanup` deletes
+        what its database does not name."""
+        if self.images_url:
+            return self.images_url
+        from psycopg.conninfo import conninfo_to_dict
+
+        database = conninfo_to_dict(self.database_url or "")
+        host = str(database.get("host") or "")
+        # a socket's folder may be another each time
+        server = f"{host}_" if host and not host.startswith("/") else ""
+        name = f"{server}{database.get('dbname') or 'postgres'}"
+        return (self.data_dir.resolve() / "generated_pictures" / name).as_uri()
 
     @property
     def readable_folders(self) -> tuple[Path, ...]:

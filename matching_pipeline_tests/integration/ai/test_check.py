@@ -45,7 +45,7 @@ def test_what_fits_is_said_a_line_each_and_what_was_asked_is_in_the_ledger(
 ) -> None:
     result = run("check")
     assert {what: verdict for what, (verdict, _) in lines(result).items()} == dict.fromkeys(
-        ("database", "embeddings", "vision", "pictures", "image model", "text model"), "ok"
+        ("database", "embeddings", "vision", "pictures", "picture store", "image model", "text model"), "ok"
     )
     assert result.returncode == 0
     assert calls(connection) == [("answered", 1)] * 3
@@ -70,6 +70,7 @@ def test_without_a_key_the_local_providers_fit(run: Run, server: OpenAIServer) -
         ({"OPENAI_EMBEDDING_DIMENSIONS": "9000"}, "embeddings", "OPENAI_EMBEDDING_DIMENSIONS"),
         ({"OPENAI_VISION_MODEL": "unknown"}, "vision", "OPENAI_VISION_MODEL"),
         ({"OPENAI_IMAGE_MODEL": "unknown"}, "pictures", "OPENAI_IMAGE_MODEL"),
+        ({"IMAGES_URL": "ftp://pictures"}, "picture store", "IMAGES_URL"),
         ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "vision", "http://127.0.0.1:9/v1"),
         ({"OPENAI_API_KEY": "", "IMAGE_ANALYZER": "openai"}, "vision", "OPENAI_API_KEY"),
     ],
