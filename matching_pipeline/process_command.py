@@ -46,9 +46,15 @@ def process_command(
         if packs:
             say(f"{enqueue_packs(connection, packs)} packs of product pictures queued")
         failed = 0
+        wanted: set[str] = set()
+        if projects or products:
+            wanted |= {lanes.IMAGE_AI, lanes.MATCHES}
+        if packs:
+            wanted |= {lanes.GENERATED_IMAGES}
+        if missing:  # a product picture never is: it is asked for
+            wanted |= {*lanes.LANES} - {lanes.GENERATED_IMAGES}
         for lane in lanes.in_use(connection):
-            # a shadow may take hours, and nobody waits for it
-            if missing or lane not in lanes.SHADOWS:
+            if lane in wanted:
                 failed += _drain(settings, connection, lane)
     if failed:
         say("what failed and why: matching-pipeline status")

@@ -188,6 +188,19 @@ def test_process_missing_embeds_postings(run: Run, app: App) -> None:
     assert "the posting has no text" in run("status").stdout
 
 
+def test_process_of_a_gallery_leaves_what_else_waits(run: Run, app: App, lamp_url: str) -> None:
+    gallery = app.listing()
+    app.listing_image(gallery, lamp_url)
+    app.run("insert into jobs (title) values ('Baker')")
+    (project,) = app.run("insert into projects (source_image_url) values (%s) returning id", lamp_url)
+    app.run("select enqueue_complete_pack(%s)", project)
+    assert run("process", "--project", gallery).returncode == 0
+    waiting = "select queue from job_queue where status = 'pending' order by queue"
+    assert app.run(waiting) == ["generated_images", "job_embeddings"]
+    assert run("process", "--missing").returncode == 0
+    assert app.run(waiting) == ["generated_images"]
+
+
 def test_process_makes_a_pack_of_product_pictures(run: Run, app: App, lamp_url: str) -> None:
     (project,) = app.run("insert into projects (source_image_url) values (%s) returning id", lamp_url)
     result = run("process", "--pack", project)
