@@ -31,4 +31,4 @@ def audit_command(repair: bool) -> None:
         say(f"work waits in the queue, which may explain what differs: {waits}")
     if report.faults:
         sys.exit(1)
-    say("all that is derived is as it should be")
+    say("all that is derived is as it should be; what failed for good is shown by `matching-pipeline status`")

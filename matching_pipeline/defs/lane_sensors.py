@@ -91,19 +91,16 @@ def await_due_work(
 
 def _is_starting(instance: dg.DagsterInstance, lane: str) -> bool:
     """Whether a run of the lane was asked for, and does not hold its lock yet or only since a moment ago."""
+    now = datetime.now(UTC)
     return any(
-        instance.get_runs_count(
-            dg.RunsFilter(
-                tags={LANE_TAG: lane},
-                statuses=statuses,
-                updated_after=datetime.now(UTC) - timedelta(seconds=seconds),
-            )
-        )
-        for statuses, seconds in (
+        instance.get_runs_count(dg.RunsFilter(tags={LANE_TAG: lane}, statuses=statuses, updated_after=since))
+        for statuses, since in (
+            # while other runs take all the room there is, more would only pile up
+            ([dg.DagsterRunStatus.QUEUED], None),
             # a run that died before it started must not block the lane for ever
-            ([dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING], 180),
-            # afterwards, so that one that starts between the two is rather seen twice than not at all
-            ([dg.DagsterRunStatus.STARTED], STARTING_SECONDS),
+            ([dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING], now - timedelta(seconds=180)),
+            # at last, so that one that starts between two looks is rather seen twice than not at all
+            ([dg.DagsterRunStatus.STARTED], now - timedelta(seconds=STARTING_SECONDS)),
         )
     )
 

@@ -83,7 +83,8 @@ def each_step(config: HowToMatch) -> dict[str, Any]:
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     description="A project's best products, and a face's best faces. The table holds what is true now; a day's "
-    "partition keeps the day's figures, so a backfill of many days is one rebuild. Materialize it to rebuild.",
+    "partition keeps the day's figures, so a backfill of many days is one rebuild, and a day without figures lacks "
+    "nothing. To rebuild, materialize the partition *Latest*.",
 )
 def matches(image_ai: None, faces: None, profiles: None) -> Any:
     shards = plan(image_ai=image_ai, faces=faces, profiles=profiles).map(lambda each: rebuild_shard(planned=each))

@@ -13,6 +13,7 @@ from matching_pipeline.db.arrays import Uuids
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.drain import Busy
+from matching_pipeline.failures import ConfigurationError
 from matching_pipeline.matching.kernel import Policy
 
 LOCK_SECONDS = 20.0
@@ -75,11 +76,10 @@ def writers(connection: Connection, kind: str, parts: int) -> Iterator[list[Conn
     with ExitStack() as stack:
         sessions = [connection]
         if parts > 1:
-            with suppress(psycopg.OperationalError):
+            with suppress(psycopg.OperationalError, ConfigurationError):
                 other = stack.enter_context(connect(connection.info.dsn, password=connection.info.password))
                 # not to be waited for: whoever waits for the lists alone waits for us
                 if other.execute(query("try_share_lists"), {"kind": kind}).fetchone() == (True,):
-                    stack.callback(_unlock, other, "release_shared_lists", kind)
                     sessions.append(other)
         yield sessions
 

@@ -206,7 +206,8 @@ def _hold(connection: Connection, modality: Modality) -> list[tuple[str, Status]
 
 def _require_shadow(name: str, status: Status | None) -> None:
     if status != "shadow":
-        raise ModelError(f"{name} is {status or 'unknown'}, no shadow: `matching-pipeline model add` makes it one")
+        way = "activate another first" if status == "active" else "`matching-pipeline model add` makes it one"
+        raise ModelError(f"{name} is {status or 'unknown'}, no shadow: {way}")
 
 
 def _lacking(connection: Connection, modality: Modality) -> int:

@@ -56,6 +56,13 @@ def test_a_match_deleted_as_architecture_says_queues_nothing_until_the_commit(pa
     assert pair.owed() == {pair.match_project()}
 
 
+def test_matches_truncated_in_the_pipelines_name_queue_nothing(pair: MatchedPair) -> None:
+    with pair.connection.transaction():
+        pair.run("set local matching_pipeline.publishing = 'on'")
+        pair.run("truncate matches")
+    assert pair.owed() == set()
+
+
 def test_truncated_matches_queue_every_project(pair: MatchedPair) -> None:
     other = pair.listing()
     pair.listing("service")

@@ -45,9 +45,11 @@ $$;
 create or replace function matches_lost() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin
-    if tg_op = 'TRUNCATE' then
+    if current_setting('matching_pipeline.publishing', true) = 'on' then
+        return null;
+    elsif tg_op = 'TRUNCATE' then
         perform enqueue_all_for_matching('project'), enqueue_all_for_matching('face');
-    elsif current_setting('matching_pipeline.publishing', true) is distinct from 'on' then
+    else
         perform enqueue_jobs('matches', 'project', array(
             select distinct listings.id from listings join old_rows on old_rows.project_id = listings.id
         ));

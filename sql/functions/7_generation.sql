@@ -19,7 +19,7 @@ begin
     elsif kind is null or kind not in ('single', 'complete_pack') then
         raise exception 'generated_images: there is no kind of job %, only single and complete_pack', coalesce(kind, 'null')
             using errcode = 'check_violation';
-    elsif wanted is null or jsonb_typeof(wanted) <> 'array' or wanted = '[]' then
+    elsif wanted is null or jsonb_typeof(wanted) <> 'array' or wanted in ('[]', '[null]') then
         raise exception 'generated_images: no image type is asked for' using errcode = 'check_violation';
     end if;
     select string_agg(coalesce(wanted_type, 'null'), ', ') into refused
