@@ -59,7 +59,7 @@ def test_two_singles_of_different_types_return_to_the_queue_apart(studio: Studio
     ("statement", "message"),
     [
         ("select enqueue_image(%(project)s, 'portrait')", "there is no image type portrait"),
-        ("select enqueue_image(%(project)s, null)", "there is no image type null"),
+        ("select enqueue_image(%(project)s, null)", "no image type is asked for"),
         ("select enqueue_image(%(unknown)s, 'scale')", "there is no project"),
         ("select enqueue_complete_pack(%(unknown)s)", "there is no project"),
         ("select enqueue_complete_pack(null)", "there is no project null"),
@@ -69,7 +69,7 @@ def test_two_singles_of_different_types_return_to_the_queue_apart(studio: Studio
         ),
         (
             "insert into job_queue (entity_kind, entity_id) values ('single', %(project)s)",
-            "there is no image type null",
+            "no image type is asked for",
         ),
         (
             "insert into job_queue (entity_kind, entity_id, payload) values "
