@@ -14,11 +14,11 @@ from psycopg import Notify
 
 from benchmarks.face_data import GENDERS, SCHOOLS, Faces, Upload
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.lanes import FACES, drain
-from matching_pipeline.queue import lane_state, wake_all
+from matching_pipeline.handlers.faces import KIND, rebuild, update
+from matching_pipeline.handlers.registry import FACES, drain
+from matching_pipeline.matches.match_table import take_lists
+from matching_pipeline.queues.client import lane_state, wake_all
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages.faces import KIND, rebuild, update
-from matching_pipeline.stages.match_table import take_lists
 
 TIMES = 200
 """How often everything but the rebuild is done."""

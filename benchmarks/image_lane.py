@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from matching_pipeline.ai.local import LocalImageAnalyzer
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.lanes import IMAGE_AI, drain
+from matching_pipeline.handlers.registry import IMAGE_AI, drain
+from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.sample_data import draw_sample_data
 from matching_pipeline.settings import Settings
 

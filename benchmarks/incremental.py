@@ -11,8 +11,9 @@ import numpy as np
 from benchmarks.kernel import clustered
 from benchmarks.rebuild import insert_images
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.stages import faces, matching
-from matching_pipeline.stages.match_table import Figures, take_lists
+from matching_pipeline.handlers import faces
+from matching_pipeline.handlers import matches as matching
+from matching_pipeline.matches.match_table import Figures, take_lists
 
 TIMES = 5
 BLOCKS = (100, 10_000, 100_000)

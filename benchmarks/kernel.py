@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import ImageEnhance
 
 from benchmarks.local_analyzer import DEFAULT_PHOTOS, load
-from matching_pipeline.ai.local import LocalImageAnalyzer
-from matching_pipeline.matching import products
-from matching_pipeline.matching.images import Ids, ImageSet
-from matching_pipeline.matching.kernel import Policy, best_pairs
+from matching_pipeline.matches.kernel import products
+from matching_pipeline.matches.kernel.images import Ids, ImageSet
+from matching_pipeline.matches.kernel.kernel import Policy, best_pairs
+from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 
 faiss: Any
 try:

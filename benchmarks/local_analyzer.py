@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from skimage.feature import hog
 
-from matching_pipeline.ai.local import LocalImageAnalyzer
+from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 
 DEFAULT_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
 NEIGHBOURS = 10

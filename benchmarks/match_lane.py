@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.image_lane import distinct_pictures
-from matching_pipeline.ai.local import LocalImageAnalyzer
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.lanes import LANES, drain
-from matching_pipeline.queue import wake_all
+from matching_pipeline.handlers.matches import update
+from matching_pipeline.handlers.registry import LANES, drain
+from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
+from matching_pipeline.queues.client import wake_all
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages.matching import update
 
 PROJECTS = 10_000
 UPLOADS = 20

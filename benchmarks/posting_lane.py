@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from benchmarks.provider import BATCH, LATENCY_SECONDS, stand_in
 from matching_pipeline.db.connections import connect
-from matching_pipeline.lanes import JOB_EMBEDDINGS, drain
+from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, drain
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.openai_server import KEY
 

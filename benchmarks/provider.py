@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 from pydantic import SecretStr
 
-from matching_pipeline.ai.protocols import TextEmbedder
-from matching_pipeline.ai.providers import text_embedder
 from matching_pipeline.db.connections import connect
+from matching_pipeline.providers.factory import text_embedder
+from matching_pipeline.providers.protocols import TextEmbedder
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.openai_server import KEY
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from uuid import uuid4
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.drain import Drain, Outcome
-from matching_pipeline.queue import Item
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.client import Item
+from matching_pipeline.queues.worker import Drain, Outcome
 
 SINGLE_INSERTS = 2_000
 BULK_ROWS = 10_000

@@ -11,12 +11,13 @@ from psycopg.types.json import Jsonb
 from benchmarks.face_data import Faces
 from benchmarks.kernel import DIMENSIONS, Vectors, clustered, ids_of
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.matching.images import uuids
-from matching_pipeline.matching.kernel import best_pairs
-from matching_pipeline.stages import faces, matching
-from matching_pipeline.stages.face_sets import Block, load_faces
-from matching_pipeline.stages.image_sets import load_image_set
-from matching_pipeline.stages.match_table import Figures, match_policy
+from matching_pipeline.handlers import faces
+from matching_pipeline.handlers import matches as matching
+from matching_pipeline.matches.face_sets import Block, load_faces
+from matching_pipeline.matches.image_sets import load_image_set
+from matching_pipeline.matches.kernel.images import uuids
+from matching_pipeline.matches.kernel.kernel import best_pairs
+from matching_pipeline.matches.match_table import Figures, match_policy
 
 MODEL = "bench"
 WORDS = {

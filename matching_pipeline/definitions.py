@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from matching_pipeline import defs as package
-from matching_pipeline.defs import generated_images, image_ai, job_embeddings, maintenance, matches, sources
-from matching_pipeline.defs.resources import Pipeline
+from matching_pipeline import components as package
+from matching_pipeline.components import generated_images, image_ai, job_embeddings, maintenance, matches, sources
+from matching_pipeline.components.resources import Pipeline
 
 defs = dg.Definitions(
     assets=[

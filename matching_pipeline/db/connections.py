@@ -7,7 +7,7 @@ from pgvector.psycopg import register_vector
 from psycopg.rows import TupleRow
 
 from matching_pipeline.db.arrays import register_arrays
-from matching_pipeline.failures import ConfigurationError
+from matching_pipeline.errors import ConfigurationError
 
 Connection = psycopg.Connection[TupleRow]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from matching_pipeline.failures import ConfigurationError
+from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import psycopg
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.queries import query
-from matching_pipeline.failures import ConfigurationError
+from matching_pipeline.errors import ConfigurationError
 
 OLDEST_MAJOR_VERSION = 15
 """The first with views that respect the rights of who reads them."""

@@ -6,8 +6,8 @@ from uuid import UUID
 import dagster as dg
 import pytest
 
+from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.defs.resources import Pipeline
 from matching_pipeline_tests.acceptance.face_app import FaceApp
 
 

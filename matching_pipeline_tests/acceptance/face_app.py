@@ -10,13 +10,13 @@ from uuid import UUID
 
 import dagster as dg
 
-from matching_pipeline import queue
+from matching_pipeline.components.matches import faces_sensor, matches
+from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.definitions import defs
-from matching_pipeline.defs.matches import faces_sensor, matches
-from matching_pipeline.defs.resources import Pipeline
-from matching_pipeline.drain import Drain, Summary
-from matching_pipeline.stages.faces import FaceStage
+from matching_pipeline.handlers.faces import FaceStage
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.worker import Drain, Summary
 from matching_pipeline_tests.integration.school import School, embedding
 
 

@@ -4,11 +4,11 @@ from uuid import UUID
 
 import pytest
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
-from matching_pipeline.failures import TransientFailure
-from matching_pipeline.lanes import JOB_EMBEDDINGS, drain
+from matching_pipeline.errors import TransientFailure
+from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, drain
+from matching_pipeline.queues import client as queue
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, drain_postings
 

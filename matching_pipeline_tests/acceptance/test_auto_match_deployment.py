@@ -11,11 +11,11 @@ from uuid import UUID
 import dagster as dg
 import pytest
 
-from matching_pipeline import queue
+from matching_pipeline.components.matches import HowToMatch, daily, matches
+from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import connect
-from matching_pipeline.defs.matches import HowToMatch, daily, matches
-from matching_pipeline.defs.resources import Pipeline
-from matching_pipeline.feed import announcements
+from matching_pipeline.matches.feed import announcements
+from matching_pipeline.queues import client as queue
 from matching_pipeline_tests.acceptance.face_app import FaceApp, tick_and_run, upload
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -14,12 +14,12 @@ from uuid import UUID
 import dagster as dg
 import pytest
 
-from matching_pipeline import queue
+from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import connect
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.definitions import defs
-from matching_pipeline.defs.resources import Pipeline
-from matching_pipeline.feed import announcements
+from matching_pipeline.matches.feed import announcements
+from matching_pipeline.queues import client as queue
 from matching_pipeline_tests.acceptance.face_app import FaceApp, tick, tick_and_run, upload
 from matching_pipeline_tests.integration.school import School
 

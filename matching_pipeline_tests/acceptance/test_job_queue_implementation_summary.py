@@ -7,12 +7,12 @@ from uuid import UUID
 import pytest
 from PIL import Image
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.definitions import defs
-from matching_pipeline.failures import TransientFailure
-from matching_pipeline.images.fetch import FetchLimits, ImageFetcher
-from matching_pipeline.lanes import GENERATED_IMAGES, drain
+from matching_pipeline.errors import TransientFailure
+from matching_pipeline.handlers.registry import GENERATED_IMAGES, drain
+from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
+from matching_pipeline.queues import client as queue
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 

@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.drain import Outcome
-from matching_pipeline.queue import Item
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.client import Item
+from matching_pipeline.queues.worker import Outcome
 from matching_pipeline_tests.fixtures.studio import Studio
 
 LANE = "recording"

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.transactions import GAVE_WAY
-from matching_pipeline.drain import Drain, Outcome, Stage
-from matching_pipeline.failures import Overtaken
-from matching_pipeline.queue import Item
-from matching_pipeline.stages.match_table import Figures
+from matching_pipeline.errors import Overtaken
+from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.client import Item
+from matching_pipeline.queues.worker import Drain, Outcome, Stage
 
 Vector = tuple[float, ...]
 

@@ -8,7 +8,7 @@ from psycopg.types.json import Jsonb
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.transactions import snapshot
-from matching_pipeline.stages.parity import expected_lists
+from matching_pipeline.matches.parity import expected_lists
 
 MODEL = "given"
 SOURCES = {

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.transactions import snapshot
-from matching_pipeline.drain import Drain, Summary
-from matching_pipeline.stages.faces import FaceStage
-from matching_pipeline.stages.parity import expected_lists
+from matching_pipeline.handlers.faces import FaceStage
+from matching_pipeline.matches.parity import expected_lists
+from matching_pipeline.queues.worker import Drain, Summary
 
 DIMENSIONS = 512
 

@@ -5,9 +5,10 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.drain import Drain
-from matching_pipeline.stages import matching, rebuilds
-from matching_pipeline.stages.audit import audit, repair
+from matching_pipeline.handlers import matches as matching
+from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches.audit import audit, repair
+from matching_pipeline.queues.worker import Drain
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 import click
 import pytest
 
-from matching_pipeline import queue
-from matching_pipeline.cli import cli
+from matching_pipeline.cli.main import cli
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.queues import client as queue
 from matching_pipeline_tests.fixtures.app import App, MatchedPair
 from matching_pipeline_tests.fixtures.pictures import picture
 

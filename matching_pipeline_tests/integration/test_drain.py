@@ -9,11 +9,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.drain import LOOK_AGAIN_AT_LOCKED_SECONDS, LOOK_AGAIN_SECONDS, Busy, Drain, Outcome, Summary
-from matching_pipeline.failures import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
-from matching_pipeline.queue import Item
+from matching_pipeline.errors import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.client import Item
+from matching_pipeline.queues.worker import (
+    LOOK_AGAIN_AT_LOCKED_SECONDS,
+    LOOK_AGAIN_SECONDS,
+    Busy,
+    Drain,
+    Outcome,
+    Summary,
+)
 from matching_pipeline_tests.integration.conftest import (
     KIND,
     LANE,

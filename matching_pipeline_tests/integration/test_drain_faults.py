@@ -16,12 +16,12 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.migrations import migrate
-from matching_pipeline.drain import Drain, Outcome
-from matching_pipeline.queue import Item
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.client import Item
+from matching_pipeline.queues.worker import Drain, Outcome
 from matching_pipeline_tests.integration.conftest import (
     KIND,
     LANE,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 WORKER = """
 import signal, sys, time
 from datetime import timedelta
-from matching_pipeline.drain import Drain, Outcome
+from matching_pipeline.queues.worker import Drain, Outcome
 from matching_pipeline_tests.integration.conftest import RecordingStage
 
 class Stuck(RecordingStage):

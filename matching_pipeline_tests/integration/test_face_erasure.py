@@ -12,14 +12,14 @@ import dagster as dg
 import pytest
 from psycopg.sql import SQL, Identifier, Literal
 
-from matching_pipeline import queue
+from matching_pipeline.components.instance import create_instance_tables, instance_url
+from matching_pipeline.components.matches import HowToMatch, daily, matches, no_failed_faces
+from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
-from matching_pipeline.defs.instance import create_instance_tables, instance_url
-from matching_pipeline.defs.matches import HowToMatch, daily, matches, no_failed_faces
-from matching_pipeline.defs.resources import Pipeline
-from matching_pipeline.drain import Drain, Outcome
-from matching_pipeline.stages.faces import FaceStage, rebuild
+from matching_pipeline.handlers.faces import FaceStage, rebuild
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.worker import Drain, Outcome
 from matching_pipeline_tests.integration.school import School, embedding
 
 DELETE_FACE = "delete from faces where id = %s"

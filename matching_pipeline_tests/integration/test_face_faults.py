@@ -7,9 +7,9 @@ import psycopg
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.drain import Drain
-from matching_pipeline.stages import faces
-from matching_pipeline.stages.faces import FaceStage, rebuild
+from matching_pipeline.handlers import faces
+from matching_pipeline.handlers.faces import FaceStage, rebuild
+from matching_pipeline.queues.worker import Drain
 from matching_pipeline_tests.integration.school import DIMENSIONS, School, embedding
 
 BAD_VECTORS = {

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.stages import faces, rebuilds
-from matching_pipeline.stages.faces import FaceStage
-from matching_pipeline.stages.match_table import Figures
+from matching_pipeline.handlers import faces
+from matching_pipeline.handlers.faces import FaceStage
+from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches.match_table import Figures
 from matching_pipeline_tests.integration.law import Law, Vector, at, hold_law, limits, places, upheavals, vectors
 from matching_pipeline_tests.integration.school import Row, School, embedding
 

@@ -16,7 +16,7 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate
-from matching_pipeline.feed import Announcement, announcements
+from matching_pipeline.matches.feed import Announcement, announcements
 from matching_pipeline_tests.fixtures.app import MatchedPair
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.school import School

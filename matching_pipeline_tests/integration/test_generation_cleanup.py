@@ -4,8 +4,8 @@ import signal
 import subprocess
 import sys
 
-from matching_pipeline.images.picture_store import PictureStore
-from matching_pipeline.stages.requests import forget_orphan_pictures
+from matching_pipeline.pictures.store import PictureStore
+from matching_pipeline.sources.enqueue import forget_orphan_pictures
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 
@@ -36,7 +36,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from matching_pipeline.db.connections import connect
-from matching_pipeline.stages import generation
+from matching_pipeline.handlers import generation
 from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.fixtures.studio import PaintGenerator, Studio
 

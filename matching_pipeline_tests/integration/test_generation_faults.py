@@ -8,14 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from matching_pipeline.failures import (
-    ConfigurationError,
-    PermanentFailure,
-    ProviderUnavailable,
-    TransientFailure,
-)
-from matching_pipeline.images import picture_folder
-from matching_pipeline.images.picture_store import PictureStore
+from matching_pipeline.errors import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
+from matching_pipeline.pictures import folder_store as picture_folder
+from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 

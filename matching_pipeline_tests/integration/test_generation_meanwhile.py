@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import connect
-from matching_pipeline.images.picture_store import PictureStore
-from matching_pipeline.stages.requests import forget_orphan_pictures
+from matching_pipeline.pictures.store import PictureStore
+from matching_pipeline.sources.enqueue import forget_orphan_pictures
 from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 

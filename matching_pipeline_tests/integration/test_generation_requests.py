@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import connect
 from matching_pipeline.db.migrations import migrate
-from matching_pipeline.failures import PermanentFailure
+from matching_pipeline.errors import PermanentFailure
+from matching_pipeline.queues import client as queue
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 

@@ -4,7 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
-from matching_pipeline.lanes import GENERATED_IMAGES, drain
+from matching_pipeline.handlers.registry import GENERATED_IMAGES, drain
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 

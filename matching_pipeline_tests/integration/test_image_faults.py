@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from matching_pipeline.ai.protocols import ImageAnalysis
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.failures import ConfigurationError, ProviderUnavailable
-from matching_pipeline.images.fetch import FetchLimits
+from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
+from matching_pipeline.pictures.fetch import FetchLimits
+from matching_pipeline.providers.protocols import ImageAnalysis
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, drain_images, picture
 

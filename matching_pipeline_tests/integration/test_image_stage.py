@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from matching_pipeline.ai.local import LocalImageAnalyzer
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.failures import ConfigurationError, Superseded
-from matching_pipeline.lanes import IMAGE_AI, drain
+from matching_pipeline.errors import ConfigurationError, Superseded
+from matching_pipeline.handlers.registry import IMAGE_AI, drain
+from matching_pipeline.models.registry import hold_role, require_dimensions
+from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages.models import hold_role, require_dimensions
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, drain_images, picture
 

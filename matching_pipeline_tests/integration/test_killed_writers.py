@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.drain import Drain
-from matching_pipeline.stages import faces, matching
+from matching_pipeline.handlers import faces
+from matching_pipeline.handlers import matches as matching
+from matching_pipeline.queues.worker import Drain
 from matching_pipeline_tests.integration.conftest import make_due
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
@@ -15,8 +16,8 @@ from matching_pipeline_tests.integration.school import School
 WORKER = """
 import sys, time
 from matching_pipeline.db.connections import connect
-from matching_pipeline.drain import Drain
-from matching_pipeline.stages import faces, matching
+from matching_pipeline.queues.worker import Drain
+from matching_pipeline.handlers import faces, matches as matching
 
 def stop_here():
     print("in the middle", flush=True)

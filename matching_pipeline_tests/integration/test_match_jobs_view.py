@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.queues import client as queue
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.school import School, embedding
 

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.stages import matching, models, rebuilds
-from matching_pipeline.stages.match_table import Figures
-from matching_pipeline.stages.matching import MatchingStage
+from matching_pipeline.handlers import matches as matching
+from matching_pipeline.handlers.matches import MatchingStage
+from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.models import registry as models
 from matching_pipeline_tests.integration.law import (
     DIMENSIONS,
     Law,

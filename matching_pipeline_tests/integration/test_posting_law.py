@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.stages.postings import PostingStage
+from matching_pipeline.handlers.texts import PostingStage
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, drain_postings
 
 TITLES = ("Baker", "Cook", "Nurse", "", None)

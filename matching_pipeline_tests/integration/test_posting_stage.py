@@ -11,19 +11,19 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from matching_pipeline.ai.local_text import LocalTextEmbedder
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.failures import (
+from matching_pipeline.errors import (
     ConfigurationError,
     PermanentFailure,
     ProviderUnavailable,
     Superseded,
     TransientFailure,
 )
-from matching_pipeline.lanes import JOB_EMBEDDINGS, drain
+from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, drain
+from matching_pipeline.models.registry import hold_role
+from matching_pipeline.providers.local.text import LocalTextEmbedder
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages.models import hold_role
-from matching_pipeline.stages.requests import forget_orphans
+from matching_pipeline.sources.enqueue import forget_orphans
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, direction, drain_postings
 
 
@@ -99,8 +99,8 @@ def test_requests_run_at_once_and_a_slow_one_holds_nobody_up(board: JobBoard, da
 def test_leases_are_renewed_while_a_request_is_slow(
     board: JobBoard, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("matching_pipeline.stages.postings.PostingStage.lease", timedelta(seconds=3))
-    monkeypatch.setattr("matching_pipeline.stages.postings.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("matching_pipeline.handlers.texts.PostingStage.lease", timedelta(seconds=3))
+    monkeypatch.setattr("matching_pipeline.handlers.texts.PATIENCE_SECONDS", 0.1)
     board.post()
     go_on = Event()
     embedder = LetterEmbedder(lambda texts: go_on.wait(30))

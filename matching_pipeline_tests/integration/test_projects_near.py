@@ -6,10 +6,10 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.matching.images import uuids
-from matching_pipeline.matching.kernel import Policy
-from matching_pipeline.stages.image_sets import load_image_set, stream_projects_near
-from matching_pipeline.stages.matching import rebuild, update
+from matching_pipeline.handlers.matches import rebuild, update
+from matching_pipeline.matches.image_sets import load_image_set, stream_projects_near
+from matching_pipeline.matches.kernel.images import uuids
+from matching_pipeline.matches.kernel.kernel import Policy
 from matching_pipeline_tests.integration.marketplace import MODEL, Marketplace
 
 

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from psycopg import IsolationLevel
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.queue import Item
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.client import Item
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.conftest import (
     KIND,

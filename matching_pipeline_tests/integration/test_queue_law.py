@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.queue import Item
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.client import Item
 from matching_pipeline_tests.integration.conftest import KIND, LANE, MINUTE, claim, make_due
 
 ENTITIES = [uuid4() for _ in range(4)]

@@ -9,10 +9,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
-from matching_pipeline.queue import Item
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.client import Item
 from matching_pipeline_tests.integration.conftest import KIND, LANE, MINUTE, claim
 
 BACKLOG = "backlog"

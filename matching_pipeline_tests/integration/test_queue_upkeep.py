@@ -5,9 +5,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from matching_pipeline import queue
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.queue import Item, LaneState
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.client import Item, LaneState
 from matching_pipeline_tests.integration.conftest import (
     KIND,
     LANE,

@@ -3,10 +3,10 @@
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.drain import Drain
-from matching_pipeline.stages import matching
-from matching_pipeline.stages.match_table import Figures
-from matching_pipeline.stages.matching import MatchingStage, rebuild
+from matching_pipeline.handlers import matches as matching
+from matching_pipeline.handlers.matches import MatchingStage, rebuild
+from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.queues.worker import Drain
 from matching_pipeline_tests.integration.marketplace import Marketplace
 
 

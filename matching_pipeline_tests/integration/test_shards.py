@@ -14,13 +14,15 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
-from matching_pipeline.drain import Drain
-from matching_pipeline.failures import Overtaken
-from matching_pipeline.stages import matching, models, rebuilds
-from matching_pipeline.stages.faces import rebuild_shard as rebuild_schools
-from matching_pipeline.stages.match_table import Figures, sharing_lists, take_lists
-from matching_pipeline.stages.matching import KIND, MatchingStage, rebuild_shard
-from matching_pipeline.stages.rebuilds import OnPart, Shard, begin, run
+from matching_pipeline.errors import Overtaken
+from matching_pipeline.handlers import matches as matching
+from matching_pipeline.handlers.faces import rebuild_shard as rebuild_schools
+from matching_pipeline.handlers.matches import KIND, MatchingStage, rebuild_shard
+from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches.match_table import Figures, sharing_lists, take_lists
+from matching_pipeline.matches.rebuilds import OnPart, Shard, begin, run
+from matching_pipeline.models import registry as models
+from matching_pipeline.queues.worker import Drain
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
 
@@ -205,7 +207,7 @@ def test_what_changes_between_two_shards_is_true_once_the_queue_is_drained(
 RUN_AND_HANG = """
 import sys, time
 from matching_pipeline.db.connections import connect
-from matching_pipeline.stages.rebuilds import begin, run
+from matching_pipeline.matches.rebuilds import begin, run
 def hang(connection, shard, on_part):
     print("hanging", flush=True)
     time.sleep(60)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from matching_pipeline.defs.contact_sheet import contact_sheet
+from matching_pipeline.components.contact_sheet import contact_sheet
 
 
 def jpeg(pixels: Image.Image) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from matching_pipeline.cli import cli
+from matching_pipeline.cli.main import cli
 from matching_pipeline.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from matching_pipeline.ai.local import LocalImageAnalyzer
-from matching_pipeline.ai.local_text import LocalTextEmbedder
+from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
+from matching_pipeline.providers.local.text import LocalTextEmbedder
 from matching_pipeline.sample_data import SampleData, SampleEntity, draw_sample_data
 from matching_pipeline.sample_data.postings import POSTINGS
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from matching_pipeline import lanes
-from matching_pipeline.ai.providers import WorkingModel
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.drain import Summary
+from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.models import registry as models
+from matching_pipeline.providers.factory import WorkingModel
+from matching_pipeline.queues.worker import Summary
 from matching_pipeline.settings import Settings
-from matching_pipeline.stages import models
 from matching_pipeline_tests.fixtures.openai_server import KEY, openai_server
 from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.fixtures.postings import JobBoard

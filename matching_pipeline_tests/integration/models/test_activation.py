@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.drain import Drain, Summary
-from matching_pipeline.stages import models
-from matching_pipeline.stages.matching import rebuild
-from matching_pipeline.stages.models import ModelError
-from matching_pipeline.stages.postings import PostingStage
+from matching_pipeline.handlers.matches import rebuild
+from matching_pipeline.handlers.texts import PostingStage
+from matching_pipeline.models import registry as models
+from matching_pipeline.models.registry import ModelError
+from matching_pipeline.queues.worker import Drain, Summary
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder
 from matching_pipeline_tests.integration.models.conftest import (
     LOCAL_IMAGE,

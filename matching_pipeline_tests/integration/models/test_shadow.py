@@ -4,12 +4,12 @@ from uuid import UUID
 
 import pytest
 
-from matching_pipeline.ai.providers import WorkingModel
 from matching_pipeline.db.connections import connect
-from matching_pipeline.stages import models
-from matching_pipeline.stages.matching import rebuild
-from matching_pipeline.stages.models import ModelError
-from matching_pipeline.stages.requests import forget_orphans
+from matching_pipeline.handlers.matches import rebuild
+from matching_pipeline.models import registry as models
+from matching_pipeline.models.registry import ModelError
+from matching_pipeline.providers.factory import WorkingModel
+from matching_pipeline.sources.enqueue import forget_orphans
 from matching_pipeline_tests.fixtures.postings import JobBoard
 from matching_pipeline_tests.integration.models.conftest import (
     LOCAL_IMAGE,

@@ -1,1 +1,0 @@
-"""The AI side of the pipeline: what turns pictures into embeddings and attributes."""

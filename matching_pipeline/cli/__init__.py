@@ -1,0 +1,1 @@
+"""The command `matching-pipeline`: one file a command, and what it prints."""

@@ -1,0 +1,34 @@
+"""`matching-pipeline audit`: what is wrong with what is derived, and how to set it right."""
+
+import sys
+
+import click
+
+from matching_pipeline.cli.console import faults_tables, say
+from matching_pipeline.cli.opening import connected
+
+
+@click.command("audit")
+@click.option("--repair", is_flag=True, help="Set right what is found, and look again.")
+def audit_command(repair: bool) -> None:
+    """List what is missing, stale, orphaned or of mixed models in what is derived; status 1 where there is any.
+
+    It computes everything anew, as of one instant, and writes nothing without --repair.
+    """
+    from matching_pipeline.matches import audit
+
+    with connected() as (_, connection):
+        report = audit.audit(connection)
+        if repair and report.faults:
+            faults_tables(report.faults)
+            for done in audit.repair(connection, report):
+                say(done)
+            say("looking again …")
+            report = audit.audit(connection)
+    faults_tables(report.faults)
+    if report.waiting:
+        waits = ", ".join(f"{count} in {lane}" for lane, count in report.waiting.items())
+        say(f"work waits in the queue, which may explain what differs: {waits}")
+    if report.faults:
+        sys.exit(1)
+    say("all that is derived is as it should be; what failed for good is shown by `matching-pipeline status`")

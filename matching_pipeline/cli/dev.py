@@ -1,0 +1,165 @@
+"""The whole pipeline on one machine: the database, Dagster's processes, and a clean end of both."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.files import ROOT
+from matching_pipeline.errors import ConfigurationError
+from matching_pipeline.handlers.registry import LANES
+from matching_pipeline.queues import client as queue
+from matching_pipeline.settings import Settings
+
+PR_SET_PDEATHSIG = 1
+STOP_SECONDS = 30.0
+"""How long drains may take to finish the batch they are at."""
+
+
+@contextmanager
+def running_dagster(
+    settings: Settings, database_url: str, port: int, environment: dict[str, str]
+) -> Iterator["Dagster"]:
+    """Webserver, daemon and code location, until the block ends."""
+    home = settings.data_dir.resolve() / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    lock = (home / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigurationError(f"DATA_DIR: another `dev` runs on {settings.data_dir.resolve()}") from None
+    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    log = home / "dagster.log"
+    command = [
+        *(sys.executable, "-m", "dagster", "dev", "--workspace", str(ROOT / "workspace.yaml")),
+        *("--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"),
+    ]
+    with lock, log.open("a") as output:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment, "DAGSTER_HOME": str(home)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C is ours to hand on, in order; and a shell may have left SIGINT ignored for background jobs
+            start_new_session=True,
+            preexec_fn=_default_signals,
+        )
+        dagster = Dagster(process, port, log)
+        try:
+            yield dagster
+        finally:
+            dagster.stop(database_url)
+
+
+class Dagster:
+    """The running processes; all are in the session of the first."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+        self._process = process
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = log
+
+    def wait_until_serving(self, seconds: float = 120) -> None:
+        """Raises ConfigurationError where Dagster ends or does not answer in time."""
+        deadline = time.monotonic() + seconds
+        address = self.url.removeprefix("http://").split(":")
+        while time.monotonic() < deadline:
+            self.require_alive()
+            with suppress(OSError), socket.create_connection((address[0], int(address[1])), timeout=1):
+                return
+            time.sleep(0.2)
+        raise ConfigurationError(f"Dagster did not answer within {seconds:.0f} s; its log is {self.log}")
+
+    def require_alive(self) -> None:
+        if self._process.poll() is not None:
+            tail = "\n".join(self.log.read_text().splitlines()[-15:])
+            raise ConfigurationError(f"Dagster ended by itself; the end of its log {self.log}:\n{tail}")
+
+    def stop(self, database_url: str) -> None:
+        """Ends sensors, then Dagster, then lets every drain finish its batch; nothing is left running."""
+        with suppress(psycopg.Error, ConfigurationError), connect(database_url) as connection:
+            queue.wake_all(connection)
+            self._signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+            _end_drains(connection)
+        _wait_for(lambda: not self._group_is_alive(), 5)
+        self._signal(signal.SIGKILL, group=True)
+        self._process.wait()
+
+    def _signal(self, number: signal.Signals, *, group: bool = False) -> None:
+        with suppress(ProcessLookupError):
+            if group:
+                os.killpg(self._process.pid, number)
+            elif self._process.poll() is None:
+                os.kill(self._process.pid, number)
+
+    def _group_is_alive(self) -> bool:
+        try:
+            os.killpg(self._process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+def wait_until_idle(connection: Connection, dagster: Dagster, on_look: Callable[[Connection], None]) -> None:
+    """Returns once nothing is due or in work in any lane, seen twice."""
+    quiet = 0
+    while quiet < 2:
+        dagster.require_alive()
+        on_look(connection)
+        states = [queue.status(connection, lane) for lane in LANES]
+        quiet = 0 if any(state["due"] or state["processing"] for state in states) else quiet + 1
+        time.sleep(1)
+
+
+def run_until_interrupted(dagster: Dagster) -> None:
+    with suppress(KeyboardInterrupt):
+        while True:
+            dagster.require_alive()
+            time.sleep(0.5)
+
+
+def free_port(preferred: int) -> int:
+    """The preferred port, or one that the system picks where it is taken."""
+    for port in (preferred, 0):
+        with socket.socket() as candidate:
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                candidate.bind(("127.0.0.1", port))
+                return int(candidate.getsockname()[1])
+    raise ConfigurationError("no port is free on 127.0.0.1")
+
+
+def _end_drains(connection: Connection) -> None:
+    """Tells drains to stop until none is alive: one that was just starting did not hear the first call."""
+
+    def none_alive() -> bool:
+        queue.wake_all(connection)
+        return not any(queue.lane_state(connection, lane).drains for lane in LANES)
+
+    _wait_for(none_alive, STOP_SECONDS)
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def _default_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    if sys.platform == "linux":
+        # where we are killed, nobody would end Dagster
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)

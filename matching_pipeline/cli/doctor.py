@@ -1,0 +1,134 @@
+"""Whether everything fits before anything runs: what `matching-pipeline check` prints."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import psycopg
+
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.migrations import require_migrated, require_version
+from matching_pipeline.errors import ConfigurationError, ItemFailure, ProviderUnavailable
+from matching_pipeline.models.registry import LANES, model_in, shadow_lane
+from matching_pipeline.pictures.store import PictureStore
+from matching_pipeline.providers.factory import (
+    Modality,
+    chosen_models,
+    image_provider,
+    openai_client,
+    openai_image_analyzer,
+    openai_image_generator,
+    openai_text_embedder,
+    picture_provider,
+    require_working,
+    text_provider,
+)
+from matching_pipeline.settings import Settings
+
+LANE = "check"
+"""Under which the requests made here stand in the ledger."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    what: str
+    fits: bool
+    because: str
+
+
+def findings(settings: Settings, database_url: str) -> Iterator[Finding]:
+    """What was found, as it is found. A provider is asked for real, which costs a small part of a cent."""
+    database = _finding("database", lambda: _database(database_url))
+    yield database
+    providers = {
+        "images": image_provider(settings),
+        "texts": text_provider(settings),
+        "pictures": picture_provider(settings),
+    }
+    for what, provider in providers.items():
+        if provider == "local":
+            yield Finding(what, True, "the local provider: no key, no network")
+    if not database.fits:
+        if "openai" in providers.values():
+            yield Finding("provider", False, "not asked: the ledger of requests needs the database")
+        return
+    if "openai" in (providers["images"], providers["texts"]):
+        yield _finding("embeddings", lambda: _embeddings(settings, database_url))
+    if providers["images"] == "openai":
+        yield _finding("vision", lambda: _vision(settings, database_url))
+    if providers["pictures"] == "openai":
+        yield _finding("pictures", lambda: _pictures(settings, database_url))
+    yield _finding("picture store", lambda: _picture_store(settings, database_url))
+    for modality in LANES:
+        yield _finding(f"{modality} model", partial(_registered_models, settings, database_url, modality))
+
+
+def unchosen_models(settings: Settings, connection: Connection) -> list[str]:
+    """A line for each modality where the settings choose another model than the active one: the registry decides."""
+    lines = (_unchosen(settings, connection, modality) for modality in LANES)
+    return [line for line in lines if line is not None]
+
+
+def _unchosen(settings: Settings, connection: Connection, modality: Modality) -> str | None:
+    chosen, lane = chosen_models(settings)[modality], LANES[modality]
+    active = model_in(connection, lane)
+    if active in (None, chosen):
+        return None
+    way = f"which `matching-pipeline model add {modality}` brings in"
+    if chosen == model_in(connection, shadow_lane(lane)):
+        way = f"which fills beside it until `matching-pipeline model activate {chosen}`"
+    return f"the active {modality} model is {active}; the settings choose {chosen}, {way}"
+
+
+def _finding(what: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, check())
+    except (ConfigurationError, ProviderUnavailable, ItemFailure, psycopg.Error) as error:
+        return Finding(what, False, str(error).strip())
+    except Exception as error:
+        return Finding(what, False, f"{type(error).__name__}: {error}")
+
+
+def _database(database_url: str) -> str:
+    with connect(database_url) as connection:
+        require_version(connection.info.server_version)
+        require_migrated(connection)
+        return f"PostgreSQL {connection.info.server_version // 10_000}, the schema is up to date"
+
+
+def _embeddings(settings: Settings, database_url: str) -> str:
+    with openai_client(settings, database_url, LANE) as client:
+        embedder = openai_text_embedder(settings, client)
+        embedder.probe()
+        return f"the key is taken; {settings.openai_embedding_model} gives {embedder.dimensions} dimensions"
+
+
+def _vision(settings: Settings, database_url: str) -> str:
+    with openai_client(settings, database_url, LANE) as client:
+        openai_image_analyzer(settings, client).probe_vision()
+        return f"the key is taken; {settings.openai_vision_model} describes pictures as the schema says"
+
+
+def _pictures(settings: Settings, database_url: str) -> str:
+    with openai_client(settings, database_url, LANE) as client:
+        openai_image_generator(settings, client).probe()
+        return f"the key is taken; there is the model {settings.openai_image_model}, no picture is bought to try it"
+
+
+def _picture_store(settings: Settings, database_url: str) -> str:
+    url = settings.model_copy(update={"database_url": database_url}).pictures_url
+    PictureStore(url).probe()
+    return f"pictures can be written to {url}"
+
+
+def _registered_models(settings: Settings, database_url: str, modality: Modality) -> str:
+    """What is active, and the shadow; those that the settings do not choose are asked here."""
+    lane, chosen = LANES[modality], chosen_models(settings)[modality]
+    with connect(database_url) as connection:
+        active, shadow = model_in(connection, lane), model_in(connection, shadow_lane(lane))
+        unchosen = _unchosen(settings, connection, modality)
+    for model in (active, shadow):
+        if model is not None and model != chosen:
+            require_working(settings, database_url, LANE, modality, model)
+    first = f"{active} is active" if active else f"{chosen} will be the first"
+    return unchosen or (f"{first}, {shadow} is the shadow" if shadow else first)

@@ -1,0 +1,257 @@
+"""The `matching-pipeline` command."""
+
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from decimal import Decimal
+from uuid import UUID
+
+import click
+import psycopg
+from pydantic import ValidationError
+
+from matching_pipeline.cli.audit import audit_command
+from matching_pipeline.cli.console import (
+    LaneReporter,
+    best_matches_table,
+    coverage_table,
+    failures_table,
+    print_announcement,
+    progress,
+    say,
+    say_all,
+)
+from matching_pipeline.cli.doctor import findings, unchosen_models
+from matching_pipeline.cli.model import model
+from matching_pipeline.cli.opening import connected, open_settings
+from matching_pipeline.cli.process import process_command
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.migrations import migrate as migrate_schema
+from matching_pipeline.db.migrations import require_migrated
+from matching_pipeline.db.queries import named_rows, query
+from matching_pipeline.db.transactions import GAVE_WAY
+from matching_pipeline.errors import ConfigurationError, Overtaken, ProviderUnavailable
+from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.matches.feed import announcements
+from matching_pipeline.models.registry import ModelError
+from matching_pipeline.providers.ledger import lane_cost_today
+from matching_pipeline.queues import client as queue
+from matching_pipeline.settings import Settings
+from matching_pipeline.sources.enqueue import NotFound
+
+Lane = click.Choice(lanes.LANES)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="matching_pipeline")
+def cli() -> None:
+    """Keeps AI embeddings and matches fresh over Postgres and pgvector.
+
+    Works on DATABASE_URL, or on an embedded Postgres in .data where it is not set.
+    """
+
+
+@cli.command()
+@click.option("--sample-data", is_flag=True, help="Insert sample pictures and postings first.")
+@click.option("--until-idle", is_flag=True, help="End once everything due is done, and print the best matches.")
+@click.option("--port", default=3000, show_default=True, help="The UI's; another is taken if it is in use.")
+def dev(sample_data: bool, until_idle: bool, port: int) -> None:
+    """Start everything: database, schema, Dagster with its sensors and schedules."""
+    from matching_pipeline.cli import dev as machine
+    from matching_pipeline.sample_data.insert import insert_sample_data
+
+    settings, database_url = open_settings()
+    _migrate_or_require_migrated(settings, database_url)
+    environment = _dagster_environment(settings, database_url)
+    with connect(database_url) as connection:
+        if sample_data:
+            say(insert_sample_data(connection, settings.sample_pictures))
+        if settings.database_url is None:
+            say(f"Postgres: {database_url}")
+        say_all(unchosen_models(settings, connection))
+        with machine.running_dagster(settings, database_url, machine.free_port(port), environment) as dagster:
+            dagster.wait_until_serving()
+            say(f"Dagster's UI: {dagster.url}/assets   (its log: {os.path.relpath(dagster.log)})")
+            if until_idle:
+                machine.wait_until_idle(connection, dagster, LaneReporter())
+            else:
+                say("New rows are processed as they come. Ctrl-C stops everything.")
+                machine.run_until_interrupted(dagster)
+                say("Stopping: runs finish the batch they are at …")
+        if until_idle:
+            best_matches_table(connection)
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database's schema, and Dagster's own tables in it, up to date."""
+    _migrate(*open_settings())
+
+
+@cli.command()
+def check() -> None:
+    """Say whether database, key, models and dimensions fit, before anything runs; status 1 if not."""
+    settings, database_url = open_settings()
+    found = []
+    for finding in findings(settings, database_url):
+        click.echo(f"{'ok ' if finding.fits else 'NO '} {finding.what}: {finding.because}")
+        found.append(finding.fits)
+    if not all(found):
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(as_json: bool) -> None:
+    """Show what waits, works and failed in each lane, and how many source rows are covered."""
+    with connected() as (settings, connection):
+        state = {
+            lane: {**queue.status(connection, lane), "coverage": named_rows(connection, f"{lane}_coverage")[0]}
+            for lane in lanes.in_use(connection)
+        }
+        remarks = unchosen_models(settings, connection)
+        for lane in state:
+            state[lane]["cost_today"] = vars(lane_cost_today(connection, lane))
+            state[lane]["newest_failures"] = named_rows(connection, "newest_failures", lane=lane, count=10)
+    if as_json:
+        click.echo(json.dumps(state, indent=2, default=_as_json))
+    else:
+        coverage_table(state)
+        failures_table(state)
+        say_all(remarks)
+
+
+@cli.command()
+def rebuild() -> None:
+    """Compute all matches anew, and write what differs."""
+    from matching_pipeline.handlers import faces
+    from matching_pipeline.handlers import matches as matching
+
+    with connected() as (_, connection):
+        with progress("projects") as advance:
+            figures = matching.rebuild(connection, advance)
+        with progress("faces") as advance:
+            figures += faces.rebuild(connection, advance)
+    say(", ".join(f"{count} {name}" for name, count in vars(figures).items()))
+
+
+@cli.command()
+@click.argument("lane", type=Lane)
+@click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
+@click.option("--all", "everything", is_flag=True, help="Every failed item of the lane.")
+def retry(lane: str, ids: tuple[UUID, ...], everything: bool) -> None:
+    """Make failed items of LANE pending again, with fresh attempts.
+
+    Of equal work that failed several times the newest stands for all. Status 1 where an ID is no failed item of LANE;
+    the others are pending again.
+    """
+    if everything == bool(ids):
+        raise click.UsageError("name the items' ids (of job_queue), or say --all")
+    with connected() as (_, connection):
+        failed = {row["id"] for row in named_rows(connection, "failed_items", lane=lane, ids=list(ids))}
+        say(f"{queue.retry(connection, lane, None if everything else ids)} items are pending again")
+    if unknown := [str(id) for id in dict.fromkeys(ids) if id not in failed]:
+        raise NotFound(f"{lane} has no failed item {', '.join(unknown)}")
+
+
+@cli.command()
+def watch() -> None:
+    """Print new matches as they come, until Ctrl-C."""
+    with connected() as (_, connection), suppress(KeyboardInterrupt):
+        feed = announcements(connection)
+        say("waiting for new matches")
+        for announcement in feed:
+            print_announcement(announcement)
+
+
+cli.add_command(audit_command)
+cli.add_command(model)
+cli.add_command(process_command)
+
+
+def main() -> None:
+    """Turns what a person can mend into one message and status 1."""
+    # a shell that starts us in the background leaves SIGINT ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGHUP, _terminate)
+    try:
+        cli(standalone_mode=True)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (it is {e['input']!r})" for e in error.errors()
+        ]
+        _end("; ".join(problems))
+    except (ConfigurationError, ProviderUnavailable, NotFound, ModelError, Overtaken) as error:
+        _end(str(error))
+    except psycopg.errors.InsufficientPrivilege as error:
+        _end(f"DATABASE_URL: its role lacks a right: {error.diag.message_primary}")
+    except GAVE_WAY as error:
+        _end(f"the app holds locks on what is to be written, try again: {error}")
+    except psycopg.OperationalError as error:
+        _end(f"DATABASE_URL: the server is away: {error}")
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _end(message: str) -> None:
+    click.echo(f"matching-pipeline: {message}", err=True)
+    sys.exit(1)
+
+
+def _migrate(settings: Settings, database_url: str) -> None:
+    from matching_pipeline.components.instance import create_instance_tables, instance_url
+
+    with connect(database_url) as connection:
+        if not_owner := _not_owner(connection):
+            raise ConfigurationError(f"DATABASE_URL: {not_owner}")
+        connection.add_notice_handler(_say_warning)
+        applied = migrate_schema(connection)
+        connection.execute(query("create_dagster_schema"))
+    create_instance_tables(settings.dagster_postgres_url or instance_url(database_url))
+    say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
+
+
+def _migrate_or_require_migrated(settings: Settings, database_url: str) -> None:
+    """A role that only works, such as `sql/role.sql` makes, cannot migrate and need not."""
+    with connect(database_url) as connection:
+        if restricted := _not_owner(connection) is not None:
+            require_migrated(connection)
+    if not restricted:
+        _migrate(settings, database_url)
+
+
+def _not_owner(connection: Connection) -> str | None:
+    """Why our role cannot migrate; None where it can, as far as can be told before."""
+    row = connection.execute(query("other_owner")).fetchone()
+    if row is None:
+        return None
+    role, owner = row
+    return f"its role {role} does not own the pipeline's tables: migrate as {owner}"
+
+
+def _say_warning(notice: psycopg.errors.Diagnostic) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        say(f"warning: {notice.message_primary}")
+
+
+def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str]:
+    from matching_pipeline.components.instance import instance_url
+
+    threads = str(len(lanes.LANES) + 8)
+    return {
+        "DATABASE_URL": database_url,
+        "DAGSTER_POSTGRES_URL": settings.dagster_postgres_url or instance_url(database_url),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        # every sensor's tick waits in a thread of its own
+        "DAGSTER_GRPC_MAX_WORKERS": threads,
+        "DAGSTER_CODE_SERVER_MAX_WORKERS": threads,
+    }
+
+
+def _as_json(value: object) -> float | str:
+    return float(value) if isinstance(value, Decimal) else str(value)

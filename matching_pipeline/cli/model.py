@@ -1,0 +1,60 @@
+"""`matching-pipeline model`: which models embed, and how another takes the place of one."""
+
+import click
+
+from matching_pipeline.cli.console import models_table, say
+from matching_pipeline.cli.doctor import LANE as ASKING
+from matching_pipeline.cli.opening import connected
+from matching_pipeline.models import registry as models
+from matching_pipeline.providers.factory import Modality, chosen_models, require_working
+
+
+@click.group()
+def model() -> None:
+    """Show the models, and let another take the place of the active one.
+
+    A new model fills beside the active one, as its shadow; readers see nothing of it until it is activated.
+    """
+
+
+@model.command("list")
+def show() -> None:
+    """Show the models, and how far each has come."""
+    with connected() as (_, connection):
+        models_table(models.standings(connection))
+
+
+@model.command()
+@click.argument("modality", type=click.Choice(list(models.LANES)))
+@click.argument("name", required=False)
+def add(modality: Modality, name: str | None) -> None:
+    """Let a model fill beside the active one: NAME, or the one that the settings choose."""
+    with connected() as (settings, connection):
+        assert settings.database_url is not None
+        name = name or chosen_models(settings)[modality]
+        working = require_working(settings, settings.database_url, ASKING, modality, name)
+        status, queued = models.add(connection, working, modality)
+    say(f"{name} is the {status} {modality} model; {queued} {models.TABLES[modality][1]} queued")
+    if status == "shadow":
+        say(f"when `matching-pipeline model list` shows it whole: matching-pipeline model activate {name}")
+
+
+@model.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Even where it lacks rows that the active model has.")
+def activate(name: str, force: bool) -> None:
+    """Let the shadow and the active model change places, at once for all readers; going back is the same."""
+    with connected() as (_, connection):
+        figures = models.activate(connection, name, force=force)
+    say(f"{name} is active; the model before it is kept and fills on, until `matching-pipeline model retire`")
+    if figures.lists:
+        say("matches: " + ", ".join(f"{count} {figure}" for figure, count in vars(figures).items()))
+
+
+@model.command()
+@click.argument("name")
+def retire(name: str) -> None:
+    """Remove a shadow's rows and the work that is owed to it."""
+    with connected() as (_, connection):
+        removed = models.retire(connection, name)
+    say(f"{name} is retired; {removed} of its rows are gone")

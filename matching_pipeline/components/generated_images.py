@@ -1,0 +1,120 @@
+"""`generated_images`: the product pictures that were asked for."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import dagster as dg
+from pydantic import Field
+
+from matching_pipeline.components.contact_sheet import contact_sheet
+from matching_pipeline.components.draining import accounted_for, coverage, drain_lane, lane_check_result
+from matching_pipeline.components.lane_sensors import lane_sensor
+from matching_pipeline.components.pictures import markdown_table, picture
+from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.db.queries import query
+from matching_pipeline.errors import ItemFailure, PermanentFailure
+from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.pictures.fetch import ImageFetcher
+from matching_pipeline.sources.enqueue import enqueue_packs
+
+SAMPLE = 20
+"""Pictures whose files the check looks for."""
+
+
+class PacksToMake(dg.Config):
+    """What to queue before draining. By default nothing: pictures are made when they are asked for."""
+
+    packs: list[str] = Field(default=[], description="ids of projects (of the table projects) for a complete pack")
+    linger_seconds: float = Field(default=0.0, description="wait this long for more before the run ends")
+
+
+@dg.asset(
+    deps=["projects"],
+    group_name="pictures",
+    kinds={"postgres", "python"},
+    output_required=False,
+    description="Product pictures made from each project's photo, one a type of the table `image_types`. Materialize "
+    "it to make what waits; list projects in the launchpad to ask for their packs.",
+)
+def generated_images(
+    context: dg.AssetExecutionContext, config: PacksToMake, pipeline: Pipeline
+) -> Iterator[dg.MaterializeResult[None]]:
+    with pipeline.connection() as connection:
+        enqueue_packs(connection, [UUID(id) for id in config.packs])
+    metadata = drain_lane(
+        context,
+        pipeline,
+        lanes.GENERATED_IMAGES,
+        lambda: describe_generated_images(pipeline),
+        linger=config.linger_seconds,
+    )
+    if metadata is not None:
+        yield dg.MaterializeResult(metadata=metadata)
+
+
+def describe_generated_images(pipeline: Pipeline) -> dict[str, Any]:
+    with pipeline.connection() as connection:
+        costs = connection.execute(query("generation_costs")).fetchall()
+        newest = connection.execute(query("newest_pack")).fetchall()
+        figures = coverage(connection, lanes.GENERATED_IMAGES)
+    table = markdown_table(("type", "pictures", "KB each", "cost in USD"), [_blank(row) for row in costs])
+    described = {
+        **figures,
+        "cost in USD": float(sum(cost or 0 for *_, cost in costs)),
+        "types": dg.MetadataValue.md(table),
+    }
+    if newest:
+        tiles = list(zip([row[0] for row in newest], _read(pipeline, [row[1] for row in newest]), strict=True))
+        sheet = contact_sheet([(label, data if isinstance(data, bytes) else b"") for label, data in tiles])
+        project, model = newest[0][2:]
+        described["newest pack"] = dg.MetadataValue.md(f"project `{project}`, by `{model}`\n\n{picture(sheet)}")
+    return described
+
+
+def _blank(row: tuple[Any, ...]) -> list[Any]:
+    return ["" if cell is None else cell for cell in row]
+
+
+def _read(pipeline: Pipeline, urls: list[str]) -> list[bytes | ItemFailure]:
+    with ImageFetcher(lanes.fetch_limits(pipeline.settings)) as fetcher:
+        return [_read_one(fetcher, url) for url in urls]
+
+
+def _read_one(fetcher: ImageFetcher, url: str) -> bytes | ItemFailure:
+    try:
+        return fetcher.fetch(url)
+    except ItemFailure as failure:
+        return failure
+
+
+generated_images_sensor = lane_sensor(lanes.GENERATED_IMAGES, generated_images, PacksToMake)
+
+
+@dg.asset_check(
+    asset=generated_images,
+    description="Every picture that was asked for is there, waits in the queue, or failed for a stated reason.",
+)
+def every_asked_picture_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
+    return accounted_for(pipeline, lanes.GENERATED_IMAGES)
+
+
+@dg.asset_check(
+    asset=generated_images, description=f"No row names a file that is gone, on a sample of {SAMPLE} pictures."
+)
+def every_picture_has_its_file(pipeline: Pipeline) -> dg.AssetCheckResult:
+    with pipeline.connection() as connection:
+        urls = [url for (url,) in connection.execute(query("some_generated_images"), {"count": SAMPLE}).fetchall()]
+    gone = [str(failure) for failure in _read(pipeline, urls) if isinstance(failure, PermanentFailure)]
+    return dg.AssetCheckResult(
+        passed=not gone,
+        metadata={"looked at": len(urls), "gone": len(gone)},
+        description="; ".join(gone) or "all are there",
+    )
+
+
+@dg.asset_check(
+    asset=generated_images, description="No job has failed for good; one that has waits for a person to retry it."
+)
+def no_failed_pictures(pipeline: Pipeline) -> dg.AssetCheckResult:
+    return lane_check_result(pipeline, lanes.GENERATED_IMAGES)

@@ -1,0 +1,77 @@
+"""What keeps the tables whole and small: what is missing is queued, what is old or orphaned leaves."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.matches import rebuilds
+from matching_pipeline.pictures.store import PictureStore
+from matching_pipeline.providers import ledger
+from matching_pipeline.queues import client as queue
+from matching_pipeline.sources.enqueue import enqueue_missing, forget_orphan_pictures, forget_orphans
+
+FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+RUNS_AT_ONCE = 100
+
+
+@dg.op
+def delete_completed_rows(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    keep = timedelta(days=pipeline.settings.keep_completed_days)
+    with pipeline.connection() as connection:
+        context.log.info(f"{queue.purge(connection, keep)} completed rows left the queue")
+
+
+@dg.op
+def delete_old_answers(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    answers = timedelta(days=pipeline.settings.keep_answers_days)
+    calls = timedelta(days=pipeline.settings.keep_calls_days)
+    with pipeline.connection() as connection:
+        context.log.info(f"{ledger.purge(connection, answers, calls)} old answers and requests are forgotten")
+
+
+@dg.op
+def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    """For what two of the app's transactions hid from each other's triggers, such as an image inserted while its
+    listing became a project."""
+    with pipeline.connection() as connection:
+        context.log.info(f"{enqueue_missing(connection)} images and postings were missing and are queued")
+        context.log.info(f"{forget_orphans(connection)} rows of what is no more are gone")
+
+
+@dg.op
+def delete_orphan_pictures(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    """What a crash or a deleted project left where IMAGES_URL says."""
+    with pipeline.connection() as connection:
+        store = PictureStore(pipeline.settings.pictures_url)
+        context.log.info(f"{forget_orphan_pictures(connection, store)} pictures that no row names are deleted")
+
+
+@dg.op
+def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    """Dagster itself keeps runs and their events for ever. A rebuild can be continued as long as its run is there."""
+    keep = timedelta(days=pipeline.settings.keep_runs_days)
+    with pipeline.connection() as connection:
+        context.log.info(f"{rebuilds.forget(connection, keep)} rebuilds are forgotten")
+    before = datetime.now(UTC) - keep
+    old = dg.RunsFilter(statuses=FINISHED, created_before=before)
+    deleted = 0
+    while runs := context.instance.get_runs(old, limit=RUNS_AT_ONCE):
+        for run in runs:
+            context.instance.delete_run(run.run_id)
+        deleted += len(runs)
+    context.log.info(f"{deleted} runs are deleted")
+
+
+@dg.job(description="Queues what is missing and removes what is orphaned, or older than the settings keep it.")
+def cleanup() -> None:
+    repair()
+    delete_completed_rows()
+    delete_old_answers()
+    delete_orphan_pictures()
+    delete_old_runs()
+
+
+cleanup_schedule = dg.ScheduleDefinition(
+    job=cleanup, cron_schedule="17 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+)

@@ -1,0 +1,64 @@
+"""The steps of a rebuild of `matches`: a plan, then its shards, wherever the run's executor places them.
+
+They hand each other nothing: a shard's mapping key, such as `project_12_3`, names its row in `rebuild_shards`.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.errors import ConfigurationError, Overtaken
+from matching_pipeline.handlers import faces
+from matching_pipeline.handlers import matches as matching
+from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches.rebuilds import Done, Publish
+
+PUBLISH: dict[str, Publish] = {matching.KIND: matching.rebuild_shard, faces.KIND: faces.rebuild_shard}
+
+
+class HowToPlan(dg.Config):
+    rebuild: bool = True
+
+
+@dg.op(
+    ins={name: dg.In(dg.Nothing) for name in ("image_ai", "faces", "profiles")},
+    out=dg.DynamicOut(dg.Nothing),
+    description="Begins a rebuild and divides it into shards; into none where the run only drains.",
+)
+def plan(context: dg.OpExecutionContext, config: HowToPlan, pipeline: Pipeline) -> Iterator[dg.DynamicOutput[None]]:
+    if config.rebuild:
+        with pipeline.connection() as connection:
+            for kind in PUBLISH:
+                for shard in rebuilds.begin(connection, kind, first_run(context)):
+                    yield dg.DynamicOutput(None, mapping_key=f"{kind}_{shard.rebuild}_{shard.place}")
+
+
+@dg.op(
+    ins={"planned": dg.In(dg.Nothing)},
+    out=dg.Out(dg.Nothing),
+    retry_policy=dg.RetryPolicy(max_retries=3, delay=3, backoff=dg.Backoff.EXPONENTIAL),
+    description="Computes the lists of one shard anew and writes the difference.",
+)
+def rebuild_shard(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    key = context.get_mapping_key()
+    assert key is not None
+    kind, rebuild, place = key.split("_")
+    try:
+        with pipeline.connection() as connection:
+            shard = rebuilds.shard_at(connection, int(rebuild), int(place))
+            figures = rebuilds.run(connection, shard, PUBLISH[kind])
+    except (Overtaken, ConfigurationError) as reason:
+        raise dg.Failure(str(reason), allow_retries=False) from None
+    context.log.info(", ".join(f"{count} {name}" for name, count in vars(figures).items()))
+
+
+def done_by(context: dg.OpExecutionContext, pipeline: Pipeline) -> Done:
+    """What the shards of the context's run did, and those of the runs that it is a re-execution of."""
+    with pipeline.connection() as connection:
+        return rebuilds.done_by(connection, first_run(context))
+
+
+def first_run(context: dg.OpExecutionContext) -> str:
+    """Of several runs of which each re-executes what failed in the one before; they share one rebuild."""
+    return context.run.root_run_id or context.run_id

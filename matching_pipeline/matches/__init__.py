@@ -1,0 +1,1 @@
+"""What `matches` means: the kernel, maintenance, rebuild and audit."""

@@ -1,0 +1,1 @@
+"""The registry of models, and the activation of one."""

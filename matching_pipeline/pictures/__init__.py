@@ -1,0 +1,1 @@
+"""Fetching within limits, decoding, storing."""

@@ -1,0 +1,103 @@
+"""Fetches a picture's bytes by URL, within limits of size, time and place."""
+
+import asyncio
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+from weakref import finalize
+
+import anyio
+from anyio.from_thread import start_blocking_portal
+
+from matching_pipeline.errors import ItemFailure, PermanentFailure, TransientFailure
+from matching_pipeline.pictures.local_file import read_file
+from matching_pipeline.pictures.object_storage import OBJECT_STORAGE_SCHEMES, ObjectStorage
+from matching_pipeline.pictures.printable_url import one_line, printable
+from matching_pipeline.pictures.web import HTTP_SCHEMES, Web
+
+
+@dataclass(frozen=True)
+class FetchLimits:
+    max_bytes: int = 20 * 2**20
+    timeout_seconds: float = 30
+    """For the whole fetch, by the clock on the wall: names, redirects and the body included."""
+    max_redirects: int = 5
+    allow_private_hosts: bool = False
+    """The setting IMAGE_ALLOW_PRIVATE_HOSTS."""
+    file_roots: tuple[Path, ...] = ()
+    """The setting IMAGE_FILE_ROOTS; without any, `file://` is refused."""
+
+
+class ImageFetcher:
+    """Fetches for any number of threads at once.
+
+    The work is done on one event loop in a thread of its own, because there a time limit can cut short
+    whatever is waited for: a name server, a header or a body that comes drop by drop.
+    """
+
+    def __init__(self, limits: FetchLimits) -> None:
+        self._limits = limits
+        self._object_storage = ObjectStorage(max_bytes=limits.max_bytes, timeout_seconds=limits.timeout_seconds)
+        self._web = Web(
+            max_bytes=limits.max_bytes,
+            max_redirects=limits.max_redirects,
+            allow_private_hosts=limits.allow_private_hosts,
+        )
+        resources = ExitStack()
+        self._portal = resources.enter_context(start_blocking_portal(name="image-fetcher"))
+        resources.enter_context(self._portal.wrap_async_context_manager(aclosing(self._web)))
+        # Also when nobody calls it, at exit: the portal would wait for its thread after threads have ended.
+        self._close = finalize(self, resources.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._close()
+
+    def fetch(self, url: str) -> bytes:
+        """The picture's bytes, at least one; what they are is for `decode` to find out.
+
+        Raises PermanentFailure or TransientFailure, which name the URL (without its secrets) and the reason.
+        """
+        return self._portal.call(self._fetch, url.strip())
+
+    async def _fetch(self, url: str) -> bytes:
+        try:
+            with anyio.fail_after(self._limits.timeout_seconds):
+                content = await self._read(url)
+            if not content:
+                raise PermanentFailure("empty, zero bytes")
+            return content
+        except ItemFailure as failure:
+            raise type(failure)(one_line(f"{printable(url)}: {failure}")) from failure
+        except TimeoutError as error:
+            limit = f"IMAGE_TIMEOUT_SECONDS ({self._limits.timeout_seconds:g})"
+            raise TransientFailure(one_line(f"{printable(url)}: not complete within {limit}")) from error
+
+    async def _read(self, url: str) -> bytes:
+        if not url:
+            raise PermanentFailure("the URL is empty")
+        try:
+            scheme = urlsplit(url).scheme
+        except ValueError as error:
+            raise PermanentFailure(f"malformed URL: {error}") from error
+        if scheme in HTTP_SCHEMES:
+            return await self._web.read(url)
+        if scheme in OBJECT_STORAGE_SCHEMES:
+            return await self._object_storage.read(url)
+        if scheme == "file":
+            # Not anyio's threads: those keep the interpreter from exiting when nobody called `close`.
+            return await asyncio.to_thread(read_file, url, self._limits.file_roots, self._limits.max_bytes)
+        raise PermanentFailure(f"a URL of scheme {scheme!r} is not fetched" if scheme else "not a URL")

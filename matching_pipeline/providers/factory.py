@@ -1,0 +1,188 @@
+"""Which provider does what: by the name of a model, or as the settings choose."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from matching_pipeline.errors import ConfigurationError
+from matching_pipeline.providers.ledger import Ledger
+from matching_pipeline.providers.openai.names import EmbeddingName, VisionName
+from matching_pipeline.providers.protocols import ImageAnalyzer, ImageGenerator, TextEmbedder
+from matching_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from matching_pipeline.providers.openai.client import OpenAIClient
+    from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
+    from matching_pipeline.providers.openai.pictures import OpenAIImageGenerator
+    from matching_pipeline.providers.openai.vision import OpenAIImageAnalyzer
+
+Provider = Literal["openai", "local"]
+Modality = Literal["image", "text"]
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """A provider with a server behind it."""
+
+    def probe(self) -> None: ...
+
+
+@dataclass
+class WorkingModel:
+    """One that can be made here, and that answered where it was asked."""
+
+    model: str
+    dimensions: int
+
+
+def image_provider(settings: Settings) -> Provider:
+    return settings.image_analyzer or _default(settings)
+
+
+def text_provider(settings: Settings) -> Provider:
+    return settings.text_embedder or _default(settings)
+
+
+def picture_provider(settings: Settings) -> Provider:
+    return settings.image_generator or _default(settings)
+
+
+def chosen_models(settings: Settings) -> dict[Modality, str]:
+    """The names of the models that the settings choose."""
+    return {
+        "image": _local_image_model() if image_provider(settings) == "local" else str(_chosen_vision(settings)),
+        "text": _local_text_model() if text_provider(settings) == "local" else str(_chosen_embedding(settings)),
+    }
+
+
+@contextmanager
+def image_analyzer(
+    settings: Settings, database_url: str, lane: str, model: str | None = None
+) -> Iterator[ImageAnalyzer]:
+    """Of this name, or the settings' choice. What it asks of a provider is written into the ledger, for the lane."""
+    model = model or chosen_models(settings)["image"]
+    if model == _local_image_model():
+        from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
+
+        yield LocalImageAnalyzer()
+    elif name := VisionName.parse(model):
+        with openai_client(settings, database_url, lane) as client:
+            yield openai_image_analyzer(settings, client, name)
+    else:
+        raise ConfigurationError(f"embedding_models: nothing here makes the image model {model!r}")
+
+
+@contextmanager
+def text_embedder(
+    settings: Settings, database_url: str, lane: str, model: str | None = None
+) -> Iterator[TextEmbedder]:
+    """Of this name, or the settings' choice. What it asks of a provider is written into the ledger, for the lane."""
+    model = model or chosen_models(settings)["text"]
+    if model == _local_text_model():
+        from matching_pipeline.providers.local.text import LocalTextEmbedder
+
+        yield LocalTextEmbedder()
+    elif (name := EmbeddingName.parse(model)) and not VisionName.parse(model):
+        with openai_client(settings, database_url, lane) as client:
+            yield openai_text_embedder(settings, client, name)
+    else:
+        raise ConfigurationError(f"embedding_models: nothing here makes the text model {model!r}")
+
+
+@contextmanager
+def image_generator(settings: Settings, database_url: str, lane: str) -> Iterator[ImageGenerator]:
+    """What it asks of a provider is written into the ledger, for the lane."""
+    if picture_provider(settings) == "local":
+        from matching_pipeline.providers.local.generator import LocalImageGenerator
+
+        yield LocalImageGenerator()
+    else:
+        with openai_client(settings, database_url, lane) as client:
+            yield openai_image_generator(settings, client)
+
+
+def require_working(settings: Settings, database_url: str, lane: str, modality: Modality, model: str) -> WorkingModel:
+    """Asks the model for real where a server is behind it; raises what is wrong."""
+    open_provider = image_analyzer if modality == "image" else text_embedder
+    with open_provider(settings, database_url, lane, model) as provider:
+        if isinstance(provider, Probed):
+            provider.probe()
+        return WorkingModel(provider.model, provider.dimensions)
+
+
+@contextmanager
+def openai_client(settings: Settings, database_url: str, lane: str) -> Iterator["OpenAIClient"]:
+    # the client takes most of a second to import
+    from matching_pipeline.providers.openai.client import OpenAIClient
+
+    if settings.openai_api_key is None:
+        raise ConfigurationError("OPENAI_API_KEY is not set; a server that needs no key takes any word for one")
+    with (
+        Ledger(database_url, lane, settings.ai_daily_budget_usd) as ledger,
+        OpenAIClient(
+            settings.openai_api_key.get_secret_value(),
+            settings.openai_base_url,
+            settings.openai_timeout_seconds,
+            settings.openai_concurrency,
+            ledger,
+        ) as client,
+    ):
+        yield client
+
+
+def openai_text_embedder(
+    settings: Settings, client: "OpenAIClient", name: EmbeddingName | None = None
+) -> "OpenAITextEmbedder":
+    from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
+    from matching_pipeline.providers.openai.prices import embedding_model
+
+    name = name or _chosen_embedding(settings)
+    model = embedding_model(settings, name.model)
+    return OpenAITextEmbedder(client, model, name.dimensions, settings.openai_embedding_max_tokens)
+
+
+def openai_image_analyzer(
+    settings: Settings, client: "OpenAIClient", name: VisionName | None = None
+) -> "OpenAIImageAnalyzer":
+    from matching_pipeline.providers.openai.prices import vision_model
+    from matching_pipeline.providers.openai.vision import OpenAIImageAnalyzer
+
+    name = name or _chosen_vision(settings)
+    effort = None if settings.openai_vision_effort == "unsaid" else settings.openai_vision_effort
+    embedder = openai_text_embedder(settings, client, name.embedding)
+    return OpenAIImageAnalyzer(client, vision_model(settings, name.model), embedder, effort, name.prompt)
+
+
+def openai_image_generator(settings: Settings, client: "OpenAIClient") -> "OpenAIImageGenerator":
+    from matching_pipeline.providers.openai.pictures import OpenAIImageGenerator
+    from matching_pipeline.providers.openai.prices import image_model
+
+    quality = None if settings.openai_image_quality == "unsaid" else settings.openai_image_quality
+    return OpenAIImageGenerator(client, image_model(settings), quality, settings.openai_image_timeout_seconds)
+
+
+def _chosen_embedding(settings: Settings) -> EmbeddingName:
+    return EmbeddingName(settings.openai_embedding_model, settings.openai_embedding_dimensions)
+
+
+def _chosen_vision(settings: Settings) -> VisionName:
+    from matching_pipeline.providers.openai.vision import PROMPT_VERSION
+
+    return VisionName(settings.openai_vision_model, PROMPT_VERSION, _chosen_embedding(settings))
+
+
+def _local_image_model() -> str:
+    from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
+
+    return LocalImageAnalyzer.model
+
+
+def _local_text_model() -> str:
+    from matching_pipeline.providers.local.text import LocalTextEmbedder
+
+    return LocalTextEmbedder.model
+
+
+def _default(settings: Settings) -> Provider:
+    return "openai" if settings.openai_api_key else "local"

@@ -1,0 +1,1 @@
+"""The providers that need no key and no network."""

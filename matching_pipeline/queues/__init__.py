@@ -1,0 +1,1 @@
+"""The queue's client and the worker."""

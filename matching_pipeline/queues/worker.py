@@ -1,0 +1,327 @@
+"""The loop that every lane shares: claim a batch, do it, write it, repeat; linger for what arrives."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import psycopg
+
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.queries import query
+from matching_pipeline.db.transactions import GAVE_WAY, give_way, impatient_transaction
+from matching_pipeline.errors import (
+    ConfigurationError,
+    ItemFailure,
+    ProviderUnavailable,
+    Superseded,
+    TransientFailure,
+)
+from matching_pipeline.queues import client as queue
+from matching_pipeline.queues.client import Item
+
+LOOK_AGAIN_SECONDS = 5.0
+"""How long a drain trusts NOTIFY: it looks at the queue at least this often."""
+LOOK_AGAIN_AT_LOCKED_SECONDS = 0.05
+RECONNECT_SECONDS = 120.0
+BUSY_DELAY = timedelta(seconds=5)
+
+Result = TypeVar("Result")
+
+
+class Busy(Exception):
+    """Another session does what excludes ours now: the items are given back for a while, nobody is charged."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one item: a result to write, the failure that kept it from one, or why it must wait."""
+
+    item: Item
+    result: Any = None
+    failure: ItemFailure | None = None
+    busy: Busy | None = None
+
+
+class Stage(Protocol):
+    """What is done to the items of one lane."""
+
+    lane: str
+    batch_size: int
+    lease: timedelta
+
+    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        """Does the items with no transaction open, and yields outcomes in groups as they are ready.
+
+        The session is there to read by; who writes by it does so in short transactions, fenced by the item's lease
+        (`stages/generation.py`). It yields at least every few seconds, an empty list if need be: between two yields
+        the drain writes what is ready and renews the leases of the rest. Raises ProviderUnavailable when nobody can
+        be served, ConfigurationError when a person must act.
+        """
+        ...
+
+    def prepare_write(self, connection: Connection) -> None:
+        """Takes what the write must have to itself, before the transaction touches an item.
+
+        Raises Busy where that is taken, Superseded where the stage was opened for what is no more.
+        """
+        ...
+
+    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
+        """Writes results inside the transaction that completes their items; returns figures to add up."""
+        ...
+
+    def forget(self, connection: Connection, item: Item) -> None:
+        """Removes what an earlier input left behind, inside the transaction that fails the item."""
+        ...
+
+
+@dataclass
+class Summary:
+    """What one drain did so far."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """completed, failed (also those that will be tried again), deferred, lost (the lease was ours no more)"""
+    figures: Counter[str] = field(default_factory=Counter)
+    """what the stage's writes did, by its own names"""
+    started: float = field(default_factory=time.monotonic)
+    busy_seconds: float = 0.0
+    """time spent on items, without waiting for them"""
+    stopped_because: str = "nothing is due"
+
+    @property
+    def completed(self) -> int:
+        return self.counts["completed"]
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+class Drain:
+    """Drains one lane until it is idle for `linger`, the time is up, or it is told to stop.
+
+    It holds one session: its advisory lock says that the drain is alive, and it listens for new work.
+    `on_progress` is called after each write, and every few seconds while the drain is idle.
+    A session that is lost (the database restarts) is opened again, and results in hand are written then.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        stage: Stage,
+        *,
+        linger: float = 0,
+        deadline: float = float("inf"),
+        slots: int = 8,
+        on_progress: Callable[[Summary], None] = lambda summary: None,
+    ) -> None:
+        self.stage = stage
+        self.summary = Summary()
+        self._database_url = database_url
+        self._linger = linger
+        self._deadline = deadline
+        self._slots = slots
+        self._on_progress = on_progress
+        self._held: dict[UUID, Item] = {}
+        """The batch's items that are neither written nor given back, by id: their leases are ours."""
+        self._renewed = 0.0
+
+    def run(self) -> Summary:
+        """Returns what was done. Leases of unfinished items are given back on every way out."""
+        self._connection = connect(self._database_url)
+        try:
+            if self._enter():
+                self._loop()
+            else:
+                self.summary.stopped_because = f"{self._slots} drains of the lane are alive already"
+        except Superseded as reason:
+            self.summary.stopped_because = str(reason)
+        finally:
+            self._connection.close()
+        return self.summary
+
+    def _enter(self) -> bool:
+        self._connection.execute(query("do_not_compile"))
+        queue.listen(self._connection)
+        return queue.take_drain_slot(self._connection, self.stage.lane, self._slots) is not None
+
+    def _loop(self) -> None:
+        idle_since = time.monotonic()
+        while time.monotonic() < self._deadline:
+            began = time.monotonic()
+            if items := self._claim():
+                self._do(items)
+                idle_since = time.monotonic()
+                self.summary.busy_seconds += idle_since - began
+                if self._told_to_stop(within=0):
+                    return
+                continue
+            state = self._persist(lambda connection: queue.lane_state(connection, self.stage.lane))
+            patience = min(idle_since + self._linger, self._deadline) - time.monotonic()
+            if patience <= 0 and not state.due:
+                return
+            self._on_progress(self.summary)
+            # what is due and cannot be claimed is locked, by another drain's claim or the app's open transaction
+            next_due = LOOK_AGAIN_SECONDS if state.seconds_to_next is None else state.seconds_to_next
+            within = min(patience, next_due, LOOK_AGAIN_SECONDS)
+            if self._told_to_stop(max(within, LOOK_AGAIN_AT_LOCKED_SECONDS)):
+                return
+        self.summary.stopped_because = "its time was up"
+
+    def _claim(self) -> list[Item]:
+        stage = self.stage
+        return self._persist(lambda connection: queue.claim(connection, stage.lane, stage.batch_size, stage.lease))
+
+    def _told_to_stop(self, within: float) -> bool:
+        heard = self._persist(lambda connection: queue.wait_for_work(connection, self.stage.lane, within))
+        if heard == queue.WAKE_ALL:
+            self.summary.stopped_because = "it was told to stop"
+        return heard == queue.WAKE_ALL
+
+    def _do(self, items: Sequence[Item]) -> None:
+        self._held = {item.id: item for item in items}
+        self._renewed = time.monotonic()
+        session = self._connection
+        leave: Callable[[Sequence[Item]], None] = partial(self._give_back, delay=timedelta(0), reason=None)
+        try:
+            self._work(items)
+        except ProviderUnavailable as error:
+            delay = error.retry_after * random.uniform(1, 1.25)
+            leave = partial(self._give_back, delay=delay, reason=str(error))
+            with suppress(psycopg.Error):
+                queue.defer_lane(self._connection, self.stage.lane, delay, str(error))
+            raise
+        except psycopg.OperationalError:
+            # the stage read by a session that is lost, be it replaced since: what is left is claimed again
+            if not session.closed:
+                raise
+            if self._connection.closed:
+                self._reconnect(time.monotonic() + RECONNECT_SECONDS)
+        except (ConfigurationError, Superseded):
+            raise
+        except Exception:
+            # a bug, and one of the items may have brought it out: each is tried alone, and charged
+            leave = self._abandon
+            raise
+        finally:
+            # without a session there is nothing to wait for: the leases run out by themselves
+            with suppress(psycopg.Error):
+                leave(list(self._held.values()))
+
+    def _work(self, items: Sequence[Item]) -> None:
+        for outcomes in self.stage.work(self._connection, items):
+            for outcome in outcomes:
+                if outcome.busy:
+                    self._give_back([outcome.item], BUSY_DELAY, str(outcome.busy))
+            if ended := [outcome for outcome in outcomes if not outcome.busy]:
+                self._finish(ended)
+            self._renew()
+
+    def _renew(self) -> None:
+        if self._held and time.monotonic() - self._renewed > self.stage.lease.total_seconds() / 3:
+            held = list(self._held.values())
+            self._persist(lambda connection: queue.renew(connection, held, self.stage.lease))
+            self._renewed = time.monotonic()
+
+    def _give_back(self, items: Sequence[Item], delay: timedelta, reason: str | None) -> None:
+        """Nobody is charged. A row that is locked, as the app deletes it, waits for its lease's end."""
+        if not items:
+            return
+        try:
+            with impatient_transaction(self._connection):
+                returned = queue.defer(self._connection, items, delay, reason)
+        except GAVE_WAY:
+            if len(items) > 1:
+                for item in items:
+                    self._give_back([item], delay, reason)
+        else:
+            self.summary.counts["deferred"] += len(returned)
+        self._release(items)
+
+    def _abandon(self, items: Sequence[Item]) -> None:
+        """Ends the leases, as if the worker had died."""
+        queue.renew(self._connection, items, timedelta(0))
+
+    def _release(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self._held.pop(item.id, None)
+
+    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Writes a group; where the database refuses it, in halves, so that only the culprit waits or fails."""
+        items = [outcome.item for outcome in outcomes]
+        try:
+            counts, figures = self._persist(
+                lambda connection: give_way(connection, lambda: self._write(connection, outcomes))
+            )
+        except Busy as busy:
+            self._give_back(items, BUSY_DELAY, str(busy))
+        except psycopg.Error as error:
+            if self._connection.closed:
+                raise
+            if len(outcomes) > 1:
+                half = len(outcomes) // 2
+                for part in (outcomes[:half], outcomes[half:]):
+                    self._finish(part)
+                    self._renew()
+            elif isinstance(error, GAVE_WAY):
+                self._give_back(items, BUSY_DELAY, f"its rows are locked: {_reason(error)}")
+            elif outcomes[0].failure is None:
+                refusal = TransientFailure(f"the database refuses it: {_reason(error)}")
+                self._finish([Outcome(items[0], failure=refusal)])
+            else:
+                raise
+        else:
+            self._release(items)
+            self.summary.counts.update(counts)
+            self.summary.figures.update(figures)
+            self._on_progress(self.summary)
+
+    def _write(self, connection: Connection, outcomes: Sequence[Outcome]) -> tuple[Counter[str], Mapping[str, int]]:
+        self.stage.prepare_write(connection)
+        done = [outcome for outcome in outcomes if outcome.failure is None]
+        ours = queue.complete(connection, [outcome.item for outcome in done])
+        figures = self.stage.write(connection, [outcome for outcome in done if outcome.item.id in ours])
+        failed = 0
+        for outcome in outcomes:
+            if outcome.failure is not None and queue.fail(
+                connection, outcome.item, str(outcome.failure), permanent=outcome.failure.permanent
+            ):
+                self.stage.forget(connection, outcome.item)
+                failed += 1
+        counts = Counter(completed=len(ours), failed=failed, lost=len(outcomes) - len(ours) - failed)
+        return counts, figures or {}
+
+    def _persist(self, action: Callable[[Connection], Result]) -> Result:
+        """Runs the action, on a new session where the old one is lost."""
+        until = time.monotonic() + RECONNECT_SECONDS
+        while True:
+            try:
+                return action(self._connection)
+            except psycopg.OperationalError:
+                if not self._connection.closed or time.monotonic() > until:
+                    raise
+                self._reconnect(until)
+
+    def _reconnect(self, until: float) -> None:
+        while True:
+            try:
+                self._connection = connect(self._database_url)
+                self._enter()
+                return
+            # a name that cannot be resolved, or a role that is missing: it was there before, and may be again
+            except (psycopg.OperationalError, ConfigurationError):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(random.uniform(0.2, 1))
+
+
+def _reason(error: psycopg.Error) -> str:
+    """Without the detail, which quotes the rows."""
+    return error.diag.message_primary or type(error).__name__

@@ -1,0 +1,1 @@
+"""The app's tables: what is enqueued for them."""

@@ -1,1 +1,0 @@
-"""What is done to the items of each lane, pure of Dagster."""

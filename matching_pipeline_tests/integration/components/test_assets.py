@@ -1,0 +1,164 @@
+"""Materializing an asset with defaults does what its name says."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from matching_pipeline.components.image_ai import ImagesToProcess, image_ai
+from matching_pipeline.components.job_embeddings import job_embeddings
+from matching_pipeline.components.matches import HowToMatch, daily, matches
+from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.definitions import defs
+from matching_pipeline.sample_data import draw_sample_data
+from matching_pipeline.sample_data.postings import POSTINGS
+
+TODAY = daily.get_last_partition_key()
+
+
+def materialize(pipeline: Pipeline, instance: dg.DagsterInstance, **options: Any) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        options.pop("assets", [image_ai]), resources={"pipeline": pipeline}, instance=instance, **options
+    )
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    last = materializations(result, asset)[-1]
+    return {name: value.value for name, value in last.metadata.items()}
+
+
+def materializations(result: dg.ExecuteInProcessResult, asset: str) -> list[dg.AssetMaterialization]:
+    events = result.filter_events(lambda event: event.is_step_materialization)
+    found = [event.step_materialization_data.materialization for event in events]
+    return [materialization for materialization in found if materialization.asset_key == dg.AssetKey(asset)]
+
+
+def test_a_lingering_run_that_had_nothing_to_do_reports_nothing(
+    pipeline: Pipeline, instance: dg.DagsterInstance
+) -> None:
+    config = dg.RunConfig({"image_ai": ImagesToProcess(missing=False, linger_seconds=0.1)})
+    result = materialize(pipeline, instance, run_config=config)
+    assert result.success
+    assert not materializations(result, "image_ai")
+
+
+def count(connection: Connection, table: str) -> int:
+    row = connection.execute(f"select count(*) from {table}".encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.usefixtures("sample_rows")
+def test_image_ai_processes_what_is_missing_and_matches_rebuilds(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection, sample_pictures: Path
+) -> None:
+    connection.execute("delete from job_queue")
+    processed = metadata(materialize(pipeline, instance), "image_ai")
+    assert (processed["completed"], processed["unaccounted"]) == (54, 0)
+    assert "![](data:image/jpeg;base64," in processed["newest"]
+
+    rebuilt = metadata(materialize(pipeline, instance, assets=[matches], partition_key=TODAY), "matches")
+    assert rebuilt["project pairs"] + rebuilt["face pairs"] == rebuilt["added"] == count(connection, "matches")
+    assert rebuilt["best matches"].count("data:image/jpeg") == 16
+    assert rebuilt["project scores"].startswith("![project scores](data:image/png")
+    best = connection.execute("select project_id, product_id from matches where rank = 1").fetchall()
+    assert dict(best) == draw_sample_data(sample_pictures).expected
+
+
+@pytest.mark.usefixtures("sample_rows")
+def test_a_second_materialization_finds_nothing_to_do(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    materialize(pipeline, instance)
+    assert metadata(materialize(pipeline, instance), "image_ai")["completed"] == 0
+    materialize(pipeline, instance, assets=[matches], partition_key=TODAY)
+    written = connection.execute("select id, computed_at from matches order by id").fetchall()
+    again = metadata(materialize(pipeline, instance, assets=[matches], partition_key=TODAY), "matches")
+    assert (again["added"], again["changed"], again["removed"]) == (0, 0, 0)
+    assert connection.execute("select id, computed_at from matches order by id").fetchall() == written
+
+
+@pytest.mark.usefixtures("sample_rows")
+def test_job_embeddings_processes_what_is_missing_and_shows_the_newest(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    connection.execute("delete from job_queue")
+    processed = metadata(materialize(pipeline, instance, assets=[job_embeddings]), "job_embeddings")
+    assert (processed["completed"], processed["rows"], processed["unaccounted"]) == (len(POSTINGS),) * 2 + (0,)
+    assert processed["newest"].count("\n") == 9
+    assert processed["active model"] == "local-words-1"
+    assert "shadow model" not in processed
+    assert count(connection, "job_embeddings") == len(POSTINGS)
+    connection.execute("insert into embedding_models values ('text-embedding-3-small:64', 'text', 64, 'shadow')")
+    again = metadata(materialize(pipeline, instance, assets=[job_embeddings]), "job_embeddings")
+    assert again["completed"] == 0
+    assert again["shadow model"] == "text-embedding-3-small:64"
+    assert again["shadow coverage"] == f"0 of {len(POSTINGS)} postings"
+
+
+@pytest.mark.usefixtures("sample_rows")
+def test_a_project_named_in_the_launchpad_is_processed_anew(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    materialize(pipeline, instance)
+    project, images = connection.execute(
+        "select listing_id, count(*) from listing_images group by listing_id order by 2 desc limit 1"
+    ).fetchall()[0]
+    config = dg.RunConfig({"image_ai": ImagesToProcess(projects=[str(project)], missing=False)})
+    assert metadata(materialize(pipeline, instance, run_config=config), "image_ai")["completed"] == images
+
+
+@pytest.mark.usefixtures("sample_rows")
+def test_a_drain_of_matches_fills_the_partition_that_it_runs_in(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    materialize(pipeline, instance)
+    config = dg.RunConfig({"matches": HowToMatch(rebuild=False)})
+    result = materialize(pipeline, instance, assets=[matches], partition_key=TODAY, run_config=config)
+    assert metadata(result, "matches")["completed"] == 36
+    assert {event.partition for event in materializations(result, "matches")} == {TODAY}
+    assert count(connection, "matches") > 0
+
+
+@pytest.mark.usefixtures("sample_rows")
+def test_a_backfill_of_many_days_is_one_rebuild(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    materialize(pipeline, instance)
+    days: Sequence[str] = daily.get_partition_keys()[-3:]
+    tags = {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]}
+    result = materialize(pipeline, instance, assets=[matches], tags=tags)
+    assert {event.partition for event in materializations(result, "matches")} == set(days)
+    steps = [str(event.step_key) for event in result.get_step_success_events()]
+    rebuilds = connection.execute("select kind, number from rebuilds order by kind").fetchall()
+    shards = [f"matches.rebuild_shard[{kind}_{number}_1]" for kind, number in rebuilds]
+    assert sorted(steps) == ["matches.drain_or_report", "matches.plan", *shards]
+    assert len(rebuilds) == 2
+
+
+@pytest.mark.usefixtures("sample_rows")
+def test_the_nightly_job_processes_what_is_missing_and_then_rebuilds(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    connection.execute("delete from job_queue")
+    job = defs.resolve_job_def("nightly")
+    result = job.execute_in_process(instance=instance, partition_key=TODAY, resources={"pipeline": pipeline})
+    assert metadata(result, "image_ai")["completed"] == 54
+    assert metadata(result, "job_embeddings")["completed"] == len(POSTINGS)
+    assert metadata(result, "matches")["added"] == count(connection, "matches") > 0
+    passed = {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+    assert passed == {
+        "every_image_is_accounted_for": True,
+        "no_failed_images": True,
+        "no_failed_shadow_images": True,
+        "every_posting_is_accounted_for": True,
+        "no_failed_postings": True,
+        "no_failed_shadow_postings": True,
+        "every_pair_holds": True,
+        "sampled_lists_are_exact": True,
+        "no_failed_matches": True,
+        "no_failed_faces": True,
+    }

@@ -1,0 +1,150 @@
+"""`matching-pipeline check`: a line each for what fits and what does not, and the cost that `status` shows."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline_tests.fixtures.openai_server import KEY, OpenAIServer, out_of_quota
+from matching_pipeline_tests.integration.providers.conftest import calls
+
+COMMAND = Path(sys.executable).with_name("matching-pipeline")
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(database_url: str, server: OpenAIServer, tmp_path: Path) -> Run:
+    def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        provider = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url}
+        return subprocess.run(
+            [COMMAND, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "DATABASE_URL": database_url, **provider, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def lines(result: "subprocess.CompletedProcess[str]") -> dict[str, tuple[str, str]]:
+    """What was said of each thing: ok or NO, and why."""
+    assert not result.stderr
+    parts = [line.partition(": ") for line in result.stdout.splitlines()]
+    return {head[3:].strip(): (head[:3].strip(), because) for head, _, because in parts}
+
+
+def test_what_fits_is_said_a_line_each_and_what_was_asked_is_in_the_ledger(
+    run: Run, connection: Connection, server: OpenAIServer
+) -> None:
+    result = run("check")
+    assert {what: verdict for what, (verdict, _) in lines(result).items()} == dict.fromkeys(
+        ("database", "embeddings", "vision", "pictures", "picture store", "image model", "text model"), "ok"
+    )
+    assert result.returncode == 0
+    assert calls(connection) == [("answered", 1)] * 3
+    run("check")
+    assert calls(connection) == [("answered", 1)] * 6
+    assert server.asked["/images/edits"] == 0
+
+
+def test_without_a_key_the_local_providers_fit(run: Run, server: OpenAIServer) -> None:
+    result = run("check", OPENAI_API_KEY="")
+    assert result.returncode == 0
+    for what in ("images", "texts", "pictures"):
+        assert lines(result)[what][1].startswith("the local provider")
+    assert not server.asked
+
+
+@pytest.mark.parametrize(
+    ("environment", "what", "message"),
+    [
+        ({"OPENAI_API_KEY": "sk-wrong"}, "embeddings", "OPENAI_API_KEY"),
+        ({"OPENAI_EMBEDDING_MODEL": "unknown"}, "embeddings", "OPENAI_EMBEDDING_MODEL"),
+        ({"OPENAI_EMBEDDING_DIMENSIONS": "9000"}, "embeddings", "OPENAI_EMBEDDING_DIMENSIONS"),
+        ({"OPENAI_VISION_MODEL": "unknown"}, "vision", "OPENAI_VISION_MODEL"),
+        ({"OPENAI_IMAGE_MODEL": "unknown"}, "pictures", "OPENAI_IMAGE_MODEL"),
+        ({"IMAGES_URL": "ftp://pictures"}, "picture store", "IMAGES_URL"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "vision", "http://127.0.0.1:9/v1"),
+        ({"OPENAI_API_KEY": "", "IMAGE_ANALYZER": "openai"}, "vision", "OPENAI_API_KEY"),
+    ],
+)
+def test_what_does_not_fit_is_said_with_its_setting(
+    run: Run, environment: dict[str, str], what: str, message: str
+) -> None:
+    result = run("check", **environment)
+    verdict, because = lines(result)[what]
+    assert verdict == "NO"
+    assert message in because
+    assert result.returncode == 1
+    assert lines(result)["database"][0] == "ok"
+
+
+def test_an_empty_database_and_another_active_model_are_said(
+    run: Run, connection: Connection, new_database: Callable[..., str]
+) -> None:
+    result = run("check", DATABASE_URL=new_database())
+    assert "matching-pipeline migrate" in lines(result)["database"][1]
+    assert result.returncode == 1
+    connection.execute(
+        "insert into embedding_models (name, modality, dimensions, status) values ('other', 'image', 3, 'active')"
+    )
+    assert "other" in lines(run("check"))["image model"][1]
+    connection.execute("update embedding_models set name = 'local-visual-1' where name = 'other'")
+    verdict, because = lines(run("check"))["image model"]
+    assert verdict == "ok"
+    assert "the active image model is local-visual-1; the settings choose gpt-6-luna/describe-1/" in because
+    assert "`matching-pipeline model add image`" in because
+    assert because in run("status").stderr
+    connection.execute("update embedding_models set name = 'm/describe-0/e:8' where modality = 'image'")
+    verdict, because = lines(run("check"))["image model"]
+    assert (verdict, "describe-0, which this version does not have" in because) == ("NO", True)
+
+
+def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection, server: OpenAIServer) -> None:
+    connection.execute("insert into jobs (title) values ('Baker'), ('Cook')")
+    assert run("process", "--missing", TEXT_EMBEDDER="local").returncode == 0
+    assert run("model", "add", "text", "unknown:8").returncode == 1
+    assert "is the active text model already" in run("model", "add", "text", "local-words-1").stderr
+    added = run("model", "add", "text")
+    assert "text-embedding-3-small:1536 is the shadow text model; 2 postings queued" in added.stderr
+    refused = run("model", "activate", "text-embedding-3-small:1536")
+    assert (refused.returncode, "lacks 2 of the postings" in refused.stderr) == (1, True)
+    assert "which fills beside it until" in run("status").stderr
+    assert run("process", "--missing").returncode == 0
+    listed = run("model", "list").stdout
+    assert listed.count("2 of 2 postings") == 2
+    activated = run("model", "activate", "text-embedding-3-small:1536")
+    assert "text-embedding-3-small:1536 is active" in activated.stderr, activated.stderr
+    assert run("status").stderr == ""
+    assert "2 of its rows are gone" in run("model", "retire", "local-words-1").stderr
+    assert "retired" in run("model", "list").stdout
+    lanes = {"image_ai", "job_embeddings", "matches", "faces", "generated_images"}
+    assert json.loads(run("status", "--json").stdout).keys() == lanes
+
+
+def test_a_provider_without_quota_is_said(run: Run, server: OpenAIServer) -> None:
+    server.fault = out_of_quota()
+    assert "billing" in lines(run("check"))["vision"][1]
+
+
+def test_status_shows_what_today_cost(run: Run, connection: Connection) -> None:
+    connection.execute(
+        "insert into ai_calls (lane, model, items, cost_usd, milliseconds, outcome) "
+        "values ('image_ai', 'm', 1, 0.25, 1, 'answered')"
+    )
+    connection.execute(
+        "insert into job_queue (queue, entity_kind, entity_id, status, completed_at) "
+        "select 'image_ai', 'product', gen_random_uuid(), 'completed', now() from generate_series(1, 500)"
+    )
+    cost = json.loads(run("status", "--json").stdout)["image_ai"]["cost_today"]
+    assert cost == {
+        "requests": 1, "failed_requests": 0, "cost_usd": 0.25, "rows": 500, "cost_usd_per_thousand_rows": 0.5,
+    }  # fmt: skip
+    assert "$0.2500 today, $0.5000" in run("status").stdout

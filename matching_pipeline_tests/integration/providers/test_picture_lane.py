@@ -1,0 +1,157 @@
+"""The lane `generated_images` through OpenAI over HTTP: a pack, a refusal, a provider that is away, a kill, force."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+
+import pytest
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.errors import ProviderUnavailable
+from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.providers.ledger import lane_cost_today
+from matching_pipeline.queues.worker import Summary
+from matching_pipeline.settings import Settings
+from matching_pipeline_tests.fixtures.openai_images import moderation_blocked
+from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer, server_error
+from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
+from matching_pipeline_tests.fixtures.studio import TYPES, Studio
+
+Drained = Callable[..., Summary]
+DIE_BEFORE_THE_FILE = """
+import os, signal
+from matching_pipeline import lanes
+from matching_pipeline.pictures.store import PictureStore
+from matching_pipeline.settings import Settings
+PictureStore.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+settings = Settings()
+lanes.drain(settings, settings.database_url, lanes.GENERATED_IMAGES)
+"""
+
+
+@pytest.fixture
+def photo() -> Iterator[str]:
+    with PictureServer() as pictures:
+        yield pictures.put("/mug", picture("teal", (320, 240)))
+        pictures.shutdown()
+
+
+@pytest.fixture
+def drain(settings_for: Callable[..., Settings], database_url: str, studio: Studio) -> Drained:
+    def drain(**changes: object) -> Summary:
+        settings = settings_for(image_allow_private_hosts=True, images_url=studio.made.as_uri(), **changes)
+        return lanes.drain(settings, database_url, lanes.GENERATED_IMAGES)
+
+    return drain
+
+
+def test_a_pack_is_made_by_the_model_and_every_picture_says_what_it_cost(
+    studio: Studio, photo: str, drain: Drained, server: OpenAIServer, connection: Connection
+) -> None:
+    project = studio.project(photo)
+    studio.ask(project)
+    assert drain().completed == 1
+    assert studio.state(project) == "COMPLETED"
+    assert set(studio.pictures(project)) == set(TYPES)
+    assert set(studio.pictures(project).values()) == studio.files()
+    prompts = {body["prompt"].decode() for body in server.bodies}
+    assert prompts == set(studio.run("select prompt from image_types"))
+    rows = connection.execute("select distinct model, width, height, media_type from generated_images").fetchall()
+    assert rows == [("gpt-image-2.6-sunburst/medium/edit-1", 1024, 1024, "image/jpeg")]
+    (total,) = studio.run("select sum(cost_usd) from generated_images")
+    cost = lane_cost_today(connection, lanes.GENERATED_IMAGES)
+    assert (cost.requests, cost.cost_usd) == (6, total)
+    assert total > Decimal("0.18")
+
+
+def test_a_refused_picture_fails_alone_with_the_reason(
+    studio: Studio, photo: str, drain: Drained, server: OpenAIServer
+) -> None:
+    server.refused_word = "flat lay"
+    project = studio.project(photo)
+    job = studio.ask(project)
+    drain()
+    status, reason = studio.job(job)
+    assert status == "failed"
+    assert "packaging_flat_lay: gpt-image-2.6-sunburst refuses it: " in str(reason)
+    assert studio.state(project) == "FAILED"
+    assert set(studio.pictures(project)) == {*TYPES} - {"packaging_flat_lay"}
+
+
+def test_a_provider_that_is_away_charges_nobody(
+    studio: Studio, photo: str, drain: Drained, server: OpenAIServer
+) -> None:
+    server.fault = server_error(503)
+    project = studio.project(photo)
+    job = studio.ask(project, "scale")
+    with pytest.raises(ProviderUnavailable, match="overloaded"):
+        drain()
+    assert studio.job(job)[0] == "pending"
+    assert studio.run("select attempts - deferrals from job_queue") == [0]
+    server.fault = None
+    studio.make_due()
+    assert drain().completed == 1
+    assert studio.state(project) == "COMPLETED"
+
+
+def test_force_buys_anew_and_its_retry_does_not(
+    studio: Studio, photo: str, drain: Drained, server: OpenAIServer
+) -> None:
+    project = studio.project(photo)
+    studio.ask(project, "scale")
+    drain()
+    studio.ask(project, "scale")
+    drain()
+    assert server.asked["/images/edits"] == 1
+    for bought in (2, 3):
+        studio.ask(project, "scale", force=True)
+        drain()
+        assert server.asked["/images/edits"] == bought
+    server.faults.extend([Fault(), Fault(moderation_blocked())])
+    pack = studio.ask(project, force=True)
+    drain(openai_concurrency=1)
+    asked = server.asked["/images/edits"]
+    assert (studio.job(pack)[0], asked) == ("failed", 3 + 6)
+    studio.run("delete from generated_images")
+    studio.run("select retry_jobs('generated_images', array[%s]::uuid[])", pack)
+    drain()
+    assert set(studio.pictures(project)) == set(TYPES)
+    assert server.asked["/images/edits"] == asked + 1
+
+
+def test_another_project_with_the_same_photo_has_the_same_picture_for_nothing(
+    studio: Studio, photo: str, drain: Drained, server: OpenAIServer
+) -> None:
+    projects = [studio.project(photo), studio.project(photo)]
+    for project in projects:
+        studio.ask(project, "scale")
+    drain()
+    assert server.asked["/images/edits"] == 1
+    assert studio.pictures(projects[0]) == studio.pictures(projects[1])
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_reached_a_worker_that_was_killed_is_not_bought_again(
+    studio: Studio, photo: str, drain: Drained, server: OpenAIServer, database_url: str, force: bool
+) -> None:
+    project = studio.project(photo)
+    studio.ask(project, "scale", force=force)
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "OPENAI_API_KEY": "sk-test-0123456789",
+        "OPENAI_BASE_URL": server.url,
+        "IMAGE_ALLOW_PRIVATE_HOSTS": "true",
+        "IMAGES_URL": studio.made.as_uri(),
+    }
+    killed = subprocess.run([sys.executable, "-c", DIE_BEFORE_THE_FILE], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not studio.pictures(project)
+    assert server.asked["/images/edits"] == 1
+    studio.run("update job_queue set run_at = now() - interval '1 second'")
+    assert drain().completed == 1
+    assert server.asked["/images/edits"] == 1
+    assert set(studio.pictures(project).values()) == studio.files()

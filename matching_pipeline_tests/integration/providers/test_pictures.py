@@ -1,0 +1,184 @@
+"""Product pictures through OpenAI's client to the stand-in: what is sent, paid and kept, and every way to fail."""
+
+from decimal import Decimal
+from io import BytesIO
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from PIL import Image
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.errors import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
+from matching_pipeline_tests.fixtures.openai_images import moderation_blocked
+from matching_pipeline_tests.fixtures.openai_models import Refusal, count_tokens
+from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer, server_error
+from matching_pipeline_tests.integration.providers.conftest import (
+    OF_THE_PROVIDER,
+    OpenGenerator,
+    calls,
+    charged,
+    fails_once,
+)
+
+MUG = Image.new("RGB", (2000, 1000), "teal")
+PROMPT = "the same product on white"
+
+
+def test_the_photo_is_edited_into_a_square_jpeg_and_its_cost_is_in_the_ledger(
+    open_generator: OpenGenerator, connection: Connection
+) -> None:
+    generator = open_generator()
+    assert generator.model == "gpt-image-2.6-sunburst/medium/edit-1"
+    made = generator.generate(MUG, "scale", PROMPT)
+    assert (made.media_type, made.width, made.height) == ("image/jpeg", 1024, 1024)
+    assert Image.open(BytesIO(made.data)).format == "JPEG"
+    ((read, written, cost),) = connection.execute(
+        "select input_tokens, output_tokens, cost_usd from ai_calls"
+    ).fetchall()
+    assert (read, written) == (65 + 1536 * 768 // 1500 + count_tokens(PROMPT), 1056)
+    assert made.cost_usd == cost == (read * Decimal(8) + written * Decimal(30)) / 1_000_000
+
+
+def test_the_photo_is_sent_as_png_data_scaled_down_with_the_types_prompt(
+    open_generator: OpenGenerator, server: OpenAIServer
+) -> None:
+    open_generator().generate(MUG, "scale", PROMPT)
+    sent = dict(server.bodies[0])
+    photo = Image.open(BytesIO(sent.pop("image")))
+    assert (photo.format, photo.size) == ("PNG", (1536, 768))
+    assert {name: value.decode() for name, value in sent.items()} == {
+        "model": "gpt-image-2.6-sunburst",
+        "prompt": PROMPT,
+        "size": "1024x1024",
+        "quality": "medium",
+        "output_format": "jpeg",
+    }
+
+
+def test_quality_is_a_setting_and_fidelity_is_asked_of_the_model_that_takes_it(
+    open_generator: OpenGenerator, server: OpenAIServer
+) -> None:
+    for model, quality in (("gpt-image-1.5", "high"), ("gpt-image-1-mini", "low"), ("gpt-image-2", "unsaid")):
+        open_generator(openai_image_model=model, openai_image_quality=quality).generate(MUG, "scale", PROMPT)
+    said = [(body.get("quality"), body.get("input_fidelity")) for body in server.bodies]
+    assert said == [(b"high", b"high"), (b"low", None), (None, None)]
+
+
+def test_what_was_paid_for_is_not_bought_again(
+    open_generator: OpenGenerator, server: OpenAIServer, connection: Connection
+) -> None:
+    first = open_generator().generate(MUG, "scale", PROMPT)
+    assert open_generator().generate(MUG.copy(), "scale", PROMPT) == first
+    assert server.asked.total() == charged(connection) == 1
+    open_generator().generate(MUG, "scale", "another prompt")
+    open_generator().generate(Image.new("RGB", (20, 10), "red"), "scale", PROMPT)
+    open_generator(openai_image_quality="high").generate(MUG, "scale", PROMPT)
+    assert server.asked.total() == charged(connection) == 4
+
+
+def test_a_job_that_wants_it_anew_buys_another_once(
+    open_generator: OpenGenerator, server: OpenAIServer, connection: Connection
+) -> None:
+    generator, job = open_generator(), uuid4()
+    for anew in (None, job, job, uuid4(), None):
+        generator.generate(MUG, "scale", PROMPT, anew)
+    assert server.asked.total() == charged(connection) == 3
+
+
+def test_a_budget_that_is_spent_asks_for_nothing_more(open_generator: OpenGenerator, server: OpenAIServer) -> None:
+    generator = open_generator(ai_daily_budget_usd="0.01")
+    generator.generate(MUG, "scale", PROMPT)
+    with pytest.raises(ProviderUnavailable, match="AI_DAILY_BUDGET_USD"):
+        generator.generate(MUG, "scale", "another prompt")
+    assert server.asked.total() == 1
+    generator.generate(MUG, "scale", PROMPT)
+
+
+def gives(**entry: Any) -> Fault:
+    return Fault(change=lambda body: body | {"data": [entry] if entry else []})
+
+
+def cut_in_half(body: dict[str, Any]) -> dict[str, Any]:
+    whole = body["data"][0]["b64_json"]
+    return body | {"data": [{"b64_json": whole[: len(whole) // 8 * 4]}]}
+
+
+def refused(code: str | None, parameter: str | None = None, message: str = "Not like this.", **more: Any) -> Fault:
+    return Fault(Refusal(400, message, code, parameter, **more))
+
+
+@pytest.mark.parametrize(
+    ("fault", "failure", "reason", "costs"),
+    [
+        pytest.param(Fault(moderation_blocked()), PermanentFailure, "safety system", 0, id="content policy"),
+        pytest.param(
+            refused(None, type="image_generation_user_error"),
+            *(PermanentFailure, "refuses the picture: .*Not like this", 0),
+            id="user error",
+        ),
+        pytest.param(
+            refused("invalid_image_file", "image", "Invalid image dimensions"),
+            *(PermanentFailure, "Invalid image dimensions", 0),
+            id="photo refused",
+        ),
+        pytest.param(
+            refused("billing_hard_limit_reached", type="image_generation_user_error"),
+            *(ProviderUnavailable, "billing", 0),
+            id="billing limit",
+        ),
+        pytest.param(refused("invalid_value", "size"), ConfigurationError, "^OPENAI_IMAGE_MODEL", 0, id="size"),
+        pytest.param(gives(), TransientFailure, "gave no picture", 1, id="no entry"),
+        pytest.param(gives(url="https://example.com/a.png"), TransientFailure, "gave no picture", 1, id="a URL"),
+        pytest.param(gives(b64_json="%%%"), TransientFailure, "no picture", 1, id="not base64"),
+        pytest.param(gives(b64_json="bm9uZQ=="), TransientFailure, "no picture", 1, id="not a picture"),
+        pytest.param(Fault(change=cut_in_half), TransientFailure, "no picture", 1, id="half a picture"),
+        pytest.param(gives(b64_json=3), ProviderUnavailable, "form", 1, id="another form"),
+        pytest.param(Fault(raw=b"<html>"), ProviderUnavailable, "form", 0, id="HTML"),
+        pytest.param(server_error(500), ProviderUnavailable, "had an error", 0, id="500"),
+        *OF_THE_PROVIDER,
+        pytest.param(Fault(delay=2.5), ProviderUnavailable, "OPENAI_IMAGE_TIMEOUT_SECONDS", 0, id="hang"),
+    ],
+)
+def test_each_fault_has_its_policy_and_costs_one_request(
+    open_generator: OpenGenerator,
+    server: OpenAIServer,
+    connection: Connection,
+    fault: Fault,
+    failure: type[Exception],
+    reason: str,
+    costs: int,
+) -> None:
+    generator = open_generator(openai_image_timeout_seconds=2)
+    answer = fails_once(
+        server, connection, fault, failure, reason, costs, lambda: generator.generate(MUG, "scale", PROMPT)
+    )
+    assert answer.width == 1024
+
+
+def test_a_picture_may_take_longer_than_other_answers(open_generator: OpenGenerator, server: OpenAIServer) -> None:
+    server.faults.append(Fault(delay=1.5))
+    assert open_generator(openai_timeout_seconds=0.5).generate(MUG, "scale", PROMPT).width == 1024
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting"),
+    [
+        ({"openai_image_model": "gpt-image-9"}, "OPENAI_IMAGE_MODEL"),
+        ({"openai_image_model": "gpt-6-luna"}, "OPENAI_IMAGE_MODEL"),
+        ({"openai_image_quality": "extreme"}, "OPENAI_IMAGE_QUALITY"),
+        ({"openai_api_key": "sk-wrong"}, "OPENAI_API_KEY"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_named(
+    open_generator: OpenGenerator, connection: Connection, changes: dict[str, Any], setting: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{setting}: "):
+        open_generator(**changes).generate(MUG, "scale", PROMPT)
+    assert calls(connection) == [("configuration", 1)]
+
+
+def test_the_probe_buys_nothing(open_generator: OpenGenerator, server: OpenAIServer, connection: Connection) -> None:
+    open_generator().probe()
+    assert server.asked == {"/models/gpt-image-2.6-sunburst": 1}
+    assert charged(connection) == 0

@@ -1,0 +1,113 @@
+"""The search finds what all scores in float64 give, with and without NumKong, whatever the data."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from matching_pipeline.matches.kernel import basis, products, search
+from matching_pipeline.matches.kernel.images import ImageSet, Scorer, image_set
+from matching_pipeline.matches.kernel.pairs import Found, Pairs, ranked
+from matching_pipeline.matches.kernel.search import Search
+from matching_pipeline_tests.fixtures.vectors import KINDS, Vectors, vectors
+
+
+def numbered(numbers: NDArray[np.intp]) -> NDArray[np.bytes_]:
+    return np.frombuffer(b"".join(int(number).to_bytes(16, "big") for number in numbers), dtype="S16")
+
+
+def an_image_set(embeddings: Vectors, group: int, tokens: list[frozenset[str]]) -> ImageSet:
+    rows = np.arange(len(embeddings))
+    return image_set(numbered(rows // group), numbered(rows), embeddings, tokens)
+
+
+def words(count: int, vocabulary: int, generator: np.random.Generator) -> list[frozenset[str]]:
+    return [frozenset(map(str, generator.integers(vocabulary, size=generator.integers(6)))) for _ in range(count)]
+
+
+def parts_of(images: ImageSet, rows: int) -> Iterator[ImageSet]:
+    for span in search.spans(images, rows):
+        yield ImageSet(
+            images.owners[span.owners],
+            images.starts[span.owners] - span.rows.start,
+            images.image_ids[span.rows],
+            images.embeddings[span.rows],
+            images.tokens[span.rows],
+        )
+
+
+def expected_pairs(left: ImageSet, right: ImageSet, weight: float, floors: Any, limit: int | None) -> Pairs:
+    a, b = np.divmod(np.arange(len(left.image_ids) * len(right.image_ids)), len(right.image_ids))
+    found = Found(left.owner_of_row[a], right.owner_of_row[b], Scorer(left, right, weight).exact(a, b), a, b)
+    found = ranked(found.take(found.similarity >= floors[found.left]), limit, several=True)
+    return Pairs(
+        left.owners[found.left],
+        right.owners[found.right],
+        found.similarity,
+        left.image_ids[found.left_row],
+        right.image_ids[found.right_row],
+    )
+
+
+@pytest.fixture(params=["numkong", "numpy"], scope="module")
+def library(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "numkong":
+        pytest.importorskip("numkong", reason="it has no wheel for this platform")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(products, "numkong", None)
+        yield request.param
+
+
+@given(
+    kinds=st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)),
+    sizes=st.tuples(st.integers(1, 90), st.integers(1, 300)),
+    dimensions=st.sampled_from([1, 3, 80, 160]),
+    groups=st.tuples(st.sampled_from([1, 1, 2, 4, 90]), st.sampled_from([1, 1, 2, 7, 300])),
+    weight=st.sampled_from([0.0, 0.0, 0.2, 1.0]),
+    vocabulary=st.sampled_from([5, 2000]),
+    threshold=st.sampled_from([-1.0, 0.3, 0.9]),
+    limit=st.sampled_from([1, 5, 400, None]),
+    part=st.sampled_from([70, 1000]),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=100)
+def test_pairs_are_those_of_all_scores(
+    library: str,
+    kinds: tuple[str, str],
+    sizes: tuple[int, int],
+    dimensions: int,
+    groups: tuple[int, int],
+    weight: float,
+    vocabulary: int,
+    threshold: float,
+    limit: int | None,
+    part: int,
+    seed: int,
+) -> None:
+    generator = np.random.default_rng(seed)
+    left, right = (
+        an_image_set(vectors(kind, size, dimensions, generator), group, words(size, vocabulary, generator))
+        for kind, size, group in zip(kinds, sizes, groups, strict=True)
+    )
+    floors = np.full(len(left.owners), threshold)
+    with pytest.MonkeyPatch.context() as patch:
+        # small, so that a few hundred rows are many tiles and blocks
+        patch.setattr(search, "FEW_SCORES", 0)
+        patch.setattr(search, "TILE_ROWS", 16)
+        patch.setattr(search, "BLOCK_ROWS", 32)
+        patch.setattr(search, "MOST_WAITING", 300)
+        patch.setattr(basis, "WORTH_CHOOSING", 0)
+        patch.setattr(basis, "STEP", 2)
+        patch.setattr(search, "CROWDED", 0.05 if seed % 2 else 2.0)
+        searched = Search(left, weight, floors, limit)
+        for each in parts_of(right, part):
+            searched.add(each)
+        found = searched.pairs()
+    expected = expected_pairs(left, right, weight, floors, limit)
+    for column, wanted in zip(vars(found).values(), vars(expected).values(), strict=True):
+        np.testing.assert_array_equal(column, wanted)

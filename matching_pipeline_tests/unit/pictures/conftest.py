@@ -1,0 +1,179 @@
+"""A web server on loopback that misbehaves on demand, pictures to serve from it, and places to keep them."""
+
+import gzip
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
+from matching_pipeline.pictures.store import PictureStore
+from matching_pipeline_tests.fixtures.bucket import Bucket
+
+
+@pytest.fixture(scope="session")
+def picture_bytes() -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (32, 24), "teal").save(file, "PNG")
+    return file.getvalue()
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, picture: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.picture = picture
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.connections = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def process_request(self, request: object, client_address: object) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)  # type: ignore[arg-type]
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that hang up are what many of the tests are about."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.requests.append((self.path, dict(self.headers.items())))
+        name, _, argument = self.path.partition("?")[0].strip("/").partition("/")
+        ROUTES[name](self, argument)
+
+    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for header, value in headers.items():
+            self.send_header(header.replace("_", "-"), value)
+        if "Content_Length" not in headers:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Silent."""
+
+
+def _without_length(handler: Handler, argument: str) -> None:
+    handler.send_response(200)
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    for _ in range(int(argument)):
+        handler.wfile.write(bytes(2**16))
+    handler.close_connection = True
+
+
+def _drip(handler: Handler, argument: str) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    if argument == "body":
+        handler.wfile.write(b"Content-Length: 1000\r\n\r\n")
+    for _ in range(100):
+        handler.wfile.write(b"x")
+        time.sleep(0.05)
+
+
+def _hang(handler: Handler, argument: str) -> None:
+    time.sleep(5)
+
+
+def _reset(handler: Handler, argument: str) -> None:
+    handler.answer(200, b"the beginning", Content_Length="1000")
+    handler.wfile.flush()
+    linger = struct.pack("ii", 1, 0)  # on, for no time: the connection is reset and not closed in order
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.rfile.close()
+    handler.connection.close()
+
+
+def _redirect(handler: Handler, argument: str) -> None:
+    handler.answer(302, Location=argument)
+
+
+def _garbage(handler: Handler, argument: str) -> None:
+    handler.wfile.write(b"not HTTP at all\r\n\r\n")
+
+
+ROUTES: dict[str, Callable[[Handler, str], None]] = {
+    "picture": lambda handler, _: handler.answer(200, handler.server.picture),
+    "bucket": lambda handler, _: handler.answer(
+        200, handler.server.picture, Last_Modified="Wed, 21 Oct 2015 07:28:00 GMT", ETag='"1"'
+    ),
+    "status": lambda handler, argument: handler.answer(int(argument), b"body"),
+    "empty": lambda handler, _: handler.answer(200),
+    "declared": lambda handler, argument: handler.answer(200, Content_Length=argument),
+    "without-length": _without_length,
+    "drip": _drip,
+    "hang": _hang,
+    "reset": _reset,
+    "cut": lambda handler, _: handler.answer(200, b"the beginning", Content_Length="1000", Connection="close"),
+    "hop": lambda handler, argument: handler.answer(302, Location=f"/{argument}"),
+    "loop": lambda handler, _: handler.answer(302, Location="/loop", Set_Cookie="seen=1"),
+    "redirect": _redirect,
+    "html": lambda handler, _: handler.answer(200, b"<!DOCTYPE html><html>No picture</html>"),
+    "gzip": lambda handler, _: handler.answer(200, gzip.compress(handler.server.picture), Content_Encoding="gzip"),
+    "cut-gzip": lambda handler, _: handler.answer(
+        200, gzip.compress(handler.server.picture)[:-9], Content_Encoding="gzip"
+    ),
+    "bomb": lambda handler, _: handler.answer(200, gzip.compress(bytes(2**25)), Content_Encoding="gzip"),
+    "brotli": lambda handler, _: handler.answer(200, b"\x0b\x02", Content_Encoding="br"),
+    "garbage": _garbage,
+}
+
+
+@pytest.fixture
+def server(picture_bytes: bytes) -> Iterator[Server]:
+    with Server(picture_bytes) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def public_fetch() -> Iterator[Callable[[str], bytes]]:
+    with ImageFetcher(FetchLimits(timeout_seconds=2)) as fetcher:
+        yield fetcher.fetch
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    with Bucket() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def store(folder: Path) -> PictureStore:
+    return PictureStore(folder.as_uri())
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]

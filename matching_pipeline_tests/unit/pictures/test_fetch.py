@@ -1,0 +1,239 @@
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matching_pipeline.errors import ItemFailure, PermanentFailure, TransientFailure
+from matching_pipeline.pictures.decode import decode
+from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
+from matching_pipeline.pictures.printable_url import printable
+
+Fetch = Callable[[str], bytes]
+LoopbackServer = Any  # conftest.Server; a conftest cannot be imported
+
+
+@pytest.fixture
+def fetch() -> Iterator[Fetch]:
+    """Fetches from the loopback server too, with limits low enough to meet."""
+    limits = FetchLimits(max_bytes=10_000, timeout_seconds=3, max_redirects=3, allow_private_hosts=True)
+    with ImageFetcher(limits) as fetcher:
+        yield fetcher.fetch
+
+
+def test_returns_the_bytes_that_the_server_sends(fetch: Fetch, server: LoopbackServer, picture_bytes: bytes) -> None:
+    assert fetch(f" {server.url}/picture\n") == picture_bytes
+
+
+def test_follows_redirects(fetch: Fetch, server: LoopbackServer, picture_bytes: bytes) -> None:
+    assert fetch(f"{server.url}/hop/hop/hop/picture") == picture_bytes
+
+
+def test_sends_the_password_of_the_url_but_not_to_another_host(
+    fetch: Fetch, server: LoopbackServer, picture_bytes: bytes
+) -> None:
+    elsewhere = f"http://localhost:{server.server_port}/picture"
+    assert fetch(f"http://me:secret@127.0.0.1:{server.server_port}/redirect/{elsewhere}") == picture_bytes
+    assert ["Authorization" in headers for _, headers in server.requests] == [True, False]
+
+
+def test_keeps_connections(fetch: Fetch, server: LoopbackServer) -> None:
+    fetch(f"{server.url}/picture")
+    fetch(f"{server.url}/picture")
+    assert server.connections == 1
+
+
+def test_keeps_no_cookies(fetch: Fetch, server: LoopbackServer) -> None:
+    with pytest.raises(PermanentFailure):
+        fetch(f"{server.url}/loop")
+    assert not any("Cookie" in headers for _, headers in server.requests)
+
+
+def test_ignores_the_proxies_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, server: LoopbackServer, picture_bytes: bytes
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    with ImageFetcher(FetchLimits(allow_private_hosts=True)) as fetcher:
+        assert fetcher.fetch(f"{server.url}/picture") == picture_bytes
+
+
+def test_serves_eight_threads_at_once(server: LoopbackServer, picture_bytes: bytes) -> None:
+    limits = FetchLimits(timeout_seconds=3, allow_private_hosts=True)
+    paths = ["picture", "hop/picture", "status/404", "hang"] * 16
+
+    def kind(path: str) -> object:
+        try:
+            return fetcher.fetch(f"{server.url}/{path}")
+        except ItemFailure as failure:
+            return type(failure)
+
+    with ImageFetcher(limits) as fetcher, ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(kind, [path for path in paths if path != "hang"] + ["hang"] * 4))
+    expected = [picture_bytes, picture_bytes, PermanentFailure] * 16 + [TransientFailure] * 4
+    assert results == expected
+
+
+def test_a_fetcher_that_nobody_closed_lets_the_program_end(server: LoopbackServer) -> None:
+    program = f"""
+from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
+fetcher = ImageFetcher(FetchLimits(allow_private_hosts=True))
+fetcher.fetch("{server.url}/picture")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=10)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 418, 300, 304])
+def test_an_answer_that_will_not_change_is_permanent(fetch: Fetch, server: LoopbackServer, status: int) -> None:
+    with pytest.raises(PermanentFailure, match=str(status)):
+        fetch(f"{server.url}/status/{status}")
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_an_answer_that_may_change_is_transient(fetch: Fetch, server: LoopbackServer, status: int) -> None:
+    with pytest.raises(TransientFailure, match=str(status)):
+        fetch(f"{server.url}/status/{status}")
+
+
+@pytest.mark.parametrize("path", ["reset", "cut", "garbage"])
+def test_a_broken_connection_is_transient(fetch: Fetch, server: LoopbackServer, path: str) -> None:
+    with pytest.raises(TransientFailure) as caught:
+        fetch(f"{server.url}/{path}")
+    assert "IMAGE_TIMEOUT_SECONDS" not in str(caught.value)
+
+
+def test_a_closed_port_is_transient(fetch: Fetch) -> None:
+    with socket.socket() as bound_but_not_listening:
+        bound_but_not_listening.bind(("127.0.0.1", 0))
+        with pytest.raises(TransientFailure):
+            fetch(f"http://127.0.0.1:{bound_but_not_listening.getsockname()[1]}/")
+
+
+def test_an_unknown_host_is_transient(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*arguments: object, **options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(TransientFailure, match=r"nowhere\.example cannot be resolved"):
+        fetch("http://nowhere.example/picture.png")
+
+
+@pytest.mark.parametrize("path", ["hang", "drip/body", "drip/header", "hop/drip/body"])
+def test_time_is_limited_whatever_is_slow(fetch: Fetch, server: LoopbackServer, path: str) -> None:
+    begin = time.monotonic()
+    with pytest.raises(TransientFailure, match="IMAGE_TIMEOUT_SECONDS"):
+        fetch(f"{server.url}/{path}")
+    assert time.monotonic() - begin < 8
+
+
+def test_time_is_limited_for_a_name_server_too(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: time.sleep(6))
+    begin = time.monotonic()
+    with pytest.raises(TransientFailure, match="IMAGE_TIMEOUT_SECONDS"):
+        fetch("http://slow.example/picture.png")
+    assert time.monotonic() - begin < 8
+
+
+@pytest.mark.parametrize("path", ["declared/10001", "without-length/1000", "bomb"])
+def test_size_is_limited_declared_or_not(fetch: Fetch, server: LoopbackServer, path: str) -> None:
+    with pytest.raises(PermanentFailure, match="IMAGE_MAX_BYTES"):
+        fetch(f"{server.url}/{path}")
+
+
+def test_unasked_compression_is_undone(fetch: Fetch, server: LoopbackServer, picture_bytes: bytes) -> None:
+    assert fetch(f"{server.url}/gzip") == picture_bytes
+    assert server.requests[0][1]["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize(("path", "reason"), [("brotli", "encoding br"), ("cut-gzip", "truncated gzip")])
+def test_compression_that_cannot_be_undone_is_permanent(
+    fetch: Fetch, server: LoopbackServer, path: str, reason: str
+) -> None:
+    with pytest.raises(PermanentFailure, match=reason):
+        fetch(f"{server.url}/{path}")
+
+
+def test_an_empty_body_is_permanent(fetch: Fetch, server: LoopbackServer) -> None:
+    with pytest.raises(PermanentFailure, match="zero bytes"):
+        fetch(f"{server.url}/empty")
+
+
+def test_an_html_page_is_found_out_when_it_is_decoded(fetch: Fetch, server: LoopbackServer) -> None:
+    with pytest.raises(PermanentFailure, match="HTML page, not an image"):
+        decode(fetch(f"{server.url}/html"))
+
+
+def test_a_redirect_loop_is_permanent(fetch: Fetch, server: LoopbackServer) -> None:
+    with pytest.raises(PermanentFailure, match="IMAGE_MAX_REDIRECTS"):
+        fetch(f"{server.url}/loop")
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "s3://bucket/key", "gopher://127.0.0.1/"])
+def test_redirects_lead_to_the_web_only(fetch: Fetch, server: LoopbackServer, target: str) -> None:
+    with pytest.raises(PermanentFailure, match="not followed"):
+        fetch(f"{server.url}/redirect/{target}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "   ",
+        "picture.png",
+        "http://",
+        "http:///a",
+        "http://[::1",
+        "http://a:b:c/",
+        "http://..../",
+        "ftp://example.com/a",
+        "data:image/png;base64,AAAA",
+        "javascript:alert(1)",
+        "http://a\x00b/",
+        "http://127.0.0.1:70000/",
+        "http://127.0.0.1:-1/",
+        f"http://{'a' * 70}.example/",
+        "s3://",
+        "s3://bucket",
+        "s3:///key",
+        "file:relative.png",
+    ],
+)
+def test_a_url_that_cannot_be_fetched_is_permanent(public_fetch: Fetch, url: str) -> None:
+    with pytest.raises(PermanentFailure):
+        public_fetch(url)
+
+
+def test_messages_name_the_url_without_its_secrets(fetch: Fetch, server: LoopbackServer) -> None:
+    with pytest.raises(PermanentFailure) as caught:
+        fetch(f"http://me:secret@127.0.0.1:{server.server_port}/status/404?signature=secret#secret")
+    assert str(caught.value).startswith(f"{server.url}/status/404?…: ")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://example.com/a.png", "https://example.com/a.png"),
+        ("https://me:pass@word@example.com/@a?b=c", "https://example.com/@a?…"),
+        ("https://example.com/a#token", "https://example.com/a?…"),
+        ("not a url?secret\nsecret", "not a url?…"),
+        ("data:" + "A" * 1000, "data:" + "A" * 295 + "…"),
+    ],
+)
+def test_a_url_is_shown_without_user_and_query(url: str, shown: str) -> None:
+    assert printable(url) == shown
+
+
+@given(st.sampled_from(["", "http://", "https://", "file:///", "http://[", "http://x:"]), st.text())
+def test_any_text_at_all_fails_as_an_item(public_fetch: Fetch, beginning: str, text: str) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: [])
+        with pytest.raises(ItemFailure) as caught:
+            public_fetch(beginning + text)
+    assert str(caught.value).isprintable()
