@@ -17,7 +17,7 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.faces import KIND, rebuild, update
 from matching_pipeline.handlers.registry import FACES, drain
 from matching_pipeline.matches.match_table import take_lists
-from matching_pipeline.queues.client import lane_state, wake_all
+from matching_pipeline.queues.client import queue_state, stop_all
 from matching_pipeline.settings import Settings
 
 TIMES = 200
@@ -129,10 +129,10 @@ def lingering_run(database_url: str, connection: Connection) -> Iterator[None]:
     settings = Settings(database_url=database_url)
     run = get_context("spawn").Process(target=drain, args=(settings, database_url, FACES), kwargs={"linger": 600})
     run.start()
-    while not lane_state(connection, FACES).drains:
+    while not queue_state(connection, FACES).drains:
         time.sleep(0.1)
     yield
-    wake_all(connection)
+    stop_all(connection)
     run.join()
 
 

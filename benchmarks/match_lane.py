@@ -13,9 +13,9 @@ from PIL import Image
 from benchmarks.image_lane import distinct_pictures
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.matches import update
-from matching_pipeline.handlers.registry import LANES, drain
+from matching_pipeline.handlers.registry import QUEUES, drain
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
-from matching_pipeline.queues.client import wake_all
+from matching_pipeline.queues.client import stop_all
 from matching_pipeline.settings import Settings
 
 PROJECTS = 10_000
@@ -67,12 +67,13 @@ def fill(connection: Connection, files: list[Path]) -> None:
 def match_seconds(connection: Connection, settings: Settings, database_url: str, files: list[Path]) -> float:
     """The first upload warms up the runs and is not counted."""
     runs = [
-        threading.Thread(target=drain, args=(settings, database_url, lane), kwargs={"linger": 600}) for lane in LANES
+        threading.Thread(target=drain, args=(settings, database_url, queue), kwargs={"linger": 600})
+        for queue in QUEUES
     ]
     for run in runs:
         run.start()
     seconds = [upload(connection, file) for file in files][1:]
-    wake_all(connection)
+    stop_all(connection)
     for run in runs:
         run.join()
     return statistics.median(seconds)

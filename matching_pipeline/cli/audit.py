@@ -27,7 +27,7 @@ def audit_command(repair: bool) -> None:
             report = audit.audit(connection)
     faults_tables(report.faults)
     if report.waiting:
-        waits = ", ".join(f"{count} in {lane}" for lane, count in report.waiting.items())
+        waits = ", ".join(f"{count} in {queue}" for queue, count in report.waiting.items())
         say(f"work waits in the queue, which may explain what differs: {waits}")
     if report.faults:
         sys.exit(1)

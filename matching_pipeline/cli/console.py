@@ -16,7 +16,7 @@ from matching_pipeline.handlers.matches import best_matches
 from matching_pipeline.handlers.registry import in_use
 from matching_pipeline.matches.feed import Announcement
 from matching_pipeline.models.registry import Standing
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 
 if TYPE_CHECKING:
     from matching_pipeline.matches.audit import Fault
@@ -61,17 +61,17 @@ def _plain_lines(label: str) -> Advance:
     return advance
 
 
-class LaneReporter:
+class QueueReporter:
     """Says what is left in each lane, when it has changed."""
 
     def __init__(self) -> None:
         self._said = ""
 
     def __call__(self, connection: Connection) -> None:
-        states = {lane: queue.status(connection, lane) for lane in in_use(connection)}
+        states = {queue: client.status(connection, queue) for queue in in_use(connection)}
         line = "; ".join(
-            f"{lane}: {state['pending']} pending, {state['processing']} in work, {state['failed']} failed"
-            for lane, state in states.items()
+            f"{queue}: {state['pending']} pending, {state['processing']} in work, {state['failed']} failed"
+            for queue, state in states.items()
         )
         if line != self._said:
             say(line)
@@ -100,12 +100,12 @@ def print_announcement(announcement: Announcement) -> None:
 def coverage_table(state: dict[str, dict[str, Any]]) -> None:
     """From the status of each lane by its name, with its `coverage` and `cost_today`."""
     table = Table(
-        *("lane", "pending", "due", "processing", "failed", "oldest pending", "per minute", "covered", "cost")
+        *("queue", "pending", "due", "processing", "failed", "oldest pending", "per minute", "covered", "cost")
     )
-    for lane, figures in state.items():
+    for queue, figures in state.items():
         coverage = figures["coverage"]
         table.add_row(
-            lane,
+            queue,
             *(str(figures[name]) for name in ("pending", "due", "processing", "failed")),
             f"{figures['oldest_pending_seconds'] or 0:.0f} s",
             f"{figures['completed_per_minute']:.1f}",
@@ -129,10 +129,12 @@ def models_table(standings: Sequence[Standing]) -> None:
 
 def failures_table(state: dict[str, dict[str, Any]]) -> None:
     """From the status of each lane by its name, with its `newest_failures`; nothing where there are none."""
-    table = Table("lane", "what", "status", "because", "item", title="Newest failures: `retry LANE ITEM` tries again")
-    for lane, figures in state.items():
+    table = Table(
+        "queue", "what", "status", "because", "item", title="Newest failures: `retry LANE ITEM` tries again"
+    )
+    for queue, figures in state.items():
         for row in figures["newest_failures"]:
-            table.add_row(lane, row["what"], row["status"], escape(row["because"]), str(row["item"]))
+            table.add_row(queue, row["what"], row["status"], escape(row["because"]), str(row["item"]))
     if table.rows:
         _print(table)
 

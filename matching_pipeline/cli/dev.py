@@ -17,8 +17,8 @@ import psycopg
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.handlers.registry import LANES
-from matching_pipeline.queues import client as queue
+from matching_pipeline.handlers.registry import QUEUES
+from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
 
 PR_SET_PDEATHSIG = 1
@@ -88,7 +88,7 @@ class Dagster:
     def stop(self, database_url: str) -> None:
         """Ends sensors, then Dagster, then lets every drain finish its batch; nothing is left running."""
         with suppress(psycopg.Error, ConfigurationError), connect(database_url) as connection:
-            queue.wake_all(connection)
+            client.stop_all(connection)
             self._signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
@@ -118,7 +118,7 @@ def wait_until_idle(connection: Connection, dagster: Dagster, on_look: Callable[
     while quiet < 2:
         dagster.require_alive()
         on_look(connection)
-        states = [queue.status(connection, lane) for lane in LANES]
+        states = [client.status(connection, queue) for queue in QUEUES]
         quiet = 0 if any(state["due"] or state["processing"] for state in states) else quiet + 1
         time.sleep(1)
 
@@ -145,8 +145,8 @@ def _end_drains(connection: Connection) -> None:
     """Tells drains to stop until none is alive: one that was just starting did not hear the first call."""
 
     def none_alive() -> bool:
-        queue.wake_all(connection)
-        return not any(queue.lane_state(connection, lane).drains for lane in LANES)
+        client.stop_all(connection)
+        return not any(client.queue_state(connection, queue).drains for queue in QUEUES)
 
     _wait_for(none_alive, STOP_SECONDS)
 

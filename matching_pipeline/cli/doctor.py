@@ -8,8 +8,8 @@ import psycopg
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import require_migrated, require_version
-from matching_pipeline.errors import ConfigurationError, ItemFailure, ProviderUnavailable
-from matching_pipeline.models.registry import LANES, model_in, shadow_lane
+from matching_pipeline.errors import ConfigurationError, JobFailure, ProviderUnavailable
+from matching_pipeline.models.registry import QUEUES, model_of, shadow_queue
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers.factory import (
     Modality,
@@ -25,7 +25,7 @@ from matching_pipeline.providers.factory import (
 )
 from matching_pipeline.settings import Settings
 
-LANE = "check"
+QUEUE = "check"
 """Under which the requests made here stand in the ledger."""
 
 
@@ -59,23 +59,23 @@ def findings(settings: Settings, database_url: str) -> Iterator[Finding]:
     if providers["pictures"] == "openai":
         yield _finding("pictures", lambda: _pictures(settings, database_url))
     yield _finding("picture store", lambda: _picture_store(settings, database_url))
-    for modality in LANES:
+    for modality in QUEUES:
         yield _finding(f"{modality} model", partial(_registered_models, settings, database_url, modality))
 
 
 def unchosen_models(settings: Settings, connection: Connection) -> list[str]:
     """A line for each modality where the settings choose another model than the active one: the registry decides."""
-    lines = (_unchosen(settings, connection, modality) for modality in LANES)
+    lines = (_unchosen(settings, connection, modality) for modality in QUEUES)
     return [line for line in lines if line is not None]
 
 
 def _unchosen(settings: Settings, connection: Connection, modality: Modality) -> str | None:
-    chosen, lane = chosen_models(settings)[modality], LANES[modality]
-    active = model_in(connection, lane)
+    chosen, queue = chosen_models(settings)[modality], QUEUES[modality]
+    active = model_of(connection, queue)
     if active in (None, chosen):
         return None
     way = f"which `matching-pipeline model add {modality}` brings in"
-    if chosen == model_in(connection, shadow_lane(lane)):
+    if chosen == model_of(connection, shadow_queue(queue)):
         way = f"which fills beside it until `matching-pipeline model activate {chosen}`"
     return f"the active {modality} model is {active}; the settings choose {chosen}, {way}"
 
@@ -83,7 +83,7 @@ def _unchosen(settings: Settings, connection: Connection, modality: Modality) ->
 def _finding(what: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(what, True, check())
-    except (ConfigurationError, ProviderUnavailable, ItemFailure, psycopg.Error) as error:
+    except (ConfigurationError, ProviderUnavailable, JobFailure, psycopg.Error) as error:
         return Finding(what, False, str(error).strip())
     except Exception as error:
         return Finding(what, False, f"{type(error).__name__}: {error}")
@@ -97,20 +97,20 @@ def _database(database_url: str) -> str:
 
 
 def _embeddings(settings: Settings, database_url: str) -> str:
-    with openai_client(settings, database_url, LANE) as client:
+    with openai_client(settings, database_url, QUEUE) as client:
         embedder = openai_text_embedder(settings, client)
         embedder.probe()
         return f"the key is taken; {settings.openai_embedding_model} gives {embedder.dimensions} dimensions"
 
 
 def _vision(settings: Settings, database_url: str) -> str:
-    with openai_client(settings, database_url, LANE) as client:
+    with openai_client(settings, database_url, QUEUE) as client:
         openai_image_analyzer(settings, client).probe_vision()
         return f"the key is taken; {settings.openai_vision_model} describes pictures as the schema says"
 
 
 def _pictures(settings: Settings, database_url: str) -> str:
-    with openai_client(settings, database_url, LANE) as client:
+    with openai_client(settings, database_url, QUEUE) as client:
         openai_image_generator(settings, client).probe()
         return f"the key is taken; there is the model {settings.openai_image_model}, no picture is bought to try it"
 
@@ -123,12 +123,12 @@ def _picture_store(settings: Settings, database_url: str) -> str:
 
 def _registered_models(settings: Settings, database_url: str, modality: Modality) -> str:
     """What is active, and the shadow; those that the settings do not choose are asked here."""
-    lane, chosen = LANES[modality], chosen_models(settings)[modality]
+    queue, chosen = QUEUES[modality], chosen_models(settings)[modality]
     with connect(database_url) as connection:
-        active, shadow = model_in(connection, lane), model_in(connection, shadow_lane(lane))
+        active, shadow = model_of(connection, queue), model_of(connection, shadow_queue(queue))
         unchosen = _unchosen(settings, connection, modality)
     for model in (active, shadow):
         if model is not None and model != chosen:
-            require_working(settings, database_url, LANE, modality, model)
+            require_working(settings, database_url, QUEUE, modality, model)
     first = f"{active} is active" if active else f"{chosen} will be the first"
     return unchosen or (f"{first}, {shadow} is the shadow" if shadow else first)

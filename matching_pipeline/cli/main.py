@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from matching_pipeline.cli.audit import audit_command
 from matching_pipeline.cli.console import (
-    LaneReporter,
+    QueueReporter,
     best_matches_table,
     coverage_table,
     failures_table,
@@ -32,16 +32,16 @@ from matching_pipeline.db.migrations import migrate as migrate_schema
 from matching_pipeline.db.migrations import require_migrated
 from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.db.transactions import GAVE_WAY
-from matching_pipeline.errors import ConfigurationError, Overtaken, ProviderUnavailable
-from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.errors import ConfigurationError, ProviderUnavailable, RebuildSuperseded
+from matching_pipeline.handlers import registry
 from matching_pipeline.matches.feed import announcements
 from matching_pipeline.models.registry import ModelError
-from matching_pipeline.providers.ledger import lane_cost_today
-from matching_pipeline.queues import client as queue
+from matching_pipeline.providers.ledger import queue_cost_today
+from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.enqueue import NotFound
 
-Lane = click.Choice(lanes.LANES)
+QueueName = click.Choice(registry.QUEUES)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -75,7 +75,7 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
             dagster.wait_until_serving()
             say(f"Dagster's UI: {dagster.url}/assets   (its log: {os.path.relpath(dagster.log)})")
             if until_idle:
-                machine.wait_until_idle(connection, dagster, LaneReporter())
+                machine.wait_until_idle(connection, dagster, QueueReporter())
             else:
                 say("New rows are processed as they come. Ctrl-C stops everything.")
                 machine.run_until_interrupted(dagster)
@@ -108,13 +108,13 @@ def status(as_json: bool) -> None:
     """Show what waits, works and failed in each lane, and how many source rows are covered."""
     with connected() as (settings, connection):
         state = {
-            lane: {**queue.status(connection, lane), "coverage": named_rows(connection, f"{lane}_coverage")[0]}
-            for lane in lanes.in_use(connection)
+            queue: {**client.status(connection, queue), "coverage": named_rows(connection, f"{queue}_coverage")[0]}
+            for queue in registry.in_use(connection)
         }
         remarks = unchosen_models(settings, connection)
-        for lane in state:
-            state[lane]["cost_today"] = vars(lane_cost_today(connection, lane))
-            state[lane]["newest_failures"] = named_rows(connection, "newest_failures", lane=lane, count=10)
+        for queue in state:
+            state[queue]["cost_today"] = vars(queue_cost_today(connection, queue))
+            state[queue]["newest_failures"] = named_rows(connection, "newest_failures", queue=queue, count=10)
     if as_json:
         click.echo(json.dumps(state, indent=2, default=_as_json))
     else:
@@ -138,10 +138,10 @@ def rebuild() -> None:
 
 
 @cli.command()
-@click.argument("lane", type=Lane)
+@click.argument("queue", type=QueueName)
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Every failed item of the lane.")
-def retry(lane: str, ids: tuple[UUID, ...], everything: bool) -> None:
+def retry(queue: str, ids: tuple[UUID, ...], everything: bool) -> None:
     """Make failed items of LANE pending again, with fresh attempts.
 
     Of equal work that failed several times the newest stands for all. Status 1 where an ID is no failed item of LANE;
@@ -150,10 +150,10 @@ def retry(lane: str, ids: tuple[UUID, ...], everything: bool) -> None:
     if everything == bool(ids):
         raise click.UsageError("name the items' ids (of job_queue), or say --all")
     with connected() as (_, connection):
-        failed = {row["id"] for row in named_rows(connection, "failed_items", lane=lane, ids=list(ids))}
-        say(f"{queue.retry(connection, lane, None if everything else ids)} items are pending again")
+        failed = {row["id"] for row in named_rows(connection, "failed_items", queue=queue, ids=list(ids))}
+        say(f"{client.retry(connection, queue, None if everything else ids)} items are pending again")
     if unknown := [str(id) for id in dict.fromkeys(ids) if id not in failed]:
-        raise NotFound(f"{lane} has no failed item {', '.join(unknown)}")
+        raise NotFound(f"{queue} has no failed item {', '.join(unknown)}")
 
 
 @cli.command()
@@ -184,7 +184,7 @@ def main() -> None:
             f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (it is {e['input']!r})" for e in error.errors()
         ]
         _end("; ".join(problems))
-    except (ConfigurationError, ProviderUnavailable, NotFound, ModelError, Overtaken) as error:
+    except (ConfigurationError, ProviderUnavailable, NotFound, ModelError, RebuildSuperseded) as error:
         _end(str(error))
     except psycopg.errors.InsufficientPrivilege as error:
         _end(f"DATABASE_URL: its role lacks a right: {error.diag.message_primary}")
@@ -242,7 +242,7 @@ def _say_warning(notice: psycopg.errors.Diagnostic) -> None:
 def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str]:
     from matching_pipeline.components.instance import instance_url
 
-    threads = str(len(lanes.LANES) + 8)
+    threads = str(len(registry.QUEUES) + 8)
     return {
         "DATABASE_URL": database_url,
         "DAGSTER_POSTGRES_URL": settings.dagster_postgres_url or instance_url(database_url),

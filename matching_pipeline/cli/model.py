@@ -3,7 +3,7 @@
 import click
 
 from matching_pipeline.cli.console import models_table, say
-from matching_pipeline.cli.doctor import LANE as ASKING
+from matching_pipeline.cli.doctor import QUEUE as ASKING
 from matching_pipeline.cli.opening import connected
 from matching_pipeline.models import registry as models
 from matching_pipeline.providers.factory import Modality, chosen_models, require_working
@@ -25,7 +25,7 @@ def show() -> None:
 
 
 @model.command()
-@click.argument("modality", type=click.Choice(list(models.LANES)))
+@click.argument("modality", type=click.Choice(list(models.QUEUES)))
 @click.argument("name", required=False)
 def add(modality: Modality, name: str | None) -> None:
     """Let a model fill beside the active one: NAME, or the one that the settings choose."""

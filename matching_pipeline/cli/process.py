@@ -12,7 +12,7 @@ from matching_pipeline.cli.console import progress, say
 from matching_pipeline.cli.opening import connected
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows
-from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.handlers import registry
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.enqueue import enqueue_images, enqueue_missing, enqueue_packs
 
@@ -48,49 +48,49 @@ def process_command(
         failed = 0
         wanted: set[str] = set()
         if projects or products:
-            wanted |= {lanes.IMAGE_AI, lanes.MATCHES}
+            wanted |= {registry.IMAGE_AI, registry.MATCHES}
         if packs:
-            wanted |= {lanes.GENERATED_IMAGES}
+            wanted |= {registry.GENERATED_IMAGES}
         if missing:  # a product picture never is: it is asked for
-            wanted |= {*lanes.LANES} - {lanes.GENERATED_IMAGES}
-        for lane in lanes.in_use(connection):
-            if lane in wanted:
-                failed += _drain(settings, connection, lane)
+            wanted |= {*registry.QUEUES} - {registry.GENERATED_IMAGES}
+        for queue in registry.in_use(connection):
+            if queue in wanted:
+                failed += _drain(settings, connection, queue)
     if failed:
         say("what failed and why: matching-pipeline status")
         sys.exit(1)
 
 
-def _drain(settings: Settings, connection: Connection, lane: str) -> int:
+def _drain(settings: Settings, connection: Connection, queue: str) -> int:
     """Returns how many items failed, here or in another drain, which is waited for."""
     assert settings.database_url is not None
-    ids = [row["id"] for row in named_rows(connection, "unfinished_items", lane=lane, ids=None)]
+    ids = [row["id"] for row in named_rows(connection, "unfinished_items", queue=queue, ids=None)]
     total, failed, waiting = len(ids), 0, ""
-    with progress(lane) as advance:
-        while left := len(named_rows(connection, "unfinished_items", lane=lane, ids=ids)):
+    with progress(queue) as advance:
+        while left := len(named_rows(connection, "unfinished_items", queue=queue, ids=ids)):
             advance(total - left, total)
-            summary = lanes.drain(
+            summary = registry.drain(
                 settings,
                 settings.database_url,
-                lane,
+                queue,
                 on_progress=lambda summary: advance(min(summary.counts.total(), total), total),
             )
             failed += summary.counts["failed"]
             if not summary.counts.total():
-                if (leased := _leased(connection, lane, ids)) and leased != waiting:
+                if (leased := _leased(connection, queue, ids)) and leased != waiting:
                     say(waiting := leased)
                 time.sleep(0.5)
         advance(total, total)
-    failed = max(failed, len(named_rows(connection, "failed_items", lane=lane, ids=ids)))
-    say(f"{lane}: {total} items, {failed} failed")
+    failed = max(failed, len(named_rows(connection, "failed_items", queue=queue, ids=ids)))
+    say(f"{queue}: {total} items, {failed} failed")
     return failed
 
 
-def _leased(connection: Connection, lane: str, ids: Sequence[UUID]) -> str | None:
+def _leased(connection: Connection, queue: str, ids: Sequence[UUID]) -> str | None:
     """What is waited for, and for how long at most: a worker that is alive ends or renews its lease, one that was
     killed cannot be told from it before."""
-    (leased,) = named_rows(connection, "leased_items", lane=lane, ids=ids)
+    (leased,) = named_rows(connection, "leased_items", queue=queue, ids=ids)
     if not leased["items"]:
         return None
     until = leased["until"].astimezone(UTC)
-    return f"{lane}: waiting for {leased['items']} items that another worker has leased until {until:%H:%M:%S} UTC"
+    return f"{queue}: waiting for {leased['items']} items that another worker has leased until {until:%H:%M:%S} UTC"

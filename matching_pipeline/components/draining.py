@@ -11,11 +11,11 @@ from matching_pipeline.components.pictures import markdown_table
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows, query
-from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.handlers import registry
 from matching_pipeline.models.registry import standings
 from matching_pipeline.providers.factory import Modality
-from matching_pipeline.providers.ledger import lane_cost_today
-from matching_pipeline.queues import client as queue
+from matching_pipeline.providers.ledger import queue_cost_today
+from matching_pipeline.queues import client
 from matching_pipeline.queues.worker import Summary
 
 REPORT_SECONDS = 10.0
@@ -27,7 +27,7 @@ Metadata = Mapping[str, Any]
 def drain_lane(
     context: dg.AssetExecutionContext | dg.OpExecutionContext,
     pipeline: Pipeline,
-    lane: str,
+    queue: str,
     describe: Callable[[], Metadata],
     *,
     linger: float,
@@ -44,36 +44,36 @@ def drain_lane(
 
     def report(summary: Summary) -> None:
         nonlocal reported, reported_items
-        items = summary.counts.total()
-        if items == reported_items or time.monotonic() - reported < REPORT_SECONDS:
+        jobs = summary.counts.total()
+        if jobs == reported_items or time.monotonic() - reported < REPORT_SECONDS:
             return
         context.log_event(
             dg.AssetMaterialization(
                 context.asset_key, partition=partition, metadata={**_figures(summary), **describe()}
             )
         )
-        reported, reported_items = time.monotonic(), items
+        reported, reported_items = time.monotonic(), jobs
 
     seconds = settings.drain_seconds
     if until is not None:
         seconds = min(seconds, (until - datetime.now(until.tzinfo)).total_seconds())
-    summary = lanes.drain(
+    summary = registry.drain(
         settings,
         pipeline.database_url,
-        lane,
+        queue,
         linger=linger,
         deadline=time.monotonic() + seconds,
         on_progress=report,
     )
-    context.log.info(f"{lane}: {dict(summary.counts)} in {summary.seconds:.1f} s; {summary.stopped_because}")
+    context.log.info(f"{queue}: {dict(summary.counts)} in {summary.seconds:.1f} s; {summary.stopped_because}")
     if linger and not summary.counts.total():
         return None
     return {**_figures(summary), **describe()}
 
 
-def cost_today(connection: Connection, *lanes: str) -> dict[str, Any]:
+def cost_today(connection: Connection, *registry: str) -> dict[str, Any]:
     """Metadata of lanes that ask a provider; nothing where none was asked today."""
-    cost = lane_cost_today(connection, *lanes)
+    cost = queue_cost_today(connection, *registry)
     if not cost.requests:
         return {}
     figures: dict[str, Any] = {
@@ -97,26 +97,26 @@ def describe_models(connection: Connection, modality: Modality) -> dict[str, Any
     return described
 
 
-def coverage(connection: Connection, lane: str) -> dict[str, Any]:
-    (figures,) = named_rows(connection, f"{lane}_coverage")
+def coverage(connection: Connection, queue: str) -> dict[str, Any]:
+    (figures,) = named_rows(connection, f"{queue}_coverage")
     return figures
 
 
-def accounted_for(pipeline: Pipeline, lane: str) -> dg.AssetCheckResult:
+def accounted_for(pipeline: Pipeline, queue: str) -> dg.AssetCheckResult:
     """Whether whatever the lane owes has its row, waits or has failed."""
     with pipeline.connection() as connection:
-        figures = coverage(connection, lane)
+        figures = coverage(connection, queue)
     return dg.AssetCheckResult(passed=figures["unaccounted"] == 0, metadata=figures)
 
 
-def lane_check_result(pipeline: Pipeline, lane: str, *, anonymous: bool = False) -> dg.AssetCheckResult:
+def queue_check_result(pipeline: Pipeline, queue: str, *, anonymous: bool = False) -> dg.AssetCheckResult:
     """Warns of dead letters, items that failed for good, until a person retries or deletes them.
 
     `anonymous` names no item: what Dagster keeps, an erasure does not reach.
     """
     with pipeline.connection() as connection:
-        status = queue.status(connection, lane)
-        newest = connection.execute(query("newest_failures"), {"lane": lane, "count": 5}).fetchall()
+        status = client.status(connection, queue)
+        newest = connection.execute(query("newest_failures"), {"queue": queue, "count": 5}).fetchall()
     header = ("what", "status", "because", "item")
     named = slice(1, 3) if anonymous else slice(None)
     reasons = markdown_table(header[named], [row[named] for row in newest])
@@ -124,7 +124,7 @@ def lane_check_result(pipeline: Pipeline, lane: str, *, anonymous: bool = False)
         passed=not status["failed"],
         severity=dg.AssetCheckSeverity.WARN,
         metadata={**status, "newest failures": dg.MetadataValue.md(reasons)},
-        description=f"{status['failed']} failed: `matching-pipeline retry {lane} --all` tries them again"
+        description=f"{status['failed']} failed: `matching-pipeline retry {queue} --all` tries them again"
         if status["failed"]
         else "no item has failed",
     )
@@ -134,7 +134,7 @@ def _figures(summary: Summary) -> dict[str, Any]:
     return {
         "completed": summary.completed,
         "failed attempts": summary.counts["failed"],
-        "deferred": summary.counts["deferred"],
+        "snoozed": summary.counts["snoozed"],
         "busy seconds": round(summary.busy_seconds, 3),
         **summary.figures,
     }

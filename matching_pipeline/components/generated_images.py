@@ -8,13 +8,13 @@ import dagster as dg
 from pydantic import Field
 
 from matching_pipeline.components.contact_sheet import contact_sheet
-from matching_pipeline.components.draining import accounted_for, coverage, drain_lane, lane_check_result
-from matching_pipeline.components.lane_sensors import lane_sensor
+from matching_pipeline.components.draining import accounted_for, coverage, drain_lane, queue_check_result
+from matching_pipeline.components.lane_sensors import queue_sensor
 from matching_pipeline.components.pictures import markdown_table, picture
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import ItemFailure, PermanentFailure
-from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.errors import JobFailure, PermanentFailure
+from matching_pipeline.handlers import registry
 from matching_pipeline.pictures.fetch import ImageFetcher
 from matching_pipeline.sources.enqueue import enqueue_packs
 
@@ -45,7 +45,7 @@ def generated_images(
     metadata = drain_lane(
         context,
         pipeline,
-        lanes.GENERATED_IMAGES,
+        registry.GENERATED_IMAGES,
         lambda: describe_generated_images(pipeline),
         linger=config.linger_seconds,
     )
@@ -57,7 +57,7 @@ def describe_generated_images(pipeline: Pipeline) -> dict[str, Any]:
     with pipeline.connection() as connection:
         costs = connection.execute(query("generation_costs")).fetchall()
         newest = connection.execute(query("newest_pack")).fetchall()
-        figures = coverage(connection, lanes.GENERATED_IMAGES)
+        figures = coverage(connection, registry.GENERATED_IMAGES)
     table = markdown_table(("type", "pictures", "KB each", "cost in USD"), [_blank(row) for row in costs])
     described = {
         **figures,
@@ -76,19 +76,19 @@ def _blank(row: tuple[Any, ...]) -> list[Any]:
     return ["" if cell is None else cell for cell in row]
 
 
-def _read(pipeline: Pipeline, urls: list[str]) -> list[bytes | ItemFailure]:
-    with ImageFetcher(lanes.fetch_limits(pipeline.settings)) as fetcher:
+def _read(pipeline: Pipeline, urls: list[str]) -> list[bytes | JobFailure]:
+    with ImageFetcher(registry.fetch_limits(pipeline.settings)) as fetcher:
         return [_read_one(fetcher, url) for url in urls]
 
 
-def _read_one(fetcher: ImageFetcher, url: str) -> bytes | ItemFailure:
+def _read_one(fetcher: ImageFetcher, url: str) -> bytes | JobFailure:
     try:
         return fetcher.fetch(url)
-    except ItemFailure as failure:
+    except JobFailure as failure:
         return failure
 
 
-generated_images_sensor = lane_sensor(lanes.GENERATED_IMAGES, generated_images, PacksToMake)
+generated_images_sensor = queue_sensor(registry.GENERATED_IMAGES, generated_images, PacksToMake)
 
 
 @dg.asset_check(
@@ -96,7 +96,7 @@ generated_images_sensor = lane_sensor(lanes.GENERATED_IMAGES, generated_images, 
     description="Every picture that was asked for is there, waits in the queue, or failed for a stated reason.",
 )
 def every_asked_picture_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return accounted_for(pipeline, lanes.GENERATED_IMAGES)
+    return accounted_for(pipeline, registry.GENERATED_IMAGES)
 
 
 @dg.asset_check(
@@ -117,4 +117,4 @@ def every_picture_has_its_file(pipeline: Pipeline) -> dg.AssetCheckResult:
     asset=generated_images, description="No job has failed for good; one that has waits for a person to retry it."
 )
 def no_failed_pictures(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return lane_check_result(pipeline, lanes.GENERATED_IMAGES)
+    return queue_check_result(pipeline, registry.GENERATED_IMAGES)

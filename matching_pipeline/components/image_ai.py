@@ -14,14 +14,14 @@ from matching_pipeline.components.draining import (
     coverage,
     describe_models,
     drain_lane,
-    lane_check_result,
+    queue_check_result,
 )
-from matching_pipeline.components.lane_sensors import lane_sensor
+from matching_pipeline.components.lane_sensors import queue_sensor
 from matching_pipeline.components.pictures import markdown_table, picture
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.handlers import registry
 from matching_pipeline.sources.enqueue import enqueue_images, enqueue_missing
 
 
@@ -55,8 +55,8 @@ def image_ai(
         with pipeline.connection() as connection:
             return describe_image_ai(connection)
 
-    lane = lanes.IMAGE_AI_SHADOW if config.shadow else lanes.IMAGE_AI
-    metadata = drain_lane(context, pipeline, lane, describe, linger=config.linger_seconds)
+    queue = registry.IMAGE_AI_SHADOW if config.shadow else registry.IMAGE_AI
+    metadata = drain_lane(context, pipeline, queue, describe, linger=config.linger_seconds)
     if metadata is not None:
         yield dg.MaterializeResult(metadata=metadata)
 
@@ -68,9 +68,9 @@ def describe_image_ai(connection: Connection) -> dict[str, Any]:
         for source, thumbnail, attributes in newest
     ]
     return {
-        **coverage(connection, lanes.IMAGE_AI),
+        **coverage(connection, registry.IMAGE_AI),
         **describe_models(connection, "image"),
-        **cost_today(connection, lanes.IMAGE_AI, lanes.IMAGE_AI_SHADOW),
+        **cost_today(connection, registry.IMAGE_AI, registry.IMAGE_AI_SHADOW),
         "newest": dg.MetadataValue.md(markdown_table(("image", "source", "attributes"), rows)),
     }
 
@@ -80,8 +80,8 @@ def _text(value: str | list[str]) -> str:
 
 
 what_waits = partial(ImagesToProcess, missing=False)
-image_ai_sensor = lane_sensor(lanes.IMAGE_AI, image_ai, what_waits)
-image_ai_shadow_sensor = lane_sensor(lanes.IMAGE_AI_SHADOW, image_ai, partial(what_waits, shadow=True))
+image_ai_sensor = queue_sensor(registry.IMAGE_AI, image_ai, what_waits)
+image_ai_shadow_sensor = queue_sensor(registry.IMAGE_AI_SHADOW, image_ai, partial(what_waits, shadow=True))
 
 
 @dg.asset_check(
@@ -89,16 +89,16 @@ image_ai_shadow_sensor = lane_sensor(lanes.IMAGE_AI_SHADOW, image_ai, partial(wh
     description="Every image has an up-to-date row, waits in the queue, or failed for a stated reason.",
 )
 def every_image_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return accounted_for(pipeline, lanes.IMAGE_AI)
+    return accounted_for(pipeline, registry.IMAGE_AI)
 
 
 @dg.asset_check(
     asset=image_ai, description="No image has failed for good; one that has waits for a person to retry it."
 )
 def no_failed_images(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return lane_check_result(pipeline, lanes.IMAGE_AI)
+    return queue_check_result(pipeline, registry.IMAGE_AI)
 
 
 @dg.asset_check(asset=image_ai, description="No image has failed for good with the shadow model, where there is one.")
 def no_failed_shadow_images(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return lane_check_result(pipeline, lanes.IMAGE_AI_SHADOW)
+    return queue_check_result(pipeline, registry.IMAGE_AI_SHADOW)

@@ -13,14 +13,14 @@ from matching_pipeline.components.draining import (
     coverage,
     describe_models,
     drain_lane,
-    lane_check_result,
+    queue_check_result,
 )
-from matching_pipeline.components.lane_sensors import lane_sensor
+from matching_pipeline.components.lane_sensors import queue_sensor
 from matching_pipeline.components.pictures import markdown_table
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.handlers import registry
 from matching_pipeline.sources.enqueue import enqueue_missing
 
 
@@ -51,8 +51,8 @@ def job_embeddings(
         with pipeline.connection() as connection:
             return describe_job_embeddings(connection)
 
-    lane = lanes.JOB_EMBEDDINGS_SHADOW if config.shadow else lanes.JOB_EMBEDDINGS
-    metadata = drain_lane(context, pipeline, lane, describe, linger=config.linger_seconds)
+    queue = registry.JOB_EMBEDDINGS_SHADOW if config.shadow else registry.JOB_EMBEDDINGS
+    metadata = drain_lane(context, pipeline, queue, describe, linger=config.linger_seconds)
     if metadata is not None:
         yield dg.MaterializeResult(metadata=metadata)
 
@@ -65,17 +65,17 @@ def describe_job_embeddings(connection: Connection) -> dict[str, Any]:
     ]
     table = markdown_table(("title", "company", "model", "embedded at"), rows)
     return {
-        **coverage(connection, lanes.JOB_EMBEDDINGS),
+        **coverage(connection, registry.JOB_EMBEDDINGS),
         **describe_models(connection, "text"),
-        **cost_today(connection, lanes.JOB_EMBEDDINGS, lanes.JOB_EMBEDDINGS_SHADOW),
+        **cost_today(connection, registry.JOB_EMBEDDINGS, registry.JOB_EMBEDDINGS_SHADOW),
         "newest": dg.MetadataValue.md(table),
     }
 
 
 what_waits = partial(PostingsToProcess, missing=False)
-job_embeddings_sensor = lane_sensor(lanes.JOB_EMBEDDINGS, job_embeddings, what_waits)
-job_embeddings_shadow_sensor = lane_sensor(
-    lanes.JOB_EMBEDDINGS_SHADOW, job_embeddings, partial(what_waits, shadow=True)
+job_embeddings_sensor = queue_sensor(registry.JOB_EMBEDDINGS, job_embeddings, what_waits)
+job_embeddings_shadow_sensor = queue_sensor(
+    registry.JOB_EMBEDDINGS_SHADOW, job_embeddings, partial(what_waits, shadow=True)
 )
 
 
@@ -84,18 +84,18 @@ job_embeddings_shadow_sensor = lane_sensor(
     description="Every active posting has a current embedding, waits in the queue, or failed for a stated reason.",
 )
 def every_posting_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return accounted_for(pipeline, lanes.JOB_EMBEDDINGS)
+    return accounted_for(pipeline, registry.JOB_EMBEDDINGS)
 
 
 @dg.asset_check(
     asset=job_embeddings, description="No posting has failed for good; one that has waits for a person to retry it."
 )
 def no_failed_postings(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return lane_check_result(pipeline, lanes.JOB_EMBEDDINGS)
+    return queue_check_result(pipeline, registry.JOB_EMBEDDINGS)
 
 
 @dg.asset_check(
     asset=job_embeddings, description="No posting has failed for good with the shadow model, where there is one."
 )
 def no_failed_shadow_postings(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return lane_check_result(pipeline, lanes.JOB_EMBEDDINGS_SHADOW)
+    return queue_check_result(pipeline, registry.JOB_EMBEDDINGS_SHADOW)

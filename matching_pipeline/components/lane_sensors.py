@@ -9,9 +9,9 @@ import psycopg
 
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 
-LANE_TAG = "matching_pipeline/lane"
+QUEUE_TAG = "matching_pipeline/lane"
 STARTING_SECONDS = 20
 """A run that started less than this ago may not hold its drain's lock yet, or has hardly begun to drain."""
 PAUSE_SECONDS = 60
@@ -21,8 +21,8 @@ OVERDUE_SECONDS = 10.0
 """Work that is due for longer is more than the drains that are alive can keep up with."""
 
 
-def lane_sensor(
-    lane: str,
+def queue_sensor(
+    queue: str,
     target: dg.AssetsDefinition,
     how: Callable[..., dg.Config],
     without: Collection[dg.AssetChecksDefinition] = (),
@@ -36,18 +36,18 @@ def lane_sensor(
     selection = dg.AssetSelection.assets(target) - dg.AssetSelection.checks(*without)
 
     @dg.sensor(
-        name=f"{lane}_sensor",
+        name=f"{queue}_sensor",
         target=selection,
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Starts a run when rows of the queue's lane `{lane}` are due and no drain is at them.",
+        description=f"Starts a run when rows of the queue's lane `{queue}` are due and no drain is at them.",
     )
     def sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
         settings = pipeline.settings
         try:
             with connect(pipeline.database_url) as connection:
                 skip = await_due_work(
-                    connection, context.instance, lane, settings.max_runs, settings.sensor_wait_seconds
+                    connection, context.instance, queue, settings.max_runs, settings.sensor_wait_seconds
                 )
         except psycopg.OperationalError as error:
             return dg.SkipReason(f"the database is away: {error}")
@@ -56,7 +56,7 @@ def lane_sensor(
         assert context.repository_def is not None
         return dg.RunRequest(
             run_config=dg.RunConfig({target.node_def.name: how(linger_seconds=settings.linger_seconds)}),
-            tags={LANE_TAG: lane},
+            tags={QUEUE_TAG: queue},
             partition_key=target.partitions_def.get_last_partition_key() if target.partitions_def else None,
             # they narrow nothing: the UI shows a run's target by them only
             asset_selection=[target.key],
@@ -67,33 +67,33 @@ def lane_sensor(
 
 
 def await_due_work(
-    connection: Connection, instance: dg.DagsterInstance, lane: str, max_runs: int, wait_seconds: float
+    connection: Connection, instance: dg.DagsterInstance, queue: str, max_runs: int, wait_seconds: float
 ) -> str | None:
     """None as soon as a drain should start; after `wait_seconds` the reason why none should."""
-    queue.listen(connection)
+    client.listen(connection)
     deadline = time.monotonic() + wait_seconds
     while True:
-        state = queue.lane_state(connection, lane)
+        state = client.queue_state(connection, queue)
         # what waits for a drain that has barely begun says nothing of whether that one can keep up
-        starting = state.due and _is_starting(instance, lane)
+        starting = state.due and _is_starting(instance, queue)
         overdue = -(state.seconds_to_next or 0) > OVERDUE_SECONDS
         wanted = state.due and not starting and (state.drains == 0 or (overdue and state.drains < max_runs))
-        keeps_failing = wanted and _keeps_failing(instance, lane)
+        keeps_failing = wanted and _keeps_failing(instance, queue)
         if wanted and not keeps_failing:
             return None
         if (remaining := deadline - time.monotonic()) <= 0:
             return KEEPS_FAILING if keeps_failing else _reason(state, starting)
         # one drain more or less is not announced: look again every second while work waits for room
         patience = 1.0 if state.due else max(state.seconds_to_next or remaining, 0.01)
-        if queue.wait_for_work(connection, lane, min(remaining, patience)) == queue.WAKE_ALL:
+        if client.wait_for_work(connection, queue, min(remaining, patience)) == client.STOP_ALL:
             return "told to stop waiting"
 
 
-def _is_starting(instance: dg.DagsterInstance, lane: str) -> bool:
+def _is_starting(instance: dg.DagsterInstance, queue: str) -> bool:
     """Whether a run of the lane was asked for, and does not hold its lock yet or only since a moment ago."""
     now = datetime.now(UTC)
     return any(
-        instance.get_runs_count(dg.RunsFilter(tags={LANE_TAG: lane}, statuses=statuses, updated_after=since))
+        instance.get_runs_count(dg.RunsFilter(tags={QUEUE_TAG: queue}, statuses=statuses, updated_after=since))
         for statuses, since in (
             # while other runs take all the room there is, more would only pile up
             ([dg.DagsterRunStatus.QUEUED], None),
@@ -105,13 +105,13 @@ def _is_starting(instance: dg.DagsterInstance, lane: str) -> bool:
     )
 
 
-def _keeps_failing(instance: dg.DagsterInstance, lane: str) -> bool:
-    last = instance.get_run_records(dg.RunsFilter(tags={LANE_TAG: lane}), limit=2)
+def _keeps_failing(instance: dg.DagsterInstance, queue: str) -> bool:
+    last = instance.get_run_records(dg.RunsFilter(tags={QUEUE_TAG: queue}), limit=2)
     failed = [record for record in last if record.dagster_run.status == dg.DagsterRunStatus.FAILURE]
     return len(failed) == 2 and time.time() - max(record.end_time or 0 for record in failed) < PAUSE_SECONDS
 
 
-def _reason(state: queue.LaneState, starting: bool) -> str:
+def _reason(state: client.QueueState, starting: bool) -> str:
     if starting:
         return "a run for it is starting"
     if state.due:

@@ -8,7 +8,7 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers import ledger
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline.sources.enqueue import enqueue_missing, forget_orphan_pictures, forget_orphans
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -19,7 +19,7 @@ RUNS_AT_ONCE = 100
 def delete_completed_rows(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     keep = timedelta(days=pipeline.settings.keep_completed_days)
     with pipeline.connection() as connection:
-        context.log.info(f"{queue.purge(connection, keep)} completed rows left the queue")
+        context.log.info(f"{client.purge(connection, keep)} completed rows left the queue")
 
 
 @dg.op

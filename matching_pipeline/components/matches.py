@@ -7,17 +7,17 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from matching_pipeline.components.draining import drain_lane, lane_check_result
+from matching_pipeline.components.draining import drain_lane, queue_check_result
 from matching_pipeline.components.image_ai import image_ai
 from matching_pipeline.components.job_embeddings import job_embeddings
-from matching_pipeline.components.lane_sensors import lane_sensor
+from matching_pipeline.components.lane_sensors import queue_sensor
 from matching_pipeline.components.parity import sampled_lists_are_exact
 from matching_pipeline.components.pictures import histogram, markdown_table, picture
 from matching_pipeline.components.rebuild_steps import done_by, plan, rebuild_shard
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.handlers import registry
 from matching_pipeline.handlers.matches import best_matches
 from matching_pipeline.settings import Settings
 
@@ -29,8 +29,8 @@ class HowToMatch(dg.Config):
     rebuild: bool = Field(
         default=True, description="compute all matches anew; otherwise drain what waits in the queue"
     )
-    lane: str = Field(
-        default=lanes.MATCHES, description="when draining: `matches` for projects and products, or `faces`"
+    queue: str = Field(
+        default=registry.MATCHES, description="when draining: `matches` for projects and products, or `faces`"
     )
     linger_seconds: float = Field(
         default=0.0, description="when draining, wait this long for more before the run ends"
@@ -57,7 +57,7 @@ def drain_or_report(
     metadata = drain_lane(
         context,
         pipeline,
-        config.lane,
+        config.queue,
         describe,
         linger=config.linger_seconds,
         until=context.partition_time_window.end,
@@ -126,8 +126,10 @@ def _scores(connection: Connection, kind: str) -> dict[str, Any]:
 
 AT_NIGHT = [sampled_lists_are_exact]
 what_waits = partial(HowToMatch, rebuild=False)
-matches_sensor = lane_sensor(lanes.MATCHES, matches, partial(what_waits, lane=lanes.MATCHES), without=AT_NIGHT)
-faces_sensor = lane_sensor(lanes.FACES, matches, partial(what_waits, lane=lanes.FACES), without=AT_NIGHT)
+matches_sensor = queue_sensor(
+    registry.MATCHES, matches, partial(what_waits, queue=registry.MATCHES), without=AT_NIGHT
+)
+faces_sensor = queue_sensor(registry.FACES, matches, partial(what_waits, queue=registry.FACES), without=AT_NIGHT)
 
 
 @dg.asset_check(
@@ -143,12 +145,12 @@ def every_pair_holds(pipeline: Pipeline) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=matches, description="No project or product has failed to be matched for good.")
 def no_failed_matches(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return lane_check_result(pipeline, lanes.MATCHES)
+    return queue_check_result(pipeline, registry.MATCHES)
 
 
 @dg.asset_check(asset=matches, description="No face has failed to be matched for good.")
 def no_failed_faces(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return lane_check_result(pipeline, lanes.FACES, anonymous=True)
+    return queue_check_result(pipeline, registry.FACES, anonymous=True)
 
 
 nightly = dg.define_asset_job(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from matching_pipeline.components.resources import Pipeline
-from matching_pipeline.errors import ConfigurationError, Overtaken
+from matching_pipeline.errors import ConfigurationError, RebuildSuperseded
 from matching_pipeline.handlers import faces
 from matching_pipeline.handlers import matches as matching
 from matching_pipeline.matches import rebuilds
@@ -48,7 +48,7 @@ def rebuild_shard(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
         with pipeline.connection() as connection:
             shard = rebuilds.shard_at(connection, int(rebuild), int(place))
             figures = rebuilds.run(connection, shard, PUBLISH[kind])
-    except (Overtaken, ConfigurationError) as reason:
+    except (RebuildSuperseded, ConfigurationError) as reason:
         raise dg.Failure(str(reason), allow_retries=False) from None
     context.log.info(", ".join(f"{count} {name}" for name, count in vars(figures).items()))
 

@@ -39,11 +39,11 @@ from matching_pipeline.matches.kernel.lists import Lists, lists_from, merge, pai
 from matching_pipeline.matches.kernel.pairs import concatenate
 from matching_pipeline.matches.match_table import Figures, holding_lists, match_policy, take_lists
 from matching_pipeline.matches.rebuilds import Shard
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import Outcome
 
-LANE = "faces"
+QUEUE = "faces"
 KIND = "face"
 CROWD = 300
 """So many faces of one school that wait are matched with their whole school, which costs less than one by one."""
@@ -51,12 +51,12 @@ ROWS_AT_ONCE = 2000
 """Rows that a rebuild writes in one transaction: the app's deletes of their faces wait for no more."""
 
 
-class FaceStage:
+class FaceHandler:
     """What is changed is written in the transaction that completes the items, in one session at a time, as in the
     lane `matches`: a list depends on every face of a block. The app's deletes wait for that transaction, so batches
     are small."""
 
-    lane = LANE
+    queue = QUEUE
     batch_size = 100
     # before a batch is written a crowd may wait for the lists and be matched, and nothing is renewed meanwhile
     lease = timedelta(minutes=5)
@@ -65,28 +65,28 @@ class FaceStage:
         self._figures = Figures()
         """Of schools that were matched whole, not told yet."""
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
         for (school,) in connection.execute(query("crowded_schools"), {"least": CROWD}).fetchall():
             self._figures += _match_crowd(connection, school, self.lease)
             yield []
-        faults = _faults(connection, [item.entity_id for item in items])
-        yield [Outcome(item, failure=faults.get(item.entity_id)) for item in items]
+        faults = _faults(connection, [job.entity_id for job in jobs])
+        yield [Outcome(job, failure=faults.get(job.entity_id)) for job in jobs]
 
     def prepare_write(self, connection: Connection) -> None:
         take_lists(connection, KIND)
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
-        faces = {outcome.item.entity_id for outcome in outcomes}
+        faces = {outcome.job.entity_id for outcome in outcomes}
         self._figures += update(connection, faces)
         # queued by one of the app's transactions while another deleted it: not even its id may stay
         connection.execute(query("forget_jobs_of_deleted_faces"), {"face_ids": list(faces)})
         told, self._figures = self._figures, Figures()
         return vars(told)
 
-    def forget(self, connection: Connection, item: Item) -> None:
+    def forget(self, connection: Connection, job: Job) -> None:
         """Of a face that cannot match now; what a passing error kept from being updated stands until the retry."""
-        if _faults(connection, [item.entity_id]):
-            update(connection, {item.entity_id})
+        if _faults(connection, [job.entity_id]):
+            update(connection, {job.entity_id})
 
 
 def update(connection: Connection, changed: set[UUID]) -> Figures:
@@ -139,20 +139,20 @@ def rebuild_shard(connection: Connection, shard: Shard, on_part: rebuilds.OnPart
 
 def _match_crowd(connection: Connection, school: str, lease: timedelta) -> Figures:
     """Rebuilds the school and completes the work that its faces are owed."""
-    with connection.cursor(row_factory=class_row(Item)) as cursor:
+    with connection.cursor(row_factory=class_row(Job)) as cursor:
         crowd = cursor.execute(query("claim_crowd"), {"school": school, "lease": lease}).fetchall()
     # those that cannot match are left to fail one by one
-    faulty = _faults(connection, [item.entity_id for item in crowd])
+    faulty = _faults(connection, [job.entity_id for job in crowd])
     try:
         with holding_lists(connection, KIND):
             figures = _rebuild_school(connection, school)
-        queue.complete(connection, [item for item in crowd if item.entity_id not in faulty])
+        client.complete(connection, [job for job in crowd if job.entity_id not in faulty])
         return figures
     except GAVE_WAY:
         return Figures()
     finally:
         if not connection.closed:
-            queue.defer(connection, crowd, timedelta(0), None)
+            client.snooze(connection, crowd, timedelta(0), None)
 
 
 def _rebuild_school(connection: Connection, school: str | None) -> Figures:

@@ -25,7 +25,7 @@ from matching_pipeline.errors import (
     PermanentFailure,
     ProviderUnavailable,
     TransientFailure,
-    as_item_failure,
+    as_job_failure,
 )
 from matching_pipeline.pictures.decode import decode
 from matching_pipeline.pictures.fetch import ImageFetcher
@@ -40,10 +40,10 @@ from matching_pipeline.pictures.orders import (
 )
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers.protocols import GeneratedPicture, ImageGenerator
-from matching_pipeline.queues.client import Item
+from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import Outcome
 
-LANE = "generated_images"
+QUEUE = "generated_images"
 STOPS = (ProviderUnavailable, ConfigurationError)
 PATIENCE_SECONDS = 2.0
 """The drain gets a word this often, so that it renews its leases while a picture is made."""
@@ -66,10 +66,10 @@ class Stored:
     source_hash: bytes
 
 
-class GenerationStage:
+class GenerationHandler:
     """Makes a few pictures at once, as many as the generator says."""
 
-    lane = LANE
+    queue = QUEUE
     lease = timedelta(minutes=2)
 
     def __init__(
@@ -83,12 +83,12 @@ class GenerationStage:
         self._fetches = ThreadPoolExecutor(generator.concurrency, thread_name_prefix="fetch")
         self._makers = ThreadPoolExecutor(generator.concurrency, thread_name_prefix="make")
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
         """Yields outcomes one by one: each transaction then touches one project only."""
-        orders = {order.item: order for order in read_orders(connection, items)}
-        for item in items:
-            if item not in orders:  # its project is gone, and owes nothing
-                yield [Outcome(item)]
+        orders = {order.job: order for order in read_orders(connection, jobs)}
+        for job in jobs:
+            if job not in orders:  # its project is gone, and owes nothing
+                yield [Outcome(job)]
         for order in orders.values():
             if order.prompts and not order.source_url.strip():
                 order.failures["photo"] = PermanentFailure("the project has none: its source_image_url is empty")
@@ -106,7 +106,7 @@ class GenerationStage:
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         """The rows are there already."""
 
-    def forget(self, connection: Connection, item: Item) -> None:
+    def forget(self, connection: Connection, job: Job) -> None:
         """What an earlier photo gave stays until there is something new: a shop shows it."""
 
     def __enter__(self) -> Self:
@@ -137,10 +137,10 @@ class GenerationStage:
 class _Making:
     """The pictures of one batch under way."""
 
-    def __init__(self, stage: GenerationStage, connection: Connection, orders: Sequence[Order]) -> None:
-        self._stage = stage
+    def __init__(self, handler: GenerationHandler, connection: Connection, orders: Sequence[Order]) -> None:
+        self._handler = handler
         self._connection = connection
-        self._photos = {url: stage.fetch(url) for url in {order.source_url for order in orders}}
+        self._photos = {url: handler.fetch(url) for url in {order.source_url for order in orders}}
         self._unbegun = list(orders)
         self._under_way: dict[Future[Stored], tuple[Order, str]] = {}
         self._stopping: BaseException | None = None
@@ -157,9 +157,9 @@ class _Making:
                 self._keep_what_is_made()
                 if self._stopping:
                     self._drop_what_has_not_begun()
-                busy = {*self._unbegun, *(order for order, _ in self._under_way.values())}
+                lock_busy = {*self._unbegun, *(order for order, _ in self._under_way.values())}
                 yield []
-                for order in [order for order in open_orders if order not in busy]:
+                for order in [order for order in open_orders if order not in lock_busy]:
                     open_orders.remove(order)
                     if not self._stopping or not order.prompts:
                         yield [order.outcome()]
@@ -174,7 +174,7 @@ class _Making:
         for order in fetched:
             photo = self._photos[order.source_url]
             if error := photo.exception():
-                order.failures["photo"] = as_item_failure(error)
+                order.failures["photo"] = as_job_failure(error)
             else:
                 self._begin(order, photo.result())
 
@@ -190,7 +190,7 @@ class _Making:
             elif self._is_ours(order, image_type) or not take_picture(self._connection, order, image_type):
                 order.waits[image_type] = "another worker is making it"
             elif is_wanted(self._connection, order, image_type):
-                self._under_way[self._stage.make(photo, image_type, prompt, order.anew)] = order, image_type
+                self._under_way[self._handler.make(photo, image_type, prompt, order.anew)] = order, image_type
             else:
                 release_picture(self._connection, order, image_type)
                 del order.prompts[image_type]
@@ -214,9 +214,9 @@ class _Making:
 
     def _keep(self, order: Order, image_type: str, made: "Future[Stored]") -> None:
         if error := made.exception():
-            order.failures[image_type] = as_item_failure(error)
+            order.failures[image_type] = as_job_failure(error)
             return
-        stored, model = made.result(), self._stage.generator.model
+        stored, model = made.result(), self._handler.generator.model
         try:
             standing = save_picture(
                 self._connection, order, image_type, stored.picture,

@@ -16,16 +16,16 @@ from psycopg.types.json import Jsonb
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import PermanentFailure, TransientFailure, as_item_failure
+from matching_pipeline.errors import PermanentFailure, TransientFailure, as_job_failure
 from matching_pipeline.models import registry as models
 from matching_pipeline.pictures.decode import decode, thumbnail
 from matching_pipeline.pictures.fetch import ImageFetcher
 from matching_pipeline.providers.protocols import ImageAnalyzer
-from matching_pipeline.queues.client import Item
+from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import Outcome
 
-LANE = models.LANES["image"]
-SHADOW_LANE = models.shadow_lane(LANE)
+QUEUE = models.QUEUES["image"]
+SHADOW_QUEUE = models.shadow_queue(QUEUE)
 GATHER_SECONDS = 0.25
 """Results that are ready are gathered for so long, and written in one transaction."""
 
@@ -34,7 +34,7 @@ GATHER_SECONDS = 0.25
 class Picture:
     """The bytes of one item's image, as fetched."""
 
-    item: Item
+    job: Job
     url: str
     data: bytes
 
@@ -60,15 +60,15 @@ class AnalysedImage:
     analysis: Analysis
 
 
-class ImageStage:
+class ImageHandler:
     """Fetches and analyses with a few threads; pictures that are known already are not analysed again."""
 
     lease = timedelta(minutes=2)
 
     def __init__(
-        self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int, lane: str = LANE
+        self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int, queue: str = QUEUE
     ) -> None:
-        self.lane = lane
+        self.queue = queue
         # enough that one slow answer leaves the others something to do
         self.batch_size = max(2 * concurrency, 4 * analyzer.concurrency)
         self._analyzer = analyzer
@@ -77,13 +77,13 @@ class ImageStage:
         self._fetches = ThreadPoolExecutor(concurrency, thread_name_prefix="fetch")
         self._analyses = ThreadPoolExecutor(analyzer.concurrency, thread_name_prefix="analyse")
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
-        urls = self._urls(connection, items)
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        urls = self._urls(connection, jobs)
         # an image that is gone, or no longer a project's, owes nothing
-        yield [Outcome(item) for item in items if item not in urls]
+        yield [Outcome(job) for job in jobs if job not in urls]
         without_url = PermanentFailure("the image has no URL")
-        yield [Outcome(item, failure=without_url) for item, url in urls.items() if not url]
-        fetches = {self._fetches.submit(self._fetcher.fetch, url): (item, url) for item, url in urls.items() if url}
+        yield [Outcome(job, failure=without_url) for job, url in urls.items() if not url]
+        fetches = {self._fetches.submit(self._fetcher.fetch, url): (job, url) for job, url in urls.items() if url}
         analyses: dict[bytes, Future[Analysis]] = {}
         awaited: list[Picture] = []
         running: set[Future[Any]] = set(fetches)
@@ -114,14 +114,14 @@ class ImageStage:
 
     def prepare_write(self, connection: Connection) -> None:
         """Images are independent of each other; their model must still be the lane's."""
-        models.hold_role(connection, self._analyzer, self.lane)
+        models.hold_role(connection, self._analyzer, self.queue)
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         for source, lock in (("project", "lock_project_images"), ("product", "lock_product_images")):
             results = {
-                outcome.item.entity_id: outcome.result
+                outcome.job.entity_id: outcome.result
                 for outcome in outcomes
-                if outcome.item.entity_kind == source and outcome.result is not None
+                if outcome.job.entity_kind == source and outcome.result is not None
             }
             standing = connection.execute(query(lock), {"image_ids": list(results)}).fetchall()
             # where the URL was edited meanwhile, the edit has queued the image again: the newer wins
@@ -131,8 +131,8 @@ class ImageStage:
                 {image_id: results[image_id] for image_id, url in standing if results[image_id].url == url},
             )
 
-    def forget(self, connection: Connection, item: Item) -> None:
-        connection.execute(query("forget_outdated_image"), {"source": item.entity_kind, "image_id": item.entity_id})
+    def forget(self, connection: Connection, job: Job) -> None:
+        connection.execute(query("forget_outdated_image"), {"source": job.entity_kind, "image_id": job.entity_id})
 
     def __enter__(self) -> Self:
         return self
@@ -141,11 +141,11 @@ class ImageStage:
         self._fetches.shutdown(wait=False, cancel_futures=True)
         self._analyses.shutdown(wait=False, cancel_futures=True)
 
-    def _urls(self, connection: Connection, items: Sequence[Item]) -> dict[Item, str | None]:
-        rows = connection.execute(query("image_urls"), {"image_ids": [item.entity_id for item in items]})
+    def _urls(self, connection: Connection, jobs: Sequence[Job]) -> dict[Job, str | None]:
+        rows = connection.execute(query("image_urls"), {"image_ids": [job.entity_id for job in jobs]})
         urls = {(source, image_id): url for source, image_id, url in rows}
-        keys = {item: (item.entity_kind, item.entity_id) for item in items}
-        return {item: urls[key] for item, key in keys.items() if key in urls}
+        keys = {job: (job.entity_kind, job.entity_id) for job in jobs}
+        return {job: urls[key] for job, key in keys.items() if key in urls}
 
     def _split_known(
         self, connection: Connection, pictures: Sequence[Picture]
@@ -196,21 +196,21 @@ class ImageStage:
         )
 
 
-def _fetched(fetches: dict[Future[bytes], tuple[Item, str]]) -> tuple[list[Outcome], list[Picture]]:
+def _fetched(fetches: dict[Future[bytes], tuple[Job, str]]) -> tuple[list[Outcome], list[Picture]]:
     failures, pictures = [], []
-    for future, (item, url) in fetches.items():
+    for future, (job, url) in fetches.items():
         if error := future.exception():
-            failures.append(Outcome(item, failure=as_item_failure(error)))
+            failures.append(Outcome(job, failure=as_job_failure(error)))
         else:
-            pictures.append(Picture(item, url, future.result()))
+            pictures.append(Picture(job, url, future.result()))
     return failures, pictures
 
 
 def _outcome(picture: Picture, analysis: Future[Analysis]) -> Outcome:
     if error := analysis.exception():
-        return Outcome(picture.item, failure=as_item_failure(error))
+        return Outcome(picture.job, failure=as_job_failure(error))
     return _analysed(picture, analysis.result())
 
 
 def _analysed(picture: Picture, analysis: Analysis) -> Outcome:
-    return Outcome(picture.item, AnalysedImage(picture.url, picture.content_hash, analysis))
+    return Outcome(picture.job, AnalysedImage(picture.url, picture.content_hash, analysis))

@@ -35,28 +35,28 @@ from matching_pipeline.matches.project_rows import (
     stored_rows,
 )
 from matching_pipeline.matches.rebuilds import Shard
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import Outcome
 
-LANE = "matches"
+QUEUE = "matches"
 KIND = "project"
 LISTS_AT_ONCE = 1000
 """Lists that a rebuild publishes in one transaction."""
 
 
-class MatchingStage:
+class MatchHandler:
     """Everything happens in the transaction that completes the items, in one session at a time.
 
     A list depends on every project and product, so whoever writes lists must see what the last writer committed.
     """
 
-    lane = LANE
+    queue = QUEUE
     batch_size = 500
     lease = timedelta(minutes=5)
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
-        yield [Outcome(item) for item in items]
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        yield [Outcome(job) for job in jobs]
 
     def prepare_write(self, connection: Connection) -> None:
         take_lists(connection, KIND)
@@ -64,10 +64,10 @@ class MatchingStage:
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
         changed: dict[str, set[UUID]] = defaultdict(set)
         for outcome in outcomes:
-            changed[outcome.item.entity_kind].add(outcome.item.entity_id)
+            changed[outcome.job.entity_kind].add(outcome.job.entity_id)
         return vars(update(connection, changed["project"], changed["product"]))
 
-    def forget(self, connection: Connection, item: Item) -> None:
+    def forget(self, connection: Connection, job: Job) -> None:
         """A list stays as good as it was until its item is retried."""
 
 
@@ -121,7 +121,7 @@ def rebuild_at_once(connection: Connection) -> Figures:
     model's pairs or the new one's, never some of each."""
     basis, wanted, stored, count = all_rows(connection)
     here = held(connection, wanted)
-    queue.enqueue(connection, LANE, "project", set(uuids(wanted.project[~here])))
+    client.enqueue(connection, QUEUE, "project", set(uuids(wanted.project[~here])))
     wanted = wanted.take(here).ranked()
     figures = put(connection, basis.model, difference(wanted, stored))
     # pairs that both models score the same were not written
@@ -220,5 +220,5 @@ def _publish(connection: Connection, model: str, change: Change) -> Figures:
             return put(connection, model, change)
     except ForeignKeyViolation:
         gone = np.unique(change.upserts.project[~held(connection, change.upserts)])
-        queue.enqueue(connection, LANE, "project", uuids(gone))
+        client.enqueue(connection, QUEUE, "project", uuids(gone))
         return put(connection, model, change.without(gone))

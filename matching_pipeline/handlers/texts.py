@@ -15,19 +15,19 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import (
     ConfigurationError,
-    ItemFailure,
+    JobFailure,
     PermanentFailure,
     ProviderUnavailable,
     TransientFailure,
-    as_item_failure,
+    as_job_failure,
 )
 from matching_pipeline.models import registry as models
 from matching_pipeline.providers.protocols import TextEmbedder
-from matching_pipeline.queues.client import Item
+from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import Outcome
 
-LANE = models.LANES["text"]
-SHADOW_LANE = models.shadow_lane(LANE)
+QUEUE = models.QUEUES["text"]
+SHADOW_QUEUE = models.shadow_queue(QUEUE)
 STOPS = (ProviderUnavailable, ConfigurationError)
 REQUESTS_AHEAD = 8
 """Requests claimed for each that runs at once: while one is written the others go on."""
@@ -35,7 +35,7 @@ NO_TEXT = PermanentFailure("the posting has no text: its title, company and desc
 PATIENCE_SECONDS = 2.0
 """The drain gets a word this often, so that it renews its leases while a request is slow."""
 
-Answers = list[NDArray[np.float32] | ItemFailure]
+Answers = list[NDArray[np.float32] | JobFailure]
 
 
 @dataclass(frozen=True)
@@ -52,36 +52,36 @@ class EmbeddedPosting:
     embedding: Vector
 
 
-Batch = Mapping[Posting, list[Item]]
+Batch = Mapping[Posting, list[Job]]
 """Each text once, with the items that it answers."""
 
 
-class PostingStage:
+class TextHandler:
     """Asks with a few threads, oldest first; what is known already is not asked again."""
 
     lease = timedelta(minutes=2)
 
-    def __init__(self, embedder: TextEmbedder, lane: str = LANE) -> None:
-        self.lane = lane
+    def __init__(self, embedder: TextEmbedder, queue: str = QUEUE) -> None:
+        self.queue = queue
         self.batch_size = REQUESTS_AHEAD * embedder.concurrency * embedder.batch_items
         self._embedder = embedder
         self._requests = ThreadPoolExecutor(embedder.concurrency, thread_name_prefix="embed")
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
-        postings = self._postings(connection, items)
-        texts: dict[Posting, list[Item]] = defaultdict(list)
-        for item, posting in postings.items():
-            texts[posting].append(item)
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        postings = self._postings(connection, jobs)
+        texts: dict[Posting, list[Job]] = defaultdict(list)
+        for job, posting in postings.items():
+            texts[posting].append(job)
         empty = [posting for posting in texts if not posting.text.strip()]
         known = self._known(connection, texts)
         ready = [
             # a posting that is gone, or inactive, owes nothing
-            *(Outcome(item) for item in items if item not in postings),
-            *(Outcome(item, failure=NO_TEXT) for posting in empty for item in texts.pop(posting)),
+            *(Outcome(job) for job in jobs if job not in postings),
+            *(Outcome(job, failure=NO_TEXT) for posting in empty for job in texts.pop(posting)),
             *(
-                Outcome(item, EmbeddedPosting(posting.input_hash, embedding))
+                Outcome(job, EmbeddedPosting(posting.input_hash, embedding))
                 for posting, embedding in known.items()
-                for item in texts.pop(posting)
+                for job in texts.pop(posting)
             ),
         ]
         size = self._embedder.batch_items
@@ -90,11 +90,11 @@ class PostingStage:
 
     def prepare_write(self, connection: Connection) -> None:
         """Postings are independent of each other; their model must still be the lane's."""
-        models.hold_role(connection, self._embedder, self.lane)
+        models.hold_role(connection, self._embedder, self.queue)
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         results = {
-            outcome.item.entity_id: outcome.result
+            outcome.job.entity_id: outcome.result
             for outcome in outcomes
             if isinstance(outcome.result, EmbeddedPosting)
         }
@@ -116,8 +116,8 @@ class PostingStage:
             },
         )
 
-    def forget(self, connection: Connection, item: Item) -> None:
-        connection.execute(query("forget_outdated_embedding"), {"job_id": item.entity_id})
+    def forget(self, connection: Connection, job: Job) -> None:
+        connection.execute(query("forget_outdated_embedding"), {"job_id": job.entity_id})
 
     def __enter__(self) -> Self:
         return self
@@ -125,10 +125,10 @@ class PostingStage:
     def __exit__(self, *exception: object) -> None:
         self._requests.shutdown(wait=False, cancel_futures=True)
 
-    def _postings(self, connection: Connection, items: Sequence[Item]) -> dict[Item, Posting]:
-        rows = connection.execute(query("posting_texts"), {"job_ids": [item.entity_id for item in items]})
+    def _postings(self, connection: Connection, jobs: Sequence[Job]) -> dict[Job, Posting]:
+        rows = connection.execute(query("posting_texts"), {"job_ids": [job.entity_id for job in jobs]})
         postings = {job_id: Posting(text, input_hash) for job_id, text, input_hash in rows}
-        return {item: postings[item.entity_id] for item in items if item.entity_id in postings}
+        return {job: postings[job.entity_id] for job in jobs if job.entity_id in postings}
 
     def _known(self, connection: Connection, texts: Batch) -> dict[Posting, Vector]:
         rows = connection.execute(
@@ -173,34 +173,34 @@ class PostingStage:
 
 def batches(embedder: TextEmbedder, texts: Batch) -> list[Batch]:
     """One request each, in the order given, within the embedder's limits; a text above them is alone in its own."""
-    requests: list[dict[Posting, list[Item]]] = []
+    requests: list[dict[Posting, list[Job]]] = []
     room = 0
-    for posting, items in texts.items():
+    for posting, jobs in texts.items():
         tokens = embedder.estimate_tokens(posting.text)
         if not requests or tokens > room or len(requests[-1]) == embedder.batch_items:
             requests.append({})
             room = embedder.batch_tokens
-        requests[-1][posting] = items
+        requests[-1][posting] = jobs
         room -= tokens
     return list(requests)
 
 
 def _outcomes(batch: Batch, request: Future[Answers]) -> list[Outcome]:
     if error := request.exception():
-        failure = as_item_failure(error)
-        return [Outcome(item, failure=failure) for items in batch.values() for item in items]
+        failure = as_job_failure(error)
+        return [Outcome(job, failure=failure) for jobs in batch.values() for job in jobs]
     return [
-        _outcome(item, posting, answer)
-        for (posting, items), answer in zip(batch.items(), request.result(), strict=True)
-        for item in items
+        _outcome(job, posting, answer)
+        for (posting, jobs), answer in zip(batch.items(), request.result(), strict=True)
+        for job in jobs
     ]
 
 
-def _outcome(item: Item, posting: Posting, answer: NDArray[np.float32] | ItemFailure) -> Outcome:
-    if isinstance(answer, ItemFailure):
-        return Outcome(item, failure=answer)
+def _outcome(job: Job, posting: Posting, answer: NDArray[np.float32] | JobFailure) -> Outcome:
+    if isinstance(answer, JobFailure):
+        return Outcome(job, failure=answer)
     norm = float(np.linalg.norm(answer))
     if not 0 < norm < float("inf"):
-        return Outcome(item, failure=TransientFailure(f"the answer is an embedding of length {norm}"))
+        return Outcome(job, failure=TransientFailure(f"the answer is an embedding of length {norm}"))
     # at unit length no distance can overflow or vanish
-    return Outcome(item, EmbeddedPosting(posting.input_hash, Vector(answer / norm)))
+    return Outcome(job, EmbeddedPosting(posting.input_hash, Vector(answer / norm)))

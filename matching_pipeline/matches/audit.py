@@ -146,7 +146,7 @@ def _mixed_matches(connection: Connection, table: str, kind: str) -> Fault:
 
 
 def _vector_faults(connection: Connection, table: str) -> Iterator[Fault]:
-    by_lane, by_model = ("of", "id", "lane"), ("of", "id", "model")
+    by_lane, by_model = ("of", "id", "queue"), ("of", "id", "model")
     yield _counted(connection, table, "missing", by_lane, f"missing_{table}")
     yield _counted(connection, table, "stale", by_lane, f"stale_{table}")
     yield _counted(connection, table, "orphaned", by_model, f"orphaned_{table}")

@@ -14,7 +14,7 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.matches.kernel.kernel import Policy
-from matching_pipeline.queues.worker import Busy
+from matching_pipeline.queues.worker import LockBusy
 
 LOCK_SECONDS = 20.0
 
@@ -47,7 +47,7 @@ def take_lists(connection: Connection, kind: str) -> None:
         # in a loop, as a session that waits in Postgres can be part of a deadlock
         while connection.execute(query(lock), {"kind": kind}).fetchone() != (True,):
             if time.monotonic() > deadline:
-                raise Busy("a rebuild or another drain writes `matches`")
+                raise LockBusy("a rebuild or another drain writes `matches`")
             time.sleep(0.05)
 
 

@@ -18,7 +18,7 @@ from matching_pipeline.matches.match_table import match_policy
 PART_IMAGES = 4096
 """Read and scored at once, which bounds memory."""
 SAME_SCORE = 1e-6
-LANES = {matching.KIND: matching.LANE, faces.KIND: faces.LANE}
+QUEUES = {matching.KIND: matching.QUEUE, faces.KIND: faces.QUEUE}
 """By kind, where the work waits that changes its lists."""
 
 Standing = dict[UUID, dict[UUID, tuple[int, Entry]]]
@@ -49,7 +49,7 @@ def sampled_parity(connection: Connection, kind: str, count: int, seed: int) -> 
     with snapshot(connection):
         owners = [owner for (owner,) in connection.execute(query(f"sampled_{kind}s"), {"count": count, "seed": seed})]
         parity = compared(expected_lists(connection, kind, owners), standing_lists(connection, kind, owners))
-        row = connection.execute(query("unfinished_work"), {"lane": LANES[kind]}).fetchone()
+        row = connection.execute(query("unfinished_work"), {"queue": QUEUES[kind]}).fetchone()
         parity.waiting = row[0] if row else 0
         return parity
 

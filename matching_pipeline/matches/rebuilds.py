@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY
-from matching_pipeline.errors import Overtaken
+from matching_pipeline.errors import RebuildSuperseded
 from matching_pipeline.matches.match_table import Figures, holding_lists, sharing_lists
 
 SIZES = {"project": 10_000, "face": 20_000}
@@ -66,7 +66,7 @@ def shard_at(connection: Connection, rebuild: int, place: int) -> Shard:
     """Raises Overtaken where it is so old that it was forgotten."""
     for shard in _shards(connection, rebuild, place):
         return shard
-    raise Overtaken(f"rebuild {rebuild} was begun so long ago that its shards are forgotten: begin another")
+    raise RebuildSuperseded(f"rebuild {rebuild} was begun so long ago that its shards are forgotten: begin another")
 
 
 def run(connection: Connection, shard: Shard, publish: Publish, on_part: OnPart = lambda done: None) -> Figures:
@@ -74,7 +74,7 @@ def run(connection: Connection, shard: Shard, publish: Publish, on_part: OnPart 
     with sharing_lists(connection, shard.kind):
         newest = connection.execute(query("newest_rebuild"), {"kind": shard.kind}).fetchone()
         if newest != (shard.rebuild,):
-            raise Overtaken(
+            raise RebuildSuperseded(
                 f"rebuild {shard.rebuild} of {shard.kind} matches was overtaken by rebuild {newest and newest[0]}, "
                 "which computes this shard too"
             )

@@ -13,18 +13,18 @@ from psycopg.rows import class_row
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way, limit_lock_waits
-from matching_pipeline.errors import ConfigurationError, Superseded
+from matching_pipeline.errors import ConfigurationError, ModelSwitched
 from matching_pipeline.handlers import matches as matching
 from matching_pipeline.matches.match_table import Figures, holding_lists
 from matching_pipeline.providers.factory import Modality
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.worker import Busy
+from matching_pipeline.queues import client
+from matching_pipeline.queues.worker import LockBusy
 
 Status = Literal["active", "shadow", "retired"]
 
-LANES: Mapping[Modality, str] = {"image": "image_ai", "text": "job_embeddings"}
+QUEUES: Mapping[Modality, str] = {"image": "image_ai", "text": "job_embeddings"}
 """In which the active model works."""
-MODALITIES: Mapping[str, Modality] = {lane: modality for modality, lane in LANES.items()}
+MODALITIES: Mapping[str, Modality] = {queue: modality for modality, queue in QUEUES.items()}
 TABLES: Mapping[Modality, tuple[str, str]] = {"image": ("image_ai", "images"), "text": ("job_embeddings", "postings")}
 """Where a modality's vectors are, and of what."""
 SHADOW = "_shadow"
@@ -68,18 +68,18 @@ class Standing(NamedTuple):
     coverage: Coverage | None
 
 
-def shadow_lane(lane: str) -> str:
-    return lane + SHADOW
+def shadow_queue(queue: str) -> str:
+    return queue + SHADOW
 
 
-def status_in(lane: str) -> Status:
+def status_in(queue: str) -> Status:
     """Of the model that works in the lane."""
-    return "shadow" if lane.endswith(SHADOW) else "active"
+    return "shadow" if queue.endswith(SHADOW) else "active"
 
 
-def model_in(connection: Connection, lane: str) -> str | None:
+def model_of(connection: Connection, queue: str) -> str | None:
     """The name of the model that works in the lane."""
-    row = connection.execute(query("lane_model"), {"lane": lane}).fetchone()
+    row = connection.execute(query("queue_model"), {"queue": queue}).fetchone()
     return row[0] if row else None
 
 
@@ -92,25 +92,25 @@ def require_dimensions(connection: Connection, provider: Model) -> None:
         )
 
 
-def hold_role(connection: Connection, provider: Model, lane: str) -> None:
+def hold_role(connection: Connection, provider: Model, queue: str) -> None:
     """Until the transaction ends the provider's model stays the one that works in the lane; the first of its modality
     that gets here becomes the active one.
 
     Raises Superseded where another works there now, Busy where that is about to change.
     """
-    parameters = {"name": provider.model, "dimensions": provider.dimensions, "modality": MODALITIES.get(lane)}
+    parameters = {"name": provider.model, "dimensions": provider.dimensions, "modality": MODALITIES.get(queue)}
     row = connection.execute(query("hold_role"), parameters).fetchone()
     if row is None:
         standing = connection.execute(query("registered_model"), parameters).fetchone()
-        if standing is None and lane in MODALITIES:
+        if standing is None and queue in MODALITIES:
             connection.execute(query("register_first_model"), parameters)
         # it may be another drain that has just registered it
         row = connection.execute(query("hold_role"), parameters).fetchone()
         if row is None and standing is not None:
-            raise Busy("another model is being activated")
-    if row is None or row[0] != status_in(lane):
-        raise Superseded(
-            f"{provider.model} is not the {status_in(lane)} model now: the next run is for the one that is"
+            raise LockBusy("another model is being activated")
+    if row is None or row[0] != status_in(queue):
+        raise ModelSwitched(
+            f"{provider.model} is not the {status_in(queue)} model now: the next run is for the one that is"
         )
 
 
@@ -154,7 +154,7 @@ def activate(connection: Connection, name: str, *, force: bool = False) -> Figur
     modality = _modality(connection, name)
     action = partial(_activate, connection, name, modality, force)
     # so that few of them write while we wait for the registry
-    queue.wake_all(connection)
+    client.stop_all(connection)
     if modality == "text":
         return give_way(connection, action)
     with holding_lists(connection, matching.KIND):
@@ -170,12 +170,12 @@ def retire(connection: Connection, name: str) -> int:
 def _activate(connection: Connection, name: str, modality: Modality, force: bool) -> Figures:
     standing = dict(_hold(connection, modality))
     _require_shadow(name, standing.get(name))
-    lane = LANES[modality]
+    queue = QUEUES[modality]
     if not force and (lacking := _lacking(connection, modality)):
         raise ModelError(
             f"{name} lacks {lacking} of the {TABLES[modality][1]} that the active model has: what waits is done by "
-            f"`dev` or `process --missing`, what failed is tried again by `retry {shadow_lane(lane)} --all`; --force "
-            "activates it all the same"
+            f"`dev` or `process --missing`, what failed is tried again by `retry {shadow_queue(queue)} --all`; "
+            "--force activates it all the same"
         )
     _set_status(connection, name, "retired")
     for other, status in standing.items():
@@ -183,16 +183,16 @@ def _activate(connection: Connection, name: str, modality: Modality, force: bool
             _set_status(connection, other, "shadow")
     _set_status(connection, name, "active")
     # the work goes with its model
-    connection.execute(query("exchange_lanes"), {"lane": lane, "shadow_lane": shadow_lane(lane)})
+    connection.execute(query("exchange_lanes"), {"queue": queue, "shadow_lane": shadow_queue(queue)})
     # heard at the commit, by drains that were opened since the first call
-    queue.wake_all(connection)
+    client.stop_all(connection)
     return matching.rebuild_at_once(connection) if modality == "image" else Figures()
 
 
 def _retire(connection: Connection, name: str, modality: Modality) -> int:
     _require_shadow(name, dict(_hold(connection, modality)).get(name))
     _set_status(connection, name, "retired")
-    connection.execute(query("forget_lane"), {"lane": shadow_lane(LANES[modality])})
+    connection.execute(query("forget_lane"), {"queue": shadow_queue(QUEUES[modality])})
     return connection.execute(query(f"forget_{TABLES[modality][0]}_of_model"), {"name": name}).rowcount
 
 
@@ -217,7 +217,7 @@ def _lacking(connection: Connection, modality: Modality) -> int:
 
 def _modality(connection: Connection, name: str) -> Modality:
     row = connection.execute(query("registered_model"), {"name": name}).fetchone()
-    for modality in LANES:
+    for modality in QUEUES:
         if row and row[0] == modality:
             return modality
     raise ModelError(f"there is no model {name}: `matching-pipeline model list` shows those that there are")
@@ -230,7 +230,7 @@ def _set_status(connection: Connection, name: str, status: Status) -> None:
 def _coverage(connection: Connection, model: Registered) -> Coverage | None:
     if model.status == "retired":
         return None
-    lane = LANES[model.modality]
-    lane = lane if model.status == "active" else shadow_lane(lane)
+    queue = QUEUES[model.modality]
+    queue = queue if model.status == "active" else shadow_queue(queue)
     with connection.cursor(row_factory=class_row(Coverage)) as cursor:
-        return cursor.execute(query(f"{lane}_coverage")).fetchone()
+        return cursor.execute(query(f"{queue}_coverage")).fetchone()

@@ -12,7 +12,7 @@ from weakref import finalize
 import anyio
 from anyio.from_thread import start_blocking_portal
 
-from matching_pipeline.errors import ItemFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.pictures.local_file import read_file
 from matching_pipeline.pictures.object_storage import OBJECT_STORAGE_SCHEMES, ObjectStorage
 from matching_pipeline.pictures.printable_url import one_line, printable
@@ -80,7 +80,7 @@ class ImageFetcher:
             if not content:
                 raise PermanentFailure("empty, zero bytes")
             return content
-        except ItemFailure as failure:
+        except JobFailure as failure:
             raise type(failure)(one_line(f"{printable(url)}: {failure}")) from failure
         except TimeoutError as error:
             limit = f"IMAGE_TIMEOUT_SECONDS ({self._limits.timeout_seconds:g})"

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from matching_pipeline.errors import ItemFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.pictures.printable_url import printable
 from matching_pipeline.pictures.size_limit import collect, refuse_oversize
 from matching_pipeline.pictures.web import is_transient
@@ -55,7 +55,7 @@ class ObjectStorage:
         return self._stores[bucket_url]
 
 
-def _failure(error: Exception) -> ItemFailure:
+def _failure(error: Exception) -> JobFailure:
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
     reason = reason_of(error)

@@ -9,23 +9,23 @@ from psycopg.rows import dict_row
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way
-from matching_pipeline.errors import ItemFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.providers.protocols import GeneratedPicture
-from matching_pipeline.queues.client import Item
-from matching_pipeline.queues.worker import Busy, Outcome
+from matching_pipeline.queues.client import Job
+from matching_pipeline.queues.worker import LockBusy, Outcome
 
 
 @dataclass(eq=False)
 class Order:
     """One item: the pictures that it asks for and that are not there yet, and what became of them."""
 
-    item: Item
+    job: Job
     source_url: str
     prompts: dict[str, str | None]
     """by image type; None where the type is gone"""
     source_hashes: Mapping[str, bytes]
     """of the pictures that may be kept, if what the new URL shows is the old photo"""
-    failures: dict[str, ItemFailure] = field(default_factory=dict)
+    failures: dict[str, JobFailure] = field(default_factory=dict)
     waits: dict[str, str] = field(default_factory=dict)
     """why, by image type, where it is not for us to make or to write now: nobody is charged"""
     ended: bool = False
@@ -33,36 +33,36 @@ class Order:
 
     @property
     def project_id(self) -> UUID:
-        return self.item.entity_id
+        return self.job.entity_id
 
     @property
     def anew(self) -> UUID | None:
         """The job, where it is forced."""
-        return self.item.id if self.item.payload.get("force") else None
+        return self.job.id if self.job.payload.get("force") else None
 
     def outcome(self) -> Outcome:
         if self.waits and not self.failures:
-            return Outcome(self.item, busy=Busy(_listed(self.waits)))
+            return Outcome(self.job, lock_busy=LockBusy(_listed(self.waits)))
         if not self.failures:
-            return Outcome(self.item)
+            return Outcome(self.job)
         reason = _listed(self.failures)
         # trying again can help as long as it can for one of them
         hopeless = all(failure.permanent for failure in self.failures.values()) and not self.waits
-        return Outcome(self.item, failure=PermanentFailure(reason) if hopeless else TransientFailure(reason))
+        return Outcome(self.job, failure=PermanentFailure(reason) if hopeless else TransientFailure(reason))
 
 
-def read_orders(connection: Connection, items: Sequence[Item]) -> list[Order]:
+def read_orders(connection: Connection, jobs: Sequence[Job]) -> list[Order]:
     """The orders of the items whose project still is there."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(query("asked_images"), {"job_ids": [item.id for item in items]}).fetchall()
+        rows = cursor.execute(query("asked_images"), {"job_ids": [job.id for job in jobs]}).fetchall()
     orders = []
-    for item in items:
-        asked = [row for row in rows if row["job_id"] == item.id]
+    for job in jobs:
+        asked = [row for row in rows if row["job_id"] == job.id]
         if asked:
             missing = [row for row in asked if not row["made"]]
             prompts = {row["image_type"]: row["prompt"] for row in missing}
             hashes = {row["image_type"]: row["source_hash"] for row in missing if row["source_hash"]}
-            orders.append(Order(item, asked[0]["source_url"] or "", prompts, hashes))
+            orders.append(Order(job, asked[0]["source_url"] or "", prompts, hashes))
     return orders
 
 
@@ -79,7 +79,7 @@ def release_picture(connection: Connection, order: Order, image_type: str) -> No
 def is_wanted(connection: Connection, order: Order, image_type: str) -> bool:
     """Asked once the picture is taken: since the order was read, whoever had it before may have made it, or the
     project may be gone."""
-    row = connection.execute(query("is_made"), {"job_id": order.item.id, "image_type": image_type}).fetchone()
+    row = connection.execute(query("is_made"), {"job_id": order.job.id, "image_type": image_type}).fetchone()
     return row == (False,)
 
 
@@ -127,7 +127,7 @@ def _listed(reasons: Mapping[str, object]) -> str:
 
 
 def _lease(order: Order) -> dict[str, object]:
-    return {"job_id": order.item.id, "attempt": order.item.attempt}
+    return {"job_id": order.job.id, "attempt": order.job.attempt}
 
 
 def _key(order: Order, image_type: str) -> dict[str, object]:

@@ -58,7 +58,7 @@ def chosen_models(settings: Settings) -> dict[Modality, str]:
 
 @contextmanager
 def image_analyzer(
-    settings: Settings, database_url: str, lane: str, model: str | None = None
+    settings: Settings, database_url: str, queue: str, model: str | None = None
 ) -> Iterator[ImageAnalyzer]:
     """Of this name, or the settings' choice. What it asks of a provider is written into the ledger, for the lane."""
     model = model or chosen_models(settings)["image"]
@@ -67,7 +67,7 @@ def image_analyzer(
 
         yield LocalImageAnalyzer()
     elif name := VisionName.parse(model):
-        with openai_client(settings, database_url, lane) as client:
+        with openai_client(settings, database_url, queue) as client:
             yield openai_image_analyzer(settings, client, name)
     else:
         raise ConfigurationError(f"embedding_models: nothing here makes the image model {model!r}")
@@ -75,7 +75,7 @@ def image_analyzer(
 
 @contextmanager
 def text_embedder(
-    settings: Settings, database_url: str, lane: str, model: str | None = None
+    settings: Settings, database_url: str, queue: str, model: str | None = None
 ) -> Iterator[TextEmbedder]:
     """Of this name, or the settings' choice. What it asks of a provider is written into the ledger, for the lane."""
     model = model or chosen_models(settings)["text"]
@@ -84,42 +84,44 @@ def text_embedder(
 
         yield LocalTextEmbedder()
     elif (name := EmbeddingName.parse(model)) and not VisionName.parse(model):
-        with openai_client(settings, database_url, lane) as client:
+        with openai_client(settings, database_url, queue) as client:
             yield openai_text_embedder(settings, client, name)
     else:
         raise ConfigurationError(f"embedding_models: nothing here makes the text model {model!r}")
 
 
 @contextmanager
-def image_generator(settings: Settings, database_url: str, lane: str) -> Iterator[ImageGenerator]:
+def image_generator(settings: Settings, database_url: str, queue: str) -> Iterator[ImageGenerator]:
     """What it asks of a provider is written into the ledger, for the lane."""
     if picture_provider(settings) == "local":
         from matching_pipeline.providers.local.generator import LocalImageGenerator
 
         yield LocalImageGenerator()
     else:
-        with openai_client(settings, database_url, lane) as client:
+        with openai_client(settings, database_url, queue) as client:
             yield openai_image_generator(settings, client)
 
 
-def require_working(settings: Settings, database_url: str, lane: str, modality: Modality, model: str) -> WorkingModel:
+def require_working(
+    settings: Settings, database_url: str, queue: str, modality: Modality, model: str
+) -> WorkingModel:
     """Asks the model for real where a server is behind it; raises what is wrong."""
     open_provider = image_analyzer if modality == "image" else text_embedder
-    with open_provider(settings, database_url, lane, model) as provider:
+    with open_provider(settings, database_url, queue, model) as provider:
         if isinstance(provider, Probed):
             provider.probe()
         return WorkingModel(provider.model, provider.dimensions)
 
 
 @contextmanager
-def openai_client(settings: Settings, database_url: str, lane: str) -> Iterator["OpenAIClient"]:
+def openai_client(settings: Settings, database_url: str, queue: str) -> Iterator["OpenAIClient"]:
     # the client takes most of a second to import
     from matching_pipeline.providers.openai.client import OpenAIClient
 
     if settings.openai_api_key is None:
         raise ConfigurationError("OPENAI_API_KEY is not set; a server that needs no key takes any word for one")
     with (
-        Ledger(database_url, lane, settings.ai_daily_budget_usd) as ledger,
+        Ledger(database_url, queue, settings.ai_daily_budget_usd) as ledger,
         OpenAIClient(
             settings.openai_api_key.get_secret_value(),
             settings.openai_base_url,

@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import ItemFailure, ProviderUnavailable
+from matching_pipeline.errors import JobFailure, ProviderUnavailable
 
 RECONNECT_SECONDS = 60.0
 OTHERS_SECONDS = 0.2
@@ -40,7 +40,7 @@ class Answer:
     output_tokens: int
 
 
-Answers = dict[bytes, Answer | ItemFailure]
+Answers = dict[bytes, Answer | JobFailure]
 """By the hash of the input."""
 
 
@@ -69,9 +69,9 @@ class Ledger:
     transaction. A session that is lost is opened again.
     """
 
-    def __init__(self, database_url: str, lane: str, daily_budget: Decimal | None = None) -> None:
+    def __init__(self, database_url: str, queue: str, daily_budget: Decimal | None = None) -> None:
         self._database_url = database_url
-        self._lane = lane
+        self._lane = queue
         self._budget = daily_budget
         self._session = threading.Lock()
         self._connection: Connection | None = None
@@ -120,7 +120,7 @@ class Ledger:
         answers = call.answers.values()
         self._run(
             "record_ai_call",
-            **{**parameters, "lane": self._lane, "error": call.error and call.error[:2000]},
+            **{**parameters, "queue": self._lane, "error": call.error and call.error[:2000]},
             input_hashes=list(call.answers),
             answers=[answer.content for answer in answers],
             answer_input_tokens=[answer.input_tokens for answer in answers],
@@ -234,9 +234,9 @@ class LaneCost:
     cost_usd_per_thousand_rows: Decimal | None
 
 
-def lane_cost_today(connection: Connection, *lanes: str) -> LaneCost:
+def queue_cost_today(connection: Connection, *registry: str) -> LaneCost:
     with connection.cursor(row_factory=class_row(LaneCost)) as cursor:
-        cost = cursor.execute(query("lane_cost_today"), {"lanes": list(lanes)}).fetchone()
+        cost = cursor.execute(query("lane_cost_today"), {"lanes": list(registry)}).fetchone()
     assert cost is not None
     return cost
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from matching_pipeline.errors import ItemFailure
+from matching_pipeline.errors import JobFailure
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class TextEmbedder(Protocol):
 
     def estimate_tokens(self, text: str) -> int: ...
 
-    def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32] | ItemFailure]:
+    def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32] | JobFailure]:
         """An embedding of unit length or a failure for each text, in their order.
 
         Raises ProviderUnavailable where nobody can be served, ConfigurationError where a person must act.

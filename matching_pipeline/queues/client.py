@@ -12,12 +12,12 @@ from psycopg.rows import class_row
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 
-WAKE_ALL = "stop"
+STOP_ALL = "stop"
 """The NOTIFY payload that tells every waiting sensor and drain to look up and leave."""
 
 
 @dataclass(frozen=True)
-class Item:
+class Job:
     """One claimed row; (id, attempt) names its lease."""
 
     id: UUID
@@ -28,49 +28,49 @@ class Item:
 
 
 @dataclass(frozen=True)
-class LaneState:
+class QueueState:
     due: bool
     seconds_to_next: float | None
     """Until the earliest row may be claimed; negative when it is due, None where the lane is empty."""
     drains: int
 
 
-def enqueue(connection: Connection, lane: str, kind: str, ids: Iterable[UUID]) -> int:
-    return int(_scalar(connection, "enqueue", lane=lane, kind=kind, ids=list(ids)))
+def enqueue(connection: Connection, queue: str, kind: str, ids: Iterable[UUID]) -> int:
+    return int(_scalar(connection, "enqueue", queue=queue, kind=kind, ids=list(ids)))
 
 
-def claim(connection: Connection, lane: str, batch_size: int, lease: timedelta) -> list[Item]:
-    with connection.cursor(row_factory=class_row(Item)) as cursor:
-        return cursor.execute(query("claim"), {"lane": lane, "batch_size": batch_size, "lease": lease}).fetchall()
+def claim(connection: Connection, queue: str, batch_size: int, lease: timedelta) -> list[Job]:
+    with connection.cursor(row_factory=class_row(Job)) as cursor:
+        return cursor.execute(query("claim"), {"queue": queue, "batch_size": batch_size, "lease": lease}).fetchall()
 
 
-def renew(connection: Connection, items: Sequence[Item], lease: timedelta) -> set[UUID]:
+def renew(connection: Connection, jobs: Sequence[Job], lease: timedelta) -> set[UUID]:
     """Lengthens the leases and returns the ids of those that still were ours."""
-    return _ids(connection, "renew", items, lease=lease)
+    return _ids(connection, "renew", jobs, lease=lease)
 
 
-def complete(connection: Connection, items: Sequence[Item]) -> set[UUID]:
+def complete(connection: Connection, jobs: Sequence[Job]) -> set[UUID]:
     """Completes the items and returns the ids of those that still were ours: only their results may be written."""
-    return _ids(connection, "complete", items)
+    return _ids(connection, "complete", jobs)
 
 
-def fail(connection: Connection, item: Item, reason: str, *, permanent: bool) -> bool:
+def fail(connection: Connection, job: Job, reason: str, *, permanent: bool) -> bool:
     """Charges the attempt; says whether the item still was ours."""
-    return bool(_scalar(connection, "fail", id=item.id, attempt=item.attempt, reason=reason, permanent=permanent))
+    return bool(_scalar(connection, "fail", id=job.id, attempt=job.attempt, reason=reason, permanent=permanent))
 
 
-def defer(connection: Connection, items: Sequence[Item], delay: timedelta, reason: str | None) -> set[UUID]:
+def snooze(connection: Connection, jobs: Sequence[Job], delay: timedelta, reason: str | None) -> set[UUID]:
     """Gives the items back, no attempt charged."""
-    return _ids(connection, "defer", items, delay=delay, reason=reason)
+    return _ids(connection, "snooze", jobs, delay=delay, reason=reason)
 
 
-def defer_lane(connection: Connection, lane: str, delay: timedelta, reason: str) -> int:
-    return int(_scalar(connection, "defer_lane", lane=lane, delay=delay, reason=reason))
+def snooze_queue(connection: Connection, queue: str, delay: timedelta, reason: str) -> int:
+    return int(_scalar(connection, "snooze_queue", queue=queue, delay=delay, reason=reason))
 
 
-def retry(connection: Connection, lane: str, ids: Sequence[UUID] | None = None) -> int:
+def retry(connection: Connection, queue: str, ids: Sequence[UUID] | None = None) -> int:
     """Makes failed items pending with fresh attempts, all of the lane or those named; returns how many."""
-    return int(_scalar(connection, "retry", lane=lane, ids=None if ids is None else list(ids)))
+    return int(_scalar(connection, "retry", queue=queue, ids=None if ids is None else list(ids)))
 
 
 def purge(connection: Connection, keep: timedelta) -> int:
@@ -81,45 +81,45 @@ def purge(connection: Connection, keep: timedelta) -> int:
     return purged
 
 
-def status(connection: Connection, lane: str) -> dict[str, Any]:
-    return _scalar(connection, "queue_status", lane=lane)  # type: ignore[no-any-return]
+def status(connection: Connection, queue: str) -> dict[str, Any]:
+    return _scalar(connection, "queue_status", queue=queue)  # type: ignore[no-any-return]
 
 
-def lane_state(connection: Connection, lane: str) -> LaneState:
-    row = connection.execute(query("lane_state"), {"lane": lane}).fetchone()
+def queue_state(connection: Connection, queue: str) -> QueueState:
+    row = connection.execute(query("queue_state"), {"queue": queue}).fetchone()
     assert row is not None
     due, _, seconds_to_next, drains = row
-    return LaneState(due, seconds_to_next, drains)
+    return QueueState(due, seconds_to_next, drains)
 
 
-def take_drain_slot(connection: Connection, lane: str, slots: int) -> int | None:
+def take_drain_slot(connection: Connection, queue: str, slots: int) -> int | None:
     """Marks this session as one of the lane's drains until it closes; None when all slots are taken."""
-    return _scalar(connection, "take_drain_slot", lane=lane, slots=slots)  # type: ignore[no-any-return]
+    return _scalar(connection, "take_worker_slot", queue=queue, slots=slots)  # type: ignore[no-any-return]
 
 
 def listen(connection: Connection) -> None:
     connection.execute(query("listen"))
 
 
-def wait_for_work(connection: Connection, lane: str, seconds: float) -> str | None:
+def wait_for_work(connection: Connection, queue: str, seconds: float) -> str | None:
     """Waits on a listening session; returns the lane's name or WAKE_ALL when told so, None when time is up."""
     deadline = time.monotonic() + seconds
     while True:
         remaining = max(deadline - time.monotonic(), 0)
         heard = {notice.payload for notice in connection.notifies(timeout=remaining, stop_after=1)}
-        if news := heard & {WAKE_ALL, lane}:
-            return WAKE_ALL if WAKE_ALL in news else lane
+        if news := heard & {STOP_ALL, queue}:
+            return STOP_ALL if STOP_ALL in news else queue
         if not remaining:
             return None
 
 
-def wake_all(connection: Connection) -> None:
+def stop_all(connection: Connection) -> None:
     """Ends every waiting sensor tick and every drain, after the batch it is at."""
-    connection.execute(query("wake_all"), {"payload": WAKE_ALL})
+    connection.execute(query("stop_all"), {"payload": STOP_ALL})
 
 
-def _ids(connection: Connection, name: str, items: Sequence[Item], **parameters: Any) -> set[UUID]:
-    leases = {"ids": [item.id for item in items], "attempts": [item.attempt for item in items]}
+def _ids(connection: Connection, name: str, jobs: Sequence[Job], **parameters: Any) -> set[UUID]:
+    leases = {"ids": [job.id for job in jobs], "attempts": [job.attempt for job in jobs]}
     return {id for (id,) in connection.execute(query(name), {**leases, **parameters})}
 
 

@@ -18,24 +18,24 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY, give_way, impatient_transaction
 from matching_pipeline.errors import (
     ConfigurationError,
-    ItemFailure,
+    JobFailure,
+    ModelSwitched,
     ProviderUnavailable,
-    Superseded,
     TransientFailure,
 )
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
 
 LOOK_AGAIN_SECONDS = 5.0
 """How long a drain trusts NOTIFY: it looks at the queue at least this often."""
 LOOK_AGAIN_AT_LOCKED_SECONDS = 0.05
 RECONNECT_SECONDS = 120.0
-BUSY_DELAY = timedelta(seconds=5)
+LOCK_BUSY_DELAY = timedelta(seconds=5)
 
 Result = TypeVar("Result")
 
 
-class Busy(Exception):
+class LockBusy(Exception):
     """Another session does what excludes ours now: the items are given back for a while, nobody is charged."""
 
 
@@ -43,20 +43,20 @@ class Busy(Exception):
 class Outcome:
     """What became of one item: a result to write, the failure that kept it from one, or why it must wait."""
 
-    item: Item
+    job: Job
     result: Any = None
-    failure: ItemFailure | None = None
-    busy: Busy | None = None
+    failure: JobFailure | None = None
+    lock_busy: LockBusy | None = None
 
 
-class Stage(Protocol):
+class Handler(Protocol):
     """What is done to the items of one lane."""
 
-    lane: str
+    queue: str
     batch_size: int
     lease: timedelta
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
         """Does the items with no transaction open, and yields outcomes in groups as they are ready.
 
         The session is there to read by; who writes by it does so in short transactions, fenced by the item's lease
@@ -77,7 +77,7 @@ class Stage(Protocol):
         """Writes results inside the transaction that completes their items; returns figures to add up."""
         ...
 
-    def forget(self, connection: Connection, item: Item) -> None:
+    def forget(self, connection: Connection, job: Job) -> None:
         """Removes what an earlier input left behind, inside the transaction that fails the item."""
         ...
 
@@ -104,7 +104,7 @@ class Summary:
         return time.monotonic() - self.started
 
 
-class Drain:
+class Worker:
     """Drains one lane until it is idle for `linger`, the time is up, or it is told to stop.
 
     It holds one session: its advisory lock says that the drain is alive, and it listens for new work.
@@ -115,21 +115,21 @@ class Drain:
     def __init__(
         self,
         database_url: str,
-        stage: Stage,
+        handler: Handler,
         *,
         linger: float = 0,
         deadline: float = float("inf"),
         slots: int = 8,
         on_progress: Callable[[Summary], None] = lambda summary: None,
     ) -> None:
-        self.stage = stage
+        self.handler = handler
         self.summary = Summary()
         self._database_url = database_url
         self._linger = linger
         self._deadline = deadline
         self._slots = slots
         self._on_progress = on_progress
-        self._held: dict[UUID, Item] = {}
+        self._held: dict[UUID, Job] = {}
         """The batch's items that are neither written nor given back, by id: their leases are ours."""
         self._renewed = 0.0
 
@@ -141,7 +141,7 @@ class Drain:
                 self._loop()
             else:
                 self.summary.stopped_because = f"{self._slots} drains of the lane are alive already"
-        except Superseded as reason:
+        except ModelSwitched as reason:
             self.summary.stopped_because = str(reason)
         finally:
             self._connection.close()
@@ -149,21 +149,21 @@ class Drain:
 
     def _enter(self) -> bool:
         self._connection.execute(query("do_not_compile"))
-        queue.listen(self._connection)
-        return queue.take_drain_slot(self._connection, self.stage.lane, self._slots) is not None
+        client.listen(self._connection)
+        return client.take_drain_slot(self._connection, self.handler.queue, self._slots) is not None
 
     def _loop(self) -> None:
         idle_since = time.monotonic()
         while time.monotonic() < self._deadline:
             began = time.monotonic()
-            if items := self._claim():
-                self._do(items)
+            if jobs := self._claim():
+                self._do(jobs)
                 idle_since = time.monotonic()
                 self.summary.busy_seconds += idle_since - began
                 if self._told_to_stop(within=0):
                     return
                 continue
-            state = self._persist(lambda connection: queue.lane_state(connection, self.stage.lane))
+            state = self._persist(lambda connection: client.queue_state(connection, self.handler.queue))
             patience = min(idle_since + self._linger, self._deadline) - time.monotonic()
             if patience <= 0 and not state.due:
                 return
@@ -175,28 +175,30 @@ class Drain:
                 return
         self.summary.stopped_because = "its time was up"
 
-    def _claim(self) -> list[Item]:
-        stage = self.stage
-        return self._persist(lambda connection: queue.claim(connection, stage.lane, stage.batch_size, stage.lease))
+    def _claim(self) -> list[Job]:
+        handler = self.handler
+        return self._persist(
+            lambda connection: client.claim(connection, handler.queue, handler.batch_size, handler.lease)
+        )
 
     def _told_to_stop(self, within: float) -> bool:
-        heard = self._persist(lambda connection: queue.wait_for_work(connection, self.stage.lane, within))
-        if heard == queue.WAKE_ALL:
+        heard = self._persist(lambda connection: client.wait_for_work(connection, self.handler.queue, within))
+        if heard == client.STOP_ALL:
             self.summary.stopped_because = "it was told to stop"
-        return heard == queue.WAKE_ALL
+        return heard == client.STOP_ALL
 
-    def _do(self, items: Sequence[Item]) -> None:
-        self._held = {item.id: item for item in items}
+    def _do(self, jobs: Sequence[Job]) -> None:
+        self._held = {job.id: job for job in jobs}
         self._renewed = time.monotonic()
         session = self._connection
-        leave: Callable[[Sequence[Item]], None] = partial(self._give_back, delay=timedelta(0), reason=None)
+        leave: Callable[[Sequence[Job]], None] = partial(self._give_back, delay=timedelta(0), reason=None)
         try:
-            self._work(items)
+            self._work(jobs)
         except ProviderUnavailable as error:
             delay = error.retry_after * random.uniform(1, 1.25)
             leave = partial(self._give_back, delay=delay, reason=str(error))
             with suppress(psycopg.Error):
-                queue.defer_lane(self._connection, self.stage.lane, delay, str(error))
+                client.snooze_queue(self._connection, self.handler.queue, delay, str(error))
             raise
         except psycopg.OperationalError:
             # the stage read by a session that is lost, be it replaced since: what is left is claimed again
@@ -204,7 +206,7 @@ class Drain:
                 raise
             if self._connection.closed:
                 self._reconnect(time.monotonic() + RECONNECT_SECONDS)
-        except (ConfigurationError, Superseded):
+        except (ConfigurationError, ModelSwitched):
             raise
         except Exception:
             # a bug, and one of the items may have brought it out: each is tried alone, and charged
@@ -215,53 +217,53 @@ class Drain:
             with suppress(psycopg.Error):
                 leave(list(self._held.values()))
 
-    def _work(self, items: Sequence[Item]) -> None:
-        for outcomes in self.stage.work(self._connection, items):
+    def _work(self, jobs: Sequence[Job]) -> None:
+        for outcomes in self.handler.work(self._connection, jobs):
             for outcome in outcomes:
-                if outcome.busy:
-                    self._give_back([outcome.item], BUSY_DELAY, str(outcome.busy))
-            if ended := [outcome for outcome in outcomes if not outcome.busy]:
+                if outcome.lock_busy:
+                    self._give_back([outcome.job], LOCK_BUSY_DELAY, str(outcome.lock_busy))
+            if ended := [outcome for outcome in outcomes if not outcome.lock_busy]:
                 self._finish(ended)
             self._renew()
 
     def _renew(self) -> None:
-        if self._held and time.monotonic() - self._renewed > self.stage.lease.total_seconds() / 3:
+        if self._held and time.monotonic() - self._renewed > self.handler.lease.total_seconds() / 3:
             held = list(self._held.values())
-            self._persist(lambda connection: queue.renew(connection, held, self.stage.lease))
+            self._persist(lambda connection: client.renew(connection, held, self.handler.lease))
             self._renewed = time.monotonic()
 
-    def _give_back(self, items: Sequence[Item], delay: timedelta, reason: str | None) -> None:
+    def _give_back(self, jobs: Sequence[Job], delay: timedelta, reason: str | None) -> None:
         """Nobody is charged. A row that is locked, as the app deletes it, waits for its lease's end."""
-        if not items:
+        if not jobs:
             return
         try:
             with impatient_transaction(self._connection):
-                returned = queue.defer(self._connection, items, delay, reason)
+                returned = client.snooze(self._connection, jobs, delay, reason)
         except GAVE_WAY:
-            if len(items) > 1:
-                for item in items:
-                    self._give_back([item], delay, reason)
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._give_back([job], delay, reason)
         else:
-            self.summary.counts["deferred"] += len(returned)
-        self._release(items)
+            self.summary.counts["snoozed"] += len(returned)
+        self._release(jobs)
 
-    def _abandon(self, items: Sequence[Item]) -> None:
+    def _abandon(self, jobs: Sequence[Job]) -> None:
         """Ends the leases, as if the worker had died."""
-        queue.renew(self._connection, items, timedelta(0))
+        client.renew(self._connection, jobs, timedelta(0))
 
-    def _release(self, items: Iterable[Item]) -> None:
-        for item in items:
-            self._held.pop(item.id, None)
+    def _release(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            self._held.pop(job.id, None)
 
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
         """Writes a group; where the database refuses it, in halves, so that only the culprit waits or fails."""
-        items = [outcome.item for outcome in outcomes]
+        jobs = [outcome.job for outcome in outcomes]
         try:
             counts, figures = self._persist(
                 lambda connection: give_way(connection, lambda: self._write(connection, outcomes))
             )
-        except Busy as busy:
-            self._give_back(items, BUSY_DELAY, str(busy))
+        except LockBusy as lock_busy:
+            self._give_back(jobs, LOCK_BUSY_DELAY, str(lock_busy))
         except psycopg.Error as error:
             if self._connection.closed:
                 raise
@@ -271,29 +273,29 @@ class Drain:
                     self._finish(part)
                     self._renew()
             elif isinstance(error, GAVE_WAY):
-                self._give_back(items, BUSY_DELAY, f"its rows are locked: {_reason(error)}")
+                self._give_back(jobs, LOCK_BUSY_DELAY, f"its rows are locked: {_reason(error)}")
             elif outcomes[0].failure is None:
                 refusal = TransientFailure(f"the database refuses it: {_reason(error)}")
-                self._finish([Outcome(items[0], failure=refusal)])
+                self._finish([Outcome(jobs[0], failure=refusal)])
             else:
                 raise
         else:
-            self._release(items)
+            self._release(jobs)
             self.summary.counts.update(counts)
             self.summary.figures.update(figures)
             self._on_progress(self.summary)
 
     def _write(self, connection: Connection, outcomes: Sequence[Outcome]) -> tuple[Counter[str], Mapping[str, int]]:
-        self.stage.prepare_write(connection)
+        self.handler.prepare_write(connection)
         done = [outcome for outcome in outcomes if outcome.failure is None]
-        ours = queue.complete(connection, [outcome.item for outcome in done])
-        figures = self.stage.write(connection, [outcome for outcome in done if outcome.item.id in ours])
+        ours = client.complete(connection, [outcome.job for outcome in done])
+        figures = self.handler.write(connection, [outcome for outcome in done if outcome.job.id in ours])
         failed = 0
         for outcome in outcomes:
-            if outcome.failure is not None and queue.fail(
-                connection, outcome.item, str(outcome.failure), permanent=outcome.failure.permanent
+            if outcome.failure is not None and client.fail(
+                connection, outcome.job, str(outcome.failure), permanent=outcome.failure.permanent
             ):
-                self.stage.forget(connection, outcome.item)
+                self.handler.forget(connection, outcome.job)
                 failed += 1
         counts = Counter(completed=len(ours), failed=failed, lost=len(outcomes) - len(ours) - failed)
         return counts, figures or {}

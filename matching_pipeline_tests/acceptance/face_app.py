@@ -14,9 +14,9 @@ from matching_pipeline.components.matches import faces_sensor, matches
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.definitions import defs
-from matching_pipeline.handlers.faces import FaceStage
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.worker import Drain, Summary
+from matching_pipeline.handlers.faces import FaceHandler
+from matching_pipeline.queues import client
+from matching_pipeline.queues.worker import Summary, Worker
 from matching_pipeline_tests.integration.school import School, embedding
 
 
@@ -44,21 +44,21 @@ class FaceApp(School):
         self.run("update job_queue set run_at = now() where status = 'pending'")
 
     @contextmanager
-    def lingering(self, drains: int = 1, batch_size: int = FaceStage.batch_size) -> Iterator[list[Summary]]:
+    def lingering(self, drains: int = 1, batch_size: int = FaceHandler.batch_size) -> Iterator[list[Summary]]:
         """Warm runs beside the block; afterwards their summaries stand in the list."""
 
-        class Stage(FaceStage):
+        class Handler(FaceHandler):
             pass
 
-        Stage.batch_size = batch_size
+        Handler.batch_size = batch_size
         summaries: list[Summary] = []
         with ThreadPoolExecutor(drains) as threads:
-            running = [threads.submit(Drain(self.database_url, Stage(), linger=60).run) for _ in range(drains)]
+            running = [threads.submit(Worker(self.database_url, Handler(), linger=60).run) for _ in range(drains)]
             self._await_drains(drains)
             try:
                 yield summaries
             finally:
-                queue.wake_all(self.connection)
+                client.stop_all(self.connection)
                 summaries += [drain.result(timeout=60) for drain in running]
 
     def await_idle(self, seconds: float = 60) -> None:
@@ -70,7 +70,7 @@ class FaceApp(School):
 
     def _await_drains(self, count: int) -> None:
         deadline = time.monotonic() + 30
-        while queue.lane_state(self.connection, "faces").drains < count:
+        while client.queue_state(self.connection, "faces").drains < count:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 

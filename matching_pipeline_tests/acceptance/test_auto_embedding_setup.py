@@ -8,7 +8,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline.errors import TransientFailure
 from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, drain
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, drain_postings
 
@@ -91,7 +91,7 @@ def test_the_status_of_the_queue_tells_pending_retries_and_a_message(board: JobB
     drain_postings(database_url, failing())
     for number in range(39):
         board.post(f"Baker {number}")
-    status = queue.status(board.connection, JOB_EMBEDDINGS)
+    status = client.status(board.connection, JOB_EMBEDDINGS)
     assert {name: status[name] for name in ("pending", "retries", "message")} == {
         "pending": 42,
         "retries": 3,

@@ -15,7 +15,7 @@ from matching_pipeline.components.matches import HowToMatch, daily, matches
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import connect
 from matching_pipeline.matches.feed import announcements
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline_tests.acceptance.face_app import FaceApp, tick_and_run, upload
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -77,7 +77,7 @@ def test_4_manual_edge_function_trigger(
             resources={"pipeline": pipeline},
             instance=instance,
             partition_key=daily.get_last_partition_key(),
-            run_config=dg.RunConfig({"matches": HowToMatch(rebuild=False, lane="faces")}),
+            run_config=dg.RunConfig({"matches": HowToMatch(rebuild=False, queue="faces")}),
         )
         assert result.success
         reported = result.asset_materializations_for_node("matches")[-1].metadata
@@ -230,5 +230,5 @@ def test_cleanup_match_jobs_keeps_what_is_recent_and_what_failed(app: FaceApp, w
     """The schedule `cleanup` in place of pg_cron's `cleanup-match-jobs`."""
     app.run("update job_queue set completed_at = now() - interval '8 days' where id = any (%s)", watched[1:6])
     app.run("update job_queue set completed_at = now() where id = any (%s)", watched[6:])
-    assert queue.purge(app.connection, timedelta(days=7)) == 3
+    assert client.purge(app.connection, timedelta(days=7)) == 3
     assert set(app.run("select id from match_jobs")) == {*watched[:3], *watched[6:]}

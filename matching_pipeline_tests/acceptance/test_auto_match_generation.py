@@ -19,7 +19,7 @@ from matching_pipeline.db.connections import connect
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.definitions import defs
 from matching_pipeline.matches.feed import announcements
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline_tests.acceptance.face_app import FaceApp, tick, tick_and_run, upload
 from matching_pipeline_tests.integration.school import School
 
@@ -174,7 +174,7 @@ def test_failed_jobs_stay_in_database_for_debugging(app: FaceApp) -> None:
     app.drain()
     app.run("update job_queue set created_at = now() - interval '1 year', started_at = now() - interval '1 year', "
             "completed_at = now() - interval '1 year'")  # fmt: skip
-    queue.purge(app.connection, keep=timedelta(0))
+    client.purge(app.connection, keep=timedelta(0))
     assert app.jobs() == [(photo, "failed")]
     assert app.run("select error_message is not null from match_jobs") == [True]
 

@@ -12,7 +12,7 @@ from matching_pipeline.definitions import defs
 from matching_pipeline.errors import TransientFailure
 from matching_pipeline.handlers.registry import GENERATED_IMAGES, drain
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
@@ -86,10 +86,10 @@ def test_a_user_action_inserts_a_job_into_job_queue_and_the_next_pending_job_is_
     assert "generated_images_sensor" in {sensor.name for sensor in defs.get_repository_def().sensor_defs}
     project = studio.project()
     with connect(database_url) as sensor:
-        queue.listen(sensor)
+        client.listen(sensor)
         studio.run("insert into job_queue (entity_kind, entity_id) values ('complete_pack', %s)", project)
-        assert queue.wait_for_work(sensor, GENERATED_IMAGES, 10) == GENERATED_IMAGES
-        assert queue.lane_state(sensor, GENERATED_IMAGES).due
+        assert client.wait_for_work(sensor, GENERATED_IMAGES, 10) == GENERATED_IMAGES
+        assert client.queue_state(sensor, GENERATED_IMAGES).due
 
 
 def test_image_generation_is_processed_and_the_job_marked_as_completed(
@@ -131,7 +131,7 @@ def test_create_a_project_upload_images_click_generate_complete_pack_check_job_q
     drain(settings, database_url, GENERATED_IMAGES)
     assert studio.job(job) == ("completed", None)
     assert studio.state(project) == "COMPLETED"
-    assert queue.status(studio.connection, GENERATED_IMAGES)["message"] == "0 jobs pending image generation"
+    assert client.status(studio.connection, GENERATED_IMAGES)["message"] == "0 jobs pending image generation"
     with ImageFetcher(FetchLimits(file_roots=(studio.folder,))) as fetcher:
         for url in studio.pictures(project).values():
             with Image.open(BytesIO(fetcher.fetch(url))) as picture:

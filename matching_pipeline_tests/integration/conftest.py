@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import Outcome
 from matching_pipeline_tests.fixtures.studio import Studio
 
-LANE = "recording"
+QUEUE = "recording"
 KIND = "thing"
 MINUTE = timedelta(minutes=1)
 
@@ -23,11 +23,11 @@ MINUTE = timedelta(minutes=1)
 class RecordingStage:
     """Writes each entity's id to the table `recorded`, where 'poison' is refused."""
 
-    lane = LANE
+    queue = QUEUE
     batch_size = 20
     lease = MINUTE
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
         yield [Outcome(item, "fine") for item in items]
 
     def prepare_write(self, connection: Connection) -> None:
@@ -37,10 +37,10 @@ class RecordingStage:
         with connection.cursor() as cursor:
             cursor.executemany(
                 "insert into recorded (entity_id, result) values (%s, %s)",
-                [(outcome.item.entity_id, outcome.result) for outcome in outcomes],
+                [(outcome.job.entity_id, outcome.result) for outcome in outcomes],
             )
 
-    def forget(self, connection: Connection, item: Item) -> None:
+    def forget(self, connection: Connection, item: Job) -> None:
         connection.execute("insert into forgotten (entity_id) values (%s)", (item.entity_id,))
 
 
@@ -63,15 +63,15 @@ def make_record_tables(connection: Connection) -> None:
 def enqueue(connection: Connection, count: int = 1) -> list[UUID]:
     """The ids of so many new entities, all of them due."""
     ids = [uuid4() for _ in range(count)]
-    assert queue.enqueue(connection, LANE, KIND, ids) == count
+    assert client.enqueue(connection, QUEUE, KIND, ids) == count
     return ids
 
 
-def claim(connection: Connection, batch_size: int = 100, lease: timedelta = MINUTE) -> list[Item]:
-    return queue.claim(connection, LANE, batch_size, lease)
+def claim(connection: Connection, batch_size: int = 100, lease: timedelta = MINUTE) -> list[Job]:
+    return client.claim(connection, QUEUE, batch_size, lease)
 
 
-def claim_one(connection: Connection) -> Item:
+def claim_one(connection: Connection) -> Job:
     (item,) = claim(connection)
     return item
 
@@ -95,7 +95,7 @@ def recorded(connection: Connection) -> Counter[UUID]:
 
 def charged(connection: Connection) -> list[int]:
     """The attempts charged to each row."""
-    return [count for (count,) in connection.execute("select attempts - deferrals from job_queue order by id")]
+    return [count for (count,) in connection.execute("select attempts - snoozes from job_queue order by id")]
 
 
 def until(connection: Connection, condition: str) -> None:

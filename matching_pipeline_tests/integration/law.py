@@ -13,11 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.transactions import GAVE_WAY
-from matching_pipeline.errors import Overtaken
+from matching_pipeline.errors import RebuildSuperseded
 from matching_pipeline.matches.match_table import Figures
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item
-from matching_pipeline.queues.worker import Drain, Outcome, Stage
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
+from matching_pipeline.queues.worker import Handler, Outcome, Worker
 
 Vector = tuple[float, ...]
 
@@ -60,7 +60,7 @@ class Law(RuleBasedStateMachine):
 
     connection: Connection
     database_url: str
-    lane: str
+    queue: str
     kind: str
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Law(RuleBasedStateMachine):
         self.pool = ThreadPoolExecutor()
         self.running: list[Future[None]] = []
 
-    def stage(self) -> Stage:
+    def handler(self) -> Handler:
         """With small batches, so that changes arrive between the batches of one drain's work."""
         raise NotImplementedError
 
@@ -111,7 +111,7 @@ class Law(RuleBasedStateMachine):
     @rule(moment=st.sampled_from(["work", "prepare_write", "write"]))
     def a_drain_is_killed(self, moment: str) -> None:
         with suppress(Killed):
-            Drain(self.database_url, _dying(self.stage(), self.database_url, moment)).run()
+            Worker(self.database_url, _dying(self.handler(), self.database_url, moment)).run()
 
     @rule()
     def a_rebuild_alone_sets_all_lists_right(self) -> None:
@@ -157,7 +157,7 @@ class Law(RuleBasedStateMachine):
         """All that is owed is done."""
         self.join()
         # three deaths spend an item's attempts, and whoever gave way to another gave its items back for a few seconds
-        queue.retry(self.connection, self.lane)
+        client.retry(self.connection, self.queue)
         self.time_passes()
         self.drain()
 
@@ -175,40 +175,40 @@ class Law(RuleBasedStateMachine):
         }
 
     def drain(self) -> None:
-        Drain(self.database_url, _slow(self.stage())).run()
+        Worker(self.database_url, _slow(self.handler())).run()
 
     def _rebuild_beside_others(self) -> None:
         # where the app's locks stand in its way, or a newer one has begun, it says so and leaves the rest as it is
-        with connect(self.database_url) as connection, suppress(*GAVE_WAY, Overtaken):
+        with connect(self.database_url) as connection, suppress(*GAVE_WAY, RebuildSuperseded):
             self.rebuild_lists(connection)
 
 
-def _slow(stage: Stage) -> Stage:
+def _slow(handler: Handler) -> Handler:
     """The stage, whose transactions last, so that they meet others."""
-    write = stage.write
+    write = handler.write
 
     def write_slowly(connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
         figures = write(connection, outcomes)
         time.sleep(0.01)
         return figures
 
-    stage.write = write_slowly  # type: ignore[method-assign]
-    return stage
+    handler.write = write_slowly  # type: ignore[method-assign]
+    return handler
 
 
-def _dying(stage: Stage, database_url: str, moment: str) -> Stage:
+def _dying(handler: Handler, database_url: str, moment: str) -> Handler:
     """The stage, whose session and process end at this moment of its first batch."""
-    method = getattr(stage, moment)
+    method = getattr(handler, moment)
 
-    def die(connection: Connection, items: Sequence[Item] | Sequence[Outcome] = ()) -> None:
+    def die(connection: Connection, items: Sequence[Job] | Sequence[Outcome] = ()) -> None:
         if moment == "write":
             method(connection, items)
         with connect(database_url) as other:
             other.execute("select pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
         raise Killed
 
-    setattr(stage, moment, die)
-    return stage
+    setattr(handler, moment, die)
+    return handler
 
 
 def hold_law(law: type[Law], database_url: str, examples: int) -> None:

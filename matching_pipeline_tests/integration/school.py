@@ -8,9 +8,9 @@ from uuid import UUID
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.transactions import snapshot
-from matching_pipeline.handlers.faces import FaceStage
+from matching_pipeline.handlers.faces import FaceHandler
 from matching_pipeline.matches.parity import expected_lists
-from matching_pipeline.queues.worker import Drain, Summary
+from matching_pipeline.queues.worker import Summary, Worker
 
 DIMENSIONS = 512
 
@@ -59,7 +59,7 @@ class School:
 
     def drain(self) -> Summary:
         self.run("update job_queue set run_at = now() where status = 'pending'")
-        return Drain(self.database_url, FaceStage()).run()
+        return Worker(self.database_url, FaceHandler()).run()
 
     def pairs(self) -> set[frozenset[UUID]]:
         return {frozenset((a, b)) for a, b, *_ in self.rows()}

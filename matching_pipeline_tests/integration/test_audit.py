@@ -8,7 +8,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers import matches as matching
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.matches.audit import audit, repair
-from matching_pipeline.queues.worker import Drain
+from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
@@ -28,7 +28,7 @@ def market(connection: Connection, database_url: str, monkeypatch: pytest.Monkey
     for gender, n, name in (("female", 0, "UIT"), ("male", 1, "UIT"), ("male", 2, "UIT"), ("female", 0, "HUST")):
         school.face_of(gender, (1.0, n / 5), name)
     school.face_of("male", (1.0,), "HUST")
-    Drain(database_url, matching.MatchingStage()).run()
+    Worker(database_url, matching.MatchHandler()).run()
     school.drain()
     connection.execute(
         """insert into embedding_models values ('words', 'text', 2, 'active'), ('old', 'text', 2, 'retired'),

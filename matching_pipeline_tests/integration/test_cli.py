@@ -14,7 +14,7 @@ import pytest
 
 from matching_pipeline.cli.main import cli
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.app import App, MatchedPair
 from matching_pipeline_tests.fixtures.pictures import picture
 
@@ -130,7 +130,7 @@ def test_process_says_whom_it_waits_for_and_until_when(
     app: App, connection: Connection, lamp_url: str, tmp_path: Path, database_url: str
 ) -> None:
     app.product_image(app.product(), lamp_url)
-    queue.claim(connection, "image_ai", 1, timedelta(minutes=5))  # and is heard of no more
+    client.claim(connection, "image_ai", 1, timedelta(minutes=5))  # and is heard of no more
     (until,) = app.run("select to_char(run_at at time zone 'utc', 'HH24:MI:SS') from job_queue")
     settings = {"DATABASE_URL": database_url, "IMAGE_FILE_ROOTS": str(tmp_path)}
     with subprocess.Popen(

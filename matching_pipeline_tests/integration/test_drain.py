@@ -11,20 +11,20 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import (
     LOOK_AGAIN_AT_LOCKED_SECONDS,
     LOOK_AGAIN_SECONDS,
-    Busy,
-    Drain,
+    LockBusy,
     Outcome,
     Summary,
+    Worker,
 )
 from matching_pipeline_tests.integration.conftest import (
     KIND,
-    LANE,
     MINUTE,
+    QUEUE,
     RecordingStage,
     charged,
     claim,
@@ -46,9 +46,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def linger(pool: ThreadPoolExecutor, connection: Connection, database_url: str, **options: Any) -> Future[Summary]:
     """A drain that waits for work in a thread."""
-    drains = queue.lane_state(connection, LANE).drains
-    future = pool.submit(Drain(database_url, RecordingStage(), linger=5, **options).run)
-    until(connection, f"(lane_state('{LANE}')).drains > {drains}")
+    drains = client.queue_state(connection, QUEUE).drains
+    future = pool.submit(Worker(database_url, RecordingStage(), linger=5, **options).run)
+    until(connection, f"(queue_state('{QUEUE}')).drains > {drains}")
     return future
 
 
@@ -58,13 +58,13 @@ class Failing(RecordingStage):
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
         yield [Outcome(items[0], "fine")]
         raise self.error
 
 
 class Poisoned(RecordingStage):
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
         first, *others = items
         yield [Outcome(first, "poison"), *(Outcome(item, "fine") for item in others)]
 
@@ -72,7 +72,7 @@ class Poisoned(RecordingStage):
 class Slow(RecordingStage):
     lease = timedelta(seconds=3)
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
         for _ in range(40):
             time.sleep(0.1)
             yield []
@@ -80,7 +80,7 @@ class Slow(RecordingStage):
 
 
 def test_an_empty_queue_lets_it_go_at_once(database_url: str) -> None:
-    summary = Drain(database_url, RecordingStage()).run()
+    summary = Worker(database_url, RecordingStage()).run()
     assert summary.seconds < 5
     assert not summary.counts
     assert summary.stopped_because == "nothing is due"
@@ -89,7 +89,7 @@ def test_an_empty_queue_lets_it_go_at_once(database_url: str) -> None:
 def test_it_does_all_that_is_due(connection: Connection, database_url: str) -> None:
     ids = enqueue(connection, 50)
     progress: list[int] = []
-    drain = Drain(database_url, RecordingStage(), on_progress=lambda summary: progress.append(summary.completed))
+    drain = Worker(database_url, RecordingStage(), on_progress=lambda summary: progress.append(summary.completed))
     summary = drain.run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
     assert progress == [20, 40, 50]
@@ -104,7 +104,7 @@ def test_lingering_it_takes_what_arrives_at_once(
     started = time.monotonic()
     until(connection, "exists (select from recorded)")
     assert time.monotonic() - started < LOOK_AGAIN_SECONDS / 2
-    queue.wake_all(connection)
+    client.stop_all(connection)
     assert drain.result().stopped_because == "it was told to stop"
 
 
@@ -112,16 +112,16 @@ def test_lingering_it_takes_what_becomes_due(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
     enqueue(connection)
-    queue.defer(connection, claim(connection), timedelta(seconds=0.5), None)
+    client.snooze(connection, claim(connection), timedelta(seconds=0.5), None)
     drain = linger(pool, connection, database_url)
     until(connection, "exists (select from recorded)")
-    queue.wake_all(connection)
+    client.stop_all(connection)
     assert drain.result().seconds < 4
 
 
 def test_it_stops_when_its_time_is_up(connection: Connection, database_url: str) -> None:
     enqueue(connection)
-    summary = Drain(database_url, RecordingStage(), linger=60, deadline=time.monotonic() + 2).run()
+    summary = Worker(database_url, RecordingStage(), linger=60, deadline=time.monotonic() + 2).run()
     assert summary.seconds < 30
     assert summary.completed == 1
     assert summary.stopped_because == "its time was up"
@@ -130,7 +130,7 @@ def test_it_stops_when_its_time_is_up(connection: Connection, database_url: str)
 def test_told_to_stop_it_finishes_its_batch(connection: Connection, database_url: str) -> None:
     enqueue(connection, 100)
     with connect(database_url) as other:
-        summary = Drain(database_url, RecordingStage(), on_progress=lambda _: queue.wake_all(other)).run()
+        summary = Worker(database_url, RecordingStage(), on_progress=lambda _: client.stop_all(other)).run()
     # the call may take a moment to arrive, in which the next batch is claimed
     assert summary.completed in (20, 40)
     assert states(connection) == {"completed": summary.completed, "pending": 100 - summary.completed}
@@ -138,8 +138,8 @@ def test_told_to_stop_it_finishes_its_batch(connection: Connection, database_url
 
 def test_with_all_slots_taken_it_leaves(connection: Connection, database_url: str) -> None:
     enqueue(connection)
-    assert queue.take_drain_slot(connection, LANE, 1)
-    summary = Drain(database_url, RecordingStage(), slots=1).run()
+    assert client.take_drain_slot(connection, QUEUE, 1)
+    summary = Worker(database_url, RecordingStage(), slots=1).run()
     assert summary.stopped_because == "1 drains of the lane are alive already"
     assert states(connection) == {"pending": 1}
 
@@ -148,20 +148,20 @@ def test_two_drains_at_once_do_each_item_once(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
     ids = enqueue(connection, 500)
-    drains = [pool.submit(Drain(database_url, RecordingStage()).run) for _ in range(2)]
+    drains = [pool.submit(Worker(database_url, RecordingStage()).run) for _ in range(2)]
     assert sum(drain.result().completed for drain in drains) == 500
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
 def test_failures_follow_their_kind(connection: Connection, database_url: str) -> None:
     class Mixed(RecordingStage):
-        def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
             fine, transient, permanent = items
             yield [Outcome(fine, "fine"), Outcome(transient, failure=TransientFailure("slow host"))]
             yield [Outcome(permanent, failure=PermanentFailure("not an image"))]
 
     enqueue(connection, 3)
-    summary = Drain(database_url, Mixed()).run()
+    summary = Worker(database_url, Mixed()).run()
     assert summary.counts == {"completed": 1, "failed": 2, "lost": 0}
     rows = connection.execute("select status, error_message from job_queue order by status").fetchall()
     assert rows == [("completed", None), ("failed", "not an image"), ("pending", "slow host")]
@@ -171,10 +171,10 @@ def test_failures_follow_their_kind(connection: Connection, database_url: str) -
 def test_a_provider_that_is_down_defers_the_lane_uncharged(connection: Connection, database_url: str) -> None:
     enqueue(connection, 30)
     with pytest.raises(ProviderUnavailable, match="503"):
-        Drain(database_url, Failing(ProviderUnavailable("503", retry_after=MINUTE))).run()
+        Worker(database_url, Failing(ProviderUnavailable("503", retry_after=MINUTE))).run()
     assert states(connection) == {"completed": 1, "pending": 29}
     assert sorted(charged(connection)) == [0] * 29 + [1]
-    seconds_to_next = queue.lane_state(connection, LANE).seconds_to_next
+    seconds_to_next = client.queue_state(connection, QUEUE).seconds_to_next
     assert seconds_to_next is not None
     assert 55 < seconds_to_next < 75
 
@@ -188,25 +188,25 @@ def test_what_ends_the_run_gives_the_rest_back(
 ) -> None:
     enqueue(connection, 3)
     with pytest.raises(type(error)):
-        Drain(database_url, Failing(error)).run()
+        Worker(database_url, Failing(error)).run()
     assert states(connection) == {"completed": 1, "pending": 2}
     assert sorted(charged(connection)) == [0, 0, 1]
-    assert queue.lane_state(connection, LANE).due
+    assert client.queue_state(connection, QUEUE).due
 
 
 def test_an_item_that_brings_out_a_bug_is_found_and_fails_alone(connection: Connection, database_url: str) -> None:
     ids = enqueue(connection, 4)
 
     class Buggy(RecordingStage):
-        def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
             if ids[2] in {item.entity_id for item in items}:
                 raise RuntimeError("a bug")
             yield from super().work(connection, items)
 
     for _ in range(3):
         with pytest.raises(RuntimeError):
-            Drain(database_url, Buggy()).run()
-    Drain(database_url, Buggy()).run()
+            Worker(database_url, Buggy()).run()
+    Worker(database_url, Buggy()).run()
     assert states(connection) == {"completed": 3, "failed": 1}
 
 
@@ -214,22 +214,22 @@ def test_what_the_stage_forgot_is_given_back(connection: Connection, database_ur
     class Forgetful(RecordingStage):
         batch_size = 2
 
-        def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
             yield [Outcome(items[0], "fine")]
 
     ids = enqueue(connection, 5)
-    Drain(database_url, Forgetful()).run()
+    Worker(database_url, Forgetful()).run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
 def test_only_the_item_that_the_database_refuses_is_charged(connection: Connection, database_url: str) -> None:
     enqueue(connection, 20)
-    summary = Drain(database_url, Poisoned()).run()
+    summary = Worker(database_url, Poisoned()).run()
     assert summary.counts == {"completed": 19, "failed": 1, "lost": 0}
     assert states(connection) == {"completed": 19, "pending": 1}
     for _ in range(2):
         make_due(connection)
-        Drain(database_url, Poisoned()).run()
+        Worker(database_url, Poisoned()).run()
     ((reason,),) = connection.execute("select error_message from job_queue where status = 'failed'")
     assert "recorded_result_check" in reason
     assert len(recorded(connection)) == 19
@@ -240,12 +240,12 @@ def test_while_another_session_excludes_writing_items_are_given_back(
 ) -> None:
     class Excluded(RecordingStage):
         def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
-            raise Busy("a rebuild writes")
+            raise LockBusy("a rebuild writes")
 
     enqueue(connection, 3)
-    assert Drain(database_url, Excluded()).run().counts == {"deferred": 3}
+    assert Worker(database_url, Excluded()).run().counts == {"snoozed": 3}
     assert charged(connection) == [0, 0, 0]
-    seconds_to_next = queue.lane_state(connection, LANE).seconds_to_next
+    seconds_to_next = client.queue_state(connection, QUEUE).seconds_to_next
     assert seconds_to_next == pytest.approx(5, abs=1)
 
 
@@ -253,7 +253,7 @@ def test_the_lease_is_renewed_during_long_work(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
     ids = enqueue(connection, 3)
-    drain = pool.submit(Drain(database_url, Slow()).run)
+    drain = pool.submit(Worker(database_url, Slow()).run)
     until(connection, "exists (select from job_queue where status = 'processing')")
     while not drain.done():
         assert claim(connection) == []
@@ -266,14 +266,14 @@ def test_the_lease_is_renewed_during_long_work(
 def test_the_result_of_a_lost_lease_is_not_written(
     connection: Connection, database_url: str, failure: PermanentFailure | None
 ) -> None:
-    class Overtaken(RecordingStage):
-        def work(self, _: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+    class RebuildSuperseded(RecordingStage):
+        def work(self, _: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
             make_due(connection)
             assert len(claim(connection)) == 1
             yield [Outcome(item, "fine", failure) for item in items]
 
     enqueue(connection)
-    assert Drain(database_url, Overtaken()).run().counts == {"completed": 0, "failed": 0, "lost": 1}
+    assert Worker(database_url, RebuildSuperseded()).run().counts == {"completed": 0, "failed": 0, "lost": 1}
     assert states(connection) == {"processing": 1}
     assert not recorded(connection)
     assert connection.execute("select count(*) from forgotten").fetchone() == (0,)
@@ -282,10 +282,10 @@ def test_the_result_of_a_lost_lease_is_not_written(
 def test_work_in_an_open_transaction_of_the_app_is_waited_for(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
-    class Counting(Drain):
+    class Counting(Worker):
         claims = 0
 
-        def _claim(self) -> list[Item]:
+        def _claim(self) -> list[Job]:
             self.claims += 1
             return super()._claim()
 
@@ -293,7 +293,7 @@ def test_work_in_an_open_transaction_of_the_app_is_waited_for(
     drain = Counting(database_url, RecordingStage())
     began = time.monotonic()
     with connection.transaction():
-        queue.enqueue(connection, LANE, KIND, ids)
+        client.enqueue(connection, QUEUE, KIND, ids)
         running = pool.submit(drain.run)
         time.sleep(1)
     assert running.result(timeout=30).completed == 1

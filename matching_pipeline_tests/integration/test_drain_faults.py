@@ -19,12 +19,12 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.migrations import migrate
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item
-from matching_pipeline.queues.worker import Drain, Outcome
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
+from matching_pipeline.queues.worker import Outcome, Worker
 from matching_pipeline_tests.integration.conftest import (
     KIND,
-    LANE,
+    QUEUE,
     RecordingStage,
     charged,
     claim,
@@ -64,8 +64,8 @@ Drain(url, {"stuck": Stuck, "lingering": RecordingStage}[stage](), linger=60,
 """
 
 
-def start_worker(database_url: str, stage: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WORKER, database_url, stage]
+def start_worker(database_url: str, handler: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WORKER, database_url, handler]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
@@ -79,7 +79,7 @@ class Touching(RecordingStage):
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            connection.execute("update things set touched = touched + 1 where id = %s", (outcome.item.entity_id,))
+            connection.execute("update things set touched = touched + 1 where id = %s", (outcome.job.entity_id,))
         super().write(connection, outcomes)
 
 
@@ -98,11 +98,11 @@ def test_an_item_whose_row_the_app_has_locked_is_given_back_alone(connection: Co
     make_things(connection, ids)
     with connect(database_url) as app, app.transaction():
         touch(app, ids[2])
-        summary = Drain(database_url, Touching()).run()
-    assert summary.counts == {"completed": 4, "deferred": 1, "failed": 0, "lost": 0}
+        summary = Worker(database_url, Touching()).run()
+    assert summary.counts == {"completed": 4, "snoozed": 1, "failed": 0, "lost": 0}
     assert sorted(charged(connection)) == [0, 1, 1, 1, 1]
     make_due(connection)
-    Drain(database_url, Touching()).run()
+    Worker(database_url, Touching()).run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
@@ -111,18 +111,18 @@ def test_an_item_that_the_app_enqueues_in_an_open_transaction_holds_nobody_up(
     connection: Connection, database_url: str
 ) -> None:
     class Interrupted(RecordingStage):
-        def work(self, _: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+        def work(self, _: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
             yield [Outcome(items[0], "fine")]
-            queue.enqueue(app, LANE, KIND, [items[1].entity_id])
+            client.enqueue(app, QUEUE, KIND, [items[1].entity_id])
             raise KeyboardInterrupt
 
     ids = enqueue(connection, 5)
     with connect(database_url) as app, app.transaction():
         with pytest.raises(KeyboardInterrupt):
-            Drain(database_url, Interrupted()).run()
+            Worker(database_url, Interrupted()).run()
         assert states(connection) == {"completed": 1, "pending": 4}
     while items := claim(connection):
-        queue.complete(connection, items)
+        client.complete(connection, items)
     assert {row for (row,) in connection.execute("select entity_id from job_queue where status = 'completed'")} == {
         *ids
     }
@@ -148,12 +148,12 @@ def test_in_a_deadlock_with_the_app_the_drain_gives_way(
     with ThreadPoolExecutor() as pool:
         with connect(database_url) as app, app.transaction():
             touch(app, ids[1])
-            drain = pool.submit(Drain(database_url, Crossing()).run)
+            drain = pool.submit(Worker(database_url, Crossing()).run)
             assert first_locked.wait(30)
             touch(app, ids[0])
         drain.result()
     make_due(connection)
-    Drain(database_url, Crossing()).run()
+    Worker(database_url, Crossing()).run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
@@ -164,7 +164,7 @@ def test_a_killed_worker_loses_nothing_but_its_leases(connection: Connection, da
         read_until(worker, "stuck")
         worker.kill()
     assert states(connection) == {"completed": 1, "processing": 4, "pending": 3}
-    Drain(database_url, RecordingStage(), linger=2).run()
+    Worker(database_url, RecordingStage(), linger=2).run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
     assert states(connection) == {"completed": 8}
 
@@ -172,10 +172,10 @@ def test_a_killed_worker_loses_nothing_but_its_leases(connection: Connection, da
 @pytest.mark.usefixtures("records")
 @pytest.mark.parametrize(("stage", "said", "left"), [("stuck", "stuck", 7), ("lingering", "progress", 0)])
 def test_a_terminated_worker_leaves_no_leases(
-    connection: Connection, database_url: str, stage: str, said: str, left: int
+    connection: Connection, database_url: str, handler: str, said: str, left: int
 ) -> None:
     enqueue(connection, 8)
-    with start_worker(database_url, stage) as worker:
+    with start_worker(database_url, handler) as worker:
         read_until(worker, said)
         time.sleep(0.2)
         worker.send_signal(signal.SIGTERM)
@@ -213,7 +213,7 @@ def restart(server: "PostgresServer") -> None:
 class Unhurried(RecordingStage):
     """Some of its work is done before a restart, some meanwhile, some afterwards."""
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
         for item in items:
             time.sleep(0.05)
             yield [Outcome(item, "fine")]
@@ -222,7 +222,7 @@ class Unhurried(RecordingStage):
 class Reading(Unhurried):
     """It reads by the session that it was given, be it lost and replaced."""
 
-    def work(self, connection: Connection, items: Sequence[Item]) -> Iterator[list[Outcome]]:
+    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
         for outcomes in super().work(connection, items):
             yield outcomes
             connection.execute("select 1")
@@ -230,12 +230,12 @@ class Reading(Unhurried):
 
 @pytest.mark.parametrize("stage", [Unhurried(), Reading()])
 def test_a_busy_drain_goes_on_when_the_database_is_back(
-    server: "PostgresServer", restartable_url: str, stage: RecordingStage
+    server: "PostgresServer", restartable_url: str, handler: RecordingStage
 ) -> None:
     with connect(restartable_url) as connection:
         ids = enqueue(connection, 40)
     with ThreadPoolExecutor() as pool:
-        drain = pool.submit(Drain(restartable_url, stage).run)
+        drain = pool.submit(Worker(restartable_url, handler).run)
         with connect(restartable_url) as connection:
             until(connection, "(select count(*) from recorded) >= 5")
         restart(server)
@@ -248,18 +248,18 @@ def test_a_busy_drain_goes_on_when_the_database_is_back(
 
 def test_a_lingering_drain_goes_on_when_the_database_is_back(server: "PostgresServer", restartable_url: str) -> None:
     with ThreadPoolExecutor() as pool:
-        drain = pool.submit(Drain(restartable_url, RecordingStage(), linger=30).run)
+        drain = pool.submit(Worker(restartable_url, RecordingStage(), linger=30).run)
         with connect(restartable_url) as connection:
-            until(connection, f"(lane_state('{LANE}')).drains = 1")
+            until(connection, f"(queue_state('{QUEUE}')).drains = 1")
         restart(server)
         with connect(restartable_url) as connection:
             ids = enqueue(connection, 3)
             until(connection, "(select count(*) from recorded) >= 3")
-            queue.wake_all(connection)
+            client.stop_all(connection)
             assert drain.result(timeout=30).completed == 3
             assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
 def test_without_a_database_it_does_not_start() -> None:
     with pytest.raises(psycopg.OperationalError):
-        Drain("postgresql://postgres@/postgres?host=/nowhere", RecordingStage()).run()
+        Worker("postgresql://postgres@/postgres?host=/nowhere", RecordingStage()).run()

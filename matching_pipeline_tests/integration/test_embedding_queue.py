@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, drain_postings
 
@@ -29,7 +29,7 @@ def job(board: JobBoard) -> UUID:
 
 def test_inserting_a_row_owes_the_work_once_and_wakes_a_drain(board: JobBoard, job: UUID, database_url: str) -> None:
     with connect(database_url) as listener:
-        queue.listen(listener)
+        client.listen(listener)
         (first,) = board.run("insert into embedding_queue (job_id) values (%s) returning id", job)
         assert payloads(listener) == ["job_embeddings"]
     (again,) = board.run("insert into embedding_queue (job_id) values (%s) returning id", job)

@@ -17,9 +17,9 @@ from matching_pipeline.components.matches import HowToMatch, daily, matches, no_
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
-from matching_pipeline.handlers.faces import FaceStage, rebuild
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.worker import Drain, Outcome
+from matching_pipeline.handlers.faces import FaceHandler, rebuild
+from matching_pipeline.queues import client
+from matching_pipeline.queues.worker import Outcome, Worker
 from matching_pipeline_tests.integration.school import School, embedding
 
 DELETE_FACE = "delete from faces where id = %s"
@@ -59,7 +59,7 @@ class Traces:
         return self._connection.execute(statement).fetchone() == (True,)
 
 
-class Paused(FaceStage):
+class Paused(FaceHandler):
     """Waits inside a drain, before or after what is written, while the transaction is open."""
 
     def __init__(self, before_writing: bool) -> None:
@@ -148,14 +148,14 @@ def test_a_vector_that_is_taken_away_is_nowhere(school: School, face: UUID, stat
 
 @removals
 def test_a_claimed_face_leaves_no_trace(school: School, face: UUID, removal: str) -> None:
-    class Deleted(FaceStage):
+    class Deleted(FaceHandler):
         def prepare_write(self, connection: Connection) -> None:
             school.run(removal, face)
             super().prepare_write(connection)
 
     change(school, face)
     traces = Traces(school, face)
-    assert Drain(school.database_url, Deleted()).run().counts["lost"] == 1
+    assert Worker(school.database_url, Deleted()).run().counts["lost"] == 1
     assert_erased(school, traces)
 
 
@@ -169,13 +169,13 @@ def test_a_face_deleted_while_a_drain_writes_its_pairs_leaves_no_trace(
     change(school, changed)
     school.run("delete from matches where face_b_id = %s", face)
     traces = Traces(school, face)
-    stage = Paused(before_writing)
+    handler = Paused(before_writing)
     with ThreadPoolExecutor() as pool, connect(school.database_url) as app:
-        drain = pool.submit(Drain(school.database_url, stage).run)
-        assert stage.reached.wait(10)
+        drain = pool.submit(Worker(school.database_url, handler).run)
+        assert handler.reached.wait(10)
         deletion = pool.submit(app.execute, removal.encode(), (face,))
         time.sleep(0.3)
-        stage.go_on.set()
+        handler.go_on.set()
         deletion.result(timeout=20)
         drain.result(timeout=20)
     assert_erased(school, traces)
@@ -214,7 +214,7 @@ def test_a_face_whose_work_failed_leaves_no_trace(school: School, removal: str, 
     traces = Traces(school, face)
     school.run(removal, face)
     assert traces.found() == set()
-    queue.retry(school.connection, "faces")
+    client.retry(school.connection, "faces")
     assert_erased(school, traces)
 
 
@@ -291,7 +291,7 @@ def test_dagster_keeps_no_trace_of_a_face(
             resources={"pipeline": Pipeline()},
             instance=instance,
             partition_key=daily.get_last_partition_key(),
-            run_config=dg.RunConfig({"matches": HowToMatch(rebuild=False, lane="faces")}),
+            run_config=dg.RunConfig({"matches": HowToMatch(rebuild=False, queue="faces")}),
         )
     assert result.success
     traces = Traces(school, face)

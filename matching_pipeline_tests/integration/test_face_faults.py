@@ -8,8 +8,8 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers import faces
-from matching_pipeline.handlers.faces import FaceStage, rebuild
-from matching_pipeline.queues.worker import Drain
+from matching_pipeline.handlers.faces import FaceHandler, rebuild
+from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.integration.school import DIMENSIONS, School, embedding
 
 BAD_VECTORS = {
@@ -215,9 +215,9 @@ def test_a_database_error_at_a_face_that_has_pairs_waits_its_back_off_too(school
     school.settle()
     school.connection.execute(ALWAYS_REFUSES.encode())
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
-    summary = Drain(school.database_url, FaceStage(), deadline=time.monotonic() + 5).run()
+    summary = Worker(school.database_url, FaceHandler(), deadline=time.monotonic() + 5).run()
     jobs = school.connection.execute(
-        "select status, attempts - deferrals, run_at > now() + interval '50 seconds' from job_queue "
+        "select status, attempts - snoozes, run_at > now() + interval '50 seconds' from job_queue "
         "where entity_id = %s",
         (him,),
     ).fetchall()
@@ -230,7 +230,7 @@ def test_a_database_error_that_passes_leaves_the_pairs_that_stand(school: School
     school.drain()
     school.connection.execute(ALWAYS_REFUSES.encode())
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
-    Drain(school.database_url, FaceStage(), deadline=time.monotonic() + 5).run()
+    Worker(school.database_url, FaceHandler(), deadline=time.monotonic() + 5).run()
     assert school.pairs() == {frozenset((him, her))}
 
 
@@ -238,7 +238,7 @@ def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_work_is_done(
     school: School, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faces, "CROWD", 8)
-    monkeypatch.setattr(faces.FaceStage, "batch_size", 2)
+    monkeypatch.setattr(faces.FaceHandler, "batch_size", 2)
     for number in range(12):
         school.face_of("female" if number % 2 else "male", (1.0, number / 10))
     zeros, elsewhere = school.face_of("male", (0.0,)), school.face_of("male", school="HUST")
@@ -259,7 +259,7 @@ def test_who_stays_behind_when_a_crowd_changes_school_loses_it(
     school.drain()
     assert len(school.rows()) == 13
     monkeypatch.setattr(faces, "CROWD", 8)
-    monkeypatch.setattr(faces.FaceStage, "batch_size", 2)
+    monkeypatch.setattr(faces.FaceHandler, "batch_size", 2)
     school.run(
         "update profiles set school = 'HUST' from faces where user_id = profiles.id and faces.id = any (%s)", crowd
     )

@@ -8,7 +8,7 @@ from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers import faces
-from matching_pipeline.handlers.faces import FaceStage
+from matching_pipeline.handlers.faces import FaceHandler
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.matches.match_table import Figures
 from matching_pipeline_tests.integration.law import Law, Vector, at, hold_law, limits, places, upheavals, vectors
@@ -20,12 +20,12 @@ schools = st.sampled_from(["UIT", "UIT", "HUST", None])
 profile_types = st.sampled_from(["user", "user", "celebrity"])
 
 
-class SmallBatches(FaceStage):
+class SmallBatches(FaceHandler):
     batch_size = 2
 
 
 class FaceLaw(Law):
-    lane = faces.LANE
+    queue = faces.QUEUE
     kind = faces.KIND
 
     @initialize(
@@ -43,7 +43,7 @@ class FaceLaw(Law):
                 self.app.face_of(gender, vector)
         self.drain()
 
-    def stage(self) -> FaceStage:
+    def handler(self) -> FaceHandler:
         return SmallBatches()
 
     def rebuild_lists(self, connection: Connection) -> Figures:

@@ -9,7 +9,7 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.school import School, embedding
 
@@ -159,7 +159,7 @@ def test_an_upsert_of_a_profile_queues_the_faces_of_whom_it_changed(school: Scho
 def test_a_bulk_insert_queues_every_face_and_announces_the_lane_once(school: School, database_url: str) -> None:
     user = school.user()
     with connect(database_url) as listener:
-        queue.listen(listener)
+        client.listen(listener)
         school.run(
             "insert into faces (user_id, embedding) select %s, %s::vector from generate_series(1, 2000)",
             *(user, embedding(1)),

@@ -139,7 +139,7 @@ def test_a_provider_that_is_down_charges_nobody_and_what_was_made_stays(studio: 
     assert made >= set(TYPES[:2])
     assert TYPES[2] not in made
     assert studio.job(job) == ("pending", "it is down")
-    assert studio.run("select attempts - deferrals from job_queue where run_at > now() + interval '50 s'") == [0]
+    assert studio.run("select attempts - snoozes from job_queue where run_at > now() + interval '50 s'") == [0]
     studio.make_due()
     generator = PaintGenerator()
     studio.drain(database_url, generator)
@@ -169,7 +169,7 @@ def test_a_place_that_is_full_defers_the_lane_before_anything_is_paid_for(
     with pytest.raises(ProviderUnavailable, match="No space left on device"):
         studio.drain(database_url, generator)
     assert not generator.asked
-    assert studio.run("select attempts - deferrals from job_queue") == [0]
+    assert studio.run("select attempts - snoozes from job_queue") == [0]
     assert "No space left" in str(studio.job(job)[1])
     monkeypatch.undo()
     studio.make_due()

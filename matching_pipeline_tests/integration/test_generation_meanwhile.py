@@ -104,7 +104,7 @@ def test_an_app_that_holds_its_project_is_not_in_the_way(studio: Studio, databas
     studio.ask(project)
     with connect(database_url) as app, app.transaction():
         app.execute("update projects set source_image_url = source_image_url where id = %s", (project,))
-        assert studio.drain(database_url).counts["deferred"] >= 1
+        assert studio.drain(database_url).counts["snoozed"] >= 1
         assert set(studio.pictures(project)) == set(TYPES)
         app.execute("select enqueue_image(%s, 'scale')", (project,))
     studio.make_due()
@@ -122,9 +122,9 @@ def test_a_picture_whose_project_the_app_holds_is_charged_to_nobody(studio: Stud
             app.execute("begin")
             app.execute("select from projects for update")
 
-        assert studio.drain(database_url, PaintGenerator(hold)).counts["deferred"] == 1
+        assert studio.drain(database_url, PaintGenerator(hold)).counts["snoozed"] == 1
     assert studio.job(job) == ("pending", "scale: its rows are locked")
-    assert studio.run("select attempts - deferrals from job_queue") == [0]
+    assert studio.run("select attempts - snoozes from job_queue") == [0]
 
 
 def test_a_picture_whose_row_the_app_holds_as_its_photo_moves_is_charged_to_nobody(
@@ -138,7 +138,7 @@ def test_a_picture_whose_row_the_app_holds_as_its_photo_moves_is_charged_to_nobo
     with connect(database_url) as app, app.transaction():
         app.execute("set local idle_in_transaction_session_timeout = '30s'")
         app.execute("select from generated_images for update")
-        assert studio.drain(database_url).counts["deferred"] == 1
+        assert studio.drain(database_url).counts["snoozed"] == 1
     assert studio.job(job) == ("pending", "photo: its rows are locked")
     studio.make_due()
     generator = PaintGenerator()

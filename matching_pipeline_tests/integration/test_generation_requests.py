@@ -9,7 +9,7 @@ import pytest
 from matching_pipeline.db.connections import connect
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.errors import PermanentFailure
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 
@@ -47,12 +47,12 @@ def test_two_singles_of_different_types_return_to_the_queue_apart(studio: Studio
     project = studio.project()
     studio.ask(project, "scale")
     studio.ask(project, "lifestyle")
-    claimed = queue.claim(studio.connection, "generated_images", 2, timedelta(minutes=1))
+    claimed = client.claim(studio.connection, "generated_images", 2, timedelta(minutes=1))
     for item in claimed:
-        assert queue.fail(studio.connection, item, "no luck", permanent=False)
+        assert client.fail(studio.connection, item, "no luck", permanent=False)
     assert jobs(studio) == 2
     studio.run("update job_queue set status = 'failed', completed_at = now()")
-    assert queue.retry(studio.connection, "generated_images") == 2
+    assert client.retry(studio.connection, "generated_images") == 2
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_what_cannot_be_made_is_refused_with_a_reason(studio: Studio, statement:
 def test_the_app_may_insert_the_row_itself(studio: Studio, database_url: str) -> None:
     project = studio.project()
     with connect(database_url) as listening:
-        queue.listen(listening)
+        client.listen(listening)
         job = insert(studio, "single", project, '{"image_type": "scale", "user": "ann", "force": false}')
-        assert queue.wait_for_work(listening, "generated_images", 5) == "generated_images"
+        assert client.wait_for_work(listening, "generated_images", 5) == "generated_images"
     assert studio.run("select payload from job_queue") == [
         {"image_type": "scale", "image_types": ["scale"], "user": "ann"}
     ]
@@ -197,7 +197,7 @@ def test_the_status_is_true_of_a_job_that_is_given_back_while_an_equal_one_waits
     job = studio.ask(project)
     studio.run("select get_next_job()")
     assert studio.ask(project) != job
-    assert studio.run("select defer_job(%s, 1, '1 hour', 'the budget is spent')", job) == [True]
+    assert studio.run("select snooze_job(%s, 1, '1 hour', 'the budget is spent')", job) == [True]
     assert studio.run("select status from job_queue") == ["pending"]
     assert studio.state(project) == "PENDING"
 

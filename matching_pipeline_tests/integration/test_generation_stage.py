@@ -143,9 +143,9 @@ def test_two_workers_on_one_project_never_make_the_same_picture(studio: Studio, 
         assert begun.wait(20)
         pack = studio.ask(project)
         summary = studio.drain(database_url, quick)
-        assert (summary.completed, summary.counts["deferred"]) == (0, 1)
+        assert (summary.completed, summary.counts["snoozed"]) == (0, 1)
         assert studio.job(pack) == ("pending", "scale: another worker is making it")
-        assert studio.run("select attempts - deferrals from job_queue where id = %s", pack) == [0]
+        assert studio.run("select attempts - snoozes from job_queue where id = %s", pack) == [0]
         assert studio.state(project) == "PROCESSING"
         go_on.set()
         assert single.result(20).completed == 1

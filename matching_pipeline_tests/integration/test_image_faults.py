@@ -184,5 +184,5 @@ def test_what_concerns_every_item_ends_the_drain_and_charges_nobody(
     with pytest.raises(type(error), match=str(error)):
         drain_images(database_url, OddAnalyzer(error))
     assert app.run(
-        "select status, attempts - deferrals from job_queue where entity_id = %s and attempts = deferrals", odd
+        "select status, attempts - snoozes from job_queue where entity_id = %s and attempts = snoozes", odd
     ) == ["pending"]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.errors import ConfigurationError, Superseded
+from matching_pipeline.errors import ConfigurationError, ModelSwitched
 from matching_pipeline.handlers.registry import IMAGE_AI, drain
 from matching_pipeline.models.registry import hold_role, require_dimensions
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
@@ -174,7 +174,7 @@ def test_the_first_model_that_writes_becomes_active_and_no_other_may_follow(conn
     other.model, changed.dimensions = "other", 4
     hold_role(connection, analyzer, "image_ai")
     hold_role(connection, analyzer, "image_ai")
-    with pytest.raises(Superseded, match="other is not the active model"):
+    with pytest.raises(ModelSwitched, match="other is not the active model"):
         hold_role(connection, other, "image_ai")
     with pytest.raises(ConfigurationError, match="4"):
         require_dimensions(connection, changed)

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.app import App, MatchedPair
 from matching_pipeline_tests.fixtures.notices import payloads
 
@@ -209,7 +209,7 @@ def test_ten_thousand_images_in_one_statement_are_queued_at_once_with_one_notifi
 ) -> None:
     product = app.product()
     with connect(database_url) as listener:
-        queue.listen(listener)
+        client.listen(listener)
         started = time.monotonic()
         app.run(
             "insert into product_images (id, product_id, src) "

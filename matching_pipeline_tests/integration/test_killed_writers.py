@@ -8,7 +8,7 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers import faces
 from matching_pipeline.handlers import matches as matching
-from matching_pipeline.queues.worker import Drain
+from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.integration.conftest import make_due
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
@@ -24,7 +24,7 @@ def stop_here():
     time.sleep(60)
 
 what, kind, url = sys.argv[1:]
-stages, stage = {"project": (matching, matching.MatchingStage), "face": (faces, faces.FaceStage)}[kind]
+stages, stage = {"project": (matching, matching.MatchHandler), "face": (faces, faces.FaceHandler)}[kind]
 
 class Stuck(stage):
     batch_size = 2
@@ -60,7 +60,7 @@ def test_of_project_lists(connection: Connection, database_url: str, what: str) 
     assert written != market.expected_matches()
 
     make_due(connection)
-    Drain(database_url, matching.MatchingStage()).run()
+    Worker(database_url, matching.MatchHandler()).run()
     assert market.matches() == market.expected_matches()
     assert set(written) <= set(market.matches())
     assert matching.rebuild(connection).unchanged == len(market.matches())
@@ -78,7 +78,7 @@ def test_of_face_lists(connection: Connection, database_url: str, what: str) -> 
     assert written != school.expected_rows()
 
     make_due(connection)
-    Drain(database_url, faces.FaceStage()).run()
+    Worker(database_url, faces.FaceHandler()).run()
     assert school.rows() == school.expected_rows()
     assert set(written) <= set(school.rows())
     assert faces.rebuild(connection).unchanged == len(school.rows())

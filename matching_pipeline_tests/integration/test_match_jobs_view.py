@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.school import School, embedding
 
@@ -158,7 +158,7 @@ def test_a_job_that_names_somebody_else_is_its_faces_own_users_all_the_same(scho
 def test_a_failed_job_is_retried_by_setting_it_to_pending(school: School, failed: UUID) -> None:
     (job,) = school.run("select id from match_jobs where face_id = %s", failed)
     with connect(school.database_url) as listener:
-        queue.listen(listener)
+        client.listen(listener)
         school.run(
             "update match_jobs set status = 'pending', attempts = 0, error_message = null where status = 'failed'"
         )
@@ -206,7 +206,7 @@ def test_an_update_that_changes_nothing_is_no_error(school: School, face: UUID, 
 
 def test_a_deleted_job_is_gone_and_other_lanes_are_not_reached(school: School, face: UUID) -> None:
     owe(school, face)
-    queue.enqueue(school.connection, "matches", "project", [face])
+    client.enqueue(school.connection, "matches", "project", [face])
     school.run("delete from match_jobs")
     assert school.run("select queue from job_queue") == ["matches"]
 

@@ -9,7 +9,7 @@ from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers import matches as matching
-from matching_pipeline.handlers.matches import MatchingStage
+from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.matches.match_table import Figures
 from matching_pipeline.models import registry as models
@@ -34,12 +34,12 @@ images = st.sampled_from(["listing_images", "product_images"])
 owners = st.sampled_from(["listings", "products"])
 
 
-class SmallBatches(MatchingStage):
+class SmallBatches(MatchHandler):
     batch_size = 2
 
 
 class MatchingLaw(Law):
-    lane = matching.LANE
+    queue = matching.QUEUE
     kind = matching.KIND
 
     @initialize(
@@ -65,7 +65,7 @@ class MatchingLaw(Law):
                 self.add(kind, vector, [])
         self.drain()
 
-    def stage(self) -> MatchingStage:
+    def handler(self) -> MatchHandler:
         return SmallBatches()
 
     def rebuild_lists(self, connection: Connection) -> Figures:

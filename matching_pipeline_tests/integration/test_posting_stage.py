@@ -14,9 +14,9 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import (
     ConfigurationError,
+    ModelSwitched,
     PermanentFailure,
     ProviderUnavailable,
-    Superseded,
     TransientFailure,
 )
 from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, drain
@@ -99,7 +99,7 @@ def test_requests_run_at_once_and_a_slow_one_holds_nobody_up(board: JobBoard, da
 def test_leases_are_renewed_while_a_request_is_slow(
     board: JobBoard, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("matching_pipeline.handlers.texts.PostingStage.lease", timedelta(seconds=3))
+    monkeypatch.setattr("matching_pipeline.handlers.texts.TextHandler.lease", timedelta(seconds=3))
     monkeypatch.setattr("matching_pipeline.handlers.texts.PATIENCE_SECONDS", 0.1)
     board.post()
     go_on = Event()
@@ -139,7 +139,7 @@ def test_what_stops_one_request_keeps_the_answers_of_the_others_and_charges_nobo
         drain_postings(database_url, embedder)
     # the last one may have begun before the stop was seen
     assert set(posted[:2]) <= board.embedded() <= {*posted[:2], posted[3]}
-    assert set(board.run("select attempts - deferrals from job_queue where status = 'pending'")) == {0}
+    assert set(board.run("select attempts - snoozes from job_queue where status = 'pending'")) == {0}
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_a_drain_gives_way_to_an_open_transaction_of_the_apps_and_brings_nothing
             assert time.monotonic() - began < 5
 
         summary = drain_postings(database_url, LetterEmbedder(deactivate))
-        assert summary.counts["deferred"] <= 1
+        assert summary.counts["snoozed"] <= 1
         assert board.embedded() == {other}
     board.run("update job_queue set run_at = now() where status in ('pending', 'processing')")
     drain_postings(database_url)
@@ -315,7 +315,7 @@ def test_the_first_text_model_becomes_active_beside_an_image_model_and_no_other_
     other.model = "other"
     hold_role(board.connection, embedder, JOB_EMBEDDINGS)
     hold_role(board.connection, embedder, JOB_EMBEDDINGS)
-    with pytest.raises(Superseded, match="other is not the active model"):
+    with pytest.raises(ModelSwitched, match="other is not the active model"):
         hold_role(board.connection, other, JOB_EMBEDDINGS)
 
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.fixtures.postings import JobBoard, drain_postings
 
@@ -71,7 +71,7 @@ def test_text_that_is_embedded_already_owes_nothing_unless_a_drain_may_be_at_ano
     board.run("update jobs set title = 'Baker'")
     assert board.owed() == set()
     board.run("update jobs set title = 'Nurse'")
-    (_,) = queue.claim(board.connection, "job_embeddings", 1, timedelta(minutes=1))
+    (_,) = client.claim(board.connection, "job_embeddings", 1, timedelta(minutes=1))
     board.run("update jobs set title = 'Baker'")
     assert board.owed_to() == {baker}
 
@@ -153,7 +153,7 @@ def test_ten_thousand_postings_in_one_statement_are_queued_at_once_with_one_noti
     board: JobBoard, database_url: str
 ) -> None:
     with connect(database_url) as listener:
-        queue.listen(listener)
+        client.listen(listener)
         started = time.monotonic()
         board.run("insert into jobs (title) select 'Baker ' || number from generate_series(1, 10000) as number")
         board.run("update jobs set description = 'Bread'")

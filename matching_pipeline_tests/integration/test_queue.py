@@ -10,13 +10,13 @@ import pytest
 from psycopg import IsolationLevel
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.conftest import (
     KIND,
-    LANE,
     MINUTE,
+    QUEUE,
     charged,
     claim,
     claim_one,
@@ -33,12 +33,12 @@ def other(database_url: str) -> Iterator[Connection]:
         yield connection
 
 
-def fail(connection: Connection, item: Item, *, permanent: bool = False) -> bool:
-    return queue.fail(connection, item, "broken", permanent=permanent)
+def fail(connection: Connection, item: Job, *, permanent: bool = False) -> bool:
+    return client.fail(connection, item, "broken", permanent=permanent)
 
 
-def defer(connection: Connection, item: Item, delay: timedelta = MINUTE) -> set[UUID]:
-    return queue.defer(connection, [item], delay, "later")
+def snooze(connection: Connection, item: Job, delay: timedelta = MINUTE) -> set[UUID]:
+    return client.snooze(connection, [item], delay, "later")
 
 
 def due_in(connection: Connection) -> float:
@@ -49,7 +49,7 @@ def due_in(connection: Connection) -> float:
     return float(seconds)
 
 
-def fail_for_good(connection: Connection) -> Item:
+def fail_for_good(connection: Connection) -> Job:
     item = claim_one(connection)
     assert fail(connection, item, permanent=True)
     return item
@@ -57,23 +57,23 @@ def fail_for_good(connection: Connection) -> Item:
 
 def test_enqueue_owes_pending_work_once(connection: Connection) -> None:
     ids = enqueue(connection, 2)
-    queue.enqueue(connection, LANE, KIND, ids)
-    queue.enqueue(connection, LANE, "another kind", ids[:1])
-    queue.enqueue(connection, "another lane", KIND, ids[:1])
+    client.enqueue(connection, QUEUE, KIND, ids)
+    client.enqueue(connection, QUEUE, "another kind", ids[:1])
+    client.enqueue(connection, "another lane", KIND, ids[:1])
     assert states(connection) == {"pending": 4}
 
 
 def test_enqueue_during_processing_owes_the_work_again(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     claim_one(connection)
-    queue.enqueue(connection, LANE, KIND, [entity])
+    client.enqueue(connection, QUEUE, KIND, [entity])
     assert states(connection) == {"pending": 1, "processing": 1}
 
 
 def test_enqueue_of_nothing_and_of_duplicates(connection: Connection) -> None:
     entity = uuid4()
-    assert queue.enqueue(connection, LANE, KIND, []) == 0
-    assert queue.enqueue(connection, LANE, KIND, [entity, entity]) == 1
+    assert client.enqueue(connection, QUEUE, KIND, []) == 0
+    assert client.enqueue(connection, QUEUE, KIND, [entity, entity]) == 1
     assert connection.execute("select enqueue_jobs('recording', 'thing', null)").fetchone() == (0,)
     assert connection.execute("select enqueue_jobs('recording', 'thing', array[null]::uuid[])").fetchone() == (0,)
     assert states(connection) == {"pending": 1}
@@ -84,7 +84,7 @@ def test_an_edit_that_is_not_committed_yet_keeps_its_pending_work_from_being_cla
 ) -> None:
     (entity,) = enqueue(connection)
     with other.transaction():
-        queue.enqueue(other, LANE, KIND, [entity])
+        client.enqueue(other, QUEUE, KIND, [entity])
         assert claim(connection) == []
     assert claim_one(connection).entity_id == entity
 
@@ -93,7 +93,7 @@ def test_an_edit_beside_a_claim_is_owed_again_and_does_not_wait(connection: Conn
     (entity,) = enqueue(connection)
     with connection.transaction():
         claim_one(connection)
-        assert queue.enqueue(other, LANE, KIND, [entity]) == 1
+        assert client.enqueue(other, QUEUE, KIND, [entity]) == 1
     assert states(connection) == {"pending": 1, "processing": 1}
 
 
@@ -108,7 +108,7 @@ def test_app_transactions_that_enqueue_the_same_work_never_wait_for_each_other(
     with connection.transaction(), other.transaction():
         for session, order in ((connection, [first, second]), (other, [second, first])):
             for entity in order:
-                assert queue.enqueue(session, LANE, KIND, [entity]) == 1
+                assert client.enqueue(session, QUEUE, KIND, [entity]) == 1
 
 
 def test_an_app_transaction_that_repeats_its_reads_is_not_aborted_by_a_claim(
@@ -119,30 +119,30 @@ def test_an_app_transaction_that_repeats_its_reads_is_not_aborted_by_a_claim(
     with other.transaction():
         other.execute("select 1")
         claim_one(connection)
-        assert queue.enqueue(other, LANE, KIND, [entity]) == 1
+        assert client.enqueue(other, QUEUE, KIND, [entity]) == 1
     assert states(connection) == {"pending": 1, "processing": 1}
 
 
 def test_a_transaction_notifies_once_with_the_lanes_name_only(connection: Connection, other: Connection) -> None:
-    queue.listen(connection)
+    client.listen(connection)
     with other.transaction():
         enqueue(other, 100)
         enqueue(other, 100)
-    assert payloads(connection) == [LANE]
+    assert payloads(connection) == [QUEUE]
 
 
 def test_enqueue_makes_work_in_back_off_due_with_fresh_attempts(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     fail(connection, claim_one(connection))
     assert claim(connection) == []
-    queue.enqueue(connection, LANE, KIND, [entity])
+    client.enqueue(connection, QUEUE, KIND, [entity])
     assert charged(connection) == [0]
     assert claim_one(connection).attempt == 2
 
 
 def test_claims_are_oldest_first_due_and_of_the_lane(connection: Connection) -> None:
     first, second, third = (enqueue(connection)[0] for _ in range(3))
-    queue.enqueue(connection, "another lane", KIND, [uuid4()])
+    client.enqueue(connection, "another lane", KIND, [uuid4()])
     connection.execute("update job_queue set run_at = now() + interval '1 hour' where entity_id = %s", (second,))
     assert [item.entity_id for item in claim(connection, batch_size=1)] == [first]
     assert [item.entity_id for item in claim(connection)] == [third]
@@ -181,7 +181,7 @@ def test_a_renewed_lease_lasts(connection: Connection) -> None:
     enqueue(connection)
     item = claim_one(connection)
     make_due(connection)
-    assert queue.renew(connection, [item], MINUTE) == {item.id}
+    assert client.renew(connection, [item], MINUTE) == {item.id}
     assert claim(connection) == []
 
 
@@ -190,7 +190,7 @@ def test_renewing_waits_for_nobody(connection: Connection, other: Connection) ->
     gone, stays = claim(connection)
     with other.transaction():
         other.execute("delete from job_queue where id = %s", (gone.id,))
-        assert queue.renew(connection, [gone, stays], MINUTE) == {stays.id}
+        assert client.renew(connection, [gone, stays], MINUTE) == {stays.id}
 
 
 def test_whose_lease_was_taken_can_do_nothing_with_it(connection: Connection) -> None:
@@ -198,13 +198,13 @@ def test_whose_lease_was_taken_can_do_nothing_with_it(connection: Connection) ->
     stale = claim_one(connection)
     make_due(connection)
     current = claim_one(connection)
-    assert not queue.complete(connection, [stale])
+    assert not client.complete(connection, [stale])
     assert not fail(connection, stale)
     assert not fail(connection, stale, permanent=True)
-    assert not defer(connection, stale)
-    assert not queue.renew(connection, [stale], MINUTE)
-    assert queue.complete(connection, [current]) == {current.id}
-    assert not queue.complete(connection, [current])
+    assert not snooze(connection, stale)
+    assert not client.renew(connection, [stale], MINUTE)
+    assert client.complete(connection, [current]) == {current.id}
+    assert not client.complete(connection, [current])
 
 
 def test_failures_back_off_and_the_third_is_final(connection: Connection) -> None:
@@ -226,7 +226,7 @@ def test_a_permanent_failure_is_final_at_once(connection: Connection) -> None:
 def test_a_deferral_charges_nothing(connection: Connection) -> None:
     enqueue(connection)
     for _ in range(4):
-        assert defer(connection, claim_one(connection))
+        assert snooze(connection, claim_one(connection))
         assert due_in(connection) == pytest.approx(60, abs=5)
         make_due(connection)
     for expected in ("pending", "pending", "failed"):
@@ -235,11 +235,11 @@ def test_a_deferral_charges_nothing(connection: Connection) -> None:
         make_due(connection)
 
 
-@pytest.mark.parametrize("give_back", [fail, defer])
+@pytest.mark.parametrize("give_back", [fail, snooze])
 def test_what_is_given_back_disappears_in_favour_of_a_newer_edit(connection: Connection, give_back: object) -> None:
     (entity,) = enqueue(connection)
     item = claim_one(connection)
-    queue.enqueue(connection, LANE, KIND, [entity])
+    client.enqueue(connection, QUEUE, KIND, [entity])
     assert callable(give_back)
     assert give_back(connection, item)
     assert states(connection) == {"pending": 1}
@@ -254,7 +254,7 @@ def test_what_is_given_back_does_not_wait_for_an_edit_that_has_not_committed(
     (entity,) = enqueue(connection)
     item = claim_one(connection)
     with other.transaction():
-        queue.enqueue(other, LANE, KIND, [entity])
+        client.enqueue(other, QUEUE, KIND, [entity])
         assert fail(connection, item)
     assert states(connection) == {"pending": 2}
 
@@ -262,17 +262,17 @@ def test_what_is_given_back_does_not_wait_for_an_edit_that_has_not_committed(
 def test_completing_answers_the_failures_that_started_earlier(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     fail_for_good(connection)
-    queue.enqueue(connection, LANE, KIND, [entity])
-    queue.complete(connection, [claim_one(connection)])
+    client.enqueue(connection, QUEUE, KIND, [entity])
+    client.complete(connection, [claim_one(connection)])
     assert states(connection) == {"completed": 1}
 
 
 def test_completing_late_does_not_answer_the_failure_of_a_newer_edit(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     slow = claim_one(connection)
-    queue.enqueue(connection, LANE, KIND, [entity])
+    client.enqueue(connection, QUEUE, KIND, [entity])
     fail_for_good(connection)
-    queue.complete(connection, [slow])
+    client.complete(connection, [slow])
     assert states(connection) == {"completed": 1, "failed": 1}
 
 
@@ -281,12 +281,12 @@ def test_completing_late_does_not_answer_the_failure_of_a_newer_edit(connection:
     [
         "status = 'waiting'",
         "status = 'processing', started_at = null, attempts = 1",
-        "status = 'processing', started_at = now(), attempts = 1, deferrals = 1",
+        "status = 'processing', started_at = now(), attempts = 1, snoozes = 1",
         "status = 'completed', completed_at = null",
         "status = 'pending', completed_at = now()",
         "status = 'failed', completed_at = now(), error_message = null",
-        "deferrals = 1, attempts = 0",
-        "deferrals = -1",
+        "snoozes = 1, attempts = 0",
+        "snoozes = -1",
         "max_attempts = 0",
     ],
 )

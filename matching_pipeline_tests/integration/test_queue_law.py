@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item
-from matching_pipeline_tests.integration.conftest import KIND, LANE, MINUTE, claim, make_due
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
+from matching_pipeline_tests.integration.conftest import KIND, MINUTE, QUEUE, claim, make_due
 
 ENTITIES = [uuid4() for _ in range(4)]
 entities = st.lists(st.sampled_from(ENTITIES), min_size=1, max_size=4)
@@ -28,7 +28,7 @@ class QueueLaw(RuleBasedStateMachine):
         """The version that was completed, or given up, for each."""
         self.read: dict[tuple[UUID, int], int] = {}
         """The version that the holder of each lease read."""
-        self.leases: list[Item] = []
+        self.leases: list[Job] = []
         """Every lease there ever was, the ended ones too."""
         self.ended: set[tuple[UUID, int]] = set()
 
@@ -36,7 +36,7 @@ class QueueLaw(RuleBasedStateMachine):
     def enqueue(self, ids: list[UUID]) -> None:
         for entity in set(ids):
             self.version[entity] += 1
-        assert queue.enqueue(self.connection, LANE, KIND, ids) == len(set(ids))
+        assert client.enqueue(self.connection, QUEUE, KIND, ids) == len(set(ids))
 
     @rule(batch_size=st.integers(1, 3))
     def claim(self, batch_size: int) -> None:
@@ -55,33 +55,33 @@ class QueueLaw(RuleBasedStateMachine):
     @rule(pick=pick)
     def complete(self, pick: int) -> None:
         if item := self.some_lease(pick):
-            accepted = queue.complete(self.connection, [item]) == {item.id}
+            accepted = client.complete(self.connection, [item]) == {item.id}
             if self.end(item, accepted):
                 self.done[item.entity_id] = max(self.done[item.entity_id], self.read[item.id, item.attempt])
 
     @rule(pick=pick, permanent=st.booleans())
     def fail(self, pick: int, permanent: bool) -> None:
         if item := self.some_lease(pick):
-            self.end(item, queue.fail(self.connection, item, "broken", permanent=permanent))
+            self.end(item, client.fail(self.connection, item, "broken", permanent=permanent))
 
     @rule(pick=pick)
-    def defer(self, pick: int) -> None:
+    def snooze(self, pick: int) -> None:
         if item := self.some_lease(pick):
-            self.end(item, queue.defer(self.connection, [item], MINUTE, "later") == {item.id})
+            self.end(item, client.snooze(self.connection, [item], MINUTE, "later") == {item.id})
 
     @rule(pick=pick)
     def renew(self, pick: int) -> None:
         if item := self.some_lease(pick):
-            renewed = queue.renew(self.connection, [item], MINUTE) == {item.id}
+            renewed = client.renew(self.connection, [item], MINUTE) == {item.id}
             assert renewed == ((item.id, item.attempt) not in self.ended)
 
     @rule()
-    def defer_lane(self) -> None:
-        queue.defer_lane(self.connection, LANE, MINUTE, "the provider is down")
+    def snooze_queue(self) -> None:
+        client.snooze_queue(self.connection, QUEUE, MINUTE, "the provider is down")
 
     @rule()
     def retry(self) -> None:
-        queue.retry(self.connection, LANE)
+        client.retry(self.connection, QUEUE)
 
     @invariant()
     def an_entity_is_owed_once_while_it_waits(self) -> None:
@@ -105,18 +105,18 @@ class QueueLaw(RuleBasedStateMachine):
         """Whatever happened, one drain brings everything to an end, and the leases of before are worth nothing."""
         make_due(self.connection)
         while items := claim(self.connection):
-            queue.complete(self.connection, items)
+            client.complete(self.connection, items)
         assert not self.rows("pending")
         assert not self.rows("processing")
-        assert not queue.complete(self.connection, self.leases)
+        assert not client.complete(self.connection, self.leases)
         failed = {entity for (entity,) in self.rows("failed")}
         completed = {entity for (entity,) in self.rows("completed")}
         assert {entity for entity, version in self.version.items() if version} == failed | completed
 
-    def some_lease(self, pick: int) -> Item | None:
+    def some_lease(self, pick: int) -> Job | None:
         return self.leases[pick % len(self.leases)] if self.leases else None
 
-    def end(self, item: Item, accepted: bool) -> bool:
+    def end(self, item: Job, accepted: bool) -> bool:
         """A lease is accepted once, and only if it is the row's last."""
         assert accepted == ((item.id, item.attempt) not in self.ended)
         self.ended.add((item.id, item.attempt))

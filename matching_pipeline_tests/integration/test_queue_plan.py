@@ -11,15 +11,15 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item
-from matching_pipeline_tests.integration.conftest import KIND, LANE, MINUTE, claim
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
+from matching_pipeline_tests.integration.conftest import KIND, MINUTE, QUEUE, claim
 
 BACKLOG = "backlog"
 DAY = timedelta(days=1)
 HISTORY = f"""
     insert into job_queue (queue, entity_kind, id, entity_id, status, attempts, started_at, completed_at)
-    select '{LANE}', '{KIND}', id, id, 'completed', 1, ended - interval '1 minute', ended
+    select '{QUEUE}', '{KIND}', id, id, 'completed', 1, ended - interval '1 minute', ended
     from (
         select lpad(to_hex(number), 32, '0')::uuid as id, now() - (1000000 - number) * interval '0.6 seconds' as ended
         from generate_series(1, 1000000) as number
@@ -27,7 +27,7 @@ HISTORY = f"""
 
     insert into job_queue (queue, entity_kind, id, entity_id, run_at)
     select lane, '{KIND}', id, id, due
-    from (values ('{LANE}', 10000), ('{BACKLOG}', 200000)) as lanes (lane, length), lateral (
+    from (values ('{QUEUE}', 10000), ('{BACKLOG}', 200000)) as lanes (lane, length), lateral (
         select md5(lane || number)::uuid as id, now() - (length - number) * interval '1 millisecond' as due
         from generate_series(1, length) as number
     ) as jobs;
@@ -69,7 +69,7 @@ class Measure:
         return dict(self._connection.execute(scans.encode()).fetchall())
 
 
-def leases(items: Sequence[Item]) -> dict[str, Any]:
+def leases(items: Sequence[Job]) -> dict[str, Any]:
     return {"ids": [item.id for item in items], "attempts": [item.attempt for item in items]}
 
 
@@ -93,25 +93,25 @@ def measure(session: Connection) -> Measure:
     return Measure(session)
 
 
-@pytest.mark.parametrize("lane", [LANE, BACKLOG])
-def test_a_claim_walks_its_index(measure: Measure, lane: str) -> None:
-    cost = measure("claim", lane=lane, batch_size=20, lease=MINUTE)
+@pytest.mark.parametrize("queue", [QUEUE, BACKLOG])
+def test_a_claim_walks_its_index(measure: Measure, queue: str) -> None:
+    cost = measure("claim", queue=queue, batch_size=20, lease=MINUTE)
     assert cost.indexes == {"job_queue_claim_idx", "job_queue_pkey"}
     assert cost.sequential_scans == 0
     assert cost.buffers < 1000
 
 
-@pytest.mark.parametrize("lane", [LANE, BACKLOG, "empty"])
-def test_the_state_of_a_lane_is_looked_up(measure: Measure, lane: str) -> None:
-    measure("lane_state", lane=lane)  # a session's first call reads the catalogue
-    cost = measure("lane_state", lane=lane)
+@pytest.mark.parametrize("queue", [QUEUE, BACKLOG, "empty"])
+def test_the_state_of_a_lane_is_looked_up(measure: Measure, queue: str) -> None:
+    measure("queue_state", queue=queue)  # a session's first call reads the catalogue
+    cost = measure("queue_state", queue=queue)
     assert cost.indexes == {"job_queue_claim_idx"}
     assert cost.sequential_scans == 0
     assert cost.buffers < 100
 
 
 def test_enqueue_and_complete_touch_only_their_rows(session: Connection, measure: Measure) -> None:
-    cost = measure("enqueue", lane=LANE, kind=KIND, ids=[uuid4() for _ in range(20)])
+    cost = measure("enqueue", queue=QUEUE, kind=KIND, ids=[uuid4() for _ in range(20)])
     assert cost.sequential_scans == 0
     assert cost.buffers < 1000
     cost = measure("complete", **leases(claim(session, 20)))
@@ -124,7 +124,7 @@ def test_renewing_failing_and_deferring_touch_only_their_rows(session: Connectio
     for cost in (
         measure("renew", **leases([first, *rest]), lease=MINUTE),
         measure("fail", id=first.id, attempt=first.attempt, reason="broken", permanent=False),
-        measure("defer", **leases(rest), delay=MINUTE, reason="later"),
+        measure("snooze", **leases(rest), delay=MINUTE, reason="later"),
     ):
         assert cost.indexes >= {"job_queue_pkey"}
         assert cost.sequential_scans == 0
@@ -140,8 +140,8 @@ def test_a_purge_walks_its_index(measure: Measure) -> None:
 def test_a_claim_stays_cheap_after_thousands_that_no_vacuum_followed(session: Connection, measure: Measure) -> None:
     session.execute("alter table job_queue set (autovacuum_enabled = off)")
     for _ in range(50):
-        assert len(queue.complete(session, claim(session, 100))) == 100
-    cost = measure("claim", lane=LANE, batch_size=20, lease=MINUTE)
+        assert len(client.complete(session, claim(session, 100))) == 100
+    cost = measure("claim", queue=QUEUE, batch_size=20, lease=MINUTE)
     assert cost.sequential_scans == 0
     assert cost.buffers < 2000
 

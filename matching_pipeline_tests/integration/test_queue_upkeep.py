@@ -6,12 +6,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.queues import client as queue
-from matching_pipeline.queues.client import Item, LaneState
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job, QueueState
 from matching_pipeline_tests.integration.conftest import (
     KIND,
-    LANE,
     MINUTE,
+    QUEUE,
     charged,
     claim,
     claim_one,
@@ -23,17 +23,17 @@ from matching_pipeline_tests.integration.conftest import (
 DAY = timedelta(days=1)
 
 
-def fail_all(connection: Connection) -> list[Item]:
+def fail_all(connection: Connection) -> list[Job]:
     items = claim(connection)
     for item in items:
-        assert queue.fail(connection, item, "broken", permanent=True)
+        assert client.fail(connection, item, "broken", permanent=True)
     return items
 
 
 def test_retry_gives_failed_work_fresh_attempts(connection: Connection) -> None:
     enqueue(connection, 3)
     failed = fail_all(connection)
-    assert queue.retry(connection, LANE) == 3
+    assert client.retry(connection, QUEUE) == 3
     assert charged(connection) == [0, 0, 0]
     assert {(item.id, item.attempt) for item in claim(connection)} == {(item.id, 2) for item in failed}
 
@@ -41,85 +41,85 @@ def test_retry_gives_failed_work_fresh_attempts(connection: Connection) -> None:
 def test_retry_of_some_leaves_the_others_failed(connection: Connection) -> None:
     enqueue(connection, 3)
     first, *_ = fail_all(connection)
-    assert queue.retry(connection, LANE, [first.id]) == 1
-    assert queue.retry(connection, "another lane") == 0
-    assert queue.retry(connection, LANE, []) == 0
+    assert client.retry(connection, QUEUE, [first.id]) == 1
+    assert client.retry(connection, "another lane") == 0
+    assert client.retry(connection, QUEUE, []) == 0
     assert states(connection) == {"pending": 1, "failed": 2}
 
 
 def test_retry_wakes_the_lane(connection: Connection) -> None:
     enqueue(connection)
     fail_all(connection)
-    queue.listen(connection)
-    queue.retry(connection, LANE)
-    assert queue.wait_for_work(connection, LANE, 10) == LANE
+    client.listen(connection)
+    client.retry(connection, QUEUE)
+    assert client.wait_for_work(connection, QUEUE, 10) == QUEUE
 
 
 def test_retry_of_work_that_is_pending_again_leaves_it_pending_once(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     fail_all(connection)
-    queue.enqueue(connection, LANE, KIND, [entity])
-    assert queue.retry(connection, LANE) == 0
+    client.enqueue(connection, QUEUE, KIND, [entity])
+    assert client.retry(connection, QUEUE) == 0
     assert states(connection) == {"pending": 1}
 
 
 def test_retry_of_two_failures_of_one_entity_makes_them_one(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     fail_all(connection)
-    queue.enqueue(connection, LANE, KIND, [entity])
+    client.enqueue(connection, QUEUE, KIND, [entity])
     (newer,) = fail_all(connection)
-    assert queue.retry(connection, LANE) == 1
+    assert client.retry(connection, QUEUE) == 1
     assert claim_one(connection).id == newer.id
     assert states(connection) == {"processing": 1}
 
 
 def test_purge_removes_what_completed_long_ago_in_batches(connection: Connection) -> None:
     enqueue(connection, 10)
-    queue.complete(connection, claim(connection, batch_size=9))
+    client.complete(connection, claim(connection, batch_size=9))
     old = "update job_queue set completed_at = now() - interval '8 days' where id in (select id from job_queue \
            where status = 'completed' limit 7)"
     connection.execute(old.encode())
     assert connection.execute("select purge_completed_jobs(batch_size => 5)").fetchone() == (5,)
-    assert queue.purge(connection, 7 * DAY) == 2
+    assert client.purge(connection, 7 * DAY) == 2
     assert states(connection) == {"completed": 2, "pending": 1}
 
 
 def test_purge_keeps_failures_for_people(connection: Connection) -> None:
     enqueue(connection)
     fail_all(connection)
-    assert queue.purge(connection, timedelta(0)) == 0
+    assert client.purge(connection, timedelta(0)) == 0
     assert states(connection) == {"failed": 1}
 
 
 def test_a_deferred_lane_is_not_claimed_before_the_delay_is_over(connection: Connection) -> None:
     enqueue(connection, 3)
     later, *_ = claim(connection, batch_size=1)
-    queue.enqueue(connection, "another lane", KIND, [uuid4()])
-    queue.defer(connection, [later], 10 * MINUTE, "much later")
-    assert queue.defer_lane(connection, LANE, MINUTE, "the provider is down") == 2
+    client.enqueue(connection, "another lane", KIND, [uuid4()])
+    client.snooze(connection, [later], 10 * MINUTE, "much later")
+    assert client.snooze_queue(connection, QUEUE, MINUTE, "the provider is down") == 2
     assert claim(connection) == []
-    state = queue.lane_state(connection, LANE)
+    state = client.queue_state(connection, QUEUE)
     assert state.seconds_to_next == pytest.approx(60, abs=5)
-    assert queue.lane_state(connection, "another lane").due
+    assert client.queue_state(connection, "another lane").due
 
 
 def test_deferring_a_lane_waits_for_nobody(connection: Connection, database_url: str) -> None:
     (edited, _) = enqueue(connection, 2)
     with connect(database_url) as app, app.transaction():
-        queue.enqueue(app, LANE, KIND, [edited])
-        assert queue.defer_lane(connection, LANE, MINUTE, "the provider is down") == 1
+        client.enqueue(app, QUEUE, KIND, [edited])
+        assert client.snooze_queue(connection, QUEUE, MINUTE, "the provider is down") == 1
 
 
 def test_status_says_where_the_lane_stands(connection: Connection) -> None:
     enqueue(connection, 9)
     completed, retried, deferred, failed, _processing = claim(connection, batch_size=5)
-    queue.complete(connection, [completed])
-    queue.fail(connection, retried, "broken", permanent=False)
-    queue.defer(connection, [deferred], MINUTE, "later")
-    queue.fail(connection, failed, "broken", permanent=True)
+    client.complete(connection, [completed])
+    client.fail(connection, retried, "broken", permanent=False)
+    client.snooze(connection, [deferred], MINUTE, "later")
+    client.fail(connection, failed, "broken", permanent=True)
     connection.execute("update job_queue set created_at = now() - interval '1 hour' where id = %s", (deferred.id,))
 
-    status = queue.status(connection, LANE)
+    status = client.status(connection, QUEUE)
     assert status.pop("oldest_pending_seconds") == pytest.approx(3600, abs=5)
     assert status == {
         "pending": 6,
@@ -133,57 +133,57 @@ def test_status_says_where_the_lane_stands(connection: Connection) -> None:
 
 
 def test_status_of_an_empty_lane(connection: Connection) -> None:
-    status = queue.status(connection, "image_ai")
+    status = client.status(connection, "image_ai")
     assert status["message"] == "0 jobs pending image analysis"
     assert status["oldest_pending_seconds"] is None
     assert not any(status[key] for key in ("pending", "retries", "due", "processing", "failed"))
 
 
 def test_lane_state_of_nothing_of_due_and_of_leased_work(connection: Connection) -> None:
-    assert queue.lane_state(connection, LANE) == LaneState(due=False, seconds_to_next=None, drains=0)
+    assert client.queue_state(connection, QUEUE) == QueueState(due=False, seconds_to_next=None, drains=0)
     enqueue(connection)
-    state = queue.lane_state(connection, LANE)
+    state = client.queue_state(connection, QUEUE)
     assert state.due
     assert state.seconds_to_next is not None
     assert state.seconds_to_next < 0
     claim_one(connection)
-    state = queue.lane_state(connection, LANE)
+    state = client.queue_state(connection, QUEUE)
     assert not state.due
     assert state.seconds_to_next == pytest.approx(60, abs=5)
     make_due(connection)
-    assert queue.lane_state(connection, LANE).due
+    assert client.queue_state(connection, QUEUE).due
 
 
 def test_lane_state_counts_the_drains_that_are_alive(connection: Connection, database_url: str) -> None:
     with connect(database_url) as first, connect(database_url) as second, connect(database_url) as third:
-        assert queue.take_drain_slot(first, LANE, 2) == 1
-        assert queue.take_drain_slot(second, LANE, 2) == 2
-        assert queue.take_drain_slot(third, LANE, 2) is None
-        assert queue.take_drain_slot(third, "another lane", 2) == 1
-        assert queue.lane_state(connection, LANE).drains == 2
+        assert client.take_drain_slot(first, QUEUE, 2) == 1
+        assert client.take_drain_slot(second, QUEUE, 2) == 2
+        assert client.take_drain_slot(third, QUEUE, 2) is None
+        assert client.take_drain_slot(third, "another lane", 2) == 1
+        assert client.queue_state(connection, QUEUE).drains == 2
     with connect(database_url) as next_session:
         slot = None
         while slot is None:  # a session ends a moment after its client left
-            slot = queue.take_drain_slot(next_session, LANE, 1)
-    assert queue.lane_state(connection, LANE).drains <= 1
+            slot = client.take_drain_slot(next_session, QUEUE, 1)
+    assert client.queue_state(connection, QUEUE).drains <= 1
 
 
 def test_waiting_hears_the_own_lane_and_the_call_to_stop_only(connection: Connection, database_url: str) -> None:
-    queue.listen(connection)
+    client.listen(connection)
     with connect(database_url) as other:
-        queue.enqueue(other, "another lane", KIND, [uuid4()])
-        assert queue.wait_for_work(connection, LANE, 0.1) is None
+        client.enqueue(other, "another lane", KIND, [uuid4()])
+        assert client.wait_for_work(connection, QUEUE, 0.1) is None
         enqueue(other)
-        assert queue.wait_for_work(connection, LANE, 10) == LANE
+        assert client.wait_for_work(connection, QUEUE, 10) == QUEUE
         for _ in range(100):
             enqueue(other)
-        queue.wake_all(other)
+        client.stop_all(other)
     connection.execute("select 1")
-    assert queue.wait_for_work(connection, LANE, 0) == queue.WAKE_ALL
+    assert client.wait_for_work(connection, QUEUE, 0) == client.STOP_ALL
 
 
 def test_ids_of_other_lanes_are_not_retried(connection: Connection) -> None:
     enqueue(connection)
     ids: list[UUID] = [item.id for item in fail_all(connection)]
-    assert queue.retry(connection, "another lane", ids) == 0
+    assert client.retry(connection, "another lane", ids) == 0
     assert states(connection) == {"failed": 1}

@@ -4,9 +4,9 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers import matches as matching
-from matching_pipeline.handlers.matches import MatchingStage, rebuild
+from matching_pipeline.handlers.matches import MatchHandler, rebuild
 from matching_pipeline.matches.match_table import Figures
-from matching_pipeline.queues.worker import Drain
+from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.integration.marketplace import Marketplace
 
 
@@ -35,7 +35,7 @@ def test_what_changes_between_reading_and_publishing_is_matched_again(
     products = [market.add("product") for _ in range(3)]
     images = [market.add_image("product", product, (1, n / 4, 0)) for n, product in enumerate(products)]
     if drained_before:
-        Drain(database_url, MatchingStage()).run()
+        Worker(database_url, MatchHandler()).run()
         for n, image in enumerate(reversed(images)):
             market.embed("product", image, (1, n / 4, 0))
     monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
@@ -49,7 +49,7 @@ def test_what_changes_between_reading_and_publishing_is_matched_again(
             )
 
     rebuild(connection, change_once)
-    Drain(database_url, MatchingStage()).run()
+    Worker(database_url, MatchHandler()).run()
     assert market.matches() == market.expected_matches()
 
 

@@ -63,7 +63,7 @@ def test_the_pipelines_tables_are_closed_to_the_app(as_app: Connection, table: s
 
 def test_the_app_cannot_pass_for_a_drain(as_app: Connection) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        as_app.execute("select take_drain_slot('image_ai', 2)")
+        as_app.execute("select take_worker_slot('image_ai', 2)")
 
 
 def test_the_apps_writes_queue_work_all_the_same(as_app: Connection) -> None:

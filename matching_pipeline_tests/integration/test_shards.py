@@ -14,15 +14,15 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import Overtaken
+from matching_pipeline.errors import RebuildSuperseded
 from matching_pipeline.handlers import matches as matching
 from matching_pipeline.handlers.faces import rebuild_shard as rebuild_schools
-from matching_pipeline.handlers.matches import KIND, MatchingStage, rebuild_shard
+from matching_pipeline.handlers.matches import KIND, MatchHandler, rebuild_shard
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.matches.match_table import Figures, sharing_lists, take_lists
 from matching_pipeline.matches.rebuilds import OnPart, Shard, begin, run
 from matching_pipeline.models import registry as models
-from matching_pipeline.queues.worker import Drain
+from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
 
@@ -42,7 +42,7 @@ def market(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Marketpla
 
 def drain(database_url: str, connection: Connection) -> None:
     connection.execute("update job_queue set run_at = now() where status = 'pending'")
-    Drain(database_url, MatchingStage()).run()
+    Worker(database_url, MatchHandler()).run()
 
 
 def test_everybody_is_in_one_shard_also_who_comes_after_the_plan(connection: Connection, market: Marketplace) -> None:
@@ -90,7 +90,9 @@ def test_a_rebuild_that_was_overtaken_writes_nothing_more(connection: Connection
     run(connection, first, rebuild_shard)
     newer = begin(connection, KIND)
     written = market.matches()
-    with pytest.raises(Overtaken, match=f"rebuild {first.rebuild} .* overtaken by rebuild {newer[0].rebuild}"):
+    with pytest.raises(
+        RebuildSuperseded, match=f"rebuild {first.rebuild} .* overtaken by rebuild {newer[0].rebuild}"
+    ):
         run(connection, second, rebuild_shard)
     assert market.matches() == written
     for shard in newer:
@@ -105,7 +107,7 @@ def test_a_rebuild_of_another_kind_overtakes_nobody(connection: Connection, mark
 
 
 def test_a_shard_of_a_forgotten_rebuild_says_so(connection: Connection) -> None:
-    with pytest.raises(Overtaken, match="forgotten"):
+    with pytest.raises(RebuildSuperseded, match="forgotten"):
         rebuilds.shard_at(connection, 7, 1)
 
 

@@ -22,9 +22,9 @@ begin
         for update skip locked
     ),
     refreshed as (
-        update job_queue set run_at = least(run_at, now()), deferrals = attempts, error_message = null
+        update job_queue set run_at = least(run_at, now()), snoozes = attempts, error_message = null
         where id = any (array (select id from standing))
-          and (run_at > now() or deferrals < attempts or error_message is not null)
+          and (run_at > now() or snoozes < attempts or error_message is not null)
     ),
     added as (
         insert into job_queue (queue, entity_kind, entity_id)
@@ -46,8 +46,8 @@ create or replace function get_next_job(lane text default 'generated_images', ba
 returns setof job_queue
 language sql as $$
     with due as materialized (
-        select id, status = 'processing' and attempts - deferrals > 1 as suspect,
-            status = 'processing' and attempts - deferrals >= max_attempts as spent, run_at
+        select id, status = 'processing' and attempts - snoozes > 1 as suspect,
+            status = 'processing' and attempts - snoozes >= max_attempts as spent, run_at
         from job_queue
         where queue = lane and status in ('pending', 'processing') and run_at <= now()
         order by run_at, id
@@ -57,7 +57,7 @@ language sql as $$
     given_up as (
         update job_queue
         set status = 'failed', completed_at = now(),
-            error_message = format('its worker died or lost its lease %s times', attempts - deferrals)
+            error_message = format('its worker died or lost its lease %s times', attempts - snoozes)
         where id = any (array (select id from due where spent))
     ),
     picked as (
@@ -123,7 +123,7 @@ begin
     end if;
     update job_queue
     set status = 'pending', run_at = now() + delay, error_message = reason,
-        deferrals = deferrals + case when charged then 0 else 1 end
+        snoozes = snoozes + case when charged then 0 else 1 end
     where id = job_id and attempts = attempt and status = 'processing';
     return found;
 end
@@ -139,23 +139,23 @@ begin
     reason := coalesce(reason, 'its worker gave no reason');
     update job_queue set status = 'failed', completed_at = now(), error_message = reason
     where id = job_id and attempts = attempt and status = 'processing'
-      and (permanent or attempts - deferrals >= max_attempts);
+      and (permanent or attempts - snoozes >= max_attempts);
     if found then
         return true;
     end if;
-    select attempts - deferrals into charged from job_queue where id = job_id and attempts = attempt;
+    select attempts - snoozes into charged from job_queue where id = job_id and attempts = attempt;
     return coalesce(return_job(job_id, attempt, interval '1 minute' * 2 ^ (charged - 1), reason, true), false);
 end
 $$;
 
 -- Gives the work back without charging the attempt.
-create or replace function defer_job(job_id uuid, attempt integer, delay interval, reason text) returns boolean
+create or replace function snooze_job(job_id uuid, attempt integer, delay interval, reason text) returns boolean
 language sql as $$
     select return_job(job_id, attempt, delay, reason, false)
 $$;
 
 -- Nobody claims what is pending in the lane before the delay is over, but for what the app writes meanwhile.
-create or replace function defer_lane(lane text, delay interval, reason text) returns bigint
+create or replace function snooze_queue(lane text, delay interval, reason text) returns bigint
 language sql as $$
     with deferred as (
         update job_queue set run_at = now() + delay, error_message = reason
@@ -182,7 +182,7 @@ begin
         delete from job_queue where queue = lane and status = 'failed' and (ids is null or id = any (ids))
         returning *
     )
-    insert into job_queue (id, queue, entity_kind, entity_id, payload, attempts, deferrals, max_attempts, created_at)
+    insert into job_queue (id, queue, entity_kind, entity_id, payload, attempts, snoozes, max_attempts, created_at)
     select distinct on (entity_id, entity_kind, payload)
         id, queue, entity_kind, entity_id, payload, attempts, attempts, max_attempts, created_at
     from failed
@@ -218,17 +218,17 @@ language sql as $$
 $$;
 
 -- The number that names a lane among advisory locks.
-create or replace function lane_lock(lane text) returns integer
+create or replace function queue_lock(lane text) returns integer
 language sql immutable as $$
     select hashtext('matching_pipeline.lane.' || lane)
 $$;
 
 -- A drain is alive as long as its session holds one of the lane's slots; null when all are taken.
-create or replace function take_drain_slot(lane text, slots integer) returns integer
+create or replace function take_worker_slot(lane text, slots integer) returns integer
 language plpgsql as $$
 begin
     for slot in 1..slots loop
-        if pg_try_advisory_lock(lane_lock(lane), slot) then
+        if pg_try_advisory_lock(queue_lock(lane), slot) then
             return slot;
         end if;
     end loop;

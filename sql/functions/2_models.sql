@@ -1,7 +1,7 @@
 -- Which model works in which lane: the active one of a modality in the stage's own lane, and a shadow, where there is one,
 -- in `<lane>_shadow`, so that a slow or failing shadow never holds the active one up.
 
-create or replace function lane_model(lane text) returns text
+create or replace function queue_model(lane text) returns text
 language sql stable as $$
     select name from embedding_models
     where modality = case split_part(lane, '_shadow', 1) when 'image_ai' then 'image' when 'job_embeddings' then 'text' end
@@ -11,10 +11,10 @@ $$;
 -- A stage's own lane, also before its first model, and its shadow's where there is one.
 create or replace function model_lanes(stage text) returns table (lane text, model text)
 language sql stable as $$
-    select stage, lane_model(stage)
+    select stage, queue_model(stage)
     union all
-    select shadow.lane, lane_model(shadow.lane) from (values (stage || '_shadow')) as shadow (lane)
-    where lane_model(shadow.lane) is not null
+    select shadow.lane, queue_model(shadow.lane) from (values (stage || '_shadow')) as shadow (lane)
+    where queue_model(shadow.lane) is not null
 $$;
 
 -- Owes the same to the active model and to the shadow, always both: so work that is not committed when the two change

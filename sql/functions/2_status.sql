@@ -1,7 +1,7 @@
 -- What can be asked of a lane.
 
 -- For a sensor or a drain: is anything due, when is the next, how many drains are alive. Index look-ups only.
-create or replace function lane_state(lane text, out due boolean, out next_run_at timestamptz, out drains integer)
+create or replace function queue_state(lane text, out due boolean, out next_run_at timestamptz, out drains integer)
 language sql stable as $$
     select coalesce(earliest.run_at <= now(), false), earliest.run_at, alive.drains
     from (
@@ -11,7 +11,7 @@ language sql stable as $$
         select count(*)::integer as drains from pg_locks
         where locktype = 'advisory' and granted and objsubid = 2
           and database = (select oid from pg_database where datname = current_database())
-          and classid::bigint = lane_lock(lane)::bigint & x'ffffffff'::bigint
+          and classid::bigint = queue_lock(lane)::bigint & x'ffffffff'::bigint
     ) as alive
 $$;
 
@@ -39,7 +39,7 @@ language sql stable as $$
     from (
         select
             count(*) filter (where status = 'pending') as pending,
-            count(*) filter (where status = 'pending' and attempts > deferrals) as retries,
+            count(*) filter (where status = 'pending' and attempts > snoozes) as retries,
             count(*) filter (where run_at <= now()) as due,
             count(*) filter (where status = 'processing') as processing,
             round(extract(epoch from now() - min(created_at) filter (where status = 'pending')), 3) as oldest_pending_seconds

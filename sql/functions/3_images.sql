@@ -294,7 +294,7 @@ language sql stable as $$
             exists (
                 select from image_ai
                 where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-                  and image_ai.model = (select lane_model(lane)) and image_ai.image_url = source_images.url
+                  and image_ai.model = (select queue_model(lane)) and image_ai.image_url = source_images.url
             ) as up_to_date,
             coalesce(bool_or(job_queue.status in ('pending', 'processing')), false) as waiting,
             coalesce(bool_or(job_queue.status = 'failed'), false) as failed

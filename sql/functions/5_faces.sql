@@ -164,7 +164,7 @@ create or replace trigger matching_pipeline_rename before update of id on faces
 -- The field's queue of faces. An app that inserts into it owes the work once more at most.
 create or replace view match_jobs with (security_invoker = true) as
     select job_queue.id, job_queue.entity_id as face_id, faces.user_id, faces.embedding, job_queue.status,
-        job_queue.attempts - job_queue.deferrals as attempts, job_queue.max_attempts, job_queue.error_message,
+        job_queue.attempts - job_queue.snoozes as attempts, job_queue.max_attempts, job_queue.error_message,
         job_queue.created_at, job_queue.started_at, job_queue.completed_at
     from job_queue
     left join faces on faces.id = job_queue.entity_id
@@ -201,7 +201,7 @@ begin
     new.user_id := face.user_id;
     new.embedding := face.embedding;
     new.status := owed.status;
-    new.attempts := owed.attempts - owed.deferrals;
+    new.attempts := owed.attempts - owed.snoozes;
     new.max_attempts := owed.max_attempts;
     new.error_message := null;
     new.created_at := owed.created_at;

@@ -139,7 +139,7 @@ language sql stable as $$
         select
             exists (
                 select from job_embeddings
-                where job_embeddings.job_id = source_postings.job_id and job_embeddings.model = (select lane_model(lane))
+                where job_embeddings.job_id = source_postings.job_id and job_embeddings.model = (select queue_model(lane))
                   and job_embeddings.input_hash = source_postings.input_hash
             ) as up_to_date,
             coalesce(bool_or(job_queue.status in ('pending', 'processing')), false) as waiting,

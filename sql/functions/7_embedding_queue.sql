@@ -3,7 +3,7 @@
 
 create or replace view embedding_queue with (security_invoker = true) as
     select id, entity_id as job_id, status,
-        attempts - deferrals - case when status in ('processing', 'completed') then 1 else 0 end as retry_count,
+        attempts - snoozes - case when status in ('processing', 'completed') then 1 else 0 end as retry_count,
         error_message, created_at, completed_at as processed_at
     from job_queue
     where queue = 'job_embeddings' and entity_kind = 'posting';

@@ -70,7 +70,7 @@ begin
         values ('generated_images', kind, project, wanted)
         returning id into job;
     else
-        update job_queue set run_at = least(run_at, now()), deferrals = attempts, error_message = null where id = job;
+        update job_queue set run_at = least(run_at, now()), snoozes = attempts, error_message = null where id = job;
         perform pg_notify('job_queue', 'generated_images');
     end if;
     return job;

@@ -72,7 +72,7 @@ begin
             join pg_proc on pg_proc.oid = tgfoid and pronamespace = current_schema()::regnamespace
             where tgname like any (array['matching\_pipeline\_%', 'trigger\_queue\_embedding\_%'])
             union
-            select 'take_drain_slot(text, integer)'
+            select 'take_worker_slot(text, integer)'
         loop
             execute format('revoke execute on function %s from %s', name, outsider);
         end loop;

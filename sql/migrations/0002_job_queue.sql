@@ -8,7 +8,7 @@ create table job_queue (
     payload jsonb not null default '{}',
     status text not null default 'pending',
     attempts integer not null default 0,
-    deferrals integer not null default 0,
+    snoozes integer not null default 0,
     max_attempts integer not null default 3,
     run_at timestamptz not null default now(),
     error_message text,
@@ -16,8 +16,8 @@ create table job_queue (
     started_at timestamptz,
     completed_at timestamptz,
     constraint job_queue_status_is_known check (status in ('pending', 'processing', 'completed', 'failed')),
-    constraint job_queue_attempts_are_counted check (deferrals between 0 and attempts and max_attempts > 0),
-    constraint job_queue_processing_has_started check (status <> 'processing' or (started_at is not null and attempts > deferrals)),
+    constraint job_queue_attempts_are_counted check (snoozes between 0 and attempts and max_attempts > 0),
+    constraint job_queue_processing_has_started check (status <> 'processing' or (started_at is not null and attempts > snoozes)),
     constraint job_queue_ended_has_a_time check ((completed_at is not null) = (status in ('completed', 'failed'))),
     constraint job_queue_failed_says_why check (status <> 'failed' or error_message is not null)
 ) with (
@@ -35,7 +35,7 @@ alter table job_queue enable row level security;
 
 comment on column job_queue.run_at is 'when a claim may take the row: a pending row''s due time, a processing row''s end of lease';
 comment on column job_queue.attempts is 'claims so far; it grows with every claim, so (id, attempts) names one lease for ever';
-comment on column job_queue.deferrals is 'attempts that are not charged: a rate limit, a provider that was down, a new input';
+comment on column job_queue.snoozes is 'attempts that are not charged: a rate limit, a provider that was down, a new input';
 comment on column job_queue.completed_at is 'when the row ended, completed or failed';
 
 create index job_queue_claim_idx on job_queue (queue, run_at, id) where status in ('pending', 'processing');

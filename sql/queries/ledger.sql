@@ -3,7 +3,7 @@ with call as (
     insert into ai_calls
         (lane, model, items, input_tokens, output_tokens, cost_usd, milliseconds, outcome, request_id, error)
     values (
-        %(lane)s, %(model)s, %(items)s, %(input_tokens)s, %(output_tokens)s, %(cost_usd)s, %(milliseconds)s, %(outcome)s,
+        %(queue)s, %(model)s, %(items)s, %(input_tokens)s, %(output_tokens)s, %(cost_usd)s, %(milliseconds)s, %(outcome)s,
         %(request_id)s, %(error)s
     )
 )

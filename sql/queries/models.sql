@@ -1,5 +1,5 @@
--- name: lane_model
-select lane_model(%(lane)s)
+-- name: queue_model
+select queue_model(%(queue)s)
 
 -- name: register_first_model
 insert into embedding_models (name, modality, dimensions, status)
@@ -29,19 +29,19 @@ on conflict (name) do update set status = 'shadow'
 update embedding_models set status = %(status)s where name = %(name)s
 
 -- name: exchange_lanes
-update job_queue set queue = case queue when %(lane)s then %(shadow_lane)s else %(lane)s end
-where queue in (%(lane)s, %(shadow_lane)s) and status <> 'completed'
+update job_queue set queue = case queue when %(queue)s then %(shadow_lane)s else %(queue)s end
+where queue in (%(queue)s, %(shadow_lane)s) and status <> 'completed'
 
 -- name: images_lacking_shadow
 select count(*) from source_images
 where exists (
     select from image_ai
     where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-      and image_ai.model = (select lane_model('image_ai')) and image_ai.image_url = source_images.url
+      and image_ai.model = (select queue_model('image_ai')) and image_ai.image_url = source_images.url
 ) and not exists (
     select from image_ai
     where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-      and image_ai.model = (select lane_model('image_ai_shadow')) and image_ai.image_url = source_images.url
+      and image_ai.model = (select queue_model('image_ai_shadow')) and image_ai.image_url = source_images.url
 )
 
 -- name: postings_lacking_shadow
@@ -50,7 +50,7 @@ join embedded_postings using (job_id)
 where not exists (
     select from job_embeddings
     where job_embeddings.job_id = source_postings.job_id and job_embeddings.input_hash = source_postings.input_hash
-      and job_embeddings.model = (select lane_model('job_embeddings_shadow'))
+      and job_embeddings.model = (select queue_model('job_embeddings_shadow'))
 )
 
 -- name: forget_image_ai_of_model
@@ -61,7 +61,7 @@ delete from job_embeddings where model = %(name)s
 
 -- name: forget_lane
 delete from job_queue
-where id = any (array (select id from job_queue where queue = %(lane)s for update skip locked))
+where id = any (array (select id from job_queue where queue = %(queue)s for update skip locked))
 
 -- name: forget_jobs_of_no_model
 delete from job_queue
@@ -69,7 +69,7 @@ where id = any (array (
     select id from job_queue
     where queue = any (array (
         select lane from (values ('image_ai_shadow'), ('job_embeddings_shadow')) as shadow (lane)
-        where lane_model(lane) is null
+        where queue_model(lane) is null
     ))
     for update skip locked
 ))

@@ -62,4 +62,4 @@ from matches
 where kind = 'face' and face_b_id = any (%(ids)s::uuid[]) and rank_for_b is not null
 
 -- name: unfinished_work
-select count(*) from job_queue where queue = %(lane)s and status in ('pending', 'processing')
+select count(*) from job_queue where queue = %(queue)s and status in ('pending', 'processing')

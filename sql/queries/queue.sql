@@ -1,9 +1,9 @@
 -- name: enqueue
-select enqueue_jobs(%(lane)s, %(kind)s, %(ids)s)
+select enqueue_jobs(%(queue)s, %(kind)s, %(ids)s)
 
 -- name: claim
 select id, entity_kind, entity_id, payload, attempts as attempt
-from get_next_job(%(lane)s, %(batch_size)s, %(lease)s)
+from get_next_job(%(queue)s, %(batch_size)s, %(lease)s)
 
 -- name: renew
 select id from unnest(%(ids)s::uuid[], %(attempts)s::integer[]) as leases (id, attempt)
@@ -16,25 +16,25 @@ where mark_job_completed(id, attempt)
 -- name: fail
 select mark_job_failed(%(id)s, %(attempt)s, %(reason)s, %(permanent)s)
 
--- name: defer
+-- name: snooze
 select id from unnest(%(ids)s::uuid[], %(attempts)s::integer[]) as leases (id, attempt)
-where defer_job(id, attempt, %(delay)s, %(reason)s)
+where snooze_job(id, attempt, %(delay)s, %(reason)s)
 
--- name: defer_lane
-select defer_lane(%(lane)s, %(delay)s, %(reason)s)
+-- name: snooze_queue
+select snooze_queue(%(queue)s, %(delay)s, %(reason)s)
 
 -- name: retry
-select retry_jobs(%(lane)s, %(ids)s)
+select retry_jobs(%(queue)s, %(ids)s)
 
 -- name: purge
 select purge_completed_jobs(%(keep)s)
 
--- name: take_drain_slot
-select take_drain_slot(%(lane)s, %(slots)s)
+-- name: take_worker_slot
+select take_worker_slot(%(queue)s, %(slots)s)
 
--- name: lane_state
+-- name: queue_state
 select due, next_run_at, extract(epoch from next_run_at - clock_timestamp())::double precision as seconds_to_next, drains
-from lane_state(%(lane)s)
+from queue_state(%(queue)s)
 
 -- name: listen
 listen job_queue
@@ -43,7 +43,7 @@ listen job_queue
 -- what a drain asks is over before its plan would be compiled
 select set_config('jit', 'off', false)
 
--- name: wake_all
+-- name: stop_all
 select pg_notify('job_queue', %(payload)s)
 
 -- name: limit_lock_waits
@@ -53,17 +53,17 @@ select set_config('lock_timeout', %(limit)s, true)
 set constraints all immediate
 
 -- name: queue_status
-select queue_status(%(lane)s)
+select queue_status(%(queue)s)
 
 -- name: unfinished_items
 select id from job_queue
-where queue = %(lane)s and status in ('pending', 'processing') and (status = 'processing' or run_at <= now())
+where queue = %(queue)s and status in ('pending', 'processing') and (status = 'processing' or run_at <= now())
   and (%(ids)s::uuid[] is null or id = any (%(ids)s::uuid[]))
 
 -- name: failed_items
-select id from job_queue where queue = %(lane)s and status = 'failed' and id = any (%(ids)s::uuid[])
+select id from job_queue where queue = %(queue)s and status = 'failed' and id = any (%(ids)s::uuid[])
 
 -- name: leased_items
 select count(*) as items, max(run_at) as until
 from job_queue
-where queue = %(lane)s and status = 'processing' and run_at > now() and id = any (%(ids)s::uuid[])
+where queue = %(queue)s and status = 'processing' and run_at > now() and id = any (%(ids)s::uuid[])

@@ -18,7 +18,7 @@ order by job_embeddings.embedded_at desc, job_embeddings.job_id
 limit %(count)s
 
 -- name: newest_image_ai
-select source, thumbnail, attributes from image_ai where model = lane_model('image_ai') order by analyzed_at desc limit %(count)s
+select source, thumbnail, attributes from image_ai where model = queue_model('image_ai') order by analyzed_at desc limit %(count)s
 
 -- name: match_histogram
 select count(matches.similarity)
@@ -68,7 +68,7 @@ select format('%%s %%s', case when queue in ('image_ai', 'image_ai_shadow') then
     case status when 'failed' then 'failed' else 'will be tried again' end as status,
     error_message as because, id as item
 from job_queue
-where queue = %(lane)s and error_message is not null
+where queue = %(queue)s and error_message is not null
   and (status = 'failed' or status in ('pending', 'processing'))
 order by coalesce(completed_at, started_at) desc nulls last
 limit %(count)s

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from matching_pipeline.errors import ItemFailure, PermanentFailure
+from matching_pipeline.errors import JobFailure, PermanentFailure
 
 DIMENSIONS: Final = 384
 HASHED: Final = 2**20
@@ -39,7 +39,7 @@ class LocalTextEmbedder:
     def estimate_tokens(self, text: str) -> int:
         return len(text) // 4 + 1
 
-    def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32] | ItemFailure]:
+    def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32] | JobFailure]:
         """A text without a letter or digit has no direction, and fails."""
         if not texts:
             return []

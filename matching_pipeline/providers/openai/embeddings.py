@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from matching_pipeline.errors import ConfigurationError, ItemFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import ConfigurationError, JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.providers.ledger import Answer
 from matching_pipeline.providers.openai.client import Model, OpenAIClient, Question, Reply
 from matching_pipeline.providers.openai.faults import BadRequest, Misfit, TooLong
@@ -62,7 +62,7 @@ class OpenAITextEmbedder:
         one_byte = len(text.encode("ascii", "ignore"))
         return ceil(one_byte / 3 + (len(text.encode("utf-8", "replace")) - one_byte) / 2) + 1
 
-    def embed(self, texts: Sequence[str]) -> list[Vector | ItemFailure]:
+    def embed(self, texts: Sequence[str]) -> list[Vector | JobFailure]:
         """Each text's embedding; equal texts are asked for once, and those that were answered before not at all."""
         sent = [self._cut(text.encode("utf-8", "replace").decode().strip()) for text in texts]
         hashes = [hashlib.sha256(text.encode()).digest() for text in sent]
@@ -87,8 +87,8 @@ class OpenAITextEmbedder:
             text = text[: len(text) * self._max_tokens // tokens]
         return text
 
-    def _ask(self, texts: Texts) -> dict[bytes, Answer | ItemFailure]:
-        answers: dict[bytes, Answer | ItemFailure] = {}
+    def _ask(self, texts: Texts) -> dict[bytes, Answer | JobFailure]:
+        answers: dict[bytes, Answer | JobFailure] = {}
         for batch in self._batches(texts):
             answers |= self._answers(batch)
         return answers
@@ -105,7 +105,7 @@ class OpenAITextEmbedder:
             tokens += estimate
         yield batch
 
-    def _answers(self, texts: Texts) -> dict[bytes, Answer | ItemFailure]:
+    def _answers(self, texts: Texts) -> dict[bytes, Answer | JobFailure]:
         """Halves a batch that the server refuses until the culprit is alone: a refusal costs nothing."""
         try:
             return self._request(texts)
@@ -117,9 +117,9 @@ class OpenAITextEmbedder:
                 return self._answers({input_hash: text[: len(text) // 2]})
             return {input_hash: PermanentFailure(f"{self._model.name} refuses the text: {refusal}")}
 
-    def _request(self, texts: Texts) -> dict[bytes, Answer | ItemFailure]:
+    def _request(self, texts: Texts) -> dict[bytes, Answer | JobFailure]:
         hashes = list(texts)
-        failures: dict[bytes, ItemFailure] = {}
+        failures: dict[bytes, JobFailure] = {}
 
         def read(reply: Reply) -> None:
             share = reply.input_tokens // len(hashes)
@@ -178,5 +178,5 @@ def _decoded(embedding: str | list[float]) -> Vector:
     return np.array(embedding, dtype=np.float32)
 
 
-def _vector(answer: Answer | ItemFailure) -> Vector | ItemFailure:
-    return answer if isinstance(answer, ItemFailure) else np.frombuffer(answer.content, dtype="<f4")
+def _vector(answer: Answer | JobFailure) -> Vector | JobFailure:
+    return answer if isinstance(answer, JobFailure) else np.frombuffer(answer.content, dtype="<f4")

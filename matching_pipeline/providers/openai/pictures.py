@@ -9,7 +9,7 @@ from uuid import UUID
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from matching_pipeline.errors import ItemFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.providers.ledger import Answer
 from matching_pipeline.providers.openai.client import Model, OpenAIClient, Question, Reply
 from matching_pipeline.providers.openai.faults import BadRequest, Misfit
@@ -65,7 +65,7 @@ class OpenAIImageGenerator:
         answer = self._client.ledger.answers(
             self.model, [input_hash], lambda missing: self._edit(missing[0], data, prompt)
         )[input_hash]
-        if isinstance(answer, ItemFailure):
+        if isinstance(answer, JobFailure):
             raise answer
         media_type, width, height = _looked_at(answer.content)
         cost = self._model.cost(answer.input_tokens, answer.output_tokens)
@@ -82,7 +82,7 @@ class OpenAIImageGenerator:
         )
         self._client.send(question, lambda reply: None)
 
-    def _edit(self, input_hash: bytes, data: bytes, prompt: str) -> dict[bytes, Answer | ItemFailure]:
+    def _edit(self, input_hash: bytes, data: bytes, prompt: str) -> dict[bytes, Answer | JobFailure]:
         def read(reply: Reply) -> None:
             reply.answers[input_hash] = Answer(self._picture(reply.body), reply.input_tokens, reply.output_tokens)
 
@@ -98,7 +98,7 @@ class OpenAIImageGenerator:
         )
         try:
             return {**self._client.send(question, read).answers}
-        except ItemFailure as failure:
+        except JobFailure as failure:
             return {input_hash: failure}
         except BadRequest as error:
             return {input_hash: PermanentFailure(f"{self._model.name} refuses the picture: {error}")}

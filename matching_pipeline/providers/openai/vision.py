@@ -9,7 +9,7 @@ from typing import Any, Final
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from matching_pipeline.errors import ConfigurationError, ItemFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import ConfigurationError, JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.providers.ledger import Answer
 from matching_pipeline.providers.openai.client import Model, OpenAIClient, Question, Reply
 from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
@@ -110,11 +110,11 @@ class OpenAIImageAnalyzer:
         answer = self._client.ledger.answers(
             self._described_by, [input_hash], lambda missing: self._describe(missing[0], data)
         )[input_hash]
-        if isinstance(answer, ItemFailure):
+        if isinstance(answer, JobFailure):
             raise answer
         attributes = json.loads(answer.content)
         (embedding,) = self._embedder.embed([_as_text(attributes)])
-        if isinstance(embedding, ItemFailure):
+        if isinstance(embedding, JobFailure):
             raise embedding
         return ImageAnalysis(embedding, attributes, self._model.name, answer.input_tokens, answer.output_tokens)
 
@@ -127,10 +127,10 @@ class OpenAIImageAnalyzer:
         """Has a plain picture described."""
         self._request(b"", _jpeg(Image.new("RGB", (64, 64), "teal")))
 
-    def _describe(self, input_hash: bytes, data: bytes) -> dict[bytes, Answer | ItemFailure]:
+    def _describe(self, input_hash: bytes, data: bytes) -> dict[bytes, Answer | JobFailure]:
         try:
             return {**self._request(input_hash, data).answers}
-        except ItemFailure as failure:
+        except JobFailure as failure:
             return {input_hash: failure}
         except BadRequest as error:
             return {input_hash: PermanentFailure(f"{self._model.name} refuses the picture: {error}")}

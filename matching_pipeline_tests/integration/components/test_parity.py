@@ -7,9 +7,9 @@ from matching_pipeline.components.parity import sampled_lists_are_exact
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
-from matching_pipeline.handlers.matches import MatchingStage
+from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.matches.parity import sampled_parity
-from matching_pipeline.queues.worker import Drain
+from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.integration.components.test_checks import evaluate
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
@@ -24,7 +24,7 @@ def matched(connection: Connection, database_url: str) -> None:
         market.add_image("product", market.add("product"), (1, n / 5, 0), ["red"])
     for gender, vector in (("female", (1.0, 0.0)), ("male", (1.0, 0.0)), ("male", (1.0, 0.5))):
         school.face_of(gender, vector)
-    Drain(database_url, MatchingStage()).run()
+    Worker(database_url, MatchHandler()).run()
     school.drain()
     connection.execute("delete from job_queue")
 
@@ -95,7 +95,7 @@ def test_it_comes_with_a_rebuild_and_not_with_a_drain() -> None:
         job: {node.name for node in repository.get_job(job).nodes}
         for job in (
             "nightly",
-            *(repository.get_sensor_def(f"{lane}_sensor").targets[0].job_name for lane in ("matches", "faces")),
+            *(repository.get_sensor_def(f"{queue}_sensor").targets[0].job_name for queue in ("matches", "faces")),
         )
     }
     assert [job for job, nodes in steps.items() if "matches_sampled_lists_are_exact" in nodes] == ["nightly"]

@@ -8,7 +8,7 @@ import dagster as dg
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 
 
 def test_the_nightly_schedule_asks_for_the_day_that_has_begun(instance: dg.DagsterInstance) -> None:
@@ -41,7 +41,7 @@ def test_schedules_and_sensors_run_from_the_first_start_on() -> None:
 def test_cleanup_removes_what_is_older_than_the_settings_keep(
     pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
 ) -> None:
-    queue.enqueue(connection, "image_ai", "project", [uuid4() for _ in range(5)])
+    client.enqueue(connection, "image_ai", "project", [uuid4() for _ in range(5)])
     connection.execute("update job_queue set status = 'completed', completed_at = now()")
     connection.execute(
         "update job_queue set completed_at = now() - interval '8 days' where id in (select id from job_queue limit 2)"

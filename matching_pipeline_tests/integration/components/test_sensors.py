@@ -10,12 +10,12 @@ import pytest
 from matching_pipeline.components import lane_sensors
 from matching_pipeline.components.image_ai import image_ai_sensor, image_ai_shadow_sensor
 from matching_pipeline.components.job_embeddings import job_embeddings_sensor, job_embeddings_shadow_sensor
-from matching_pipeline.components.lane_sensors import KEEPS_FAILING, LANE_TAG
+from matching_pipeline.components.lane_sensors import KEEPS_FAILING, QUEUE_TAG
 from matching_pipeline.components.matches import daily, faces_sensor, matches_sensor
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.definitions import defs
-from matching_pipeline.queues import client as queue
+from matching_pipeline.queues import client
 
 
 def tick(
@@ -32,8 +32,8 @@ def skipped(result: dg.RunRequest | dg.SkipReason) -> str:
     return result.skip_message or ""
 
 
-def enqueue_one(connection: Connection, lane: str) -> None:
-    queue.enqueue(connection, lane, "project", [uuid4()])
+def enqueue_one(connection: Connection, queue: str) -> None:
+    client.enqueue(connection, queue, "project", [uuid4()])
 
 
 def test_an_empty_lane_is_skipped_with_a_reason(pipeline: Pipeline, instance: dg.DagsterInstance) -> None:
@@ -48,7 +48,7 @@ def test_due_work_requests_a_run_again_and_again_without_a_run_key(
         request = tick(image_ai_sensor, pipeline, instance)
         assert isinstance(request, dg.RunRequest)
         assert request.run_key is None
-        assert request.tags[LANE_TAG] == "image_ai"
+        assert request.tags[QUEUE_TAG] == "image_ai"
         assert request.run_config["ops"]["image_ai"]["config"]["missing"] is False
 
 
@@ -85,12 +85,12 @@ def test_a_new_posting_requests_a_run(
     connection.execute("insert into jobs (title) values ('Baker')")
     request = tick(job_embeddings_sensor, pipeline, instance)
     assert isinstance(request, dg.RunRequest)
-    assert request.tags[LANE_TAG] == "job_embeddings"
+    assert request.tags[QUEUE_TAG] == "job_embeddings"
     assert request.run_config["ops"]["job_embeddings"]["config"]["missing"] is False
 
 
 @pytest.mark.parametrize(
-    ("sensor", "lane"),
+    ("sensor", "queue"),
     [(image_ai_shadow_sensor, "image_ai"), (job_embeddings_shadow_sensor, "job_embeddings")],
 )
 def test_a_shadow_has_a_sensor_of_its_own(
@@ -98,15 +98,15 @@ def test_a_shadow_has_a_sensor_of_its_own(
     instance: dg.DagsterInstance,
     connection: Connection,
     sensor: dg.SensorDefinition,
-    lane: str,
+    queue: str,
 ) -> None:
-    enqueue_one(connection, lane)
+    enqueue_one(connection, queue)
     assert skipped(tick(sensor, pipeline, instance)) == "nothing is pending"
-    enqueue_one(connection, f"{lane}_shadow")
+    enqueue_one(connection, f"{queue}_shadow")
     request = tick(sensor, pipeline, instance)
     assert isinstance(request, dg.RunRequest)
-    assert request.tags[LANE_TAG] == f"{lane}_shadow"
-    assert request.run_config["ops"][lane]["config"]["shadow"] is True
+    assert request.tags[QUEUE_TAG] == f"{queue}_shadow"
+    assert request.run_config["ops"][queue]["config"]["shadow"] is True
 
 
 def test_work_of_another_lane_is_not_its_business(
@@ -129,11 +129,11 @@ def test_a_drain_that_is_alive_is_enough_until_work_is_overdue_and_a_dead_one_is
 ) -> None:
     enqueue_one(connection, "image_ai")
     with connect(database_url) as one, connect(database_url) as other:
-        queue.take_drain_slot(one, "image_ai", 2)
+        client.take_drain_slot(one, "image_ai", 2)
         assert skipped(tick(image_ai_sensor, pipeline, instance)) == "1 drains are at it already"
         connection.execute("update job_queue set run_at = now() - interval '11 seconds'")
         assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.RunRequest)
-        queue.take_drain_slot(other, "image_ai", 2)
+        client.take_drain_slot(other, "image_ai", 2)
         assert skipped(tick(image_ai_sensor, pipeline, instance)) == "2 drains are at it already"
     assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.RunRequest)
 
@@ -154,7 +154,9 @@ def test_a_run_that_is_about_to_drain_counts_and_one_that_failed_does_not(
     counts: bool,
 ) -> None:
     enqueue_one(connection, "image_ai")
-    instance.add_run(dg.DagsterRun(job_name="drain", run_id=str(uuid4()), status=status, tags={LANE_TAG: "image_ai"}))
+    instance.add_run(
+        dg.DagsterRun(job_name="drain", run_id=str(uuid4()), status=status, tags={QUEUE_TAG: "image_ai"})
+    )
     assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.SkipReason) is counts
 
 
@@ -164,7 +166,9 @@ def test_a_run_that_has_barely_begun_gets_its_chance_before_a_second_is_started(
 ) -> None:
     enqueue_one(connection, "image_ai")
     connection.execute("update job_queue set run_at = now() - interval '11 seconds'")
-    instance.add_run(dg.DagsterRun(job_name="drain", run_id=str(uuid4()), status=status, tags={LANE_TAG: "image_ai"}))
+    instance.add_run(
+        dg.DagsterRun(job_name="drain", run_id=str(uuid4()), status=status, tags={QUEUE_TAG: "image_ai"})
+    )
     assert skipped(tick(image_ai_sensor, pipeline, instance)) == "a run for it is starting"
 
 
@@ -174,7 +178,7 @@ def test_after_two_failed_runs_there_is_a_pause(
     enqueue_one(connection, "image_ai")
     for _ in range(2):
         assert isinstance(tick(image_ai_sensor, pipeline, instance), dg.RunRequest)
-        run = dg.DagsterRun(job_name="drain", run_id=str(uuid4()), tags={LANE_TAG: "image_ai"})
+        run = dg.DagsterRun(job_name="drain", run_id=str(uuid4()), tags={QUEUE_TAG: "image_ai"})
         instance.report_run_failed(instance.add_run(run))
     assert skipped(tick(image_ai_sensor, pipeline, instance)) == KEEPS_FAILING
     monkeypatch.setattr(lane_sensors, "PAUSE_SECONDS", 0)
@@ -204,7 +208,7 @@ def test_a_waiting_tick_leaves_when_everything_is_told_to_stop(
         told = time.monotonic()
         while not waiting.done():  # it hears only what is said once it listens
             assert time.monotonic() - told < 15
-            queue.wake_all(connection)
+            client.stop_all(connection)
             time.sleep(0.2)
         assert skipped(waiting.result()) == "told to stop waiting"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import registry as lanes
+from matching_pipeline.handlers import registry
 from matching_pipeline.models import registry as models
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.queues.worker import Summary
@@ -33,7 +33,7 @@ def drain(database_url: str) -> Iterator[DrainLane]:
             openai_base_url=server.url,
             image_allow_private_hosts=True,
         )
-        yield lambda lane: lanes.drain(settings, database_url, lane)
+        yield lambda queue: registry.drain(settings, database_url, queue)
 
 
 @pytest.fixture

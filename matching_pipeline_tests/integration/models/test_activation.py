@@ -10,10 +10,10 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.matches import rebuild
-from matching_pipeline.handlers.texts import PostingStage
+from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline.models import registry as models
 from matching_pipeline.models.registry import ModelError
-from matching_pipeline.queues.worker import Drain, Summary
+from matching_pipeline.queues.worker import Summary, Worker
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder
 from matching_pipeline_tests.integration.models.conftest import (
     LOCAL_IMAGE,
@@ -77,8 +77,8 @@ def test_a_reader_never_sees_nothing_nor_some_of_each(market: Market, drain: Dra
 
 def drain_open_across_an_activation(board: JobBoard, database_url: str, embedder: LetterEmbedder) -> Summary:
     """The embedder's `before` activates."""
-    with PostingStage(embedder) as stage:
-        return Drain(database_url, stage).run()
+    with TextHandler(embedder) as handler:
+        return Worker(database_url, handler).run()
 
 
 def test_a_drain_that_is_open_across_the_activation_writes_nothing_and_loses_nothing(
@@ -95,13 +95,13 @@ def test_a_drain_that_is_open_across_the_activation_writes_nothing_and_loses_not
     job = board.post("Baker")
     summary = drain_open_across_an_activation(board, database_url, old)
     assert "letters is not the active model now" in summary.stopped_because
-    assert (summary.completed, summary.counts["deferred"]) == (0, 1)
+    assert (summary.completed, summary.counts["snoozed"]) == (0, 1)
     assert models_of(connection, "job_embeddings") == {}
     assert board.run("select queue from job_queue where entity_id = %s and status = 'pending'", job) != []
-    assert set(board.run("select attempts - deferrals from job_queue")) == {0}
-    for embedder, lane in ((new, "job_embeddings"), (LetterEmbedder(), "job_embeddings_shadow")):
-        with PostingStage(embedder, lane) as stage:
-            assert Drain(database_url, stage).run().completed == 1
+    assert set(board.run("select attempts - snoozes from job_queue")) == {0}
+    for embedder, queue in ((new, "job_embeddings"), (LetterEmbedder(), "job_embeddings_shadow")):
+        with TextHandler(embedder, queue) as handler:
+            assert Worker(database_url, handler).run().completed == 1
     assert models_of(connection, "job_embeddings") == {"letters": 1, "other": 1}
 
 
@@ -110,9 +110,9 @@ def test_while_an_activation_is_under_way_drains_give_their_items_back(board: Jo
     board.post("Baker")
     with connect(database_url) as other, other.transaction():
         other.execute(b"select from embedding_models for no key update")
-        with PostingStage(LetterEmbedder()) as stage:
-            summary = Drain(database_url, stage).run()
-    assert (summary.completed, summary.counts["deferred"]) == (0, 1)
+        with TextHandler(LetterEmbedder()) as handler:
+            summary = Worker(database_url, handler).run()
+    assert (summary.completed, summary.counts["snoozed"]) == (0, 1)
     assert board.run("select error_message from job_queue") == ["another model is being activated"]
 
 
@@ -132,7 +132,7 @@ def test_work_of_a_transaction_that_is_open_across_the_activation_is_owed_to_bot
         else:
             app.run("update jobs set title = 'Cook' where id = %s", job)
         models.activate(board.connection, TEXT)
-    assert board.owed() == {(lane, "posting", job) for lane in ("job_embeddings", "job_embeddings_shadow")}
+    assert board.owed() == {(queue, "posting", job) for queue in ("job_embeddings", "job_embeddings_shadow")}
 
 
 def test_the_work_that_is_owed_goes_with_its_model(board: JobBoard, drain: DrainLane) -> None:

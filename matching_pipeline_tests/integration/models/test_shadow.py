@@ -85,11 +85,11 @@ def test_what_comes_changes_and_goes_while_a_shadow_stands_reaches_both(market: 
 
     image, other = market.product_image(market.product(), market.picture("blue")), market.post("Cook")
     market.run("update jobs set title = 'Nurse' where id = %s", job)
-    owed = {(lane, entity) for lane, _, entity in market.owed()}
+    owed = {(queue, entity) for queue, _, entity in market.owed()}
     both = ("image_ai", "image_ai_shadow"), ("job_embeddings", "job_embeddings_shadow")
-    assert owed == {(lane, image) for lane in both[0]} | {(lane, id) for lane in both[1] for id in (job, other)}
-    for lane in (*both[0], *both[1]):
-        drain(lane)
+    assert owed == {(queue, image) for queue in both[0]} | {(queue, id) for queue in both[1] for id in (job, other)}
+    for queue in (*both[0], *both[1]):
+        drain(queue)
     assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 3, VISION: 3}
     assert models_of(connection, "job_embeddings") == {LOCAL_TEXT: 2, TEXT: 2}
     hashes = market.run("select count(distinct input_hash) from job_embeddings where job_id = %s", job)
@@ -112,7 +112,7 @@ def test_a_text_that_one_of_the_two_lacks_is_owed_to_both(board: JobBoard, drain
     board.run("update jobs set title = 'Cook' where id = %s", job)
     board.settle()
     board.run("update jobs set title = 'Baker' where id = %s", job)
-    assert board.owed() == {(lane, "posting", job) for lane in ("job_embeddings", "job_embeddings_shadow")}
+    assert board.owed() == {(queue, "posting", job) for queue in ("job_embeddings", "job_embeddings_shadow")}
 
 
 def test_what_lacks_is_refused_unless_forced(market: Market, drain: DrainLane) -> None:
@@ -159,4 +159,4 @@ def test_what_an_open_transaction_owed_to_a_shadow_that_was_retired_is_forgotten
             models.retire(board.connection, TEXT)
         assert ("job_embeddings_shadow", "posting", late) in board.owed()
         forget()
-        assert {lane for lane, *_ in board.owed()} == {"job_embeddings"}
+        assert {queue for queue, *_ in board.owed()} == {"job_embeddings"}

@@ -125,8 +125,8 @@ def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection
     assert run("status").stderr == ""
     assert "2 of its rows are gone" in run("model", "retire", "local-words-1").stderr
     assert "retired" in run("model", "list").stdout
-    lanes = {"image_ai", "job_embeddings", "matches", "faces", "generated_images"}
-    assert json.loads(run("status", "--json").stdout).keys() == lanes
+    registry = {"image_ai", "job_embeddings", "matches", "faces", "generated_images"}
+    assert json.loads(run("status", "--json").stdout).keys() == registry
 
 
 def test_a_provider_without_quota_is_said(run: Run, server: OpenAIServer) -> None:

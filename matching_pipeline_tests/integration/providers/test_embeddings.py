@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.errors import ItemFailure, PermanentFailure, ProviderUnavailable
+from matching_pipeline.errors import JobFailure, PermanentFailure, ProviderUnavailable
 from matching_pipeline_tests.fixtures.openai_models import embedding
 from matching_pipeline_tests.fixtures.openai_server import Hold, OpenAIServer
 from matching_pipeline_tests.integration.providers.conftest import OpenEmbedder, calls, charged
@@ -15,9 +15,9 @@ from matching_pipeline_tests.integration.providers.conftest import OpenEmbedder,
 Vector = NDArray[np.float32]
 
 
-def vectors(answers: list[Vector | ItemFailure]) -> Vector:
-    assert not [answer for answer in answers if isinstance(answer, ItemFailure)]
-    return np.stack([answer for answer in answers if not isinstance(answer, ItemFailure)])
+def vectors(answers: list[Vector | JobFailure]) -> Vector:
+    assert not [answer for answer in answers if isinstance(answer, JobFailure)]
+    return np.stack([answer for answer in answers if not isinstance(answer, JobFailure)])
 
 
 def test_each_text_gets_its_own_embedding_in_order(open_embedder: OpenEmbedder, server: OpenAIServer) -> None:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
-from matching_pipeline.handlers import registry as lanes
-from matching_pipeline.providers.ledger import lane_cost_today
+from matching_pipeline.handlers import registry
+from matching_pipeline.providers.ledger import queue_cost_today
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.openai_server import Hold, OpenAIServer, server_error
@@ -53,7 +53,7 @@ def pictures() -> Iterator[PictureServer]:
 def drain(settings_for: SettingsFor, database_url: str) -> Callable[..., object]:
     def drain(**changes: object) -> object:
         settings = settings_for(image_allow_private_hosts=True, database_url=database_url, **changes)
-        return lanes.drain(settings, database_url, lanes.IMAGE_AI)
+        return registry.drain(settings, database_url, registry.IMAGE_AI)
 
     return drain
 
@@ -75,7 +75,7 @@ def test_what_was_asked_and_what_it_took_lands_in_image_ai(
         *("gpt-6-luna/describe-1/text-embedding-3-small:1536", "gpt-6-luna", 1536, 1536, "A red surface."),
         *(301, 76),
     )
-    cost = lane_cost_today(app.connection, lanes.IMAGE_AI)
+    cost = queue_cost_today(app.connection, registry.IMAGE_AI)
     assert (cost.requests, cost.failed_requests, cost.rows) == (2, 0, 1)
     assert cost.cost_usd_per_thousand_rows == 1000 * cost.cost_usd
     assert cost.cost_usd > 0
@@ -110,17 +110,17 @@ def test_500_rows_that_arrive_while_the_provider_is_down_are_all_done_afterwards
         make_due(app)
         with pytest.raises(ProviderUnavailable):
             drain()
-        assert set(app.run("select attempts - deferrals from job_queue where queue = 'image_ai'")) == {0}
+        assert set(app.run("select attempts - snoozes from job_queue where queue = 'image_ai'")) == {0}
     failed_requests = len(calls(app.connection))
     assert failed_requests <= 5 * 2 * 8
     server.fault = None
     make_due(app)
     drain()
     assert app.run("select count(*) from image_ai") == [500]
-    assert app.run("select distinct status, attempts - deferrals from job_queue where queue = 'image_ai'") == [
+    assert app.run("select distinct status, attempts - snoozes from job_queue where queue = 'image_ai'") == [
         "completed"
     ]
-    assert app.run("select max(attempts - deferrals) from job_queue where queue = 'image_ai'") == [1]
+    assert app.run("select max(attempts - snoozes) from job_queue where queue = 'image_ai'") == [1]
     assert server.statuses[200] == len(calls(app.connection)) - failed_requests == 10 + 1
 
 
@@ -130,7 +130,7 @@ def test_a_bad_key_ends_the_run_and_charges_nobody(
     app.product_image(app.product(), pictures.put("/a", picture()))
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY"):
         drain(openai_api_key="sk-wrong")
-    assert app.run("select attempts - deferrals from job_queue where queue = 'image_ai'") == [0]
+    assert app.run("select attempts - snoozes from job_queue where queue = 'image_ai'") == [0]
 
 
 def test_a_spent_budget_stops_requests_until_the_next_day_and_fails_nothing(
@@ -148,7 +148,7 @@ def test_a_spent_budget_stops_requests_until_the_next_day_and_fails_nothing(
     assert app.status(image)[0] == "pending"
     assert app.run(
         "select run_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc' + interval '1 day' "
-        "and attempts = deferrals from job_queue where entity_id = %s",
+        "and attempts = snoozes from job_queue where entity_id = %s",
         image,
     ) == [True]
     app.run("update ai_calls set created_at = created_at - interval '1 day'")

@@ -9,10 +9,10 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import ItemFailure, ProviderUnavailable, TransientFailure
+from matching_pipeline.errors import JobFailure, ProviderUnavailable, TransientFailure
 from matching_pipeline.providers.ledger import Answer, Call, Ledger, purge
 
-Given = dict[bytes, Answer | ItemFailure]
+Given = dict[bytes, Answer | JobFailure]
 
 
 def call(**answers: bytes) -> Call:
@@ -25,7 +25,7 @@ def unasked(missing: list[bytes]) -> Given:
 
 
 def test_a_session_that_is_lost_is_opened_again(connection: Connection, database_url: str) -> None:
-    with Ledger(database_url, "lane") as ledger:
+    with Ledger(database_url, "queue") as ledger:
         ledger.record(call(a=b"1"))
         connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity "
@@ -39,14 +39,14 @@ def test_a_session_that_is_lost_is_opened_again(connection: Connection, database
 def test_a_request_is_recorded_though_the_callers_transaction_is_rolled_back(
     connection: Connection, database_url: str
 ) -> None:
-    with Ledger(database_url, "lane") as ledger, connection.transaction(force_rollback=True):
+    with Ledger(database_url, "queue") as ledger, connection.transaction(force_rollback=True):
         connection.execute("select 1")
         ledger.record(call(a=b"1"))
     assert connection.execute("select count(*) from ai_answers").fetchone() == (1,)
 
 
 def test_who_waits_for_anothers_answer_gets_its_failure_too(database_url: str) -> None:
-    with Ledger(database_url, "lane") as ledger:
+    with Ledger(database_url, "queue") as ledger:
         seen: list[object] = []
 
         def wait_for_the_other() -> None:
@@ -72,14 +72,14 @@ def test_who_waits_for_anothers_answer_gets_its_failure_too(database_url: str) -
 
 
 def test_answers_of_one_model_are_not_anothers(database_url: str) -> None:
-    with Ledger(database_url, "lane") as ledger:
+    with Ledger(database_url, "queue") as ledger:
         ledger.record(call(a=b"1"))
         other: Given = {b"a": Answer(b"2", 1, 0)}
         assert ledger.answers("another", [b"a"], lambda missing: other) == other
 
 
 def test_what_is_older_than_it_is_kept_leaves(connection: Connection, database_url: str) -> None:
-    with Ledger(database_url, "lane") as ledger:
+    with Ledger(database_url, "queue") as ledger:
         ledger.record(call(old=b"1"))
         for table in ("ai_calls", "ai_answers"):
             connection.execute(f"update {table} set created_at = now() - interval '8 days'".encode())
@@ -102,7 +102,7 @@ def test_large_answers_leave_few_at_a_time(connection: Connection) -> None:
 
 def test_the_same_answer_from_two_processes_is_kept_once(connection: Connection, database_url: str) -> None:
     for _ in range(2):
-        with Ledger(database_url, "lane") as ledger:
+        with Ledger(database_url, "queue") as ledger:
             ledger.record(call(a=b"1"))
     assert connection.execute("select count(*) from ai_answers").fetchone() == (1,)
 
@@ -181,7 +181,7 @@ def test_what_a_process_that_died_was_asking_is_asked_again(connection: Connecti
 
 def test_what_the_dead_were_asking_is_forgotten(connection: Connection, database_url: str) -> None:
     connection.execute("insert into ai_asking (model, input_hash, asker) values ('m', 'a', 1)")
-    with Ledger(database_url, "lane") as ledger:
+    with Ledger(database_url, "queue") as ledger:
         ledger.record(call(a=b"1"))
     assert connection.execute("select count(*) from ai_asking").fetchone() == (0,)
 
@@ -228,7 +228,7 @@ def test_a_session_that_could_not_be_opened_whole_is_not_used(
         return query(name)
 
     monkeypatch.setattr("matching_pipeline.providers.ledger.query", half)
-    with Ledger(database_url, "lane") as ledger:
+    with Ledger(database_url, "queue") as ledger:
         ledger.record(call(a=b"1"))
     assert names[:2] == ["open_ledger"] * 2
 

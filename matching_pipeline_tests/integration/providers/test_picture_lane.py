@@ -11,8 +11,8 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ProviderUnavailable
-from matching_pipeline.handlers import registry as lanes
-from matching_pipeline.providers.ledger import lane_cost_today
+from matching_pipeline.handlers import registry
+from matching_pipeline.providers.ledger import queue_cost_today
 from matching_pipeline.queues.worker import Summary
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.openai_images import moderation_blocked
@@ -43,7 +43,7 @@ def photo() -> Iterator[str]:
 def drain(settings_for: Callable[..., Settings], database_url: str, studio: Studio) -> Drained:
     def drain(**changes: object) -> Summary:
         settings = settings_for(image_allow_private_hosts=True, images_url=studio.made.as_uri(), **changes)
-        return lanes.drain(settings, database_url, lanes.GENERATED_IMAGES)
+        return registry.drain(settings, database_url, registry.GENERATED_IMAGES)
 
     return drain
 
@@ -62,7 +62,7 @@ def test_a_pack_is_made_by_the_model_and_every_picture_says_what_it_cost(
     rows = connection.execute("select distinct model, width, height, media_type from generated_images").fetchall()
     assert rows == [("gpt-image-2.6-sunburst/medium/edit-1", 1024, 1024, "image/jpeg")]
     (total,) = studio.run("select sum(cost_usd) from generated_images")
-    cost = lane_cost_today(connection, lanes.GENERATED_IMAGES)
+    cost = queue_cost_today(connection, registry.GENERATED_IMAGES)
     assert (cost.requests, cost.cost_usd) == (6, total)
     assert total > Decimal("0.18")
 
@@ -90,7 +90,7 @@ def test_a_provider_that_is_away_charges_nobody(
     with pytest.raises(ProviderUnavailable, match="overloaded"):
         drain()
     assert studio.job(job)[0] == "pending"
-    assert studio.run("select attempts - deferrals from job_queue") == [0]
+    assert studio.run("select attempts - snoozes from job_queue") == [0]
     server.fault = None
     studio.make_due()
     assert drain().completed == 1

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matching_pipeline.handlers.texts import Posting, batches
-from matching_pipeline.queues.client import Item
+from matching_pipeline.queues.client import Job
 from matching_pipeline_tests.fixtures.postings import LetterEmbedder
 
 
@@ -20,7 +20,7 @@ def test_requests_keep_the_order_and_the_limits_and_lose_nothing(
     sizes: list[int], batch_items: int, batch_tokens: int
 ) -> None:
     embedder = LetterEmbedder(batch_items=batch_items, batch_tokens=batch_tokens)
-    item = Item(UUID(int=1), "posting", UUID(int=1), {}, 1)
+    item = Job(UUID(int=1), "posting", UUID(int=1), {}, 1)
     texts = {Posting("word " * size, bytes([number])): [item] for number, size in enumerate(sizes)}
     requests = batches(embedder, texts)
     assert [posting for request in requests for posting in request] == list(texts)

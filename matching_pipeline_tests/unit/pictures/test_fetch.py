@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matching_pipeline.errors import ItemFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.pictures.decode import decode
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.pictures.printable_url import printable
@@ -71,7 +71,7 @@ def test_serves_eight_threads_at_once(server: LoopbackServer, picture_bytes: byt
     def kind(path: str) -> object:
         try:
             return fetcher.fetch(f"{server.url}/{path}")
-        except ItemFailure as failure:
+        except JobFailure as failure:
             return type(failure)
 
     with ImageFetcher(limits) as fetcher, ThreadPoolExecutor(8) as threads:
@@ -234,6 +234,6 @@ def test_a_url_is_shown_without_user_and_query(url: str, shown: str) -> None:
 def test_any_text_at_all_fails_as_an_item(public_fetch: Fetch, beginning: str, text: str) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: [])
-        with pytest.raises(ItemFailure) as caught:
+        with pytest.raises(JobFailure) as caught:
             public_fetch(beginning + text)
     assert str(caught.value).isprintable()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from matching_pipeline.errors import ItemFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.pictures.network import is_public
 
@@ -51,7 +51,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     ],
 )
 def test_private_hosts_are_refused_in_every_spelling(public_fetch: Fetch, server: LoopbackServer, host: str) -> None:
-    with pytest.raises(ItemFailure) as caught:
+    with pytest.raises(JobFailure) as caught:
         public_fetch(f"http://{host}:{server.server_port}/picture")
     assert caught.type is PermanentFailure or "cannot be resolved" in str(caught.value)
     assert server.connections == 0
