@@ -53,10 +53,8 @@ class Settings(BaseSettings):
     )
     images_url: str | None = Field(None, description="where generated pictures go: file:///folder, s3://bucket, …")
 
-    linger_seconds: float = Field(60, ge=0, description="how long an idle run waits for more work before it ends")
-    drain_seconds: float = Field(1800, gt=0, description="a run that is busy for longer makes way for a new one")
-    max_runs: int = Field(2, gt=0, description="drains of one lane alive at once")
-    sensor_wait_seconds: float = Field(20, ge=0, le=50, description="how long a sensor's tick listens for new rows")
+    worker_seconds: float = Field(3600, gt=0, description="age at which another worker relieves the standing one")
+    max_workers: int = Field(2, gt=0, description="standing workers at once; more than one help while jobs wait")
     keep_completed_days: float = Field(7, ge=0, description="completed queue rows are kept this long")
     keep_answers_days: float = Field(
         7, ge=0, description="providers' answers are kept this long, against asking twice"

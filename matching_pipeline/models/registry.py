@@ -154,7 +154,7 @@ def activate(connection: Connection, name: str, *, force: bool = False) -> Figur
     modality = _modality(connection, name)
     action = partial(_activate, connection, name, modality, force)
     # so that few of them write while we wait for the registry
-    client.stop_all(connection)
+    client.reopen_all(connection)
     if modality == "text":
         return give_way(connection, action)
     with holding_lists(connection, matching.KIND):
@@ -185,7 +185,7 @@ def _activate(connection: Connection, name: str, modality: Modality, force: bool
     # the work goes with its model
     connection.execute(query("exchange_lanes"), {"queue": queue, "shadow_lane": shadow_queue(queue)})
     # heard at the commit, by drains that were opened since the first call
-    client.stop_all(connection)
+    client.reopen_all(connection)
     return matching.rebuild_at_once(connection) if modality == "image" else Figures()
 
 

@@ -28,12 +28,12 @@ BUDGET = "0.0000682"
 SettingsFor = Callable[..., Settings]
 DIE_AT_THE_WRITE = """
 import os, signal
-from matching_pipeline import lanes
+from matching_pipeline.handlers import registry
 from matching_pipeline.settings import Settings
 from matching_pipeline.handlers.images import ImageStage
 ImageStage.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()
-lanes.drain(settings, settings.database_url, lanes.IMAGE_AI)
+registry.process_due(settings, settings.database_url, registry.IMAGE_AI)
 """
 
 
@@ -53,7 +53,7 @@ def pictures() -> Iterator[PictureServer]:
 def drain(settings_for: SettingsFor, database_url: str) -> Callable[..., object]:
     def drain(**changes: object) -> object:
         settings = settings_for(image_allow_private_hosts=True, database_url=database_url, **changes)
-        return registry.drain(settings, database_url, registry.IMAGE_AI)
+        return registry.process_due(settings, database_url, registry.IMAGE_AI)
 
     return drain
 

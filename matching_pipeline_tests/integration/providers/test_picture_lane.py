@@ -23,12 +23,12 @@ from matching_pipeline_tests.fixtures.studio import TYPES, Studio
 Drained = Callable[..., Summary]
 DIE_BEFORE_THE_FILE = """
 import os, signal
-from matching_pipeline import lanes
+from matching_pipeline.handlers import registry
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.settings import Settings
 PictureStore.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()
-lanes.drain(settings, settings.database_url, lanes.GENERATED_IMAGES)
+registry.process_due(settings, settings.database_url, registry.GENERATED_IMAGES)
 """
 
 
@@ -43,7 +43,7 @@ def photo() -> Iterator[str]:
 def drain(settings_for: Callable[..., Settings], database_url: str, studio: Studio) -> Drained:
     def drain(**changes: object) -> Summary:
         settings = settings_for(image_allow_private_hosts=True, images_url=studio.made.as_uri(), **changes)
-        return registry.drain(settings, database_url, registry.GENERATED_IMAGES)
+        return registry.process_due(settings, database_url, registry.GENERATED_IMAGES)
 
     return drain
 
