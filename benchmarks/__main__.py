@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from benchmarks import (
     faces,
@@ -20,6 +21,7 @@ from benchmarks import (
     provider,
     queue_lane,
     rebuild,
+    standing,
 )
 from benchmarks.database import fresh_database
 
@@ -30,7 +32,7 @@ def main() -> None:
         "measurements",
         nargs="*",
         metavar="MEASUREMENT",
-        help="queue, images, matches, kernel, rebuild, incremental, provider, postings, faces, analyzer",
+        help="queue, images, matches, kernel, rebuild, incremental, provider, postings, faces, standing, analyzer",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
     parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
@@ -42,6 +44,8 @@ def main() -> None:
     parser.add_argument(
         "--project-images", type=int, nargs="*", default=[10_000, 100_000], help="that one product is matched with"
     )
+    parser.add_argument("--minutes", type=float, default=10, help="of light traffic for the standing worker")
+    parser.add_argument("--against", type=Path, help="another checkout, measured in the same way")
     asked = parser.parse_args()
     measurements: dict[str, Callable[[str], None]] = {
         "queue": queue_lane.main,
@@ -60,7 +64,10 @@ def main() -> None:
         "postings": posting_lane.main,
         "faces": partial(faces.main, count=asked.faces),
     }
-    if unknown := set(asked.measurements) - {*measurements, "analyzer"}:
+    on_databases_of_their_own = {
+        "standing": partial(standing.main, minutes=asked.minutes, against=asked.against),
+    }
+    if unknown := set(asked.measurements) - {*measurements, *on_databases_of_their_own, "analyzer"}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     print(
         f"On {os.cpu_count()} cores, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
@@ -69,6 +76,9 @@ def main() -> None:
         if not asked.measurements or name in asked.measurements:
             with fresh_database() as database_url:
                 measure(database_url)
+    for name, measure_all in on_databases_of_their_own.items():
+        if not asked.measurements or name in asked.measurements:
+            measure_all()
     if not asked.measurements or "analyzer" in asked.measurements:
         print("\n## Precision of the local analyzer")
         local_analyzer.main()

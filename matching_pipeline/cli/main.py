@@ -246,6 +246,7 @@ def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str
         "DATABASE_URL": database_url,
         "DAGSTER_POSTGRES_URL": settings.dagster_postgres_url or instance_url(database_url),
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        "MATCHING_PIPELINE_DEV_PID": str(os.getpid()),
     }
 
 

@@ -1,9 +1,11 @@
 """The job `worker`: a run that serves all queues for an hour; and `process_now`, by hand."""
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 
 import dagster as dg
+import psutil
 import psycopg
 from pydantic import Field
 
@@ -19,6 +21,8 @@ from matching_pipeline.handlers import registry
 from matching_pipeline.queues.standing import QueuesFailed, StandingWorker
 from matching_pipeline.settings import Settings
 
+DEV_PID = "MATCHING_PIPELINE_DEV_PID"
+"""The environment variable by which `dev` names itself to its workers."""
 REPORTS = (image_ai_report, job_embeddings_report, matches_report, generated_images_report)
 
 
@@ -48,9 +52,10 @@ def serve_queues(
     with standing, closing(standing.serve()) as looks:
         try:
             for _ in looks:
-                # the UI waits where the database is away: Dagster keeps its events there too
-                with_database = _is_there(pipeline)
-                if with_database:
+                if _is_orphaned():
+                    break
+                # Dagster keeps its events in the database too: a report waits where it is away
+                if _is_there(pipeline):
                     yield from reporter.events(standing.take_work())
         except QueuesFailed as error:
             raise dg.Failure(str(error), allow_retries=False) from None
@@ -86,6 +91,12 @@ def process_queue(
 @dg.job(executor_def=dg.in_process_executor, description="Processes what is due in one queue, by hand.")
 def process_now() -> None:
     process_queue()
+
+
+def _is_orphaned() -> bool:
+    """Whether `matching-pipeline dev` started us and was killed: nothing else would end the worker then."""
+    parent = os.environ.get(DEV_PID)
+    return parent is not None and not psutil.pid_exists(int(parent))
 
 
 def _is_there(pipeline: Pipeline) -> bool:

@@ -37,7 +37,11 @@ def requested(result: dg.RunRequest | dg.SkipReason) -> dict[str, object]:
 
 
 def enqueue_one(connection: Connection, queue: str) -> None:
-    client.enqueue(connection, queue, "project", [uuid4()])
+    if queue == "generated_images":  # it refuses pictures of a project that does not exist
+        connection.execute("insert into projects (source_image_url) values ('file:///photo')")
+        connection.execute("select enqueue_image(id, 'white_background') from projects")
+    else:
+        client.enqueue(connection, queue, "project", [uuid4()])
 
 
 def let_a_worker_serve(connection: Connection, pipeline: Pipeline, version: str | None = None) -> None:
@@ -163,10 +167,10 @@ def test_overdue_jobs_get_a_helper(
 
 
 def test_while_a_run_of_the_worker_is_queued_no_other_is_requested(
-    pipeline: Pipeline, instance: dg.DagsterInstance
+    pipeline: Pipeline, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queued = dg.DagsterRun(job_name="worker", run_id=str(uuid4()), status=dg.DagsterRunStatus.QUEUED)
-    instance.add_run(queued)
+    queued = dg.RunsFilter(job_name="worker", statuses=[dg.DagsterRunStatus.QUEUED])
+    monkeypatch.setattr(instance, "get_runs_count", lambda filters: int(filters == queued))
     assert "waits in Dagster's run queue" in skipped(tick(worker_sensor, pipeline, instance))
 
 
