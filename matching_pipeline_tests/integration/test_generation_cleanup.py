@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from matching_pipeline.pictures.store import PictureStore
-from matching_pipeline.sources.enqueue import forget_orphan_pictures
+from matching_pipeline.sources.orphans import delete_orphan_files
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 
@@ -17,7 +17,7 @@ def test_cleanup_leaves_pictures_with_a_row_and_files_of_others(studio: Studio, 
     studio.ask(project, "scale", force=True)
     studio.drain(database_url)
     studio.grow_old()
-    assert forget_orphan_pictures(studio.connection, PictureStore(studio.made.as_uri())) == 1
+    assert delete_orphan_files(studio.connection, PictureStore(studio.made.as_uri())) == 1
     assert studio.files() == {*studio.pictures(project).values(), (studio.made / "notes.txt").as_uri()}
 
 
@@ -28,7 +28,7 @@ def test_cleanup_leaves_pictures_whose_place_is_reached_by_another_url_now(studi
     moved = studio.folder / "moved"
     moved.symlink_to(studio.made)
     studio.grow_old()
-    assert forget_orphan_pictures(studio.connection, PictureStore(moved.as_uri())) == 0
+    assert delete_orphan_files(studio.connection, PictureStore(moved.as_uri())) == 0
     assert studio.files() == set(studio.pictures(project).values())
 
 
@@ -72,5 +72,5 @@ def test_a_worker_killed_between_file_and_row_leaves_neither_a_row_nor_a_lost_fi
     assert studio.job(job) == ("completed", None)
     assert studio.state(project) == "COMPLETED"
     studio.grow_old()
-    assert forget_orphan_pictures(studio.connection, PictureStore(studio.made.as_uri())) == len(files) - len(kept)
+    assert delete_orphan_files(studio.connection, PictureStore(studio.made.as_uri())) == len(files) - len(kept)
     assert set(studio.pictures(project).values()) == studio.files()

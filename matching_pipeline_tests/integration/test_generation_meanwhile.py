@@ -8,7 +8,7 @@ import pytest
 
 from matching_pipeline.db.connections import connect
 from matching_pipeline.pictures.store import PictureStore
-from matching_pipeline.sources.enqueue import forget_orphan_pictures
+from matching_pipeline.sources.orphans import delete_orphan_files
 from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
@@ -30,9 +30,9 @@ def test_a_project_that_is_deleted_in_the_middle_gets_nothing_more(studio: Studi
     assert studio.run("select count(*) from generated_images") == [0]
     assert studio.run("select count(*) from job_queue") == [0]
     store = PictureStore(studio.made.as_uri())
-    assert forget_orphan_pictures(studio.connection, store) == 0
+    assert delete_orphan_files(studio.connection, store) == 0
     studio.grow_old()
-    assert forget_orphan_pictures(studio.connection, store) == len(generator.asked)
+    assert delete_orphan_files(studio.connection, store) == len(generator.asked)
     assert not studio.files()
 
 

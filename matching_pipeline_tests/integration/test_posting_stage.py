@@ -23,7 +23,7 @@ from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, drain
 from matching_pipeline.models.registry import hold_role
 from matching_pipeline.providers.local.text import LocalTextEmbedder
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.enqueue import forget_orphans
+from matching_pipeline.sources.orphans import delete_orphan_rows
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, direction, drain_postings
 
 
@@ -324,5 +324,5 @@ def test_orphans_of_two_hidden_transactions_are_forgotten(board: JobBoard, datab
     drain_postings(database_url)
     board.run("alter table jobs disable trigger user")
     board.run("update jobs set is_active = false where id = %s", orphan)
-    assert forget_orphans(board.connection) == 1
+    assert delete_orphan_rows(board.connection) == 1
     assert board.embedded() == {kept}

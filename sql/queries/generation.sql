@@ -24,17 +24,6 @@ update generated_images set source_url = %(source_url)s
 where project_id = %(project_id)s and image_type = any (%(image_types)s::text[]) and source_hash = %(source_hash)s
   and exists (select from job_queue where id = %(job_id)s and attempts = %(attempt)s and status = 'processing')
 
--- name: pictures_without_row
--- by the file's name: a place that was moved, or is reached by another URL now, keeps what its rows name as before
-select url from unnest(%(urls)s::text[]) as url
-where not exists (select from generated_images where split_part(generated_images.url, '/', -1) = split_part(url.url, '/', -1))
-
--- name: is_picture_project
-select exists (select from projects where id = %(id)s)
-
--- name: enqueue_complete_pack
-select enqueue_complete_pack(%(id)s)
-
 -- name: generated_images_coverage
 with asked as (
     select project_id, image_type, bool_or(job_status in ('pending', 'processing')) as waiting,

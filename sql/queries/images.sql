@@ -47,25 +47,3 @@ where source = %(source)s and image_id = %(image_id)s
       where source_images.source = image_ai.source and source_images.image_id = image_ai.image_id
         and source_images.url = image_ai.image_url
   )
-
--- name: enqueue_project_images
-select enqueue_project_images(%(id)s)
-
--- name: enqueue_product_images
-select enqueue_product_images(%(id)s)
-
--- name: enqueue_missing_images
-select enqueue_missing_images()
-
--- name: is_project
-select exists (select from listings where id = %(id)s and type::text = 'project')
-
--- name: is_product
-select exists (select from products where id = %(id)s)
-
--- name: forget_orphan_images
-delete from image_ai
-where not exists (
-    select from source_images
-    where source_images.source = image_ai.source and source_images.image_id = image_ai.image_id
-)
