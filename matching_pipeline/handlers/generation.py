@@ -26,6 +26,7 @@ from matching_pipeline.pictures.orders import (
     AskedPicture,
     Order,
     State,
+    StoredPicture,
     is_missing,
     keep_unchanged,
     lock_picture,
@@ -34,7 +35,7 @@ from matching_pipeline.pictures.orders import (
     unlock_picture,
 )
 from matching_pipeline.pictures.store import PictureStore
-from matching_pipeline.providers.protocols import GeneratedPicture, ImageGenerator
+from matching_pipeline.providers.protocols import ImageGenerator
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import PATIENCE_SECONDS, Futures
 from matching_pipeline.queues.worker import Outcome
@@ -50,15 +51,6 @@ class Photo:
     content_hash: bytes
 
 
-@dataclass(frozen=True)
-class StoredPicture:
-    """A picture whose file is written."""
-
-    made: GeneratedPicture
-    url: str
-    source_hash: bytes
-
-
 class GenerationHandler:
     """Makes as many pictures at once as the generator says."""
 
@@ -69,7 +61,7 @@ class GenerationHandler:
         self, generator: ImageGenerator, fetcher: ImageFetcher, store: PictureStore, *, max_pixels: int
     ) -> None:
         self.batch_size = generator.concurrency
-        self.generator = generator
+        self._generator = generator
         self._fetcher = fetcher
         self._store = store
         self._max_pixels = max_pixels
@@ -81,7 +73,7 @@ class GenerationHandler:
         orders = read_orders(connection, jobs)
         for order in orders:
             if not order.source_url.strip():
-                order.become(State.FAILED, PermanentFailure("the project has none: its source_image_url is empty"))
+                order.settle(State.FAILED, PermanentFailure("the project has none: its source_image_url is empty"))
         yield from ([order.outcome()] for order in orders if order.is_decided)
         if undecided := [order for order in orders if not order.is_decided]:
             self._store.probe()  # before anything is paid for
@@ -115,10 +107,12 @@ class GenerationHandler:
 
     def _stored(self, photo: Photo, picture: AskedPicture) -> StoredPicture:
         assert picture.prompt is not None
-        made = self.generator.generate(photo.pixels, picture.image_type, picture.prompt, picture.order.forced_by)
+        model = self._generator.model
+        made = self._generator.generate(photo.pixels, picture.image_type, picture.prompt, picture.order.forced_by)
         if made.media_type not in EXTENSIONS:
-            raise TransientFailure(f"{self.generator.model} gave a picture of the type {made.media_type}")
-        return StoredPicture(made, self._store.put(made.data, EXTENSIONS[made.media_type]), photo.content_hash)
+            raise TransientFailure(f"{model} gave a picture of the type {made.media_type}")
+        url = self._store.put(made.data, EXTENSIONS[made.media_type])
+        return StoredPicture(made, url, model, photo.content_hash)
 
 
 class _Batch:
@@ -153,15 +147,15 @@ class _Batch:
 
     def _begin(self, order: Order, photo: Photo | JobFailure | None) -> None:
         if photo is None:
-            order.become(State.STOPPED)
+            order.settle(State.STOPPED)
         elif isinstance(photo, JobFailure):
-            order.become(State.FAILED, photo)
+            order.settle(State.FAILED, photo)
         else:
             try:
                 keep_unchanged(self._connection, order, photo.content_hash)
             except GAVE_WAY:
-                order.become(State.LOCK_BUSY, "its rows are locked")
-            for picture in order.those(State.WAITING):
+                order.settle(State.LOCK_BUSY, "its rows are locked")
+            for picture in order.in_state(State.WAITING):
                 self._make(picture, photo)
 
     def _make(self, picture: AskedPicture, photo: Photo) -> None:
@@ -185,7 +179,7 @@ class _Batch:
         try:
             if result is None:
                 picture.become(State.STOPPED)
-            elif picture.order.those(State.LOST):
+            elif picture.order.in_state(State.LOST):
                 picture.become(State.LOST)
             elif isinstance(result, JobFailure):
                 picture.become(State.FAILED, result)
@@ -196,11 +190,8 @@ class _Batch:
                 unlock_picture(self._connection, picture)
 
     def _keep(self, picture: AskedPicture, stored: StoredPicture) -> None:
-        model = self._handler.generator.model
         try:
-            saved = save_picture(
-                self._connection, picture, stored.made, url=stored.url, model=model, source_hash=stored.source_hash
-            )
+            saved = save_picture(self._connection, picture, stored)
         except GAVE_WAY:
             picture.become(State.LOCK_BUSY, "its rows are locked")
         except psycopg.Error as error:
@@ -214,13 +205,13 @@ class _Batch:
 
     def _lose(self, order: Order) -> None:
         """Its pictures that a thread makes already become LOST when they are made."""
-        for picture in order.those(State.MAKING):
+        for picture in order.in_state(State.MAKING):
             if self._running.cancel(picture):
                 picture.become(State.LOST)
                 unlock_picture(self._connection, picture)
 
     def _making(self) -> list[AskedPicture]:
-        return [picture for order in self._orders for picture in order.those(State.MAKING)]
+        return [picture for order in self._orders for picture in order.in_state(State.MAKING)]
 
     def _let_go(self) -> None:
         """Where the worker ends this batch before its end. A session that is lost has no locks any more."""

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
-from uuid import UUID
 
 import numpy as np
 from pgvector import Vector
@@ -120,11 +119,14 @@ class ImageHandler:
         for source, lock in (("project", query("lock_project_images")), ("product", query("lock_product_images"))):
             image_ids = [image_id for kind, image_id in results if kind == source]
             for image_id, url in connection.execute(lock, {"image_ids": image_ids}):
+                image = results[source, image_id]
                 # an edit of the URL after it was read has queued the image again
-                if url == results[source, image_id].url:
-                    rows.append((source, image_id, results[source, image_id]))
+                if image.url == url:
+                    row = {"source": source, "image_id": image_id, "image_url": url, **vars(image.analysis)}
+                    rows.append(row | {"attributes": Jsonb(image.analysis.attributes)})
         if rows:
-            self._upsert(connection, rows)
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            connection.execute(query("write_image_ai"), {"model": self._analyzer.model, **columns})
 
     def forget(self, connection: Connection, job: Job) -> None:
         connection.execute(query("forget_outdated_image"), {"source": job.entity_kind, "image_id": job.entity_id})
@@ -162,26 +164,6 @@ class ImageHandler:
         return Analysis(
             *(fetched.content_hash, Vector(result.embedding), dict(result.attributes), thumbnail(picture)),
             *(result.vision_model, result.input_tokens, result.output_tokens),
-        )
-
-    def _upsert(self, connection: Connection, rows: Sequence[tuple[str, UUID, AnalysedImage]]) -> None:
-        """Each row is the source, the image's id and the result."""
-        analyses = [image.analysis for _, _, image in rows]
-        connection.execute(
-            query("write_image_ai"),
-            {
-                "model": self._analyzer.model,
-                "sources": [source for source, _, _ in rows],
-                "image_ids": [image_id for _, image_id, _ in rows],
-                "image_urls": [image.url for _, _, image in rows],
-                "content_hashes": [analysis.content_hash for analysis in analyses],
-                "embeddings": [analysis.embedding for analysis in analyses],
-                "attributes": [Jsonb(analysis.attributes) for analysis in analyses],
-                "thumbnails": [analysis.thumbnail for analysis in analyses],
-                "vision_models": [analysis.vision_model for analysis in analyses],
-                "input_tokens": [analysis.input_tokens for analysis in analyses],
-                "output_tokens": [analysis.output_tokens for analysis in analyses],
-            },
         )
 
 

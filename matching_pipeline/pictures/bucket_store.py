@@ -4,12 +4,12 @@ import mimetypes
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import obstore
+from obstore.exceptions import BaseError
 
 from matching_pipeline.pictures.object_storage import is_permanent, open_bucket, reason_of, split_object_url
-
-if TYPE_CHECKING:
-    from obstore import ObjectMeta
 
 RETRY_TIMEOUT: Final = timedelta(seconds=30)
 CONFLICT: Final = 409  # with another writer, at the same moment
@@ -17,7 +17,7 @@ YOUNG: Final = timedelta(hours=1)  # a bucket renews an object's age only when t
 
 
 class BucketStore:
-    """A FileStore in a bucket, below a prefix."""
+    """Keeps files in a bucket, below a prefix. The methods do what those of FolderStore do."""
 
     def __init__(self, url: str) -> None:
         bucket_url, prefix = split_object_url(url)
@@ -26,46 +26,38 @@ class BucketStore:
         self._bucket = open_bucket(bucket_url, RETRY_TIMEOUT)
 
     def renew(self, name: str, size: int) -> bool:
-        found = self._look_up(name)
-        return found is not None and found["size"] == size and found["last_modified"] > datetime.now(UTC) - YOUNG
+        found, changed = self._look_up(name)
+        return found == size and changed > datetime.now(UTC) - YOUNG
 
     def write(self, name: str, data: bytes) -> None:
-        from obstore import put
-
-        media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        put(self._bucket, self._prefix + name, data, attributes={"Content-Type": media_type}, use_multipart=False)
+        attributes = {"Content-Type": mimetypes.guess_type(name)[0] or "application/octet-stream"}
+        obstore.put(self._bucket, self._prefix + name, data, attributes=attributes, use_multipart=False)
 
     def remove(self, name: str) -> None:
-        from obstore import delete
-
         with suppress(FileNotFoundError):
-            delete(self._bucket, self._prefix + name)
+            obstore.delete(self._bucket, self._prefix + name)
 
     def remove_old(self, name: str, latest: datetime) -> bool:
-        found = self._look_up(name)
-        if found is None or found["last_modified"] > latest:
+        size, changed = self._look_up(name)
+        if size is None or changed > latest:
             return False
         self.remove(name)
         return True
 
     def files(self) -> Iterator[tuple[str, datetime]]:
-        from obstore import list as list_objects
-
-        for batch in list_objects(self._bucket, self._prefix or None, chunk_size=1000):
+        for batch in obstore.list(self._bucket, self._prefix or None, chunk_size=1000):
             for found in batch:
                 yield found["path"].removeprefix(self._prefix), found["last_modified"]
 
     def explain(self, error: Exception) -> tuple[str, bool] | None:
-        from obstore.exceptions import BaseError
-
         if not isinstance(error, (BaseError, OSError, ValueError)):
             return None
         return reason_of(error), is_permanent(error, transient_status=CONFLICT)
 
-    def _look_up(self, name: str) -> "ObjectMeta | None":
-        from obstore import head
-
+    def _look_up(self, name: str) -> tuple[int | None, datetime]:
+        """Size and time of last change. The size is None where there is no such object."""
         try:
-            return head(self._bucket, self._prefix + name)
+            found = obstore.head(self._bucket, self._prefix + name)
+            return found["size"], found["last_modified"]
         except FileNotFoundError:
-            return None
+            return None, datetime.max.replace(tzinfo=UTC)

@@ -18,7 +18,7 @@ SET_UP_WRONGLY: Final = frozenset(
 
 
 class FolderStore:
-    """A FileStore in a folder."""
+    """Keeps files by name. `url` is the beginning of their URLs, without a slash at its end."""
 
     def __init__(self, url: str) -> None:
         path = path_of(url)
@@ -31,6 +31,7 @@ class FolderStore:
         self.url = self._root.as_uri().rstrip("/")
 
     def renew(self, name: str, size: int) -> bool:
+        """Returns whether the whole file is there. If so, its age begins again."""
         path = self._root / name
         try:
             os.utime(path)
@@ -39,6 +40,7 @@ class FolderStore:
             return False
 
     def write(self, name: str, data: bytes) -> None:
+        """Writes the whole file or nothing: no reader ever sees a part of it."""
         path = self._root / name
         unfinished = _part_of(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,9 +54,11 @@ class FolderStore:
         _keep_entries(path.parent, self._root)
 
     def remove(self, name: str) -> None:
+        """A file that is not there is no error."""
         (self._root / name).unlink(missing_ok=True)
 
     def remove_old(self, name: str, latest: datetime) -> bool:
+        """Removes the file if it was last written or renewed at `latest` or before. Returns whether it did."""
         path = self._root / name
         aside = _part_of(path)
         with suppress(FileNotFoundError):
@@ -70,11 +74,13 @@ class FolderStore:
         return False
 
     def files(self) -> Iterator[tuple[str, datetime]]:
+        """The name of each file, and when it was last written or renewed."""
         for path in [Path(folder, name) for folder, _, names in os.walk(self._root) for name in names]:
             with suppress(FileNotFoundError):
                 yield path.relative_to(self._root).as_posix(), _changed(path)
 
     def explain(self, error: Exception) -> tuple[str, bool] | None:
+        """The reason of an error of the other methods, and whether a person must act. None for any other error."""
         return (str(error.strerror), error.errno in SET_UP_WRONGLY) if isinstance(error, OSError) else None
 
 

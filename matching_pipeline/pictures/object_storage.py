@@ -2,15 +2,15 @@
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import ObjectStore, from_url
 
 from matching_pipeline.errors import PermanentFailure, TransientFailure
 from matching_pipeline.pictures.printable_url import printable
 from matching_pipeline.pictures.size_limit import collect, refuse_oversize
 from matching_pipeline.pictures.web import is_transient
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore, RetryConfig
 
 OBJECT_STORAGE_SCHEMES = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"})
 MAX_RETRIES = 2  # for a hiccup; the job's own retries are for an outage
@@ -26,16 +26,13 @@ class ObjectStorage:
 
     async def read(self, url: str) -> bytes:
         """Reads the object at `scheme://bucket/key`. `%` and `?` in the key stand for themselves."""
-        from obstore import get_async
-        from obstore.exceptions import BaseError
-
         try:
             bucket_url, key = split_object_url(url)
             if not key:
                 raise ValueError("malformed URL: an object is named as scheme://bucket/key")
             if bucket_url not in self._buckets:
                 self._buckets[bucket_url] = open_bucket(bucket_url, self._timeout)
-            answer = await get_async(self._buckets[bucket_url], key)
+            answer = await obstore.get_async(self._buckets[bucket_url], key)
             refuse_oversize(answer.meta["size"], self._max_bytes)
             return await collect((bytes(chunk) async for chunk in answer.stream()), self._max_bytes)
         except (BaseError, OSError, ValueError) as error:
@@ -51,23 +48,17 @@ def split_object_url(url: str) -> tuple[str, str]:
     return f"{scheme.lower()}://{bucket}", key
 
 
-def open_bucket(bucket_url: str, retry_timeout: timedelta) -> "ObjectStore":
+def open_bucket(bucket_url: str, retry_timeout: timedelta) -> ObjectStore:
     """Raises ValueError where obstore's settings are wrong."""
-    from obstore.exceptions import BaseError
-    from obstore.store import from_url
-
-    retries: RetryConfig = {"max_retries": MAX_RETRIES, "retry_timeout": retry_timeout}
     try:
         # No client options: given any, obstore ignores those of the environment (AWS_ALLOW_HTTP, …).
-        return from_url(bucket_url, retry_config=retries)
+        return from_url(bucket_url, retry_config={"max_retries": MAX_RETRIES, "retry_timeout": retry_timeout})
     except (BaseError, ValueError) as error:
         raise ValueError(f"object storage is not set up: {reason_of(error)}") from error
 
 
 def is_permanent(error: Exception, *, transient_status: int | None = None) -> bool:
     """Whether the same request would meet the error again. `transient_status` is one more that passes by itself."""
-    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
-
     if isinstance(error, (FileNotFoundError, PermissionDeniedError, UnauthenticatedError, ValueError)):
         return True
     found = re.search(r"status code: (\d{3})", reason_of(error))  # obstore gives the other statuses in words only

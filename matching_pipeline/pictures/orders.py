@@ -1,6 +1,6 @@
 """The pictures that a job of the queue `generated_images` asks for: their states, and their rows in the database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -22,15 +22,15 @@ class State(Enum):
     MAKING = "this session holds its lock, and a thread makes it or will make it"
     KEPT = "its file is stored and its row is written"
     UNCHANGED = "the picture that is there stays, or its project is deleted"
-    FAILED = "for a JobFailure"
+    FAILED = "its reason is a JobFailure"
     LOCK_BUSY = "another worker makes it, or the app holds its rows"
     LOST = "the job's lease has run out or its project is deleted, so the picture is dropped"
     STOPPED = "an error that concerns every picture came first"
 
 
-NEXT: Mapping[State, frozenset[State]] = {
-    State.WAITING: frozenset({State.MAKING, State.UNCHANGED, State.FAILED, State.LOCK_BUSY, State.STOPPED}),
-    State.MAKING: frozenset({State.KEPT, State.FAILED, State.LOCK_BUSY, State.LOST, State.STOPPED}),
+NEXT = {
+    State.WAITING: {State.MAKING, State.UNCHANGED, State.FAILED, State.LOCK_BUSY, State.STOPPED},
+    State.MAKING: {State.KEPT, State.FAILED, State.LOCK_BUSY, State.LOST, State.STOPPED},
 }
 """The other states are final."""
 
@@ -75,21 +75,21 @@ class Order:
         """The job's id, where the job asks for other pictures than those that are there."""
         return self.job.id if self.job.payload.get("force") else None
 
-    def those(self, *states: State) -> list[AskedPicture]:
+    def in_state(self, *states: State) -> list[AskedPicture]:
         return [picture for picture in self.pictures.values() if picture.state in states]
 
-    def become(self, state: State, reason: JobFailure | str = "") -> None:
-        """The photo decides the state of every picture that waits for it."""
-        for picture in self.those(State.WAITING):
+    def settle(self, state: State, reason: JobFailure | str = "") -> None:
+        """Gives every WAITING picture the state that its photo decides."""
+        for picture in self.in_state(State.WAITING):
             picture.become(state, reason, "photo")
 
     @property
     def is_decided(self) -> bool:
-        return not self.those(*NEXT)
+        return not self.in_state(*NEXT)
 
     @property
     def is_complete(self) -> bool:
-        return len(self.those(State.KEPT, State.UNCHANGED)) == len(self.pictures)
+        return len(self.in_state(State.KEPT, State.UNCHANGED)) == len(self.pictures)
 
     def outcome(self) -> Outcome:
         """Of a decided order without a STOPPED picture.
@@ -97,8 +97,8 @@ class Order:
         A retry helps if it helps one of the pictures. A job with a LOST picture is completed like one without:
         the worker finds then that it no longer holds the job.
         """
-        failed, busy = self.those(State.FAILED), self.those(State.LOCK_BUSY)
-        if self.those(State.LOST) or not failed + busy:
+        failed, busy = self.in_state(State.FAILED), self.in_state(State.LOCK_BUSY)
+        if self.in_state(State.LOST) or not failed + busy:
             return Outcome(self.job)
         if not failed:
             return Outcome(self.job, lock_busy=LockBusy(_reasons(busy)))
@@ -106,8 +106,14 @@ class Order:
         return Outcome(self.job, failure=(PermanentFailure if permanent else TransientFailure)(_reasons(failed)))
 
 
-def _reasons(pictures: Sequence[AskedPicture]) -> str:
-    return "; ".join(dict.fromkeys(f"{picture.culprit}: {picture.reason}" for picture in pictures))
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture whose file is written."""
+
+    generated: GeneratedPicture
+    url: str
+    model: str
+    source_hash: bytes
 
 
 def read_orders(connection: Connection, jobs: Sequence[Job]) -> list[Order]:
@@ -138,7 +144,7 @@ def is_missing(connection: Connection, picture: AskedPicture) -> bool:
 
 def keep_unchanged(connection: Connection, order: Order, source_hash: bytes) -> None:
     """Keeps the pictures that were made from the same photo at another URL. Raises one of GAVE_WAY."""
-    if same := [picture for picture in order.those(State.WAITING) if picture.source_hash == source_hash]:
+    if same := [picture for picture in order.in_state(State.WAITING) if picture.source_hash == source_hash]:
         parameters = {**order.key, "source_url": order.source_url, "source_hash": source_hash}
         parameters["image_types"] = [picture.image_type for picture in same]
         give_way(connection, lambda: connection.execute(query("keep_unchanged_images"), parameters))
@@ -146,24 +152,16 @@ def keep_unchanged(connection: Connection, order: Order, source_hash: bytes) -> 
             picture.become(State.UNCHANGED)
 
 
-def save_picture(
-    connection: Connection, picture: AskedPicture, made: GeneratedPicture, *, url: str, model: str, source_hash: bytes
-) -> bool:
-    """Writes the row, in a transaction of its own. False where the lease has run out or the project is deleted.
+def save_picture(connection: Connection, picture: AskedPicture, stored: StoredPicture) -> bool:
+    """Writes the row in a transaction of its own. False where the lease has run out or the project is deleted.
 
     Raises one of GAVE_WAY.
     """
-    parameters = {
-        **picture.key,
-        "url": url,
-        "width": made.width,
-        "height": made.height,
-        "media_type": made.media_type,
-        "bytes": len(made.data),
-        "model": model,
-        "source_url": picture.order.source_url,
-        "source_hash": source_hash,
-        "cost_usd": made.cost_usd,
-    }
+    parameters = picture.key | vars(stored.generated) | vars(stored)
+    parameters |= {"bytes": len(stored.generated.data), "source_url": picture.order.source_url}
     row = give_way(connection, lambda: connection.execute(query("save_generated_image"), parameters).fetchone())
     return row == (True,)
+
+
+def _reasons(pictures: Sequence[AskedPicture]) -> str:
+    return "; ".join(dict.fromkeys(f"{picture.culprit}: {picture.reason}" for picture in pictures))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import urlsplit
 
 from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
@@ -16,37 +16,6 @@ from matching_pipeline.pictures.object_storage import OBJECT_STORAGE_SCHEMES
 NAME: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z0-9]+(\.[0-9a-f]+\.part)?")
 PROBE: Final = f"00/00/{'0' * 64}.probe"
 RETRY_AFTER: Final = timedelta(minutes=2)
-
-
-class FileStore(Protocol):
-    """Keeps files by name."""
-
-    url: str
-    """The beginning of the files' URLs, without a slash at its end."""
-
-    def explain(self, error: Exception) -> tuple[str, bool] | None:
-        """The reason of an error of the methods below, and whether a person must act. None for any other error."""
-        ...
-
-    def renew(self, name: str, size: int) -> bool:
-        """Returns whether the whole file is there. If so, its age begins again."""
-        ...
-
-    def write(self, name: str, data: bytes) -> None:
-        """Writes the whole file or nothing: no reader ever sees a part of it."""
-        ...
-
-    def remove(self, name: str) -> None:
-        """A file that is not there is no error."""
-        ...
-
-    def remove_old(self, name: str, latest: datetime) -> bool:
-        """Removes the file if it was last written or renewed at `latest` or before. Returns whether it did."""
-        ...
-
-    def files(self) -> Iterator[tuple[str, datetime]]:
-        """The name of each file, and when it was last written or renewed."""
-        ...
 
 
 class PictureStore:
@@ -119,7 +88,7 @@ class PictureStore:
             raise ProviderUnavailable(message, RETRY_AFTER) from error
 
 
-def _open(url: str) -> FileStore:
+def _open(url: str) -> FolderStore | BucketStore:
     scheme = urlsplit(url).scheme
     if scheme == "file":
         return FolderStore(url)

@@ -18,8 +18,8 @@ def enqueue_images(connection: Connection, projects: Iterable[UUID], products: I
     Raises NotFound, and queues nothing then.
     """
     with connection.transaction():
-        images = _enqueue(connection, projects, query("is_project"), query("enqueue_project_images"), "project {}")
-        images += _enqueue(connection, products, query("is_product"), query("enqueue_product_images"), "product {}")
+        images = _enqueue(connection, query("enqueue_project_images"), projects, "project {}")
+        images += _enqueue(connection, query("enqueue_product_images"), products, "product {}")
         return sum(images)
 
 
@@ -29,8 +29,7 @@ def enqueue_packs(connection: Connection, projects: Iterable[UUID]) -> int:
     Raises NotFound, and queues nothing then.
     """
     with connection.transaction():
-        exists, statement = query("is_studio_project"), query("enqueue_complete_pack")
-        return len(_enqueue(connection, projects, exists, statement, "row {} in projects"))
+        return len(_enqueue(connection, query("enqueue_complete_packs"), projects, "row {} in projects"))
 
 
 def enqueue_missing(connection: Connection, what: Literal["images", "postings"] | None = None) -> int:
@@ -43,22 +42,13 @@ def enqueue_missing(connection: Connection, what: Literal["images", "postings"] 
         "postings": query("enqueue_missing_postings"),
         None: query("enqueue_missing"),
     }
-    return int(_only_value(connection, statements[what]))
+    ((queued,),) = connection.execute(statements[what]).fetchall()
+    return int(queued)
 
 
-def _enqueue(
-    connection: Connection, ids: Iterable[UUID], exists: bytes, statement: bytes, described: str
-) -> list[Any]:
-    """What the statement returns for each id."""
-    answers = []
-    for id in ids:
-        if not _only_value(connection, exists, id):
+def _enqueue(connection: Connection, statement: bytes, ids: Iterable[UUID], described: str) -> list[Any]:
+    answers: dict[UUID, Any] = dict(connection.execute(statement, {"ids": list(ids)}).fetchall())
+    for id, answer in answers.items():
+        if answer is None:
             raise NotFound(f"there is no {described.format(id)}")
-        answers.append(_only_value(connection, statement, id))
-    return answers
-
-
-def _only_value(connection: Connection, statement: bytes, id: UUID | None = None) -> Any:
-    row = connection.execute(statement, {"id": id}).fetchone()
-    assert row is not None
-    return row[0]
+    return list(answers.values())

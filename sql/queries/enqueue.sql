@@ -1,20 +1,17 @@
--- name: is_project
-select exists (select from listings where id = %(id)s and type::text = 'project')
+-- Each of the first three returns one row for each id. The answer is null where there is no such project or product.
 
 -- name: enqueue_project_images
-select enqueue_project_images(%(id)s)
-
--- name: is_product
-select exists (select from products where id = %(id)s)
+select id, case when exists (select from listings where listings.id = asked.id and type::text = 'project')
+    then enqueue_project_images(id) end
+from unnest(%(ids)s::uuid[]) as asked (id)
 
 -- name: enqueue_product_images
-select enqueue_product_images(%(id)s)
+select id, case when exists (select from products where products.id = asked.id) then enqueue_product_images(id) end
+from unnest(%(ids)s::uuid[]) as asked (id)
 
--- name: is_studio_project
-select exists (select from projects where id = %(id)s)
-
--- name: enqueue_complete_pack
-select enqueue_complete_pack(%(id)s)
+-- name: enqueue_complete_packs
+select id, case when exists (select from projects where projects.id = asked.id) then enqueue_complete_pack(id) end
+from unnest(%(ids)s::uuid[]) as asked (id)
 
 -- name: enqueue_missing
 select enqueue_missing()

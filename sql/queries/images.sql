@@ -27,9 +27,9 @@ insert into image_ai (
 select source, image_id, %(model)s, vector_dims(embedding), embedding, attributes, image_url, content_hash, thumbnail,
     vision_model, input_tokens, output_tokens
 from unnest(
-    %(sources)s::text[], %(image_ids)s::uuid[], %(embeddings)s::vector[], %(attributes)s::jsonb[],
-    %(image_urls)s::text[], %(content_hashes)s::bytea[], %(thumbnails)s::bytea[],
-    %(vision_models)s::text[], %(input_tokens)s::integer[], %(output_tokens)s::integer[]
+    %(source)s::text[], %(image_id)s::uuid[], %(embedding)s::vector[], %(attributes)s::jsonb[], %(image_url)s::text[],
+    %(content_hash)s::bytea[], %(thumbnail)s::bytea[], %(vision_model)s::text[], %(input_tokens)s::integer[],
+    %(output_tokens)s::integer[]
 ) as analysed (
     source, image_id, embedding, attributes, image_url, content_hash, thumbnail, vision_model, input_tokens, output_tokens
 )

@@ -49,7 +49,7 @@ def test_a_failed_job_is_retried_where_a_retry_helps_one_picture(
 def test_the_photo_decides_for_the_pictures_that_wait_for_it_and_is_named_once() -> None:
     asked = order(a=State.WAITING, b=State.WAITING, c=State.UNCHANGED)
     assert not asked.is_decided
-    asked.become(State.FAILED, REFUSED)
+    asked.settle(State.FAILED, REFUSED)
     assert asked.is_decided
     assert str(asked.outcome().failure) == "photo: refused"
     assert asked.pictures["c"].state is State.UNCHANGED
