@@ -1,4 +1,4 @@
-"""What becomes of a job, by the states of the pictures that it asks for."""
+"""The outcome of a job, by the states of the pictures that it asks for."""
 
 from uuid import UUID
 
@@ -12,7 +12,7 @@ REFUSED, HICCUP = PermanentFailure("refused"), TransientFailure("hiccup")
 
 
 def order(**pictures: State | Exception) -> Order:
-    """By image type, the state of each picture, or why it has failed."""
+    """An order with the state of each picture, or the reason of its failure, by image type."""
     order = Order(Job(UUID(int=1), "complete_pack", UUID(int=2), {}, 1))
     for image_type, end in pictures.items():
         state, reason = (end, "locked") if isinstance(end, State) else (State.FAILED, end)
