@@ -9,7 +9,8 @@ from matching_pipeline.matches import rebuilds
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers import ledger
 from matching_pipeline.queues import client
-from matching_pipeline.sources.enqueue import enqueue_missing, forget_orphan_pictures, forget_orphans
+from matching_pipeline.sources.enqueue import enqueue_missing
+from matching_pipeline.sources.orphans import delete_orphan_files, delete_orphan_rows
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 RUNS_AT_ONCE = 100
@@ -36,7 +37,7 @@ def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     listing became a project."""
     with pipeline.connection() as connection:
         context.log.info(f"{enqueue_missing(connection)} images and postings were missing and are queued")
-        context.log.info(f"{forget_orphans(connection)} rows of what is no more are gone")
+        context.log.info(f"{delete_orphan_rows(connection)} rows of what is no more are gone")
 
 
 @dg.op
@@ -44,7 +45,7 @@ def delete_orphan_pictures(context: dg.OpExecutionContext, pipeline: Pipeline) -
     """What a crash or a deleted project left where IMAGES_URL says."""
     with pipeline.connection() as connection:
         store = PictureStore(pipeline.settings.pictures_url)
-        context.log.info(f"{forget_orphan_pictures(connection, store)} pictures that no row names are deleted")
+        context.log.info(f"{delete_orphan_files(connection, store)} pictures that no row names are deleted")
 
 
 @dg.op

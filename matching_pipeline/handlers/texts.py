@@ -1,8 +1,8 @@
-"""The `job_embeddings` lane: read what a posting says, have it embedded once, write its embedding."""
+"""The queue `job_embeddings`: reads what postings say, has each text embedded once and writes the embeddings."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
@@ -13,34 +13,23 @@ from pgvector import Vector
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import (
-    ConfigurationError,
-    JobFailure,
-    PermanentFailure,
-    ProviderUnavailable,
-    TransientFailure,
-    as_job_failure,
-)
+from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.models import registry as models
 from matching_pipeline.providers.protocols import TextEmbedder
 from matching_pipeline.queues.client import Job
+from matching_pipeline.queues.futures import PATIENCE_SECONDS, Futures
 from matching_pipeline.queues.worker import Outcome
 
 QUEUE = models.QUEUES["text"]
 SHADOW_QUEUE = models.shadow_queue(QUEUE)
-STOPS = (ProviderUnavailable, ConfigurationError)
 REQUESTS_AHEAD = 8
-"""Requests claimed for each that runs at once: while one is written the others go on."""
+"""The worker claims so many requests for each that runs at once: while it writes one, the others run."""
 NO_TEXT = PermanentFailure("the posting has no text: its title, company and description are all empty")
-PATIENCE_SECONDS = 2.0
-"""The drain gets a word this often, so that it renews its leases while a request is slow."""
-
-Answers = list[NDArray[np.float32] | JobFailure]
 
 
 @dataclass(frozen=True)
 class Posting:
-    """What a posting says, as read when its item was claimed."""
+    """The text of a posting, as the database had it after the worker claimed the job."""
 
     text: str
     input_hash: bytes
@@ -53,11 +42,11 @@ class EmbeddedPosting:
 
 
 Batch = Mapping[Posting, list[Job]]
-"""Each text once, with the items that it answers."""
+"""Each text once, with the jobs that need its embedding."""
 
 
 class TextHandler:
-    """Asks with a few threads, oldest first; what is known already is not asked again."""
+    """Sends several requests at once, oldest jobs first. A text with a known embedding is not sent."""
 
     lease = timedelta(minutes=2)
 
@@ -69,43 +58,38 @@ class TextHandler:
 
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
         postings = self._postings(connection, jobs)
+        # a posting that is deleted or inactive needs no embedding
+        ready = [Outcome(job) for job in jobs if job not in postings]
         texts: dict[Posting, list[Job]] = defaultdict(list)
         for job, posting in postings.items():
             texts[posting].append(job)
-        empty = [posting for posting in texts if not posting.text.strip()]
-        known = self._known(connection, texts)
-        ready = [
-            # a posting that is gone, or inactive, owes nothing
-            *(Outcome(job) for job in jobs if job not in postings),
-            *(Outcome(job, failure=NO_TEXT) for posting in empty for job in texts.pop(posting)),
-            *(
-                Outcome(job, EmbeddedPosting(posting.input_hash, embedding))
-                for posting, embedding in known.items()
-                for job in texts.pop(posting)
-            ),
-        ]
+        for posting in [posting for posting in texts if not posting.text.strip()]:
+            ready += [Outcome(job, failure=NO_TEXT) for job in texts.pop(posting)]
+        for posting, embedding in self._known(connection, texts).items():
+            embedded = EmbeddedPosting(posting.input_hash, embedding)
+            ready += [Outcome(job, embedded) for job in texts.pop(posting)]
         size = self._embedder.batch_items
         yield from (ready[first : first + size] for first in range(0, len(ready), size))
-        yield from self._ask(batches(self._embedder, texts))
+        running: Futures[Batch] = Futures()
+        for batch in batches(self._embedder, texts):
+            running.add(self._requests.submit(self._embed, list(batch)), batch)
+        for ended in running.ended(PATIENCE_SECONDS):
+            yield [outcome for batch, answer in ended for outcome in _outcomes(batch, answer)]
 
     def prepare_write(self, connection: Connection) -> None:
-        """Postings are independent of each other; their model must still be the lane's."""
+        """Postings need no lock against each other. The embedder must still be the model of the queue."""
         models.hold_role(connection, self._embedder, self.queue)
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
-        results = {
-            outcome.job.entity_id: outcome.result
-            for outcome in outcomes
-            if isinstance(outcome.result, EmbeddedPosting)
-        }
+        results = {outcome.job.entity_id: outcome.result for outcome in outcomes if outcome.result is not None}
         if not results:
             return
-        # where the text was edited meanwhile, the edit has queued the posting again: the newer wins
-        standing = connection.execute(
+        # A posting whose text was edited meanwhile is not locked here: the edit has queued it again.
+        locked = connection.execute(
             query("lock_postings"),
             {"job_ids": list(results), "input_hashes": [result.input_hash for result in results.values()]},
         ).fetchall()
-        written = {job_id: results[job_id] for (job_id,) in standing}
+        written = {job_id: results[job_id] for (job_id,) in locked}
         connection.execute(
             query("write_job_embeddings"),
             {
@@ -139,32 +123,7 @@ class TextHandler:
         known: dict[bytes, Vector] = dict(rows.fetchall())
         return {posting: known[posting.input_hash] for posting in texts if posting.input_hash in known}
 
-    def _ask(self, asked: Sequence[Batch]) -> Iterator[list[Outcome]]:
-        """Outcomes as each request ends. What stops one stops those that have not begun, and is raised once those
-        under way, which are paid for, have ended."""
-        running = {self._requests.submit(self._answers, list(batch)): batch for batch in asked}
-        stopping: BaseException | None = None
-        try:
-            while running:
-                done, _ = wait(running, timeout=PATIENCE_SECONDS, return_when=FIRST_COMPLETED)
-                ended = {future: running.pop(future) for future in done}
-                stopped = [error for future in ended if isinstance(error := future.exception(), STOPS)]
-                if stopped:
-                    stopping = stopping or stopped[0]
-                    running = {future: batch for future, batch in running.items() if not future.cancel()}
-                yield [
-                    outcome
-                    for future, batch in ended.items()
-                    if not isinstance(future.exception(), STOPS)
-                    for outcome in _outcomes(batch, future)
-                ]
-        finally:
-            for future in running:
-                future.cancel()
-        if stopping:
-            raise stopping
-
-    def _answers(self, postings: Sequence[Posting]) -> Answers:
+    def _embed(self, postings: Sequence[Posting]) -> list[NDArray[np.float32] | JobFailure]:
         answers = self._embedder.embed([posting.text for posting in postings])
         if len(answers) != len(postings):
             raise TransientFailure(f"{self._embedder.model} gave {len(answers)} answers to {len(postings)} texts")
@@ -172,7 +131,10 @@ class TextHandler:
 
 
 def batches(embedder: TextEmbedder, texts: Batch) -> list[Batch]:
-    """One request each, in the order given, within the embedder's limits; a text above them is alone in its own."""
+    """Divides the texts, in their order, into requests within the embedder's limits.
+
+    A text that exceeds the limit of tokens has a request of its own.
+    """
     requests: list[dict[Posting, list[Job]]] = []
     room = 0
     for posting, jobs in texts.items():
@@ -185,15 +147,13 @@ def batches(embedder: TextEmbedder, texts: Batch) -> list[Batch]:
     return list(requests)
 
 
-def _outcomes(batch: Batch, request: Future[Answers]) -> list[Outcome]:
-    if error := request.exception():
-        failure = as_job_failure(error)
-        return [Outcome(job, failure=failure) for jobs in batch.values() for job in jobs]
-    return [
-        _outcome(job, posting, answer)
-        for (posting, jobs), answer in zip(batch.items(), request.result(), strict=True)
-        for job in jobs
-    ]
+def _outcomes(batch: Batch, answer: list[NDArray[np.float32] | JobFailure] | JobFailure | None) -> Iterator[Outcome]:
+    """None where a request was stopped: the worker releases its jobs."""
+    if answer is None:
+        return
+    answers = [answer] * len(batch) if isinstance(answer, JobFailure) else answer
+    for (posting, jobs), each in zip(batch.items(), answers, strict=True):
+        yield from (_outcome(job, posting, each) for job in jobs)
 
 
 def _outcome(job: Job, posting: Posting, answer: NDArray[np.float32] | JobFailure) -> Outcome:

@@ -27,7 +27,8 @@ from matching_pipeline.matches.kernel.pairs import concatenate
 from matching_pipeline.matches.match_table import holding_lists
 from matching_pipeline.matches.project_rows import ProjectRows
 from matching_pipeline.matches.rebuilds import SIZES
-from matching_pipeline.sources.enqueue import enqueue_missing, forget_orphans
+from matching_pipeline.sources.enqueue import enqueue_missing
+from matching_pipeline.sources.orphans import delete_orphan_rows
 
 SHOWN = 5
 """Rows of each fault that are named."""
@@ -78,7 +79,7 @@ def repair(connection: Connection, report: Report) -> Iterator[str]:
             removed = connection.execute(query(f"forget_{table}_of_no_role")).rowcount
             yield f"{removed} rows of {table} by models without a role removed"
     if {(table, "orphaned") for table in VECTOR_TABLES} & found:
-        yield f"{forget_orphans(connection)} rows of what is no more removed"
+        yield f"{delete_orphan_rows(connection)} rows of what is no more removed"
     if (PROJECT_MATCHES, "mixed-model") in found:
         # rows that stand as they should keep their place, and get the name of the active model, all at once
         with holding_lists(connection, matching.KIND):

@@ -1,1 +1,1 @@
-"""Fetching within limits, decoding, storing."""
+"""Pictures: fetched within limits, decoded, stored, and the orders for those that are made."""

@@ -1,4 +1,4 @@
-"""Says what bytes that are no usable picture look like, for the message that a person reads."""
+"""Names what bytes look like that cannot be decoded as a picture. A person reads that in the failure's message."""
 
 import re
 
@@ -7,7 +7,7 @@ DAMAGED = "a damaged or truncated {} image"
 UNSUPPORTED = "{}, a format that is not supported"
 
 START = 1024
-# What may stand before the first element. Possessive, lest many comments take exponential time.
+# What may come before the first element. Possessive: otherwise many comments take exponential time.
 MARKUP = rb"(?:\xef\xbb\xbf|\s|<!--.*?-->|<\?.*?\?>)*+"
 
 APPEARANCES: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(

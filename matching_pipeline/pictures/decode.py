@@ -1,4 +1,4 @@
-"""Turns the bytes of a picture, whatever its format, into upright RGB pixels."""
+"""Turns the bytes of a picture of any supported format into upright RGB pixels."""
 
 from io import BytesIO
 
@@ -24,10 +24,10 @@ UPRIGHT = {
 
 
 def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """The picture in mode RGB, turned as its EXIF data say, on white where it is transparent.
+    """The picture in mode RGB: turned as its EXIF data say, laid on white, and of an animation the first frame.
 
-    Of an animation, the first frame. Raises PermanentFailure, which says what is wrong, and nothing else.
-    `max_pixels` is the setting IMAGE_MAX_PIXELS; above some 178 million, Pillow's own limit holds.
+    Raises PermanentFailure with what is wrong, and nothing else. `max_pixels` is the setting IMAGE_MAX_PIXELS.
+    Above some 178 million pixels, Pillow's own limit applies.
     """
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as picture:
@@ -49,7 +49,7 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
 
 
 def thumbnail(picture: Image.Image, side: int = 96) -> bytes:
-    """A JPEG of the RGB picture that fits into a square; a smaller picture is not enlarged."""
+    """A JPEG of the RGB picture that fits into a square. A smaller picture is not enlarged."""
     small = picture.copy()
     small.thumbnail((side, side))
     file = BytesIO()
@@ -58,7 +58,7 @@ def thumbnail(picture: Image.Image, side: int = 96) -> bytes:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    # Not by ImageOps.exif_transpose: it writes the EXIF data anew, and fails when they are damaged.
+    # Not by ImageOps.exif_transpose: it rewrites the EXIF data, and fails where they are damaged.
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
@@ -68,9 +68,9 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Gray of more than eight bits, which Pillow would clip, brought to eight; other pictures as they are.
+    """Scales gray of more than eight bits, which Pillow would clip, to eight. Other pictures stay as they are.
 
-    Sixteen bits have a known range. Integers of 32 bits and floats have not, so theirs is stretched.
+    Sixteen bits have a known range. Integers of 32 bits and floats have none, so their values are stretched.
     """
     if picture.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))

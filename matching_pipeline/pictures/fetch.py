@@ -1,10 +1,9 @@
-"""Fetches a picture's bytes by URL, within limits of size, time and place."""
+"""Fetches a picture's bytes by its URL, within limits of size, time and place."""
 
 import asyncio
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 from weakref import finalize
@@ -23,19 +22,19 @@ from matching_pipeline.pictures.web import HTTP_SCHEMES, Web
 class FetchLimits:
     max_bytes: int = 20 * 2**20
     timeout_seconds: float = 30
-    """For the whole fetch, by the clock on the wall: names, redirects and the body included."""
+    """For the whole fetch: name servers, redirects and the body."""
     max_redirects: int = 5
     allow_private_hosts: bool = False
     """The setting IMAGE_ALLOW_PRIVATE_HOSTS."""
     file_roots: tuple[Path, ...] = ()
-    """The setting IMAGE_FILE_ROOTS; without any, `file://` is refused."""
+    """The setting IMAGE_FILE_ROOTS. Without one, `file://` is refused."""
 
 
 class ImageFetcher:
     """Fetches for any number of threads at once.
 
-    The work is done on one event loop in a thread of its own, because there a time limit can cut short
-    whatever is waited for: a name server, a header or a body that comes drop by drop.
+    All fetches run on one event loop in a thread of its own. There a time limit ends every wait: for a name
+    server, for a header, or for a body that comes drop by drop.
     """
 
     def __init__(self, limits: FetchLimits) -> None:
@@ -49,27 +48,19 @@ class ImageFetcher:
         resources = ExitStack()
         self._portal = resources.enter_context(start_blocking_portal(name="image-fetcher"))
         resources.enter_context(self._portal.wrap_async_context_manager(aclosing(self._web)))
-        # Also when nobody calls it, at exit: the portal would wait for its thread after threads have ended.
+        # Without `finalize`, a fetcher that was not closed would keep the interpreter from exiting.
         self._close = finalize(self, resources.close)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._close()
 
     def fetch(self, url: str) -> bytes:
-        """The picture's bytes, at least one; what they are is for `decode` to find out.
+        """The bytes, at least one, whatever they are: `decode` looks into them.
 
-        Raises PermanentFailure or TransientFailure, which name the URL (without its secrets) and the reason.
+        Raises PermanentFailure or TransientFailure with the URL, without its secrets, and the reason.
         """
         return self._portal.call(self._fetch, url.strip())
 
@@ -98,6 +89,6 @@ class ImageFetcher:
         if scheme in OBJECT_STORAGE_SCHEMES:
             return await self._object_storage.read(url)
         if scheme == "file":
-            # Not anyio's threads: those keep the interpreter from exiting when nobody called `close`.
+            # Not anyio's threads: they would keep the interpreter from exiting if the fetcher was not closed.
             return await asyncio.to_thread(read_file, url, self._limits.file_roots, self._limits.max_bytes)
         raise PermanentFailure(f"a URL of scheme {scheme!r} is not fetched" if scheme else "not a URL")

@@ -1,68 +1,70 @@
-"""Pictures in a folder of the machine, or one that is mounted there."""
+"""Files in a folder of this machine, or in one that is mounted there."""
 
 import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
+from matching_pipeline.pictures.local_file import path_of
 
-RETRY_AFTER: Final = timedelta(minutes=2)
 SET_UP_WRONGLY: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
 )
 
 
-class PictureFolder:
+class FolderStore:
+    """Keeps files by name. `url` is the beginning of their URLs, without a slash at its end."""
+
     def __init__(self, url: str) -> None:
+        path = path_of(url)
+        if path is None or not path.strip("/"):
+            raise ValueError(f"{url!r} does not name a folder as file:///folder")
         parts = urlsplit(url)
-        path = unquote(parts.path)
-        if parts.netloc not in ("", "localhost") or path[:1] != "/" or not path.strip("/") or "\0" in path:
-            raise ConfigurationError(f"IMAGES_URL: {url!r} does not name a folder as file:///folder")
         if parts.query or parts.fragment:
-            raise ConfigurationError(f"IMAGES_URL: {url!r}: write ? as %3F and # as %23")
+            raise ValueError(f"{url!r}: write ? as %3F and # as %23")
         self._root = Path(path)
         self.url = self._root.as_uri().rstrip("/")
 
     def renew(self, name: str, size: int) -> bool:
+        """Returns whether the whole file is there. If so, its age begins again."""
         path = self._root / name
-        with self._failures():
-            try:
-                os.utime(path)
-                return path.stat().st_size == size
-            except FileNotFoundError:
-                return False
+        try:
+            os.utime(path)
+            return path.stat().st_size == size
+        except FileNotFoundError:
+            return False
 
     def write(self, name: str, data: bytes) -> None:
+        """Writes the whole file or nothing: no reader ever sees a part of it."""
         path = self._root / name
         unfinished = _part_of(path)
-        with self._failures():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                _write_through(unfinished, data)
-                unfinished.rename(path)
-            except OSError:
-                with suppress(OSError):
-                    unfinished.unlink()
-                raise
-            _keep_entries(path.parent, self._root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_through(unfinished, data)
+            unfinished.rename(path)
+        except OSError:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
+        _keep_entries(path.parent, self._root)
 
     def remove(self, name: str) -> None:
-        with self._failures():
-            (self._root / name).unlink(missing_ok=True)
+        """A file that is not there is no error."""
+        (self._root / name).unlink(missing_ok=True)
 
     def remove_old(self, name: str, latest: datetime) -> bool:
+        """Removes the file if it was last written or renewed at `latest` or before. Returns whether it did."""
         path = self._root / name
         aside = _part_of(path)
-        with self._failures(), suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             if _changed(path) > latest:
                 return False
-            # from here on `renew` finds none, and writes it anew
+            # from here on `renew` finds no file, and its caller writes one
             path.rename(aside)
             if _changed(aside) > latest:
                 aside.rename(path)
@@ -72,25 +74,18 @@ class PictureFolder:
         return False
 
     def files(self) -> Iterator[tuple[str, datetime]]:
-        with self._failures():
-            paths = [Path(folder, name) for folder, _, names in os.walk(self._root) for name in names]
-        for path in paths:
-            with self._failures(), suppress(FileNotFoundError):
+        """The name of each file, and when it was last written or renewed."""
+        for path in [Path(folder, name) for folder, _, names in os.walk(self._root) for name in names]:
+            with suppress(FileNotFoundError):
                 yield path.relative_to(self._root).as_posix(), _changed(path)
 
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            message = f"IMAGES_URL: {self.url} cannot be used: {error.strerror}"
-            if error.errno in SET_UP_WRONGLY:
-                raise ConfigurationError(message) from error
-            raise ProviderUnavailable(message, RETRY_AFTER) from error
+    def explain(self, error: Exception) -> tuple[str, bool] | None:
+        """The reason of an error of the other methods, and whether a person must act. None for any other error."""
+        return (str(error.strerror), error.errno in SET_UP_WRONGLY) if isinstance(error, OSError) else None
 
 
 def _part_of(path: Path) -> Path:
-    """A name beside it that nobody else has and that is collected one day."""
+    """A name beside it that no other writer has. `PictureStore.list` finds the file if its writer dies."""
     picture = path.name.removesuffix(".part").split(".")[:2]
     return path.with_name(f"{'.'.join(picture)}.{secrets.token_hex(8)}.part")
 
@@ -100,7 +95,7 @@ def _changed(path: Path) -> datetime:
 
 
 def _write_through(path: Path, data: bytes) -> None:
-    """Returns when the data are on the disk and not only on their way."""
+    """Returns after the disk has the data."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -108,9 +103,9 @@ def _write_through(path: Path, data: bytes) -> None:
 
 
 def _keep_entries(folder: Path, root: Path) -> None:
-    """Makes what folders say of their files last through a power failure, up to the root and its own folder."""
+    """Makes the entries of folders outlast a power failure, up to the root and the folder that holds it."""
     for path in (folder, folder.parent, root, root.parent):
-        with suppress(PermissionError):  # the root's folder need not be ours to open
+        with suppress(PermissionError):  # the pipeline may have no right to open the folder that holds the root
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Pictures from folders of the machine itself."""
+"""Pictures from folders of this machine."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from matching_pipeline.pictures.size_limit import refuse_oversize
 
 
 def read_file(url: str, roots: Sequence[Path], max_bytes: int) -> bytes:
-    """The content of a `file://` URL, provided that it lies below one of the roots, links resolved."""
+    """The content of a `file://` URL. After links are resolved, the file must lie below one of the roots."""
     try:
         path = _resolve(url, roots)
         if not path.is_file():
@@ -25,12 +25,18 @@ def read_file(url: str, roots: Sequence[Path], max_bytes: int) -> bytes:
     return content
 
 
-def _resolve(url: str, roots: Sequence[Path]) -> Path:
+def path_of(url: str) -> str | None:
+    """The absolute path that a `file://` URL names on this machine, or None."""
     parts = urlsplit(url)
-    encoded_path = unquote(parts.path)
-    if parts.netloc not in ("", "localhost") or not encoded_path.startswith("/") or "\0" in encoded_path:
+    path = unquote(parts.path)
+    return path if parts.netloc in ("", "localhost") and path.startswith("/") and "\0" not in path else None
+
+
+def _resolve(url: str, roots: Sequence[Path]) -> Path:
+    named = path_of(url)
+    if named is None:
         raise PermanentFailure("malformed URL: a file is named as file:///folder/file")
-    path = Path(os.path.realpath(encoded_path))
+    path = Path(os.path.realpath(named))
     if not any(path.is_relative_to(root.resolve()) for root in roots):
         raise PermanentFailure("not below a folder of IMAGE_FILE_ROOTS")
     return path

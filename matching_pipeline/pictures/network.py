@@ -1,4 +1,4 @@
-"""Keeps the fetcher off private networks, on the very address that is connected to."""
+"""Keeps the fetcher off private networks: it checks the very address that a connection goes to."""
 
 import socket
 from asyncio import get_running_loop
@@ -14,14 +14,14 @@ CONNECT_SECONDS = 10  # for one address, so that a dead one leaves time for the 
 
 NAT64 = ip_network("64:ff9b::/96")
 GLOBAL_UNICAST_IPV6 = ip_network("2000::/3")
-CLOUD_INTERNAL = (  # `is_global` takes these for public, but clouds answer their own machines there
+CLOUD_INTERNAL = (  # public by `is_global`, but clouds answer their own machines there
     ip_network("192.0.0.0/24"),  # IETF protocol assignments; Oracle's metadata service
     ip_network("168.63.129.16/32"),  # Azure's host agent
 )
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the address is one of the open internet, also when it is an IPv4 one inside an IPv6 one."""
+    """Whether the address belongs to the open internet. An IPv4 address inside an IPv6 one counts as itself."""
     if isinstance(address, IPv6Address):
         embedded = _embedded_ipv4(address)
         if embedded is not None:
@@ -41,9 +41,8 @@ def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
     """Connects to public addresses only, unless private hosts are allowed.
 
-    A host name is resolved here, once, and the connection goes to the addresses that were checked: a name
-    that answers differently the second time (DNS rebinding) gains nothing. Every connection comes through
-    here, those of redirects too.
+    It resolves a host name once, and connects to the addresses that it has checked. So a name whose second answer
+    differs (DNS rebinding) gains nothing. Every connection comes through here, also those of redirects.
     """
 
     def __init__(self, *, allow_private_hosts: bool) -> None:

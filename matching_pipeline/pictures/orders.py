@@ -1,13 +1,13 @@
-"""What is left to make for each item of the `generated_images` lane, and what the database is told of it."""
+"""The pictures that a job of the queue `generated_images` asks for: their states, and their rows in the database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
 from uuid import UUID
 
-from psycopg.rows import dict_row
-
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.db.queries import query
+from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.db.transactions import give_way
 from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.providers.protocols import GeneratedPicture
@@ -15,120 +15,153 @@ from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import LockBusy, Outcome
 
 
+class State(Enum):
+    """Of one asked picture. No picture waits for its lock: it is LOCK_BUSY at once where another session holds it."""
+
+    WAITING = "its project's photo is not fetched yet"
+    MAKING = "this session holds its lock, and a thread makes it or will make it"
+    KEPT = "its file is stored and its row is written"
+    UNCHANGED = "the picture that is there stays, or its project is deleted"
+    FAILED = "its reason is a JobFailure"
+    LOCK_BUSY = "another worker makes it, or the app holds its rows"
+    LOST = "the job's lease has run out or its project is deleted, so the picture is dropped"
+    STOPPED = "an error that concerns every picture came first"
+
+
+NEXT = {
+    State.WAITING: {State.MAKING, State.UNCHANGED, State.FAILED, State.LOCK_BUSY, State.STOPPED},
+    State.MAKING: {State.KEPT, State.FAILED, State.LOCK_BUSY, State.LOST, State.STOPPED},
+}
+"""The other states are final."""
+
+
+@dataclass(eq=False)
+class AskedPicture:
+    order: "Order" = field(repr=False)
+    image_type: str
+    prompt: str | None
+    """None where the image type was deleted."""
+    source_hash: bytes | None
+    """Of the photo that the present picture shows, where the job may keep that picture."""
+    state: State
+    reason: JobFailure | str = ""
+    """Why it is FAILED or LOCK_BUSY; `culprit` is the image type or the photo."""
+    culprit: str = ""
+
+    def become(self, state: State, reason: JobFailure | str = "", culprit: str = "") -> None:
+        assert state in NEXT[self.state]
+        self.state, self.reason, self.culprit = state, reason, culprit or self.image_type
+
+    @property
+    def key(self) -> dict[str, Any]:
+        return {**self.order.key, "image_type": self.image_type}
+
+
 @dataclass(eq=False)
 class Order:
-    """One item: the pictures that it asks for and that are not there yet, and what became of them."""
+    """One job with the pictures that it asks for, by image type."""
 
     job: Job
-    source_url: str
-    prompts: dict[str, str | None]
-    """by image type; None where the type is gone"""
-    source_hashes: Mapping[str, bytes]
-    """of the pictures that may be kept, if what the new URL shows is the old photo"""
-    failures: dict[str, JobFailure] = field(default_factory=dict)
-    waits: dict[str, str] = field(default_factory=dict)
-    """why, by image type, where it is not for us to make or to write now: nobody is charged"""
-    ended: bool = False
-    """its lease is lost or its project gone: nothing more is made for it"""
+    source_url: str = ""
+    pictures: dict[str, AskedPicture] = field(default_factory=dict)
 
     @property
-    def project_id(self) -> UUID:
-        return self.job.entity_id
+    def key(self) -> dict[str, Any]:
+        """The parameters that name it in queries."""
+        return {"job_id": self.job.id, "attempt": self.job.attempt, "project_id": self.job.entity_id}
 
     @property
-    def anew(self) -> UUID | None:
-        """The job, where it is forced."""
+    def forced_by(self) -> UUID | None:
+        """The job's id, where the job asks for other pictures than those that are there."""
         return self.job.id if self.job.payload.get("force") else None
 
+    def in_state(self, *states: State) -> list[AskedPicture]:
+        return [picture for picture in self.pictures.values() if picture.state in states]
+
+    def settle(self, state: State, reason: JobFailure | str = "") -> None:
+        """Gives every WAITING picture the state that its photo decides."""
+        for picture in self.in_state(State.WAITING):
+            picture.become(state, reason, "photo")
+
+    @property
+    def is_decided(self) -> bool:
+        return not self.in_state(*NEXT)
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.in_state(State.KEPT, State.UNCHANGED)) == len(self.pictures)
+
     def outcome(self) -> Outcome:
-        if self.waits and not self.failures:
-            return Outcome(self.job, lock_busy=LockBusy(_listed(self.waits)))
-        if not self.failures:
+        """Of a decided order without a STOPPED picture.
+
+        A retry helps if it helps one of the pictures. A job with a LOST picture is completed like one without:
+        the worker finds then that it no longer holds the job.
+        """
+        failed, busy = self.in_state(State.FAILED), self.in_state(State.LOCK_BUSY)
+        if self.in_state(State.LOST) or not failed + busy:
             return Outcome(self.job)
-        reason = _listed(self.failures)
-        # trying again can help as long as it can for one of them
-        hopeless = all(failure.permanent for failure in self.failures.values()) and not self.waits
-        return Outcome(self.job, failure=PermanentFailure(reason) if hopeless else TransientFailure(reason))
+        if not failed:
+            return Outcome(self.job, lock_busy=LockBusy(_reasons(busy)))
+        permanent = not busy and all(isinstance(picture.reason, PermanentFailure) for picture in failed)
+        return Outcome(self.job, failure=(PermanentFailure if permanent else TransientFailure)(_reasons(failed)))
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture whose file is written."""
+
+    generated: GeneratedPicture
+    url: str
+    model: str
+    source_hash: bytes
 
 
 def read_orders(connection: Connection, jobs: Sequence[Job]) -> list[Order]:
-    """The orders of the items whose project still is there."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(query("asked_images"), {"job_ids": [job.id for job in jobs]}).fetchall()
-    orders = []
-    for job in jobs:
-        asked = [row for row in rows if row["job_id"] == job.id]
-        if asked:
-            missing = [row for row in asked if not row["made"]]
-            prompts = {row["image_type"]: row["prompt"] for row in missing}
-            hashes = {row["image_type"]: row["source_hash"] for row in missing if row["source_hash"]}
-            orders.append(Order(job, asked[0]["source_url"] or "", prompts, hashes))
-    return orders
+    """One a job; it has no pictures where the job's project is deleted."""
+    orders = {job.id: Order(job) for job in jobs}
+    for row in named_rows(connection, "asked_images", job_ids=list(orders)):
+        order, image_type = orders[row["job_id"]], row["image_type"]
+        order.source_url = row["source_url"] or ""
+        state = State.UNCHANGED if row["made"] else State.WAITING
+        order.pictures[image_type] = AskedPicture(order, image_type, row["prompt"], row["source_hash"], state)
+    return list(orders.values())
 
 
-def take_picture(connection: Connection, order: Order, image_type: str) -> bool:
-    """Whether the picture is ours to make, until this session releases it or ends: nobody else is at it."""
-    row = connection.execute(query("take_picture"), _key(order, image_type)).fetchone()
-    return row == (True,)
+def lock_picture(connection: Connection, picture: AskedPicture) -> bool:
+    """Whether the lock was free. The session holds it until it unlocks the picture or ends."""
+    return connection.execute(query("lock_picture"), picture.key).fetchone() == (True,)
 
 
-def release_picture(connection: Connection, order: Order, image_type: str) -> None:
-    connection.execute(query("release_picture"), _key(order, image_type))
+def unlock_picture(connection: Connection, picture: AskedPicture) -> None:
+    connection.execute(query("unlock_picture"), picture.key)
 
 
-def is_wanted(connection: Connection, order: Order, image_type: str) -> bool:
-    """Asked once the picture is taken: since the order was read, whoever had it before may have made it, or the
-    project may be gone."""
-    row = connection.execute(query("is_made"), {"job_id": order.job.id, "image_type": image_type}).fetchone()
-    return row == (False,)
+def is_missing(connection: Connection, picture: AskedPicture) -> bool:
+    """Asked under its lock: another worker may have made it since the order was read, and the app may have deleted
+    the project."""
+    return connection.execute(query("is_picture_made"), picture.key).fetchone() == (False,)
 
 
-def keep_unchanged(connection: Connection, order: Order, content_hash: bytes) -> None:
-    """What was made from the same photo by its former URL need not be made again."""
-    unchanged = [image_type for image_type, known in order.source_hashes.items() if known == content_hash]
-    if unchanged:
-        parameters = {"project_id": order.project_id, "image_types": unchanged, **_lease(order)}
-        parameters |= {"source_url": order.source_url, "source_hash": content_hash}
-        give_way(connection, lambda: connection.execute(query("keep_generated_images"), parameters))
-        for image_type in unchanged:
-            del order.prompts[image_type]
+def keep_unchanged(connection: Connection, order: Order, source_hash: bytes) -> None:
+    """Keeps the pictures that were made from the same photo at another URL. Raises one of GAVE_WAY."""
+    if same := [picture for picture in order.in_state(State.WAITING) if picture.source_hash == source_hash]:
+        parameters = {**order.key, "source_url": order.source_url, "source_hash": source_hash}
+        parameters["image_types"] = [picture.image_type for picture in same]
+        give_way(connection, lambda: connection.execute(query("keep_unchanged_images"), parameters))
+        for picture in same:
+            picture.become(State.UNCHANGED)
 
 
-def save_picture(
-    connection: Connection,
-    order: Order,
-    image_type: str,
-    picture: GeneratedPicture,
-    *,
-    url: str,
-    model: str,
-    source_hash: bytes,
-) -> bool:
-    """Writes the row, in a transaction of its own; False where the lease is lost or the project gone."""
-    parameters = {
-        **_lease(order),
-        "image_type": image_type,
-        "url": url,
-        "width": picture.width,
-        "height": picture.height,
-        "media_type": picture.media_type,
-        "bytes": len(picture.data),
-        "model": model,
-        "source_url": order.source_url,
-        "source_hash": source_hash,
-        "cost_usd": picture.cost_usd,
-    }
+def save_picture(connection: Connection, picture: AskedPicture, stored: StoredPicture) -> bool:
+    """Writes the row in a transaction of its own. False where the lease has run out or the project is deleted.
+
+    Raises one of GAVE_WAY.
+    """
+    parameters = picture.key | vars(stored.generated) | vars(stored)
+    parameters |= {"bytes": len(stored.generated.data), "source_url": picture.order.source_url}
     row = give_way(connection, lambda: connection.execute(query("save_generated_image"), parameters).fetchone())
     return row == (True,)
 
 
-def _listed(reasons: Mapping[str, object]) -> str:
-    return "; ".join(f"{what}: {reason}" for what, reason in reasons.items())
-
-
-def _lease(order: Order) -> dict[str, object]:
-    return {"job_id": order.job.id, "attempt": order.job.attempt}
-
-
-def _key(order: Order, image_type: str) -> dict[str, object]:
-    return {"project_id": order.project_id, "image_type": image_type}
+def _reasons(pictures: Sequence[AskedPicture]) -> str:
+    return "; ".join(dict.fromkeys(f"{picture.culprit}: {picture.reason}" for picture in pictures))

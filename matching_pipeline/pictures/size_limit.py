@@ -1,4 +1,4 @@
-"""The limit on a picture's size in bytes, the same for every source."""
+"""The limit on a picture's size in bytes, the same for web, object storage and files."""
 
 from collections.abc import AsyncIterable
 
@@ -11,7 +11,7 @@ def refuse_oversize(size: int, max_bytes: int) -> None:
 
 
 async def collect(chunks: AsyncIterable[bytes], max_bytes: int) -> bytes:
-    """The chunks as one, given up as soon as there are too many of them."""
+    """Joins the chunks. Raises PermanentFailure as soon as they exceed the limit."""
     body = bytearray()
     async for chunk in chunks:
         body += chunk

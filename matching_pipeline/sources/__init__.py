@@ -1,1 +1,1 @@
-"""The app's tables: what is enqueued for them."""
+"""The app's tables: jobs that are queued for their rows, and what is deleted after their rows are gone."""

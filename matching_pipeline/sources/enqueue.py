@@ -1,80 +1,54 @@
-"""What a person may ask for: the field's processProjectImages, processProductImages and the backfill."""
+"""Queues on request: the images of projects and products, packs of pictures, and everything that is missing."""
 
 from collections.abc import Iterable
-from datetime import timedelta
-from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.models.registry import forget_work_of_no_model
-from matching_pipeline.pictures.store import PictureStore
-
-ORPHAN_AGE = timedelta(days=1)
-"""Far longer than any worker takes from a picture's file to its row."""
 
 
 class NotFound(Exception):
-    """Nothing of the kind that was named has this id."""
+    """No row has the id that a person named."""
 
 
 def enqueue_images(connection: Connection, projects: Iterable[UUID], products: Iterable[UUID]) -> int:
-    """Queues all images of these projects and products, processed already or not; returns how many.
+    """Queues all images of these projects and products, analysed already or not. Returns how many.
 
-    Raises NotFound, with nothing queued.
+    Raises NotFound, and queues nothing then.
     """
     with connection.transaction():
-        return sum(_enqueue(connection, "project", id) for id in projects) + sum(
-            _enqueue(connection, "product", id) for id in products
-        )
-
-
-def enqueue_missing(connection: Connection, what: Literal["images", "postings"] | None = None) -> int:
-    """Queues everything, or all of a kind, that has no up-to-date result and neither waits nor has failed; returns
-    how many."""
-    row = connection.execute(query(f"enqueue_missing_{what}" if what else "enqueue_missing")).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def forget_orphans(connection: Connection) -> int:
-    """Removes what was derived from images that are gone or no longer a project's, and from postings that are not
-    active, and work owed to faces that are gone or a shadow that there is not; returns how many rows."""
-    orphans = sum(connection.execute(query(f"forget_orphan_{what}")).rowcount for what in ("images", "embeddings"))
-    orphans += forget_work_of_no_model(connection)
-    return orphans + connection.execute(query("forget_jobs_of_deleted_faces"), {"face_ids": None}).rowcount
+        images = _enqueue(connection, query("enqueue_project_images"), projects, "project {}")
+        images += _enqueue(connection, query("enqueue_product_images"), products, "product {}")
+        return sum(images)
 
 
 def enqueue_packs(connection: Connection, projects: Iterable[UUID]) -> int:
-    """Asks for a complete pack for each of these rows of `projects`; returns how many.
+    """Asks for a complete pack for each of these rows of `projects`. Returns how many.
 
-    Raises NotFound, with nothing queued.
+    Raises NotFound, and queues nothing then.
     """
     with connection.transaction():
-        asked = 0
-        for id in projects:
-            if connection.execute(query("is_picture_project"), {"id": id}).fetchone() != (True,):
-                raise NotFound(f"there is no row {id} in projects")
-            connection.execute(query("enqueue_complete_pack"), {"id": id})
-            asked += 1
-        return asked
+        return len(_enqueue(connection, query("enqueue_complete_packs"), projects, "row {} in projects"))
 
 
-def forget_orphan_pictures(connection: Connection, store: PictureStore) -> int:
-    """Deletes the files that no row names and that are older than a day: of projects that were deleted, of pictures
-    that were made anew, and of workers that died before they wrote the row. Returns how many."""
-    forgotten = 0
-    urls = store.list(older_than=ORPHAN_AGE)
-    while batch := list(islice(urls, 500)):
-        for (url,) in connection.execute(query("pictures_without_row"), {"urls": batch}).fetchall():
-            forgotten += store.delete(url, older_than=ORPHAN_AGE)
-    return forgotten
+def enqueue_missing(connection: Connection, what: Literal["images", "postings"] | None = None) -> int:
+    """Queues images and postings, or one of both, that have no current result, no waiting job and no failed one.
+
+    Returns how many.
+    """
+    statements = {
+        "images": query("enqueue_missing_images"),
+        "postings": query("enqueue_missing_postings"),
+        None: query("enqueue_missing"),
+    }
+    ((queued,),) = connection.execute(statements[what]).fetchall()
+    return int(queued)
 
 
-def _enqueue(connection: Connection, kind: str, id: UUID) -> int:
-    if connection.execute(query(f"is_{kind}"), {"id": id}).fetchone() != (True,):
-        raise NotFound(f"there is no {kind} {id}")
-    row = connection.execute(query(f"enqueue_{kind}_images"), {"id": id}).fetchone()
-    assert row is not None
-    return int(row[0])
+def _enqueue(connection: Connection, statement: bytes, ids: Iterable[UUID], described: str) -> list[Any]:
+    answers: dict[UUID, Any] = dict(connection.execute(statement, {"ids": list(ids)}).fetchall())
+    for id, answer in answers.items():
+        if answer is None:
+            raise NotFound(f"there is no {described.format(id)}")
+    return list(answers.values())

@@ -10,7 +10,7 @@ from matching_pipeline.errors import TransientFailure
 from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, process_due
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
-from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, drain_postings
+from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, work_postings
 
 UPSERT = """insert into jobs (id, title, is_active) values (%s, %s, true)
     on conflict (id) do update set title = excluded.title"""
@@ -41,7 +41,7 @@ def wait_out_the_back_off(board: JobBoard) -> None:
 def fail_three_times(board: JobBoard, database_url: str) -> None:
     for _ in range(3):
         wait_out_the_back_off(board)
-        drain_postings(database_url, failing())
+        work_postings(database_url, failing())
 
 
 # How It Works
@@ -52,7 +52,7 @@ def test_when_a_new_job_is_inserted_or_updated_and_has_no_embedding_it_is_added_
 ) -> None:
     inserted = board.post("Baker")
     assert in_queue(board, inserted) == [("pending", 0, None, False)]
-    drain_postings(database_url)
+    work_postings(database_url)
     board.settle()
     board.run("update jobs set title = 'Nurse'")
     assert in_queue(board, inserted) == [("pending", 0, None, False)]
@@ -68,10 +68,10 @@ def test_a_background_job_processes_the_queue_and_generates_embeddings(board: Jo
 def test_failed_embeddings_are_retried_up_to_3_times_before_giving_up(board: JobBoard, database_url: str) -> None:
     job = board.post()
     for attempt in (1, 2):
-        drain_postings(database_url, failing())
+        work_postings(database_url, failing())
         assert in_queue(board, job) == [("pending", attempt, "no luck", False)]
         wait_out_the_back_off(board)
-    drain_postings(database_url, failing())
+    work_postings(database_url, failing())
     assert in_queue(board, job) == [("failed", 3, "no luck", True)]
 
 
@@ -88,7 +88,7 @@ def test_the_migration_creates_the_queue_the_triggers_on_jobs_and_functions_for_
 def test_the_status_of_the_queue_tells_pending_retries_and_a_message(board: JobBoard, database_url: str) -> None:
     for _ in range(3):
         board.post("unlucky")
-    drain_postings(database_url, failing())
+    work_postings(database_url, failing())
     for number in range(39):
         board.post(f"Baker {number}")
     status = client.status(board.connection, JOB_EMBEDDINGS)
@@ -108,13 +108,13 @@ def test_a_job_is_inserted_or_updated_via_upsert_or_insert(
 ) -> None:
     new, edited = UUID(int=1), UUID(int=2)
     board.run(statement, new, "Baker")
-    assert board.owed_to() == {new}
+    assert board.queued() == {new}
     if statement is UPSERT:
         board.run(statement, edited, "Baker")
-        drain_postings(database_url)
+        work_postings(database_url)
         board.run(statement, new, "Baker")
         board.run(statement, edited, "Nurse")
-        assert board.owed_to() == {edited}
+        assert board.queued() == {edited}
 
 
 @pytest.mark.parametrize(
@@ -130,28 +130,28 @@ def test_the_trigger_of_an_insert_or_of_an_update_fires(board: JobBoard, event: 
     with board.connection.transaction(force_rollback=True):
         board.run(f"alter table jobs disable trigger trigger_queue_embedding_{event}")
         board.run(statement)
-        assert board.owed_to() == set()
+        assert board.queued() == set()
     board.run(statement)
-    assert board.owed_to() == set(board.run("select id from jobs where title = 'Nurse'"))
+    assert board.queued() == set(board.run("select id from jobs where title = 'Nurse'"))
 
 
 def test_if_a_job_is_active_and_has_no_embedding_it_is_added_to_the_embedding_queue(
     board: JobBoard, database_url: str
 ) -> None:
     active, inactive = board.post("Baker"), board.post("Cook", is_active=False)
-    assert board.owed_to() == {active}
-    drain_postings(database_url)
+    assert board.queued() == {active}
+    work_postings(database_url)
     board.run("alter table jobs add salary integer")
     board.run("update jobs set salary = 10, title = title")
-    assert board.owed_to() == set()
+    assert board.queued() == set()
     board.run("update jobs set is_active = true")
-    assert board.owed_to() == {inactive}
+    assert board.queued() == {inactive}
 
 
 def test_the_queue_processor_picks_it_up_on_its_next_run(board: JobBoard, database_url: str) -> None:
-    drain_postings(database_url)
+    work_postings(database_url)
     job = board.post()
-    assert drain_postings(database_url).completed == 1
+    assert work_postings(database_url).completed == 1
     assert board.embedded() == {job}
 
 
@@ -166,7 +166,7 @@ def test_up_to_100_jobs_are_fetched_at_once_oldest_first(board: JobBoard, databa
         "from jobs where jobs.id = entity_id"
     )
     embedder = LetterEmbedder(concurrency=1)
-    drain_postings(database_url, embedder)
+    work_postings(database_url, embedder)
     assert [len(request) for request in embedder.requests] == [100, 100, 50]
     asked = [text for request in embedder.requests for text in request]
     assert asked == sorted(asked, reverse=True)
@@ -177,7 +177,7 @@ def test_embeddings_are_generated_by_the_text_embedder_and_stored_in_the_databas
 ) -> None:
     job = board.post("Baker", company="Loaf", description="Bread")
     embedder = LetterEmbedder()
-    drain_postings(database_url, embedder)
+    work_postings(database_url, embedder)
     assert embedder.requests == [["Baker\n\nLoaf\n\nBread"]]
     rows = board.connection.execute("select job_id, model, dimensions, vector_dims(embedding) from job_embeddings")
     assert rows.fetchall() == [(job, "letters", 3, 3)]
@@ -185,7 +185,7 @@ def test_embeddings_are_generated_by_the_text_embedder_and_stored_in_the_databas
 
 def test_jobs_are_marked_as_processed_or_failed_with_a_retry_count(board: JobBoard, database_url: str) -> None:
     good = board.post("Baker")
-    drain_postings(database_url)
+    work_postings(database_url)
     bad = board.post("Nurse")
     fail_three_times(board, database_url)
     assert in_queue(board, good) == [("completed", 0, None, True)]
@@ -200,7 +200,7 @@ def test_jobs_that_fail_are_retried_up_to_3_times(board: JobBoard, database_url:
     embedder = failing()
     for _ in range(5):
         wait_out_the_back_off(board)
-        drain_postings(database_url, embedder)
+        work_postings(database_url, embedder)
     assert len(embedder.requests) == 3
 
 
@@ -216,10 +216,10 @@ def test_one_can_retry_by_hand_by_clearing_processed_at_and_error_message(board:
     fail_three_times(board, database_url)
     board.run("update embedding_queue set processed_at = null, error_message = null where job_id = %s", job)
     assert in_queue(board, job) == [("pending", 0, None, False)]
-    drain_postings(database_url, failing())
+    work_postings(database_url, failing())
     assert in_queue(board, job) == [("pending", 1, "no luck", False)]
     wait_out_the_back_off(board)
-    drain_postings(database_url)
+    work_postings(database_url)
     assert in_queue(board, job) == [("completed", 1, None, True)]
     assert board.embedded() == {job}
 

@@ -45,7 +45,7 @@ def test_automatic_retry_logic_is_built_into_the_database_functions(studio: Stud
 
     for status in ("pending", "pending", "failed"):
         studio.make_due()
-        studio.drain(database_url, PaintGenerator(fail))
+        studio.work(database_url, PaintGenerator(fail))
         assert studio.job(job) == (status, "scale: no luck")
 
 
@@ -55,7 +55,7 @@ def test_both_single_image_and_complete_pack_generation_are_handled_for_all_6_im
     single, pack = studio.project(), studio.project()
     studio.ask(single, "lifestyle")
     studio.ask(pack)
-    studio.drain(database_url)
+    studio.work(database_url)
     assert set(studio.pictures(single)) == {"lifestyle"}
     assert len(studio.pictures(pack)) == 6
     assert set(studio.run("select name from image_types")) == set(TYPES)
@@ -65,7 +65,7 @@ def test_the_project_status_goes_from_processing_to_completed(studio: Studio, da
     project = studio.project()
     studio.ask(project)
     seen: list[str] = []
-    studio.drain(database_url, PaintGenerator(lambda _: seen.append(studio.state(project))))
+    studio.work(database_url, PaintGenerator(lambda _: seen.append(studio.state(project))))
     assert {*seen} == {"PROCESSING"}
     assert studio.state(project) == "COMPLETED"
 
@@ -111,7 +111,7 @@ def test_realtime_sees_one_update_of_the_project_for_each_change(studio: Studio,
     project = studio.project()
     studio.run("update projects set status = 'COMPLETED'")
     studio.ask(project)
-    studio.drain(database_url)
+    studio.work(database_url)
     assert studio.run("select status from seen order by number") == [
         *("COMPLETED", "PENDING", "PROCESSING", "COMPLETED")
     ]

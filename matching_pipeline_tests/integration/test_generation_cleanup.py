@@ -1,34 +1,34 @@
-"""Files of product pictures that no row names: who leaves them behind, and who may delete them."""
+"""Files of product pictures without a row: how they come about, and how they are deleted."""
 
 import signal
 import subprocess
 import sys
 
 from matching_pipeline.pictures.store import PictureStore
-from matching_pipeline.sources.enqueue import forget_orphan_pictures
+from matching_pipeline.sources.orphans import delete_orphan_files
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 
 def test_cleanup_leaves_pictures_with_a_row_and_files_of_others(studio: Studio, database_url: str) -> None:
     project = studio.project()
     studio.ask(project)
-    studio.drain(database_url)
+    studio.work(database_url)
     (studio.made / "notes.txt").write_text("mine")
     studio.ask(project, "scale", force=True)
-    studio.drain(database_url)
+    studio.work(database_url)
     studio.grow_old()
-    assert forget_orphan_pictures(studio.connection, PictureStore(studio.made.as_uri())) == 1
+    assert delete_orphan_files(studio.connection, PictureStore(studio.made.as_uri())) == 1
     assert studio.files() == {*studio.pictures(project).values(), (studio.made / "notes.txt").as_uri()}
 
 
 def test_cleanup_leaves_pictures_whose_place_is_reached_by_another_url_now(studio: Studio, database_url: str) -> None:
     project = studio.project()
     studio.ask(project, "scale")
-    studio.drain(database_url)
+    studio.work(database_url)
     moved = studio.folder / "moved"
     moved.symlink_to(studio.made)
     studio.grow_old()
-    assert forget_orphan_pictures(studio.connection, PictureStore(moved.as_uri())) == 0
+    assert delete_orphan_files(studio.connection, PictureStore(moved.as_uri())) == 0
     assert studio.files() == set(studio.pictures(project).values())
 
 
@@ -50,7 +50,7 @@ def save_some(*arguments, **named):
 
 generation.save_picture = save_some
 with connect(database_url) as connection:
-    Studio(connection, Path(folder)).drain(database_url, PaintGenerator(concurrency=1))
+    Studio(connection, Path(folder)).work(database_url, PaintGenerator(concurrency=1))
 """
 
 
@@ -64,13 +64,13 @@ def test_a_worker_killed_between_file_and_row_leaves_neither_a_row_nor_a_lost_fi
     kept, files = studio.pictures(project), studio.files()
     assert set(kept.values()) < files
     assert studio.state(project) == "PROCESSING"
-    assert studio.drain(database_url).completed == 0  # its lease still stands
+    assert studio.work(database_url).completed == 0  # its lease has not run out
     studio.run("update job_queue set run_at = now()")
     generator = PaintGenerator()
-    assert studio.drain(database_url, generator).completed == 1
+    assert studio.work(database_url, generator).completed == 1
     assert len(generator.asked) == len(TYPES) - len(kept)
     assert studio.job(job) == ("completed", None)
     assert studio.state(project) == "COMPLETED"
     studio.grow_old()
-    assert forget_orphan_pictures(studio.connection, PictureStore(studio.made.as_uri())) == len(files) - len(kept)
+    assert delete_orphan_files(studio.connection, PictureStore(studio.made.as_uri())) == len(files) - len(kept)
     assert set(studio.pictures(project).values()) == studio.files()

@@ -1,4 +1,4 @@
-"""Product pictures where something is wrong: with the photo, the provider, or the place of storage."""
+"""Product pictures where something is wrong: with the photo, the provider, or the store."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ def test_a_project_without_a_photo_fails_at_once_and_says_so(
     project = studio.project()
     studio.run("update projects set source_image_url = %s", url)
     job = studio.ask(project)
-    studio.drain(database_url)
+    studio.work(database_url)
     assert studio.job(job) == ("failed", "photo: the project has none: its source_image_url is empty")
     assert studio.state(project) == "FAILED"
 
@@ -40,7 +40,7 @@ def test_a_photo_that_is_gone_or_broken_fails_at_once(studio: Studio, database_u
     broken = studio.project((studio.folder / "broken.png").as_uri())
     jobs = [studio.ask(gone), studio.ask(broken)]
     generator = PaintGenerator()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert [studio.job(job)[0] for job in jobs] == ["failed", "failed"]
     assert "no such file" in str(studio.job(jobs[0])[1])
     assert "PNG" in str(studio.job(jobs[1])[1])
@@ -50,14 +50,14 @@ def test_a_photo_that_is_gone_or_broken_fails_at_once(studio: Studio, database_u
 def test_a_photo_that_is_out_of_reach_is_tried_again(studio: Studio, database_url: str) -> None:
     project = studio.project("http://127.0.0.1:1/photo.jpg")
     job = studio.ask(project)
-    studio.drain(database_url)
+    studio.work(database_url)
     status, reason = studio.job(job)
     assert status == "pending"
     assert "127.0.0.1" in str(reason)
     assert studio.state(project) == "PENDING"
     for _ in range(2):
         studio.make_due()
-        studio.drain(database_url)
+        studio.work(database_url)
     assert studio.job(job)[0] == "failed"
     assert studio.state(project) == "FAILED"
 
@@ -68,7 +68,7 @@ def test_a_picture_that_the_provider_refuses_fails_alone_and_is_retried_alone(
     project = studio.project()
     job = studio.ask(project)
     refusing = PaintGenerator(raising(PermanentFailure("against the content policy"), "lifestyle"))
-    studio.drain(database_url, refusing)
+    studio.work(database_url, refusing)
     assert studio.job(job) == ("failed", "lifestyle: against the content policy")
     assert studio.state(project) == "FAILED"
     kept = studio.pictures(project)
@@ -76,39 +76,41 @@ def test_a_picture_that_the_provider_refuses_fails_alone_and_is_retried_alone(
     studio.run("select retry_jobs('generated_images')")
     assert studio.state(project) == "PENDING"
     generator = PaintGenerator()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert generator.asked == ["lifestyle"]
     assert studio.state(project) == "COMPLETED"
     assert kept.items() <= studio.pictures(project).items()
 
 
-def test_a_failure_that_another_request_answers_leaves(studio: Studio, database_url: str) -> None:
+def test_a_failed_job_is_deleted_when_another_request_has_made_its_pictures(
+    studio: Studio, database_url: str
+) -> None:
     project = studio.project()
     studio.ask(project)
-    studio.drain(database_url, PaintGenerator(raising(PermanentFailure("refused"), "scale", "lifestyle")))
+    studio.work(database_url, PaintGenerator(raising(PermanentFailure("refused"), "scale", "lifestyle")))
     studio.ask(project, "scale")
-    studio.drain(database_url)
+    studio.work(database_url)
     assert studio.state(project) == "FAILED"
     studio.ask(project, "lifestyle")
-    studio.drain(database_url)
+    studio.work(database_url)
     assert studio.state(project) == "COMPLETED"
     assert studio.run("select distinct status from job_queue") == ["completed"]
 
 
-def test_of_two_failed_packs_made_anew_the_retry_makes_what_both_asked_for_and_no_picture_twice(
+def test_the_retry_of_two_failed_forced_packs_makes_each_missing_picture_once(
     studio: Studio, database_url: str
 ) -> None:
     project = studio.project()
     older = studio.ask(project, force=True)
-    studio.drain(database_url, PaintGenerator(raising(PermanentFailure("refused"), "scale")))
+    studio.work(database_url, PaintGenerator(raising(PermanentFailure("refused"), "scale")))
     newer = studio.ask(project, force=True)
-    studio.drain(database_url, PaintGenerator(raising(PermanentFailure("refused"), "lifestyle")))
+    studio.work(database_url, PaintGenerator(raising(PermanentFailure("refused"), "lifestyle")))
     assert [studio.job(job)[0] for job in (older, newer)] == ["failed", "failed"]
     made = studio.pictures(project)
 
     assert studio.run("select retry_jobs('generated_images')") == [1]
     generator = PaintGenerator()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert generator.asked == ["lifestyle"]
     assert studio.run("select id from job_queue where status = 'completed'") == [newer]
     assert studio.run("select count(*) from job_queue") == [1]
@@ -123,18 +125,20 @@ def test_a_hiccup_and_a_refusal_together_are_tried_again(studio: Studio, databas
         raising(PermanentFailure("refused"), "scale")(image_type)
         raising(TransientFailure("hiccup"), "lifestyle")(image_type)
 
-    studio.drain(database_url, PaintGenerator(before))
+    studio.work(database_url, PaintGenerator(before))
     status, reason = studio.job(job)
     assert status == "pending"
     assert {*str(reason).split("; ")} == {"scale: refused", "lifestyle: hiccup"}
 
 
-def test_a_provider_that_is_down_charges_nobody_and_what_was_made_stays(studio: Studio, database_url: str) -> None:
+def test_a_provider_that_is_down_counts_no_attempt_and_the_pictures_made_stay(
+    studio: Studio, database_url: str
+) -> None:
     project = studio.project()
     job = studio.ask(project)
     down = ProviderUnavailable("it is down", timedelta(minutes=1))
     with pytest.raises(ProviderUnavailable, match="it is down"):
-        studio.drain(database_url, PaintGenerator(raising(down, TYPES[2]), concurrency=1))
+        studio.work(database_url, PaintGenerator(raising(down, TYPES[2]), concurrency=1))
     made = set(studio.pictures(project))
     assert made >= set(TYPES[:2])
     assert TYPES[2] not in made
@@ -142,21 +146,21 @@ def test_a_provider_that_is_down_charges_nobody_and_what_was_made_stays(studio: 
     assert studio.run("select attempts - snoozes from job_queue where run_at > now() + interval '50 s'") == [0]
     studio.make_due()
     generator = PaintGenerator()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert sorted(generator.asked) == sorted({*TYPES} - made)
 
 
-def test_a_place_that_is_forbidden_is_found_before_anything_is_paid_for(studio: Studio, database_url: str) -> None:
+def test_a_forbidden_store_is_found_before_anything_is_paid_for(studio: Studio, database_url: str) -> None:
     studio.made.write_text("a file where the folder should be")
     job = studio.ask(studio.project())
     generator = PaintGenerator()
     with pytest.raises(ConfigurationError, match="IMAGES_URL"):
-        studio.drain(database_url, generator)
+        studio.work(database_url, generator)
     assert not generator.asked
     assert studio.job(job)[0] == "pending"
 
 
-def test_a_place_that_is_full_defers_the_lane_before_anything_is_paid_for(
+def test_a_full_store_snoozes_the_queue_before_anything_is_paid_for(
     studio: Studio, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, data: bytes) -> None:
@@ -167,17 +171,17 @@ def test_a_place_that_is_full_defers_the_lane_before_anything_is_paid_for(
     job = studio.ask(project)
     generator = PaintGenerator()
     with pytest.raises(ProviderUnavailable, match="No space left on device"):
-        studio.drain(database_url, generator)
+        studio.work(database_url, generator)
     assert not generator.asked
     assert studio.run("select attempts - snoozes from job_queue") == [0]
     assert "No space left" in str(studio.job(job)[1])
     monkeypatch.undo()
     studio.make_due()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert studio.state(project) == "COMPLETED"
 
 
-def test_a_place_that_fills_up_in_the_middle_keeps_what_was_stored(
+def test_a_store_that_becomes_full_keeps_the_pictures_that_it_has(
     studio: Studio, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = studio.project()
@@ -192,6 +196,6 @@ def test_a_place_that_fills_up_in_the_middle_keeps_what_was_stored(
 
     monkeypatch.setattr(store, "put", put_three)
     with pytest.raises(ProviderUnavailable):
-        studio.drain(database_url, PaintGenerator(concurrency=1), store)
+        studio.work(database_url, PaintGenerator(concurrency=1), store)
     assert set(studio.pictures(project).values()) == studio.files()
     assert len(studio.files()) == 3

@@ -1,4 +1,4 @@
-"""Apps, drains and a worker that dies are at the same projects; in the end every picture asked for is there."""
+"""Apps, workers and a worker that dies use the same projects. In the end every picture asked for is there."""
 
 import random
 import time
@@ -16,7 +16,7 @@ SECONDS = 8.0
 
 
 def app(database_url: str, folder: Path, projects: list[UUID], seed: int) -> None:
-    """Nothing that it does may fail or wait. The first project is never deleted."""
+    """None of its statements may fail or wait. It never deletes the first project."""
     chance = random.Random(seed)
     with connect(database_url) as connection:
         studio = Studio(connection, folder)
@@ -62,18 +62,18 @@ ACTS: dict[Callable[[Studio, random.Random, list[UUID], list[str]], None], int] 
 }
 
 
-def drain(database_url: str, folder: Path, seed: int) -> None:
+def work(database_url: str, folder: Path, seed: int) -> None:
     chance = random.Random(seed)
     with connect(database_url) as connection:
         studio = Studio(connection, folder)
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
-            studio.drain(database_url, PaintGenerator(lambda _: time.sleep(chance.random() / 50), concurrency=3))
+            studio.work(database_url, PaintGenerator(lambda _: time.sleep(chance.random() / 50), concurrency=3))
             time.sleep(0.05)
 
 
 def die(database_url: str) -> None:
-    """Claims a job and is heard of no more, again and again."""
+    """Claims a job and dies, again and again."""
     with connect(database_url) as connection:
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
@@ -85,14 +85,13 @@ def test_in_the_end_everything_that_was_asked_for_is_there(studio: Studio, datab
     projects = [studio.project() for _ in range(4)]
     with ThreadPoolExecutor(6) as threads:
         apps = [threads.submit(app, database_url, studio.folder, projects, seed) for seed in range(3)]
-        drains = [threads.submit(drain, database_url, studio.folder, seed) for seed in range(2)]
-        workers = [*apps, *drains, threads.submit(die, database_url)]
-        for worker in workers:
-            worker.result(SECONDS + 60)
+        workers = [threads.submit(work, database_url, studio.folder, seed) for seed in range(2)]
+        for running in [*apps, *workers, threads.submit(die, database_url)]:
+            running.result(SECONDS + 60)
     studio.ask(projects[0])
     for _ in range(10):
         studio.run("update job_queue set run_at = now() where status in ('pending', 'processing')")
-        studio.drain(database_url)
+        studio.work(database_url)
     assert studio.run("select count(*) from job_queue where status in ('pending', 'processing')") == [0]
     failed = set(studio.run("select entity_id from job_queue where status = 'failed'"))
     lost = studio.run(

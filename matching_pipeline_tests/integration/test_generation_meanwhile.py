@@ -1,4 +1,4 @@
-"""Product pictures while the app, a person or another worker changes what they are made for."""
+"""Product pictures whose project or image type changes while they are made."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ import pytest
 
 from matching_pipeline.db.connections import connect
 from matching_pipeline.pictures.store import PictureStore
-from matching_pipeline.sources.enqueue import forget_orphan_pictures
+from matching_pipeline.sources.orphans import delete_orphan_files
 from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
@@ -24,15 +24,15 @@ def test_a_project_that_is_deleted_in_the_middle_gets_nothing_more(studio: Studi
             wait_until_it_is_let_go(studio, project, TYPES[5])
 
     generator = PaintGenerator(delete_at_the_third, concurrency=1)
-    summary = studio.drain(database_url, generator)
+    summary = studio.work(database_url, generator)
     assert summary.counts["failed"] == 0
     assert len(generator.asked) <= 4
     assert studio.run("select count(*) from generated_images") == [0]
     assert studio.run("select count(*) from job_queue") == [0]
     store = PictureStore(studio.made.as_uri())
-    assert forget_orphan_pictures(studio.connection, store) == 0
+    assert delete_orphan_files(studio.connection, store) == 0
     studio.grow_old()
-    assert forget_orphan_pictures(studio.connection, store) == len(generator.asked)
+    assert delete_orphan_files(studio.connection, store) == len(generator.asked)
     assert not studio.files()
 
 
@@ -46,7 +46,7 @@ def wait_until_it_is_let_go(studio: Studio, project: UUID, image_type: str) -> N
 
 
 @pytest.mark.parametrize("verb", ["completed(%s, 1)", "failed(%s, 1, 'no luck', permanent => true)"])
-def test_a_job_that_was_locked_while_its_project_was_deleted_leaves_when_it_ends(
+def test_a_job_that_was_locked_while_its_project_was_deleted_is_deleted_when_it_ends(
     studio: Studio, database_url: str, verb: str
 ) -> None:
     job = studio.ask(studio.project())
@@ -70,7 +70,7 @@ def test_nothing_is_made_for_a_project_that_is_deleted_while_its_photo_is_fetche
     url = server.put("/photo.png", picture("teal"), before=delete)
     studio.ask(studio.project(url))
     generator = PaintGenerator()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert server.asked == {"/photo.png": 1}
     assert not generator.asked
 
@@ -81,10 +81,10 @@ def test_a_type_that_is_renamed_in_the_middle_fails_with_a_reason(studio: Studio
     def rename(image_type: str) -> None:
         studio.run("update image_types set name = 'size' where name = 'scale'")
 
-    studio.drain(database_url, PaintGenerator(rename))
+    studio.work(database_url, PaintGenerator(rename))
     assert "the database refuses its row" in str(studio.job(job)[1])
     studio.make_due()
-    studio.drain(database_url)
+    studio.work(database_url)
     assert studio.job(job) == ("failed", "scale: there is no such image type any more")
 
 
@@ -95,26 +95,26 @@ def test_a_worker_whose_lease_ran_out_writes_no_row(studio: Studio, database_url
     def lose_lease(image_type: str) -> None:
         studio.run("update job_queue set attempts = attempts + 1")
 
-    assert studio.drain(database_url, PaintGenerator(lose_lease)).counts["lost"] == 1
+    assert studio.work(database_url, PaintGenerator(lose_lease)).counts["lost"] == 1
     assert studio.pictures(project) == {}
 
 
-def test_an_app_that_holds_its_project_is_not_in_the_way(studio: Studio, database_url: str) -> None:
+def test_an_app_that_locks_its_project_is_not_in_the_way(studio: Studio, database_url: str) -> None:
     project = studio.project()
     studio.ask(project)
     with connect(database_url) as app, app.transaction():
         app.execute("update projects set source_image_url = source_image_url where id = %s", (project,))
-        assert studio.drain(database_url).counts["snoozed"] >= 1
+        assert studio.work(database_url).counts["snoozed"] >= 1
         assert set(studio.pictures(project)) == set(TYPES)
         app.execute("select enqueue_image(%s, 'scale')", (project,))
     studio.make_due()
     generator = PaintGenerator()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert not generator.asked
     assert studio.state(project) == "COMPLETED"
 
 
-def test_a_picture_whose_project_the_app_holds_is_charged_to_nobody(studio: Studio, database_url: str) -> None:
+def test_a_picture_whose_project_the_app_locks_counts_no_attempt(studio: Studio, database_url: str) -> None:
     job = studio.ask(studio.project(), "scale")
     with connect(database_url) as app:
 
@@ -122,27 +122,27 @@ def test_a_picture_whose_project_the_app_holds_is_charged_to_nobody(studio: Stud
             app.execute("begin")
             app.execute("select from projects for update")
 
-        assert studio.drain(database_url, PaintGenerator(hold)).counts["snoozed"] == 1
+        assert studio.work(database_url, PaintGenerator(hold)).counts["snoozed"] == 1
     assert studio.job(job) == ("pending", "scale: its rows are locked")
     assert studio.run("select attempts - snoozes from job_queue") == [0]
 
 
-def test_a_picture_whose_row_the_app_holds_as_its_photo_moves_is_charged_to_nobody(
+def test_a_picture_whose_row_the_app_locks_while_its_photo_moves_counts_no_attempt(
     studio: Studio, database_url: str
 ) -> None:
     project = studio.project()
     studio.ask(project, "scale")
-    studio.drain(database_url)
+    studio.work(database_url)
     studio.run("update projects set source_image_url = %s", studio.photo(name="moved.png"))
     job = studio.ask(project, "scale")
     with connect(database_url) as app, app.transaction():
         app.execute("set local idle_in_transaction_session_timeout = '30s'")
         app.execute("select from generated_images for update")
-        assert studio.drain(database_url).counts["snoozed"] == 1
+        assert studio.work(database_url).counts["snoozed"] == 1
     assert studio.job(job) == ("pending", "photo: its rows are locked")
     studio.make_due()
     generator = PaintGenerator()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert not generator.asked
     assert studio.job(job) == ("completed", None)
 
@@ -157,6 +157,6 @@ def test_a_told_stop_does_not_wait_for_a_whole_queue(studio: Studio, database_ur
             begun.set()
             studio.run("select pg_notify('job_queue', 'stop')")
 
-    summary = studio.drain(database_url, PaintGenerator(stop, concurrency=1))
+    summary = studio.work(database_url, PaintGenerator(stop, concurrency=1))
     assert summary.stopped_because == "it was told to stop"
     assert summary.completed == 1

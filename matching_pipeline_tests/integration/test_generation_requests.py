@@ -1,4 +1,4 @@
-"""How product pictures are asked for, by function or by the app's own insert, and what projects.status says of it."""
+"""Requests for product pictures, by function or by the app's own insert, and what they do to projects.status."""
 
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -48,8 +48,8 @@ def test_two_singles_of_different_types_return_to_the_queue_apart(studio: Studio
     studio.ask(project, "scale")
     studio.ask(project, "lifestyle")
     claimed = client.claim(studio.connection, "generated_images", 2, timedelta(minutes=1))
-    for item in claimed:
-        assert client.fail(studio.connection, item, "no luck", permanent=False)
+    for job in claimed:
+        assert client.fail(studio.connection, job, "no luck", permanent=False)
     assert jobs(studio) == 2
     studio.run("update job_queue set status = 'failed', completed_at = now()")
     assert client.retry(studio.connection, "generated_images") == 2
@@ -86,7 +86,7 @@ def test_two_singles_of_different_types_return_to_the_queue_apart(studio: Studio
         ),
     ],
 )
-def test_what_cannot_be_made_is_refused_with_a_reason(studio: Studio, statement: str, message: str) -> None:
+def test_a_request_that_cannot_be_met_is_refused_with_a_reason(studio: Studio, statement: str, message: str) -> None:
     with pytest.raises(psycopg.errors.IntegrityError, match=message):
         studio.connection.execute(statement.encode(), {"project": studio.project(), "unknown": uuid4()})
     assert jobs(studio) == 0
@@ -103,13 +103,13 @@ def test_the_app_may_insert_the_row_itself(studio: Studio, database_url: str) ->
     ]
     insert(studio, "complete_pack", project)
     assert studio.state(project) == "PENDING"
-    studio.drain(database_url)
+    studio.work(database_url)
     assert studio.job(job) == ("completed", None)
     assert set(studio.pictures(project)) == set(TYPES)
 
 
 def insert(studio: Studio, kind: str, project: UUID, payload: str = "{}") -> UUID:
-    """As the app's API does."""
+    """Inserts a job as the app's API does."""
     (job,) = studio.run(
         "insert into job_queue (entity_kind, entity_id, payload) values (%s, %s, %s) returning id",
         *(kind, project, payload),
@@ -124,7 +124,7 @@ def test_a_type_is_added_edited_and_disabled_by_sql_alone(studio: Studio, databa
     studio.run("update image_types set enabled = false where name = 'scale'")
     studio.ask(project)
     generator = PaintGenerator()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert set(studio.pictures(project)) == {*TYPES, "on_the_moon"} - {"scale"}
     assert (generator.prompts["on_the_moon"], generator.prompts["lifestyle"]) == ("On the moon", "Before a cat")
     with pytest.raises(psycopg.errors.IntegrityError, match="there is no image type scale"):
@@ -135,11 +135,11 @@ def test_a_pack_is_what_it_was_when_it_was_asked_for(studio: Studio, database_ur
     project = studio.project()
     studio.ask(project)
     studio.run("insert into image_types (name, prompt, position) values ('on_the_moon', 'On the moon', 7)")
-    studio.drain(database_url)
+    studio.work(database_url)
     assert set(studio.pictures(project)) == set(TYPES)
     assert studio.state(project) == "COMPLETED"
     studio.ask(project)
-    studio.drain(database_url)
+    studio.work(database_url)
     assert set(studio.pictures(project)) == {*TYPES, "on_the_moon"}
 
 
@@ -154,7 +154,7 @@ def test_a_status_of_the_apps_own_type_is_written(studio: Studio, database_url: 
     assert studio.state(project) == "DRAFT"
     studio.ask(project, "scale")
     assert studio.state(project) == "PENDING"
-    studio.drain(database_url)
+    studio.work(database_url)
     assert studio.state(project) == "COMPLETED"
 
 
@@ -162,7 +162,7 @@ def test_a_status_that_the_app_wrote_stays_until_there_is_something_to_say(studi
     studio.run("alter table projects drop constraint projects_status_is_known")
     project = studio.project()
     studio.ask(project, "scale")
-    studio.drain(database_url)
+    studio.work(database_url)
     studio.run("update projects set status = 'ARCHIVED'")
     studio.run("select purge_completed_jobs('0 days')")
     assert studio.state(project) == "ARCHIVED"
@@ -192,7 +192,7 @@ def test_asking_above_read_committed_works(studio: Studio, database_url: str, le
     assert jobs(studio) == 2
 
 
-def test_the_status_is_true_of_a_job_that_is_given_back_while_an_equal_one_waits(studio: Studio) -> None:
+def test_the_status_is_true_of_a_job_that_is_snoozed_while_an_equal_one_waits(studio: Studio) -> None:
     project = studio.project()
     job = studio.ask(project)
     studio.run("select get_next_job()")
@@ -215,15 +215,15 @@ def test_the_status_is_true_where_a_failure_is_answered_from_a_photo_that_has_ch
 
     for before, state in ((refuse, "FAILED"), (change_photo, "COMPLETED")):
         studio.ask(project, "scale")
-        studio.drain(database_url, PaintGenerator(before))
+        studio.work(database_url, PaintGenerator(before))
         assert studio.state(project) == state
     assert studio.run("select status from job_queue") == ["completed"]
 
 
-def test_a_failure_that_a_person_takes_away_is_no_status_any_more(studio: Studio, database_url: str) -> None:
+def test_a_failure_that_a_person_deletes_is_not_the_status_any_more(studio: Studio, database_url: str) -> None:
     project = studio.project()
     studio.ask(project, "scale")
-    studio.drain(database_url)
+    studio.work(database_url)
     job = studio.ask(project, "lifestyle")
     studio.run("select get_next_job()")
     studio.run("select mark_job_failed(%s, 1, 'refused', permanent => true)", job)
@@ -240,15 +240,15 @@ def test_a_type_that_is_gone_keeps_no_other_job_from_being_retried(studio: Studi
     studio.run("delete from image_types where name = 'on_the_moon'")
     studio.run("update image_types set enabled = false where name = 'lifestyle'")
     assert studio.run("select retry_jobs('generated_images')") == [3]
-    studio.drain(database_url)
+    studio.work(database_url)
     assert studio.job(jobs[0]) == ("failed", "on_the_moon: there is no such image type any more")
     assert [studio.job(job)[0] for job in jobs[1:]] == ["completed", "completed"]
 
 
-def test_a_project_that_is_renamed_is_owed_the_same(studio: Studio, database_url: str) -> None:
+def test_jobs_of_a_project_with_a_new_key_follow_it(studio: Studio, database_url: str) -> None:
     studio.ask(studio.project())
     (renamed,) = studio.run("update projects set id = gen_random_uuid() returning id")
-    studio.drain(database_url)
+    studio.work(database_url)
     assert set(studio.pictures(renamed)) == set(TYPES)
     assert studio.state(renamed) == "COMPLETED"
 
@@ -271,10 +271,12 @@ def test_the_role_that_an_api_asks_with_needs_no_other_grant(studio: Studio, dat
 
 
 @pytest.mark.parametrize("statement", ["delete from projects", "truncate projects cascade"])
-def test_a_project_that_is_gone_owes_nothing(studio: Studio, database_url: str, statement: str) -> None:
+def test_jobs_and_pictures_of_a_deleted_project_are_deleted(
+    studio: Studio, database_url: str, statement: str
+) -> None:
     project = studio.project()
     studio.ask(project, "scale")
-    studio.drain(database_url)
+    studio.work(database_url)
     studio.ask(project)
     studio.run(statement)
     assert jobs(studio) == 0

@@ -1,4 +1,4 @@
-"""What can be wrong with an image: its item says so, and no other item suffers."""
+"""An image with a fault: its job names the fault, and every other job is done."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
 from matching_pipeline.pictures.fetch import FetchLimits
 from matching_pipeline.providers.protocols import ImageAnalysis
 from matching_pipeline_tests.fixtures.app import App
-from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, drain_images, picture
+from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, picture, work_images
 
 LIMITS = FetchLimits(allow_private_hosts=True, timeout_seconds=2)
 
@@ -54,7 +54,7 @@ def test_each_fault_is_named_and_treated_by_its_kind(app: App, database_url: str
     }
     transient = {"/slow": "IMAGE_TIMEOUT_SECONDS (2)", "/busy": "503"}
     ids = {path: app.product_image(product, server.url(path)) for path in [*permanent, *transient, "/good"]}
-    summary = drain_images(database_url, CountingAnalyzer(), LIMITS)
+    summary = work_images(database_url, CountingAnalyzer(), LIMITS)
     assert (summary.completed, summary.counts["failed"]) == (1, 9)
     for path, reason in permanent.items():
         status, message = app.status(ids[path])
@@ -73,7 +73,7 @@ def test_a_private_address_is_refused_where_it_is_not_allowed(
     app: App, database_url: str, server: PictureServer
 ) -> None:
     image = app.product_image(app.product(), server.url("/good"))
-    drain_images(database_url, CountingAnalyzer(), FetchLimits())
+    work_images(database_url, CountingAnalyzer(), FetchLimits())
     status, message = app.status(image)
     assert status == "failed"
     assert "IMAGE_ALLOW_PRIVATE_HOSTS" in str(message)
@@ -84,7 +84,7 @@ def test_a_file_outside_the_folders_named_is_refused(app: App, database_url: str
     file = tmp_path / "picture.png"
     file.write_bytes(picture())
     image = app.product_image(app.product(), file.as_uri())
-    drain_images(database_url, CountingAnalyzer(), FetchLimits(file_roots=(tmp_path / "elsewhere",)))
+    work_images(database_url, CountingAnalyzer(), FetchLimits(file_roots=(tmp_path / "elsewhere",)))
     status, message = app.status(image)
     assert status == "failed"
     assert "IMAGE_FILE_ROOTS" in str(message)
@@ -93,21 +93,21 @@ def test_a_file_outside_the_folders_named_is_refused(app: App, database_url: str
 @pytest.mark.parametrize(("url", "reason"), [(None, "no URL"), ("", "no URL"), ("a cat", "not a URL")])
 def test_an_image_without_a_url_fails_and_says_so(app: App, database_url: str, url: str | None, reason: str) -> None:
     image = app.product_image(app.product(), url)
-    drain_images(database_url, CountingAnalyzer())
+    work_images(database_url, CountingAnalyzer())
     status, message = app.status(image)
     assert status == "failed"
     assert reason in str(message)
 
 
 @pytest.mark.parametrize("path", ["/missing", "/busy", None])
-def test_an_outdated_embedding_leaves_when_the_edited_image_fails(
+def test_an_outdated_embedding_is_deleted_when_the_edited_image_fails(
     app: App, database_url: str, server: PictureServer, path: str | None
 ) -> None:
     image = app.product_image(app.product(), server.url("/good"))
-    drain_images(database_url, CountingAnalyzer())
+    work_images(database_url, CountingAnalyzer())
     app.run("update product_images set src = %s", path and server.url(path))
     app.run("delete from job_queue where status = 'completed' or queue = 'matches'")
-    drain_images(database_url, CountingAnalyzer())
+    work_images(database_url, CountingAnalyzer())
     assert app.analysed() == set()
     assert ("matches", "product") in {row[:2] for row in app.owed()}
     assert app.run("select status from job_queue where entity_id = %s", image) == [
@@ -120,17 +120,17 @@ def test_an_embedding_that_is_up_to_date_stays_when_its_image_fails_later(
 ) -> None:
     product = app.product()
     image = app.product_image(product, server.url("/good"))
-    drain_images(database_url, CountingAnalyzer())
+    work_images(database_url, CountingAnalyzer())
     del server.pictures["/good"]
     app.run("delete from job_queue")
     app.run("select enqueue_product_images(%s)", product)
-    drain_images(database_url, CountingAnalyzer())
+    work_images(database_url, CountingAnalyzer())
     assert app.status(image)[0] == "failed"
     assert app.analysed() == {image}
 
 
 class OddAnalyzer(CountingAnalyzer):
-    """Answers wide pictures as told."""
+    """Answers wide pictures with the given answer."""
 
     def __init__(self, answer: np.ndarray | Exception) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class OddAnalyzer(CountingAnalyzer):
 
 @pytest.fixture
 def odd_and_good(app: App, server: PictureServer) -> tuple[UUID, set[UUID]]:
-    """An image that an OddAnalyzer answers oddly, and others."""
+    """A wide image, and others."""
     product = app.product()
     odd = app.product_image(product, server.put("/wide", picture(size=(100, 10))))
     return odd, {app.product_image(product, server.put(f"/{n}", picture(size=(n, n)))) for n in (10, 11, 12)}
@@ -162,11 +162,11 @@ def odd_and_good(app: App, server: PictureServer) -> tuple[UUID, set[UUID]]:
         (RuntimeError("out of memory"), "RuntimeError: out of memory"),
     ],
 )
-def test_what_an_analyzer_gets_wrong_fails_that_item_only(
+def test_a_wrong_analysis_fails_its_job_only(
     app: App, database_url: str, odd_and_good: tuple[UUID, set[UUID]], answer: np.ndarray | Exception, reason: str
 ) -> None:
     odd, good = odd_and_good
-    drain_images(database_url, OddAnalyzer(answer))
+    work_images(database_url, OddAnalyzer(answer))
     assert app.analysed() == good
     status, message = app.status(odd)
     assert status == "pending"
@@ -177,12 +177,12 @@ def test_what_an_analyzer_gets_wrong_fails_that_item_only(
     "error",
     [ProviderUnavailable("it is down", timedelta(minutes=5)), ConfigurationError("OPENAI_API_KEY is refused")],
 )
-def test_what_concerns_every_item_ends_the_drain_and_charges_nobody(
+def test_an_error_that_concerns_every_job_ends_the_worker_and_counts_no_attempt(
     app: App, database_url: str, odd_and_good: tuple[UUID, set[UUID]], error: Exception
 ) -> None:
     odd, _ = odd_and_good
     with pytest.raises(type(error), match=str(error)):
-        drain_images(database_url, OddAnalyzer(error))
+        work_images(database_url, OddAnalyzer(error))
     assert app.run(
         "select status, attempts - snoozes from job_queue where entity_id = %s and attempts = snoozes", odd
     ) == ["pending"]

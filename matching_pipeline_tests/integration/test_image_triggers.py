@@ -1,4 +1,4 @@
-"""What the app does to its tables is owed in the queue, or forgotten, in the app's own transaction."""
+"""Triggers queue jobs for changed images, or delete results and jobs, in the app's own transaction."""
 
 import time
 from uuid import UUID, uuid4
@@ -44,13 +44,13 @@ def test_a_listing_that_becomes_a_project_queues_its_images(app: App) -> None:
     assert app.owed() == project_images(*images)
 
 
-def test_a_listing_that_ceases_to_be_a_project_is_forgotten(pair: MatchedPair) -> None:
+def test_results_and_jobs_of_a_listing_that_is_no_project_any_more_are_deleted(pair: MatchedPair) -> None:
     waiting = pair.listing_image(pair.project)
     pair.run("update listings set type = 'service'")
     assert pair.analysed() == {pair.wares_image}
     assert pair.matched() == set()
     assert waiting not in {entity for _, _, entity in pair.owed()}
-    # a drain that is writing at this moment did not see it: its list is emptied once more
+    # a worker that writes at this moment has not seen the change: the job empties the list once more
     assert pair.owed() == {pair.match_project()}
 
 
@@ -108,7 +108,7 @@ def test_an_image_that_moves_to_another_product_has_both_matched(pair: MatchedPa
     assert pair.owed() == {pair.match_wares(), ("matches", "product", other)}
 
 
-def test_an_image_that_moves_to_no_project_is_forgotten(pair: MatchedPair) -> None:
+def test_results_of_an_image_that_moves_to_another_kind_of_listing_are_deleted(pair: MatchedPair) -> None:
     waiting = pair.listing_image(pair.project)
     pair.run("update listing_images set listing_id = %s", pair.listing("service"))
     assert pair.analysed() == {pair.wares_image}
@@ -117,7 +117,7 @@ def test_an_image_that_moves_to_no_project_is_forgotten(pair: MatchedPair) -> No
     assert pair.owed() == project_images(waiting, pair.project_image) | {pair.match_project()}
 
 
-def test_an_image_that_nobody_owns_any_more_is_forgotten(pair: MatchedPair) -> None:
+def test_results_of_an_image_without_an_owner_are_deleted(pair: MatchedPair) -> None:
     pair.run("alter table listing_images alter listing_id drop not null")
     pair.run("alter table product_images alter product_id drop not null")
     pair.run("update listing_images set listing_id = null")
@@ -146,7 +146,7 @@ def test_a_deleted_image_of_another_listing_queues_nothing(app: App) -> None:
         ("truncate products cascade", {"match_project"}, {"project_image"}),
     ],
 )
-def test_what_is_derived_and_owed_goes_with_its_source(
+def test_results_and_jobs_are_deleted_with_their_source(
     pair: MatchedPair, statement: str, owed: set[str], analysed: set[str]
 ) -> None:
     waiting = {pair.listing_image(pair.project), pair.product_image(pair.wares)}

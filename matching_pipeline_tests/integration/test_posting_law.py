@@ -1,4 +1,4 @@
-"""The law of `job_embeddings`: once drained it holds the active postings as they are now, and nothing else."""
+"""The law of `job_embeddings`: when its queue is empty it has the active postings as they are now, and no other."""
 
 import random
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.texts import TextHandler
-from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, drain_postings
+from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, work_postings
 
 TITLES = ("Baker", "Cook", "Nurse", "", None)
 STATEMENTS = (
@@ -43,12 +43,12 @@ def act(connection: Connection, statement: str, choose: random.Random) -> None:
         "job": choose.choice(ids),
         "other": choose.choice(ids),
     }
-    with suppress(psycopg.errors.ForeignKeyViolation):  # what is to be queued is gone
+    with suppress(psycopg.errors.ForeignKeyViolation):  # the posting to be queued is deleted
         connection.execute(statement.encode(), parameters)
 
 
 def holds(connection: Connection) -> None:
-    """Every active posting with a text has its embedding, and no other row stands."""
+    """Every active posting with a text has its embedding, and there is no other row."""
     wrong = connection.execute(
         """select source_postings.job_id, source_postings.text, job_embeddings.job_id
         from (select * from source_postings where text <> '') as source_postings
@@ -61,10 +61,10 @@ def holds(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_it_holds_whatever_the_app_does_while_drains_are_at_it(
+def test_it_holds_whatever_the_app_does_while_workers_run(
     connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    # so that each text takes its time
+    # so that each text is sent
     monkeypatch.setattr(TextHandler, "_known", lambda *_: {})
     stop = Event()
 
@@ -78,27 +78,27 @@ def test_it_holds_whatever_the_app_does_while_drains_are_at_it(
     def wait_a_little(texts: Sequence[str]) -> None:
         sleep(random.random() / 50)
 
-    def drain() -> None:
+    def work() -> None:
         while not stop.is_set():
-            drain_postings(database_url, LetterEmbedder(wait_a_little, batch_items=3, concurrency=3))
+            work_postings(database_url, LetterEmbedder(wait_a_little, batch_items=3, concurrency=3))
 
     with ThreadPoolExecutor(5) as threads:
-        drains = [threads.submit(drain) for _ in range(2)]
+        workers = [threads.submit(work) for _ in range(2)]
         apps = [threads.submit(app, number) for number in range(3)]
         try:
             for each in apps:
                 each.result()
         finally:
             stop.set()
-        for each in drains:
+        for each in workers:
             each.result()
     connection.execute("update job_queue set run_at = now() where status = 'pending'")
-    drain_postings(database_url)
+    work_postings(database_url)
     holds(connection)
 
 
 class Postings(RuleBasedStateMachine):
-    """One app and one drain, taking turns."""
+    """One app and one worker, taking turns."""
 
     connection: Connection
     database_url: str
@@ -112,13 +112,13 @@ class Postings(RuleBasedStateMachine):
         act(self.connection, statement, random.Random(seed))
 
     @rule()
-    def drain(self) -> None:
-        drain_postings(self.database_url)
+    def work(self) -> None:
+        work_postings(self.database_url)
         holds(self.connection)
         assert self.connection.execute("select enqueue_missing()").fetchone() == (0,)
 
     def teardown(self) -> None:
-        self.drain()
+        self.work()
 
 
 def test_it_holds_after_any_sequence_of_changes(connection: Connection, database_url: str) -> None:
@@ -136,7 +136,7 @@ def test_a_stranger_may_search_with_the_rights_that_the_readme_names(
 ) -> None:
     board = JobBoard(connection)
     one, other = board.post("Baker"), board.post("Baker, early")
-    drain_postings(database_url)
+    work_postings(database_url)
     board.run("create role searcher")
     try:
         board.run("grant select on jobs, job_embeddings, embedding_models to searcher")

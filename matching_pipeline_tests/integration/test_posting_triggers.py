@@ -1,4 +1,4 @@
-"""What the app does to `jobs` is owed in the queue, or forgotten, in the app's own transaction."""
+"""Triggers queue jobs for changed postings, or delete embeddings and jobs, in the app's own transaction."""
 
 import time
 from datetime import timedelta
@@ -10,7 +10,7 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.notices import payloads
-from matching_pipeline_tests.fixtures.postings import JobBoard, drain_postings
+from matching_pipeline_tests.fixtures.postings import JobBoard, work_postings
 
 
 @pytest.fixture
@@ -20,21 +20,21 @@ def board(connection: Connection) -> JobBoard:
 
 @pytest.fixture
 def baker(board: JobBoard, database_url: str) -> UUID:
-    """An embedded posting; no work is owed."""
+    """An embedded posting. The queue is empty."""
     job = board.post("Baker", company="Loaf", description="Bread")
-    drain_postings(database_url)
+    work_postings(database_url)
     board.settle()
     return job
 
 
 @pytest.mark.parametrize("is_active", [False, None])
-def test_a_posting_that_is_not_active_owes_nothing_until_it_is(board: JobBoard, is_active: bool | None) -> None:
+def test_an_inactive_posting_is_not_queued_until_it_is_active(board: JobBoard, is_active: bool | None) -> None:
     board.run("alter table jobs alter is_active drop not null")
     job = board.post(is_active=is_active)
     board.run("update jobs set title = 'Cook'")
-    assert board.owed_to() == set()
+    assert board.queued() == set()
     board.run("update jobs set is_active = true")
-    assert board.owed_to() == {job}
+    assert board.queued() == {job}
 
 
 @pytest.mark.parametrize(
@@ -59,36 +59,36 @@ def test_an_edit_of_the_text_queues_the_posting_and_keeps_its_embedding_until_th
     board: JobBoard, baker: UUID, column: str, value: str | None
 ) -> None:
     board.run(f"update jobs set {column} = %s", value)
-    assert board.owed_to() == {baker}
+    assert board.queued() == {baker}
     assert board.embedded() == {baker}
 
 
-def test_text_that_is_embedded_already_owes_nothing_unless_a_drain_may_be_at_another(
+def test_a_text_that_is_embedded_already_is_not_queued_unless_a_worker_has_claimed_another(
     board: JobBoard, baker: UUID
 ) -> None:
     board.run("update jobs set title = 'Nurse'")
-    board.settle()  # as if a person had deleted the row
+    board.settle()  # as if a person had deleted the job
     board.run("update jobs set title = 'Baker'")
     assert board.owed() == set()
     board.run("update jobs set title = 'Nurse'")
     (_,) = client.claim(board.connection, "job_embeddings", 1, timedelta(minutes=1))
     board.run("update jobs set title = 'Baker'")
-    assert board.owed_to() == {baker}
+    assert board.queued() == {baker}
 
 
 def test_an_upsert_queues_what_is_new_and_what_it_changed(board: JobBoard, database_url: str) -> None:
     same, edited, new = board.post("same"), board.post("old"), uuid4()
-    drain_postings(database_url)
+    work_postings(database_url)
     board.run(
         """insert into jobs (id, title, is_active) values (%s, 'same', true), (%s, 'edited', true), (%s, 'new', true)
         on conflict (id) do update set title = excluded.title""",
         *(same, edited, new),
     )
-    assert board.owed_to() == {edited, new}
+    assert board.queued() == {edited, new}
 
 
 @pytest.mark.parametrize("value", ["false", "null"])
-def test_a_posting_that_is_active_no_more_leaves_in_the_same_transaction(
+def test_embedding_and_job_of_a_posting_that_becomes_inactive_are_deleted_in_the_same_transaction(
     board: JobBoard, baker: UUID, value: str
 ) -> None:
     board.run("alter table jobs alter is_active drop not null")
@@ -97,11 +97,11 @@ def test_a_posting_that_is_active_no_more_leaves_in_the_same_transaction(
         board.run(f"update jobs set is_active = {value}")
         assert (board.embedded(), board.owed()) == (set(), set())
     board.run("update jobs set is_active = true")
-    assert board.owed_to() == {baker, waiting}
+    assert board.queued() == {baker, waiting}
 
 
 @pytest.mark.parametrize("statement", ["delete from jobs", "truncate jobs cascade"])
-def test_what_is_derived_and_owed_goes_with_its_posting(board: JobBoard, baker: UUID, statement: str) -> None:
+def test_embeddings_and_jobs_are_deleted_with_their_posting(board: JobBoard, baker: UUID, statement: str) -> None:
     board.post("Cook")
     board.fail(board.post("Nurse"))
     with board.connection.transaction():
@@ -117,11 +117,11 @@ def test_a_posting_with_a_new_key_keeps_its_embedding_and_its_work_follows(board
     assert board.owed() == {("job_embeddings", "posting", two)}
 
 
-def test_a_new_key_with_a_new_text_owes_the_embedding_again(board: JobBoard, baker: UUID) -> None:
+def test_a_new_key_with_a_new_text_queues_the_posting(board: JobBoard, baker: UUID) -> None:
     new = uuid4()
     board.run("update jobs set id = %s, title = 'Nurse'", new)
     assert board.embedded() == {new}
-    assert board.owed_to() == {new}
+    assert board.queued() == {new}
 
 
 def test_a_rolled_back_transaction_leaves_nothing(board: JobBoard, baker: UUID) -> None:
@@ -141,7 +141,7 @@ def test_a_role_with_rights_on_jobs_only_can_do_its_work(board: JobBoard, baker:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         board.run("select * from embedding_queue")
     board.run("reset role")
-    assert board.owed_to() == {baker, new}
+    assert board.queued() == {baker, new}
     board.run(f"set role {role}")
     board.run("update jobs set is_active = false where id = %s", baker)
     board.run("delete from jobs where id = %s", new)
@@ -171,18 +171,18 @@ def test_missing_is_what_has_no_current_embedding_and_neither_waits_nor_failed(b
         "insert into job_embeddings select %s, model, dimensions, embedding, input_hash from job_embeddings", outdated
     )
     assert board.run("select enqueue_missing()") == [2]
-    assert board.owed_to() == {waiting, lost, outdated}
+    assert board.queued() == {waiting, lost, outdated}
     assert board.run("select enqueue_missing()") == [0]
 
 
 def test_when_another_model_is_active_everything_is_missing(board: JobBoard, baker: UUID) -> None:
     board.run("update embedding_models set status = 'retired'")
     assert board.run("select enqueue_missing()") == [1]
-    assert board.owed_to() == {baker}
+    assert board.queued() == {baker}
 
 
 def update_costs(connection: Connection, statement: str) -> dict[str, int]:
-    """Sequential scans by table that the statement and what it fires make once Postgres has settled on plans."""
+    """Sequential scans by table, of the statement and its triggers, after Postgres has settled on plans."""
     with connection.transaction():
         for _ in range(10):
             connection.execute(statement.encode())
@@ -204,6 +204,6 @@ def test_a_statement_of_the_apps_walks_no_table(board: JobBoard, database_url: s
     board.run(
         "insert into jobs (id, title) select lpad(to_hex(n), 32, '0')::uuid, n from generate_series(1, 5000) as n"
     )
-    drain_postings(database_url)
+    work_postings(database_url)
     board.run("vacuum analyze jobs, job_queue, job_embeddings")
     assert update_costs(board.connection, statement).keys() <= {"embedding_models"}

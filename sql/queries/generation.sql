@@ -4,13 +4,13 @@ from asked_images
 where job_id = any (%(job_ids)s::uuid[])
 order by job_id, position
 
--- name: take_picture
+-- name: lock_picture
 select pg_try_advisory_lock(picture_lock(%(project_id)s, %(image_type)s))
 
--- name: release_picture
+-- name: unlock_picture
 select pg_advisory_unlock(picture_lock(%(project_id)s, %(image_type)s))
 
--- name: is_made
+-- name: is_picture_made
 select made from asked_images where job_id = %(job_id)s and image_type = %(image_type)s
 
 -- name: save_generated_image
@@ -19,21 +19,10 @@ select save_generated_image(
     %(source_url)s, %(source_hash)s, %(cost_usd)s
 )
 
--- name: keep_generated_images
+-- name: keep_unchanged_images
 update generated_images set source_url = %(source_url)s
 where project_id = %(project_id)s and image_type = any (%(image_types)s::text[]) and source_hash = %(source_hash)s
   and exists (select from job_queue where id = %(job_id)s and attempts = %(attempt)s and status = 'processing')
-
--- name: pictures_without_row
--- by the file's name: a place that was moved, or is reached by another URL now, keeps what its rows name as before
-select url from unnest(%(urls)s::text[]) as url
-where not exists (select from generated_images where split_part(generated_images.url, '/', -1) = split_part(url.url, '/', -1))
-
--- name: is_picture_project
-select exists (select from projects where id = %(id)s)
-
--- name: enqueue_complete_pack
-select enqueue_complete_pack(%(id)s)
 
 -- name: generated_images_coverage
 with asked as (

@@ -27,9 +27,9 @@ insert into image_ai (
 select source, image_id, %(model)s, vector_dims(embedding), embedding, attributes, image_url, content_hash, thumbnail,
     vision_model, input_tokens, output_tokens
 from unnest(
-    %(sources)s::text[], %(image_ids)s::uuid[], %(embeddings)s::vector[], %(attributes)s::jsonb[],
-    %(image_urls)s::text[], %(content_hashes)s::bytea[], %(thumbnails)s::bytea[],
-    %(vision_models)s::text[], %(input_tokens)s::integer[], %(output_tokens)s::integer[]
+    %(source)s::text[], %(image_id)s::uuid[], %(embedding)s::vector[], %(attributes)s::jsonb[], %(image_url)s::text[],
+    %(content_hash)s::bytea[], %(thumbnail)s::bytea[], %(vision_model)s::text[], %(input_tokens)s::integer[],
+    %(output_tokens)s::integer[]
 ) as analysed (
     source, image_id, embedding, attributes, image_url, content_hash, thumbnail, vision_model, input_tokens, output_tokens
 )
@@ -47,25 +47,3 @@ where source = %(source)s and image_id = %(image_id)s
       where source_images.source = image_ai.source and source_images.image_id = image_ai.image_id
         and source_images.url = image_ai.image_url
   )
-
--- name: enqueue_project_images
-select enqueue_project_images(%(id)s)
-
--- name: enqueue_product_images
-select enqueue_product_images(%(id)s)
-
--- name: enqueue_missing_images
-select enqueue_missing_images()
-
--- name: is_project
-select exists (select from listings where id = %(id)s and type::text = 'project')
-
--- name: is_product
-select exists (select from products where id = %(id)s)
-
--- name: forget_orphan_images
-delete from image_ai
-where not exists (
-    select from source_images
-    where source_images.source = image_ai.source and source_images.image_id = image_ai.image_id
-)

@@ -30,13 +30,3 @@ where job_id = %(job_id)s
       select from source_postings
       where source_postings.job_id = job_embeddings.job_id and source_postings.input_hash = job_embeddings.input_hash
   )
-
--- name: enqueue_missing
-select enqueue_missing()
-
--- name: enqueue_missing_postings
-select enqueue_missing_postings()
-
--- name: forget_orphan_embeddings
-delete from job_embeddings
-where not exists (select from jobs where jobs.id = job_embeddings.job_id and jobs.is_active)

@@ -78,7 +78,7 @@ def test_a_picture_that_was_asked_for_and_is_lost_is_found(
 ) -> None:
     studio.ask(studio.project())
     assert evaluate(every_asked_picture_is_accounted_for, pipeline).passed
-    studio.drain(database_url)
+    studio.work(database_url)
     assert evaluate(every_asked_picture_is_accounted_for, pipeline).metadata["covered"].value == 6
     studio.run("delete from generated_images where image_type = 'scale'")
     result = evaluate(every_asked_picture_is_accounted_for, pipeline)
@@ -88,7 +88,7 @@ def test_a_picture_that_was_asked_for_and_is_lost_is_found(
 
 def test_a_file_that_is_gone_is_found(pipeline: Pipeline, studio: Studio, database_url: str) -> None:
     studio.ask(studio.project())
-    studio.drain(database_url)
+    studio.work(database_url)
     assert evaluate(every_picture_has_its_file, pipeline).passed
     next(path for path in studio.made.rglob("*.png")).unlink()
     result = evaluate(every_picture_has_its_file, pipeline)
@@ -101,7 +101,7 @@ def test_a_job_that_failed_is_accounted_for_and_warned_of(
 ) -> None:
     assert evaluate(no_failed_pictures, pipeline).passed
     studio.ask(studio.project((studio.folder / "gone.png").as_uri()))
-    studio.drain(database_url)
+    studio.work(database_url)
     assert evaluate(every_asked_picture_is_accounted_for, pipeline).passed
     result = evaluate(no_failed_pictures, pipeline)
     assert not result.passed
@@ -112,7 +112,7 @@ def test_cleanup_deletes_old_files_that_no_row_names(
     pipeline: Pipeline, instance: dg.DagsterInstance, studio: Studio, database_url: str
 ) -> None:
     studio.ask(studio.project())
-    studio.drain(database_url)
+    studio.work(database_url)
     studio.run("delete from projects")
     for path in studio.made.rglob("*.png"):
         os.utime(path, (time.time() - 2 * 86400,) * 2)

@@ -9,7 +9,7 @@ from matching_pipeline.handlers.matches import rebuild
 from matching_pipeline.models import registry as models
 from matching_pipeline.models.registry import ModelError
 from matching_pipeline.providers.factory import WorkingModel
-from matching_pipeline.sources.enqueue import forget_orphans
+from matching_pipeline.sources.orphans import delete_orphan_rows
 from matching_pipeline_tests.fixtures.postings import JobBoard
 from matching_pipeline_tests.integration.models.conftest import (
     LOCAL_IMAGE,
@@ -152,7 +152,7 @@ def test_what_an_open_transaction_owed_to_a_shadow_that_was_retired_is_forgotten
 ) -> None:
     board.post("Baker")
     drain("job_embeddings")
-    for forget in (lambda: drain("job_embeddings_shadow"), lambda: forget_orphans(board.connection)):
+    for forget in (lambda: drain("job_embeddings_shadow"), lambda: delete_orphan_rows(board.connection)):
         add(board.connection, TEXT)
         with connect(database_url) as session, session.transaction():
             late: UUID = JobBoard(session).post("Cook")

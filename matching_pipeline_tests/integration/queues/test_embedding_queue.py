@@ -9,7 +9,7 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.notices import payloads
-from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, drain_postings
+from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, work_postings
 
 CLEAR = "update embedding_queue set processed_at = null, error_message = null"
 
@@ -37,14 +37,14 @@ def test_inserting_a_row_owes_the_work_once_and_wakes_a_drain(board: JobBoard, j
     assert board.run("select row(job_id, status, retry_count, processed_at)::text from embedding_queue") == [
         f"({job},pending,0,)"
     ]
-    drain_postings(database_url)
+    work_postings(database_url)
     assert board.embedded() == {job}
 
 
 def test_work_for_a_posting_that_is_not_active_ends_without_a_result(board: JobBoard, database_url: str) -> None:
     embedder = LetterEmbedder()
     board.run("insert into embedding_queue (job_id) values (%s)", board.post(is_active=False))
-    assert drain_postings(database_url, embedder).completed == 1
+    assert work_postings(database_url, embedder).completed == 1
     assert (embedder.requests, board.embedded()) == ([], set())
 
 
@@ -59,7 +59,7 @@ def test_clearing_retries_what_failed_with_fresh_attempts(board: JobBoard, job: 
     (id,) = board.run("select id from embedding_queue")
     assert board.run(f"{CLEAR}, status = 'pending', retry_count = 0 where status = 'failed' returning id") == [id]
     assert board.run("select (status, retry_count)::text from embedding_queue") == ["(pending,0)"]
-    drain_postings(database_url)
+    work_postings(database_url)
     assert board.embedded() == {job}
 
 
@@ -68,7 +68,7 @@ def test_clearing_makes_what_waits_for_its_next_try_due(board: JobBoard, job: UU
     board.run("update job_queue set attempts = 1, error_message = 'no luck', run_at = now() + interval '1 hour'")
     assert board.run("select retry_count from embedding_queue") == [1]
     board.run(f"{CLEAR} where error_message is not null")
-    assert drain_postings(database_url).completed == 1
+    assert work_postings(database_url).completed == 1
 
 
 def test_clearing_owes_what_completed_once_more_and_leaves_what_is_in_work(
@@ -80,9 +80,9 @@ def test_clearing_owes_what_completed_once_more_and_leaves_what_is_in_work(
         board.run(CLEAR)
 
     embedder = LetterEmbedder(clear)
-    assert drain_postings(database_url, embedder).completed == 1
+    assert work_postings(database_url, embedder).completed == 1
     board.run(CLEAR)
-    assert drain_postings(database_url, embedder).completed == 1
+    assert work_postings(database_url, embedder).completed == 1
     # equal texts are never asked twice
     assert embedder.requests == [["Baker"]]
 
@@ -138,7 +138,7 @@ def test_an_app_that_may_insert_into_it_needs_no_other_right(board: JobBoard, jo
         board.run("set role shop")
         board.run("insert into embedding_queue (job_id) values (%s)", job)
         board.run("reset role")
-        assert board.owed_to() == {job}
+        assert board.queued() == {job}
     finally:
         board.run("reset role")
         board.run("drop owned by shop")

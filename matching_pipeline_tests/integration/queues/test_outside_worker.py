@@ -108,7 +108,7 @@ def test_a_worker_that_dies_loses_its_lease_and_can_do_no_harm(
     # what is left is done by a worker of ours, which makes only what is missing
     assert worker.save(again, next_attempt, types[0], studio.photo()) == "t"
     studio.run("update job_queue set run_at = now()")
-    assert studio.drain(database_url).completed == 1
+    assert studio.work(database_url).completed == 1
     assert studio.pictures(project)[types[0]] == f"https://shop.example/{types[0]}.png"
     assert set(studio.pictures(project)) == set(TYPES)
     assert studio.state(project) == "COMPLETED"

@@ -1,4 +1,4 @@
-"""A web server on loopback that misbehaves on demand, pictures to serve from it, and places to keep them."""
+"""A web server on loopback that misbehaves on demand, pictures to serve from it, and picture stores."""
 
 import gzip
 import socket
@@ -16,6 +16,8 @@ from PIL import Image
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline_tests.fixtures.bucket import Bucket
+
+Fetch = Callable[[str], bytes]
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +46,7 @@ class Server(ThreadingHTTPServer):
         super().process_request(request, client_address)  # type: ignore[arg-type]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are what many of the tests are about."""
+        """Many tests let the client hang up."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -66,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Silent."""
+        """Keeps pytest's output short."""
 
 
 def _without_length(handler: Handler, argument: str) -> None:
@@ -94,7 +96,7 @@ def _hang(handler: Handler, argument: str) -> None:
 def _reset(handler: Handler, argument: str) -> None:
     handler.answer(200, b"the beginning", Content_Length="1000")
     handler.wfile.flush()
-    linger = struct.pack("ii", 1, 0)  # on, for no time: the connection is reset and not closed in order
+    linger = struct.pack("ii", 1, 0)  # on, for no time: the connection is reset
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     handler.rfile.close()
     handler.connection.close()
@@ -146,7 +148,7 @@ def server(picture_bytes: bytes) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def public_fetch() -> Iterator[Callable[[str], bytes]]:
+def public_fetch() -> Iterator[Fetch]:
     with ImageFetcher(FetchLimits(timeout_seconds=2)) as fetcher:
         yield fetcher.fetch
 

@@ -139,7 +139,7 @@ def test_gray_of_unknown_range_is_stretched(kind: type[np.generic]) -> None:
     assert np.asarray(picture)[0, :, 0].tolist() == [0, 127, 255]
 
 
-def test_floats_that_are_no_numbers_are_borne() -> None:
+def test_floats_that_are_no_numbers_are_black() -> None:
     levels = np.array([[0, np.nan, np.inf, 1]], dtype=np.float32)
     assert np.asarray(decode(encoded(Image.fromarray(levels), "TIFF")))[0, :, 0].tolist() == [0, 0, 0, 255]
 
@@ -220,7 +220,7 @@ def test_a_pixel_bomb_is_refused_by_its_header(side: int) -> None:
         (b"\x01\x02\x03\x04", "any known format"),
     ],
 )
-def test_what_is_no_picture_is_named(data: bytes, appearance: str) -> None:
+def test_a_failure_names_the_appearance_of_bytes_that_are_no_picture(data: bytes, appearance: str) -> None:
     with pytest.raises(PermanentFailure, match=appearance):
         decode(data)
 

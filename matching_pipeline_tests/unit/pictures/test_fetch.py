@@ -2,9 +2,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,49 +13,47 @@ from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFail
 from matching_pipeline.pictures.decode import decode
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.pictures.printable_url import printable
-
-Fetch = Callable[[str], bytes]
-LoopbackServer = Any  # conftest.Server; a conftest cannot be imported
+from matching_pipeline_tests.unit.pictures.conftest import Fetch, Server
 
 
 @pytest.fixture
 def fetch() -> Iterator[Fetch]:
-    """Fetches from the loopback server too, with limits low enough to meet."""
+    """Fetches from the loopback server too, with low limits."""
     limits = FetchLimits(max_bytes=10_000, timeout_seconds=3, max_redirects=3, allow_private_hosts=True)
     with ImageFetcher(limits) as fetcher:
         yield fetcher.fetch
 
 
-def test_returns_the_bytes_that_the_server_sends(fetch: Fetch, server: LoopbackServer, picture_bytes: bytes) -> None:
+def test_returns_the_bytes_that_the_server_sends(fetch: Fetch, server: Server, picture_bytes: bytes) -> None:
     assert fetch(f" {server.url}/picture\n") == picture_bytes
 
 
-def test_follows_redirects(fetch: Fetch, server: LoopbackServer, picture_bytes: bytes) -> None:
+def test_follows_redirects(fetch: Fetch, server: Server, picture_bytes: bytes) -> None:
     assert fetch(f"{server.url}/hop/hop/hop/picture") == picture_bytes
 
 
 def test_sends_the_password_of_the_url_but_not_to_another_host(
-    fetch: Fetch, server: LoopbackServer, picture_bytes: bytes
+    fetch: Fetch, server: Server, picture_bytes: bytes
 ) -> None:
     elsewhere = f"http://localhost:{server.server_port}/picture"
     assert fetch(f"http://me:secret@127.0.0.1:{server.server_port}/redirect/{elsewhere}") == picture_bytes
     assert ["Authorization" in headers for _, headers in server.requests] == [True, False]
 
 
-def test_keeps_connections(fetch: Fetch, server: LoopbackServer) -> None:
+def test_keeps_connections(fetch: Fetch, server: Server) -> None:
     fetch(f"{server.url}/picture")
     fetch(f"{server.url}/picture")
     assert server.connections == 1
 
 
-def test_keeps_no_cookies(fetch: Fetch, server: LoopbackServer) -> None:
+def test_keeps_no_cookies(fetch: Fetch, server: Server) -> None:
     with pytest.raises(PermanentFailure):
         fetch(f"{server.url}/loop")
     assert not any("Cookie" in headers for _, headers in server.requests)
 
 
 def test_ignores_the_proxies_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch, server: LoopbackServer, picture_bytes: bytes
+    monkeypatch: pytest.MonkeyPatch, server: Server, picture_bytes: bytes
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
@@ -64,7 +61,7 @@ def test_ignores_the_proxies_of_the_environment(
         assert fetcher.fetch(f"{server.url}/picture") == picture_bytes
 
 
-def test_serves_eight_threads_at_once(server: LoopbackServer, picture_bytes: bytes) -> None:
+def test_serves_eight_threads_at_once(server: Server, picture_bytes: bytes) -> None:
     limits = FetchLimits(timeout_seconds=3, allow_private_hosts=True)
     paths = ["picture", "hop/picture", "status/404", "hang"] * 16
 
@@ -80,7 +77,7 @@ def test_serves_eight_threads_at_once(server: LoopbackServer, picture_bytes: byt
     assert results == expected
 
 
-def test_a_fetcher_that_nobody_closed_lets_the_program_end(server: LoopbackServer) -> None:
+def test_a_fetcher_that_was_not_closed_lets_the_program_end(server: Server) -> None:
     program = f"""
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 fetcher = ImageFetcher(FetchLimits(allow_private_hosts=True))
@@ -90,19 +87,19 @@ fetcher.fetch("{server.url}/picture")
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 418, 300, 304])
-def test_an_answer_that_will_not_change_is_permanent(fetch: Fetch, server: LoopbackServer, status: int) -> None:
+def test_an_answer_that_will_not_change_is_permanent(fetch: Fetch, server: Server, status: int) -> None:
     with pytest.raises(PermanentFailure, match=str(status)):
         fetch(f"{server.url}/status/{status}")
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_an_answer_that_may_change_is_transient(fetch: Fetch, server: LoopbackServer, status: int) -> None:
+def test_an_answer_that_may_change_is_transient(fetch: Fetch, server: Server, status: int) -> None:
     with pytest.raises(TransientFailure, match=str(status)):
         fetch(f"{server.url}/status/{status}")
 
 
 @pytest.mark.parametrize("path", ["reset", "cut", "garbage"])
-def test_a_broken_connection_is_transient(fetch: Fetch, server: LoopbackServer, path: str) -> None:
+def test_a_broken_connection_is_transient(fetch: Fetch, server: Server, path: str) -> None:
     with pytest.raises(TransientFailure) as caught:
         fetch(f"{server.url}/{path}")
     assert "IMAGE_TIMEOUT_SECONDS" not in str(caught.value)
@@ -125,7 +122,7 @@ def test_an_unknown_host_is_transient(fetch: Fetch, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("path", ["hang", "drip/body", "drip/header", "hop/drip/body"])
-def test_time_is_limited_whatever_is_slow(fetch: Fetch, server: LoopbackServer, path: str) -> None:
+def test_time_is_limited_whatever_is_slow(fetch: Fetch, server: Server, path: str) -> None:
     begin = time.monotonic()
     with pytest.raises(TransientFailure, match="IMAGE_TIMEOUT_SECONDS"):
         fetch(f"{server.url}/{path}")
@@ -141,41 +138,39 @@ def test_time_is_limited_for_a_name_server_too(fetch: Fetch, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("path", ["declared/10001", "without-length/1000", "bomb"])
-def test_size_is_limited_declared_or_not(fetch: Fetch, server: LoopbackServer, path: str) -> None:
+def test_size_is_limited_declared_or_not(fetch: Fetch, server: Server, path: str) -> None:
     with pytest.raises(PermanentFailure, match="IMAGE_MAX_BYTES"):
         fetch(f"{server.url}/{path}")
 
 
-def test_unasked_compression_is_undone(fetch: Fetch, server: LoopbackServer, picture_bytes: bytes) -> None:
+def test_unasked_compression_is_undone(fetch: Fetch, server: Server, picture_bytes: bytes) -> None:
     assert fetch(f"{server.url}/gzip") == picture_bytes
     assert server.requests[0][1]["Accept-Encoding"] == "identity"
 
 
 @pytest.mark.parametrize(("path", "reason"), [("brotli", "encoding br"), ("cut-gzip", "truncated gzip")])
-def test_compression_that_cannot_be_undone_is_permanent(
-    fetch: Fetch, server: LoopbackServer, path: str, reason: str
-) -> None:
+def test_compression_that_cannot_be_undone_is_permanent(fetch: Fetch, server: Server, path: str, reason: str) -> None:
     with pytest.raises(PermanentFailure, match=reason):
         fetch(f"{server.url}/{path}")
 
 
-def test_an_empty_body_is_permanent(fetch: Fetch, server: LoopbackServer) -> None:
+def test_an_empty_body_is_permanent(fetch: Fetch, server: Server) -> None:
     with pytest.raises(PermanentFailure, match="zero bytes"):
         fetch(f"{server.url}/empty")
 
 
-def test_an_html_page_is_found_out_when_it_is_decoded(fetch: Fetch, server: LoopbackServer) -> None:
+def test_an_html_page_is_found_out_when_it_is_decoded(fetch: Fetch, server: Server) -> None:
     with pytest.raises(PermanentFailure, match="HTML page, not an image"):
         decode(fetch(f"{server.url}/html"))
 
 
-def test_a_redirect_loop_is_permanent(fetch: Fetch, server: LoopbackServer) -> None:
+def test_a_redirect_loop_is_permanent(fetch: Fetch, server: Server) -> None:
     with pytest.raises(PermanentFailure, match="IMAGE_MAX_REDIRECTS"):
         fetch(f"{server.url}/loop")
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "s3://bucket/key", "gopher://127.0.0.1/"])
-def test_redirects_lead_to_the_web_only(fetch: Fetch, server: LoopbackServer, target: str) -> None:
+def test_redirects_lead_to_the_web_only(fetch: Fetch, server: Server, target: str) -> None:
     with pytest.raises(PermanentFailure, match="not followed"):
         fetch(f"{server.url}/redirect/{target}")
 
@@ -209,7 +204,7 @@ def test_a_url_that_cannot_be_fetched_is_permanent(public_fetch: Fetch, url: str
         public_fetch(url)
 
 
-def test_messages_name_the_url_without_its_secrets(fetch: Fetch, server: LoopbackServer) -> None:
+def test_messages_name_the_url_without_its_secrets(fetch: Fetch, server: Server) -> None:
     with pytest.raises(PermanentFailure) as caught:
         fetch(f"http://me:secret@127.0.0.1:{server.server_port}/status/404?signature=secret#secret")
     assert str(caught.value).startswith(f"{server.url}/status/404?…: ")
@@ -231,7 +226,7 @@ def test_a_url_is_shown_without_user_and_query(url: str, shown: str) -> None:
 
 
 @given(st.sampled_from(["", "http://", "https://", "file:///", "http://[", "http://x:"]), st.text())
-def test_any_text_at_all_fails_as_an_item(public_fetch: Fetch, beginning: str, text: str) -> None:
+def test_any_text_at_all_fails_with_a_job_failure(public_fetch: Fetch, beginning: str, text: str) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: [])
         with pytest.raises(JobFailure) as caught:

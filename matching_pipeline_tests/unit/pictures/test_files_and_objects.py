@@ -1,17 +1,14 @@
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from matching_pipeline.errors import PermanentFailure, TransientFailure
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
-
-Fetch = Callable[[str], bytes]
-LoopbackServer = Any  # conftest.Server; a conftest cannot be imported
+from matching_pipeline_tests.unit.pictures.conftest import Fetch, Server
 
 
 @pytest.fixture
@@ -52,7 +49,7 @@ def test_no_file_is_read_without_roots(public_fetch: Fetch, root: Path) -> None:
         public_fetch((root / "one picture.png").as_uri())
 
 
-def test_what_is_no_readable_file_is_permanent(file_fetch: Fetch, root: Path) -> None:
+def test_a_file_that_cannot_be_read_is_permanent(file_fetch: Fetch, root: Path) -> None:
     os.mkfifo(root / "pipe")
     (root / "large").write_bytes(bytes(10_001))
     (root / "circle").symlink_to(root / "circle")
@@ -64,7 +61,7 @@ def test_what_is_no_readable_file_is_permanent(file_fetch: Fetch, root: Path) ->
 
 
 @pytest.fixture
-def s3_fetch(monkeypatch: pytest.MonkeyPatch, server: LoopbackServer) -> Iterator[Fetch]:
+def s3_fetch(monkeypatch: pytest.MonkeyPatch, server: Server) -> Iterator[Fetch]:
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
@@ -73,7 +70,7 @@ def s3_fetch(monkeypatch: pytest.MonkeyPatch, server: LoopbackServer) -> Iterato
         yield fetcher.fetch
 
 
-def test_an_object_is_read_from_its_bucket(s3_fetch: Fetch, server: LoopbackServer, picture_bytes: bytes) -> None:
+def test_an_object_is_read_from_its_bucket(s3_fetch: Fetch, server: Server, picture_bytes: bytes) -> None:
     assert s3_fetch("s3://bucket/folder/one picture.png") == picture_bytes
     assert s3_fetch("S3://bucket/100%?.png") == picture_bytes
     assert [path for path, _ in server.requests] == [

@@ -9,14 +9,12 @@ import pytest
 from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.pictures.network import is_public
-
-Fetch = Callable[[str], bytes]
-LoopbackServer = Any  # conftest.Server; a conftest cannot be imported
+from matching_pipeline_tests.unit.pictures.conftest import Fetch, Server
 
 
 @pytest.fixture
 def resolve_to(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Lets every host name resolve to the given addresses, one list for each time it is asked."""
+    """Lets every host name resolve to the given addresses: one list for each look-up."""
 
     def install(*answers: list[str]) -> None:
         remaining = list(answers)
@@ -50,20 +48,20 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         "[64:ff9b::127.0.0.1]",
     ],
 )
-def test_private_hosts_are_refused_in_every_spelling(public_fetch: Fetch, server: LoopbackServer, host: str) -> None:
+def test_private_hosts_are_refused_in_every_spelling(public_fetch: Fetch, server: Server, host: str) -> None:
     with pytest.raises(JobFailure) as caught:
         public_fetch(f"http://{host}:{server.server_port}/picture")
     assert caught.type is PermanentFailure or "cannot be resolved" in str(caught.value)
     assert server.connections == 0
 
 
-def test_the_refusal_names_its_setting(public_fetch: Fetch, server: LoopbackServer) -> None:
+def test_the_refusal_names_its_setting(public_fetch: Fetch, server: Server) -> None:
     with pytest.raises(PermanentFailure, match="IMAGE_ALLOW_PRIVATE_HOSTS"):
         public_fetch(f"{server.url}/picture")
 
 
 def test_a_public_name_at_a_private_address_is_refused(
-    public_fetch: Fetch, server: LoopbackServer, resolve_to: Callable[..., None]
+    public_fetch: Fetch, server: Server, resolve_to: Callable[..., None]
 ) -> None:
     resolve_to(["127.0.0.1"])
     with pytest.raises(PermanentFailure, match="IMAGE_ALLOW_PRIVATE_HOSTS"):
@@ -72,7 +70,7 @@ def test_a_public_name_at_a_private_address_is_refused(
 
 
 def test_one_private_address_among_public_ones_is_refused(
-    public_fetch: Fetch, server: LoopbackServer, resolve_to: Callable[..., None]
+    public_fetch: Fetch, server: Server, resolve_to: Callable[..., None]
 ) -> None:
     resolve_to(["93.184.216.34", "127.0.0.1"])
     with pytest.raises(PermanentFailure, match="IMAGE_ALLOW_PRIVATE_HOSTS"):
@@ -81,9 +79,9 @@ def test_one_private_address_among_public_ones_is_refused(
 
 
 def test_a_name_is_resolved_once_and_its_checked_address_used(
-    monkeypatch: pytest.MonkeyPatch, server: LoopbackServer, resolve_to: Callable[..., None]
+    monkeypatch: pytest.MonkeyPatch, server: Server, resolve_to: Callable[..., None]
 ) -> None:
-    """A rebinding name: public when it is checked, private when it is asked for again."""
+    """A rebinding name: public at the check, private at the next look-up."""
     resolve_to(["192.0.2.1"], ["127.0.0.1"])
     monkeypatch.setattr("matching_pipeline.pictures.network.is_public", lambda address: str(address) != "127.0.0.1")
     with ImageFetcher(FetchLimits(timeout_seconds=0.5)) as fetcher, pytest.raises(TransientFailure):
@@ -107,7 +105,7 @@ def test_tls_is_asked_for_by_the_name_of_the_host(resolve_to: Callable[..., None
     assert b"pictures.example.com" in hello.result()
 
 
-def test_a_redirect_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch, server: LoopbackServer) -> None:
+def test_a_redirect_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
     """127.0.0.1 plays the public server here, and 127.0.0.2 the private one."""
     monkeypatch.setattr("matching_pipeline.pictures.network.is_public", lambda address: str(address) == "127.0.0.1")
     target = f"http://127.0.0.2:{server.server_port}/picture"

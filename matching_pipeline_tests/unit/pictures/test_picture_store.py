@@ -34,7 +34,7 @@ def test_a_probe_leaves_nothing_behind(url: str) -> None:
     assert list(store.list(NOW)) == []
 
 
-def test_what_was_put_is_what_the_fetcher_reads(url: str, tmp_path: Path) -> None:
+def test_the_fetcher_reads_the_bytes_that_were_put(url: str, tmp_path: Path) -> None:
     written = PictureStore(url).put(b"picture", "png")
     with ImageFetcher(FetchLimits(file_roots=(tmp_path,))) as fetcher:
         assert fetcher.fetch(written) == b"picture"

@@ -1,4 +1,4 @@
-"""A picture store that is full, forbidden, away or misnamed, and writers that are killed."""
+"""A picture store that is full, forbidden, out of reach or misnamed, and writers that are killed."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The image stage against a real database and a real web server."""
+"""The image handler against a real database and a real web server."""
 
 import hashlib
 import time
@@ -20,7 +20,7 @@ from matching_pipeline.models.registry import hold_role, require_dimensions
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.app import App
-from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, drain_images, picture
+from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, picture, work_images
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def server() -> Iterator[PictureServer]:
 
 @pytest.fixture
 def image(app: App, server: PictureServer) -> UUID:
-    """An image of a project, teal."""
+    """A teal image of a project."""
     return app.listing_image(app.listing(), server.put("/teal.png", picture("teal")))
 
 
@@ -68,9 +68,9 @@ def test_equal_pictures_are_analysed_once_in_a_batch_across_tables_and_across_ru
     urls = [server.put(f"/{number}.png", picture("teal")) for number in range(6)]
     first = {app.listing_image(listing, url) for url in urls[:3]} | {app.product_image(product, urls[3])}
     analyzer = CountingAnalyzer()
-    drain_images(database_url, analyzer)
+    work_images(database_url, analyzer)
     second = {app.listing_image(listing, urls[4]), app.product_image(product, urls[5])}
-    drain_images(database_url, analyzer)
+    work_images(database_url, analyzer)
     assert analyzer.count == 1
     assert app.analysed() == first | second
     assert app.run("select count(distinct (embedding, attributes, thumbnail)) from image_ai") == [1]
@@ -79,9 +79,9 @@ def test_equal_pictures_are_analysed_once_in_a_batch_across_tables_and_across_ru
 def test_an_edited_picture_replaces_the_result(
     app: App, database_url: str, server: PictureServer, image: UUID
 ) -> None:
-    drain_images(database_url, CountingAnalyzer())
+    work_images(database_url, CountingAnalyzer())
     app.run("update listing_images set image_url = %s", server.put("/red.png", picture("red")))
-    drain_images(database_url, CountingAnalyzer())
+    work_images(database_url, CountingAnalyzer())
     assert app.run("select image_url from image_ai") == [server.url("/red.png")]
 
 
@@ -96,7 +96,7 @@ def test_where_a_url_is_edited_meanwhile_the_newer_wins(
 
     if moment == "fetching":
         server.put("/teal.png", picture("teal"), before=edit)
-    drain_images(database_url, CountingAnalyzer(edit if moment == "analysing" else lambda: None))
+    work_images(database_url, CountingAnalyzer(edit if moment == "analysing" else lambda: None))
     assert app.run("select image_url from image_ai") == [new]
     assert app.run("select status from job_queue where queue = 'image_ai'") == ["completed"] * 2
 
@@ -120,7 +120,7 @@ def test_where_an_image_goes_meanwhile_nothing_is_left(
     if moment == "queued":
         act()
     server.put("/teal.png", picture("teal"), before=act if moment == "fetching" else lambda: None)
-    summary = drain_images(database_url, CountingAnalyzer(act if moment == "analysing" else lambda: None))
+    summary = work_images(database_url, CountingAnalyzer(act if moment == "analysing" else lambda: None))
     assert summary.counts["failed"] == 0
     assert app.analysed() == set()
     assert image not in {entity for _, _, entity in app.owed()}
@@ -131,24 +131,24 @@ def test_where_a_product_goes_meanwhile_nothing_is_left(app: App, database_url: 
         app.run("delete from products")
 
     app.product_image(app.product(), server.put("/product.png", picture(), before=delete))
-    summary = drain_images(database_url, CountingAnalyzer())
+    summary = work_images(database_url, CountingAnalyzer())
     assert (summary.counts["failed"], app.analysed(), app.owed()) == (0, set(), set())
 
 
-def test_a_listing_that_ceases_while_its_result_is_being_written_keeps_none(
+def test_a_listing_that_stops_being_a_project_while_its_result_is_written_keeps_no_result(
     app: App, connection: Connection, database_url: str, image: UUID
 ) -> None:
-    """The drain's transaction holds the queue row; the app's waits for it, and removes what it wrote."""
+    """The worker's transaction locks the job. The app's transaction waits for it, and deletes the worker's result."""
     app.embed("project", image)
     app.run("delete from image_ai")
-    with connect(database_url) as drain, ThreadPoolExecutor(1) as threads:
-        with drain.transaction():
-            drain.execute("update job_queue set started_at = now() where entity_id = %s", (image,))
-            App(drain).embed("project", image)
-            ceasing = threads.submit(app.run, "update listings set type = 'service'")
+    with connect(database_url) as worker, ThreadPoolExecutor(1) as threads:
+        with worker.transaction():
+            worker.execute("update job_queue set started_at = now() where entity_id = %s", (image,))
+            App(worker).embed("project", image)
+            leaving = threads.submit(app.run, "update listings set type = 'service'")
             time.sleep(0.3)
-            assert not ceasing.done()
-        ceasing.result(timeout=30)
+            assert not leaving.done()
+        leaving.result(timeout=30)
     assert app.analysed() == set()
 
 
@@ -160,7 +160,7 @@ def test_a_slow_picture_does_not_keep_the_others_from_being_seen(
     others = {app.product_image(product, server.put(f"/{n}.png", picture(size=(n, n)))) for n in range(1, 7)}
     started = time.monotonic()
     with ThreadPoolExecutor(1) as threads:
-        summary = threads.submit(drain_images, database_url, CountingAnalyzer())
+        summary = threads.submit(work_images, database_url, CountingAnalyzer())
         while app.analysed() != others:
             assert time.monotonic() - started < 20
             time.sleep(0.05)
@@ -184,7 +184,7 @@ def test_the_first_model_that_writes_becomes_active_and_no_other_may_follow(conn
     assert rows == [(analyzer.model, 3, "active")]
 
 
-def test_two_drains_may_register_the_first_model_at_once(database_url: str) -> None:
+def test_two_workers_may_register_the_first_model_at_once(database_url: str) -> None:
     def register(_: int) -> None:
         with connect(database_url) as connection, connection.transaction():
             hold_role(connection, CountingAnalyzer(), "image_ai")

@@ -1,4 +1,4 @@
-"""How postings are laid out in requests."""
+"""How texts are divided into requests."""
 
 from itertools import pairwise
 from uuid import UUID
@@ -20,8 +20,8 @@ def test_requests_keep_the_order_and_the_limits_and_lose_nothing(
     sizes: list[int], batch_items: int, batch_tokens: int
 ) -> None:
     embedder = LetterEmbedder(batch_items=batch_items, batch_tokens=batch_tokens)
-    item = Job(UUID(int=1), "posting", UUID(int=1), {}, 1)
-    texts = {Posting("word " * size, bytes([number])): [item] for number, size in enumerate(sizes)}
+    job = Job(UUID(int=1), "posting", UUID(int=1), {}, 1)
+    texts = {Posting("word " * size, bytes([number])): [job] for number, size in enumerate(sizes)}
     requests = batches(embedder, texts)
     assert [posting for request in requests for posting in request] == list(texts)
     for request in requests:

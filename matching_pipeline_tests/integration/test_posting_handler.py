@@ -1,4 +1,4 @@
-"""The postings stage against a real database: what is asked, what is written, and what happens meanwhile."""
+"""The handler of postings against a real database: requests, results, and changes meanwhile."""
 
 import hashlib
 import time
@@ -23,8 +23,8 @@ from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, process_due
 from matching_pipeline.models.registry import hold_role
 from matching_pipeline.providers.local.text import LocalTextEmbedder
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.enqueue import forget_orphans
-from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, direction, drain_postings
+from matching_pipeline.sources.orphans import delete_orphan_rows
+from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, direction, work_postings
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def board(connection: Connection) -> JobBoard:
     return JobBoard(connection)
 
 
-def test_a_row_says_what_was_embedded_and_by_whom(board: JobBoard, database_url: str) -> None:
+def test_a_row_says_which_text_was_embedded_by_which_model(board: JobBoard, database_url: str) -> None:
     job = board.post(" Baker ", company="", description="Bread, early\n")
     process_due(Settings(), database_url, JOB_EMBEDDINGS)
     ((embedding, *rest),) = board.connection.execute(
@@ -47,9 +47,9 @@ def test_a_row_says_what_was_embedded_and_by_whom(board: JobBoard, database_url:
 def test_equal_texts_are_asked_once_in_a_batch_and_across_runs(board: JobBoard, database_url: str) -> None:
     first = {board.post("Baker") for _ in range(3)}
     embedder = LetterEmbedder()
-    drain_postings(database_url, embedder)
+    work_postings(database_url, embedder)
     second = {board.post(" Baker"), board.post(None, company="Baker")}
-    drain_postings(database_url, embedder)
+    work_postings(database_url, embedder)
     assert embedder.requests == [["Baker"]]
     assert board.embedded() == first | second
     assert board.run("select count(distinct embedding) from job_embeddings") == [1]
@@ -57,12 +57,12 @@ def test_equal_texts_are_asked_once_in_a_batch_and_across_runs(board: JobBoard, 
 
 def test_another_models_embedding_is_not_taken_for_its_own(board: JobBoard, database_url: str) -> None:
     board.post("Baker")
-    drain_postings(database_url)
+    work_postings(database_url)
     board.run("update embedding_models set status = 'retired'")
     other = LetterEmbedder()
     other.model = "other"
     board.post("Baker")
-    drain_postings(database_url, other)
+    work_postings(database_url, other)
     assert other.requests == [["Baker"]]
 
 
@@ -71,12 +71,12 @@ def test_a_request_holds_no_more_than_its_limits(board: JobBoard, database_url: 
         board.post(f"two words {number}")
     board.post("and one posting that is longer than what a whole request may hold")
     embedder = LetterEmbedder(batch_items=4, batch_tokens=9, concurrency=1)
-    drain_postings(database_url, embedder)
+    work_postings(database_url, embedder)
     assert [len(request) for request in embedder.requests] == [3, 3, 1, 1]
     assert len(board.embedded()) == 8
 
 
-def test_requests_run_at_once_and_a_slow_one_holds_nobody_up(board: JobBoard, database_url: str) -> None:
+def test_requests_run_at_once_and_a_slow_one_does_not_hold_up_the_others(board: JobBoard, database_url: str) -> None:
     slow, *others = [board.post(title) for title in ("slow", "a", "e", "o")]
     seen = Event()
 
@@ -86,7 +86,7 @@ def test_requests_run_at_once_and_a_slow_one_holds_nobody_up(board: JobBoard, da
 
     with ThreadPoolExecutor(1) as threads:
         embedder = LetterEmbedder(before, batch_items=1)
-        summary = threads.submit(drain_postings, database_url, embedder)
+        summary = threads.submit(work_postings, database_url, embedder)
         deadline = time.monotonic() + 20
         while board.embedded() != set(others):
             assert time.monotonic() < deadline
@@ -105,12 +105,12 @@ def test_leases_are_renewed_while_a_request_is_slow(
     go_on = Event()
     embedder = LetterEmbedder(lambda texts: go_on.wait(30))
     with ThreadPoolExecutor(1) as threads:
-        slow = threads.submit(drain_postings, database_url, embedder)
-        # the lease that it began with is over
+        slow = threads.submit(work_postings, database_url, embedder)
+        # the first lease has run out
         while board.run("select count(*) from job_queue where started_at < now() - interval '4 seconds'") != [1]:
             assert not slow.done()
             time.sleep(0.05)
-        assert drain_postings(database_url, embedder).completed == 0
+        assert work_postings(database_url, embedder).completed == 0
         go_on.set()
         assert slow.result().completed == 1
     assert len(embedder.requests) == 1
@@ -120,7 +120,7 @@ def test_leases_are_renewed_while_a_request_is_slow(
     "error",
     [ProviderUnavailable("it is down", timedelta(minutes=5)), ConfigurationError("the key is refused")],
 )
-def test_what_stops_one_request_keeps_the_answers_of_the_others_and_charges_nobody(
+def test_an_error_that_stops_one_request_keeps_the_answers_of_the_others_and_counts_no_attempt(
     board: JobBoard, database_url: str, error: Exception
 ) -> None:
     posted = [board.post(title) for title in ("early", "slow", "down", "never asked")]
@@ -136,8 +136,8 @@ def test_what_stops_one_request_keeps_the_answers_of_the_others_and_charges_nobo
 
     embedder = LetterEmbedder(before, batch_items=1)
     with pytest.raises(type(error), match=str(error)):
-        drain_postings(database_url, embedder)
-    # the last one may have begun before the stop was seen
+        work_postings(database_url, embedder)
+    # the last request may have begun before the handler saw the stop
     assert set(posted[:2]) <= board.embedded() <= {*posted[:2], posted[3]}
     assert set(board.run("select attempts - snoozes from job_queue where status = 'pending'")) == {0}
 
@@ -156,13 +156,15 @@ def test_one_bad_answer_in_a_batch_fails_its_posting_only(
     board: JobBoard, database_url: str, answer: object, status: str, reason: str
 ) -> None:
     good, bad = {board.post(f"good {number}") for number in range(9)}, board.post("bad")
-    drain_postings(database_url, LetterEmbedder(answer=lambda text: answer if text == "bad" else direction(text)))  # type: ignore[arg-type, return-value]
+    work_postings(database_url, LetterEmbedder(answer=lambda text: answer if text == "bad" else direction(text)))  # type: ignore[arg-type, return-value]
     assert board.embedded() == good
     is_now, message = board.status(bad)
     assert (is_now, reason in (message or "")) == (status, True), message
 
 
-def test_a_wrong_number_of_answers_or_a_bug_is_charged_and_tried_again(board: JobBoard, database_url: str) -> None:
+def test_a_wrong_number_of_answers_or_a_bug_counts_an_attempt_and_is_tried_again(
+    board: JobBoard, database_url: str
+) -> None:
     class Miscounting(LetterEmbedder):
         def embed(self, texts: Sequence[str]) -> list[object]:  # type: ignore[override]
             if texts == ["bug"]:
@@ -170,7 +172,7 @@ def test_a_wrong_number_of_answers_or_a_bug_is_charged_and_tried_again(board: Jo
             return []
 
     short, bug = board.post("short"), board.post("bug")
-    drain_postings(database_url, Miscounting(batch_items=1))  # type: ignore[arg-type]
+    work_postings(database_url, Miscounting(batch_items=1))  # type: ignore[arg-type]
     assert board.status(short) == ("pending", "letters gave 0 answers to 1 texts")
     assert board.status(bug) == ("pending", "RuntimeError: out of memory")
 
@@ -181,14 +183,14 @@ def test_a_posting_without_text_fails_at_once_and_names_its_columns(
 ) -> None:
     job = board.post(title, company=" ", description=None)
     embedder = LetterEmbedder()
-    drain_postings(database_url, embedder)
+    work_postings(database_url, embedder)
     assert board.status(job) == (
         "failed",
         "the posting has no text: its title, company and description are all empty",
     )
     assert embedder.requests == []
     board.run("update jobs set title = 'Baker'")
-    assert board.owed_to() == {job}
+    assert board.queued() == {job}
 
 
 def test_odd_texts_are_embedded(board: JobBoard, database_url: str) -> None:
@@ -207,7 +209,7 @@ def test_where_the_text_is_edited_meanwhile_the_newer_wins(board: JobBoard, data
             board.run("update jobs set title = 'new'")
 
     embedder = LetterEmbedder(edit)
-    drain_postings(database_url, embedder)
+    work_postings(database_url, embedder)
     assert embedder.requests == [["old"], ["new"]]
     assert board.run("select input_hash = sha256('new') from job_embeddings") == [True]
     assert board.run("select status from job_queue") == ["completed"] * 2
@@ -227,7 +229,7 @@ def test_where_a_posting_goes_meanwhile_nothing_is_left(
 
     if moment == "queued":
         act()
-    summary = drain_postings(database_url, LetterEmbedder(act))
+    summary = work_postings(database_url, LetterEmbedder(act))
     assert summary.counts["failed"] == 0
     assert (board.embedded(), board.owed()) == (set(), set())
 
@@ -242,13 +244,13 @@ def test_a_posting_that_goes_and_comes_back_meanwhile_is_embedded_once_more(
             board.run("update jobs set is_active = false")
             board.run("update jobs set is_active = true, title = 'new'")
 
-    drain_postings(database_url, LetterEmbedder(flicker))
+    work_postings(database_url, LetterEmbedder(flicker))
     assert board.embedded() == {job}
     assert board.run("select status from job_queue") == ["completed"]
 
 
 def in_the_middle_of_writing(board: JobBoard, job: UUID, database_url: str, act: Callable[[], object]) -> None:
-    """Acts while a drain's transaction has written the embedding of `job` and not committed."""
+    """Acts while a worker's transaction has written the embedding of `job` and not committed."""
     with connect(database_url) as other, ThreadPoolExecutor(1) as threads:
         with other.transaction():
             other.execute("update job_queue set started_at = now() where entity_id = %s", (job,))
@@ -265,7 +267,7 @@ def in_the_middle_of_writing(board: JobBoard, job: UUID, database_url: str, act:
 @pytest.mark.parametrize(
     "statement", ["update jobs set is_active = false", "delete from jobs", "update jobs set id = gen_random_uuid()"]
 )
-def test_a_posting_that_goes_while_its_result_is_being_written_keeps_none(
+def test_a_posting_that_goes_while_its_result_is_being_written_keeps_no_result(
     board: JobBoard, database_url: str, statement: str
 ) -> None:
     board.run("insert into embedding_models values ('letters', 'text', 3, 'active')")
@@ -276,10 +278,10 @@ def test_a_posting_that_goes_while_its_result_is_being_written_keeps_none(
 
 
 @pytest.mark.parametrize("commits", [True, False])
-def test_a_drain_gives_way_to_an_open_transaction_of_the_apps_and_brings_nothing_back(
+def test_a_worker_gives_way_to_an_open_transaction_of_the_app_and_restores_nothing(
     board: JobBoard, database_url: str, commits: bool
 ) -> None:
-    """The app waits for nobody: its statements return at once while the drain is at the posting."""
+    """The app's statements return at once while the worker has the posting."""
     job, other = board.post("Baker"), board.post("Cook")
     with connect(database_url) as app, app.transaction(force_rollback=not commits):
 
@@ -288,22 +290,22 @@ def test_a_drain_gives_way_to_an_open_transaction_of_the_apps_and_brings_nothing
             app.execute("update jobs set is_active = false where id = %s", (job,))
             assert time.monotonic() - began < 5
 
-        summary = drain_postings(database_url, LetterEmbedder(deactivate))
+        summary = work_postings(database_url, LetterEmbedder(deactivate))
         assert summary.counts["snoozed"] <= 1
         assert board.embedded() == {other}
     board.run("update job_queue set run_at = now() where status in ('pending', 'processing')")
-    drain_postings(database_url)
+    work_postings(database_url)
     assert board.embedded() == ({other} if commits else {job, other})
 
 
 @pytest.mark.parametrize("failure", [PermanentFailure("refused"), TransientFailure("no luck")])
-def test_an_outdated_embedding_leaves_when_the_edited_posting_fails_and_a_current_one_stays(
+def test_an_outdated_embedding_is_deleted_when_the_edited_posting_fails_and_a_current_one_stays(
     board: JobBoard, database_url: str, failure: Exception
 ) -> None:
     edited, same = board.post("old"), board.post("same")
-    drain_postings(database_url)
+    work_postings(database_url)
     board.run("update jobs set title = 'new' where id = %s", edited)
-    drain_postings(database_url, LetterEmbedder(answer=lambda text: failure))  # type: ignore[arg-type, return-value]
+    work_postings(database_url, LetterEmbedder(answer=lambda text: failure))  # type: ignore[arg-type, return-value]
     assert board.embedded() == {same}
 
 
@@ -319,10 +321,10 @@ def test_the_first_text_model_becomes_active_beside_an_image_model_and_no_other_
         hold_role(board.connection, other, JOB_EMBEDDINGS)
 
 
-def test_orphans_of_two_hidden_transactions_are_forgotten(board: JobBoard, database_url: str) -> None:
+def test_orphans_of_two_hidden_transactions_are_deleted(board: JobBoard, database_url: str) -> None:
     kept, orphan = board.post("Baker"), board.post("Cook")
-    drain_postings(database_url)
+    work_postings(database_url)
     board.run("alter table jobs disable trigger user")
     board.run("update jobs set is_active = false where id = %s", orphan)
-    assert forget_orphans(board.connection) == 1
+    assert delete_orphan_rows(board.connection) == 1
     assert board.embedded() == {kept}

@@ -1,4 +1,4 @@
-"""Product pictures against a real database and a real folder: what is made, and never made twice."""
+"""Product pictures against a real database and a real folder. No picture is made twice."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ def test_a_pack_is_six_pictures_and_completes_its_project(studio: Studio, databa
     assert studio.state(project) == "PENDING"
     states: list[str] = []
     generator = PaintGenerator(before=lambda _: states.append(studio.state(project)), concurrency=1)
-    assert studio.drain(database_url, generator).completed == 1
+    assert studio.work(database_url, generator).completed == 1
     assert studio.job(job) == ("completed", None)
     assert studio.state(project) == "COMPLETED"
     assert set(states) == {"PROCESSING"}
@@ -27,7 +27,7 @@ def test_a_pack_is_six_pictures_and_completes_its_project(studio: Studio, databa
 def test_a_row_says_what_the_picture_is_and_what_it_was_made_from(studio: Studio, database_url: str) -> None:
     project = studio.project()
     studio.ask(project, "scale")
-    studio.drain(database_url)
+    studio.work(database_url)
     rows = studio.connection.execute(
         """select image_type, width, height, media_type, bytes > 0, model, source_url, cost_usd::text, source_hash
         from generated_images"""
@@ -49,25 +49,25 @@ def test_the_local_generator_needs_nothing_but_the_photo(studio: Studio, databas
 def test_asking_again_for_what_is_there_makes_nothing(studio: Studio, database_url: str) -> None:
     project = studio.project()
     studio.ask(project)
-    studio.drain(database_url)
+    studio.work(database_url)
     before = studio.pictures(project)
     jobs = [studio.ask(project), studio.ask(project, "scale")]
     again = PaintGenerator()
-    studio.drain(database_url, again)
+    studio.work(database_url, again)
     assert not again.asked
     assert studio.pictures(project) == before
     assert [studio.job(job)[0] for job in jobs] == ["completed", "completed"]
     assert studio.state(project) == "COMPLETED"
 
 
-def test_a_forced_request_makes_anew_and_once(studio: Studio, database_url: str) -> None:
+def test_a_forced_request_makes_another_picture_once(studio: Studio, database_url: str) -> None:
     project = studio.project()
     studio.ask(project)
-    studio.drain(database_url)
+    studio.work(database_url)
     before = studio.pictures(project)
     studio.ask(project, "scale", force=True)
     again = PaintGenerator()
-    studio.drain(database_url, again)
+    studio.work(database_url, again)
     assert again.asked == ["scale"]
     changed = {name for name, url in studio.pictures(project).items() if url != before[name]}
     assert changed == {"scale"}
@@ -76,24 +76,26 @@ def test_a_forced_request_makes_anew_and_once(studio: Studio, database_url: str)
 def test_a_pack_makes_only_what_singles_have_not_made(studio: Studio, database_url: str) -> None:
     project = studio.project()
     studio.ask(project, "scale")
-    studio.drain(database_url)
+    studio.work(database_url)
     studio.ask(project)
     generator = PaintGenerator()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert sorted(generator.asked) == sorted({*TYPES} - {"scale"})
 
 
-def test_another_photo_makes_the_next_request_make_anew(studio: Studio, database_url: str) -> None:
+def test_after_a_change_of_the_photo_the_next_request_makes_another_picture(
+    studio: Studio, database_url: str
+) -> None:
     project = studio.project(studio.photo("teal"))
     studio.ask(project, "scale")
-    studio.drain(database_url)
+    studio.work(database_url)
     (before,) = studio.pictures(project).values()
     studio.run("update projects set source_image_url = %s", studio.photo("red", "red.png"))
     assert studio.state(project) == "COMPLETED"
     assert list(studio.pictures(project).values()) == [before]
     studio.ask(project, "scale")
     generator = PaintGenerator()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert generator.asked == ["scale"]
     assert list(studio.pictures(project).values()) != [before]
 
@@ -101,18 +103,18 @@ def test_another_photo_makes_the_next_request_make_anew(studio: Studio, database
 def test_the_same_photo_by_another_url_is_not_paid_for_twice(studio: Studio, database_url: str) -> None:
     project = studio.project(studio.photo("teal"))
     studio.ask(project)
-    studio.drain(database_url)
+    studio.work(database_url)
     before = studio.pictures(project)
     moved = studio.photo("teal", "moved.png")
     studio.run("update projects set source_image_url = %s", moved)
     studio.ask(project)
     generator = PaintGenerator()
-    assert studio.drain(database_url, generator).completed == 1
+    assert studio.work(database_url, generator).completed == 1
     assert not generator.asked
     assert studio.pictures(project) == before
     assert set(studio.run("select source_url from generated_images")) == {moved}
     studio.ask(project, force=True)
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert sorted(generator.asked) == sorted(TYPES)
 
 
@@ -124,7 +126,7 @@ def test_several_pictures_are_made_at_once(studio: Studio, database_url: str) ->
     def meet(image_type: str) -> None:
         together.wait()
 
-    studio.drain(database_url, PaintGenerator(meet, concurrency=3))
+    studio.work(database_url, PaintGenerator(meet, concurrency=3))
     assert set(studio.pictures(project)) == set(TYPES)
 
 
@@ -139,10 +141,10 @@ def test_two_workers_on_one_project_never_make_the_same_picture(studio: Studio, 
 
     slow, quick = PaintGenerator(before=hold, concurrency=1), PaintGenerator(concurrency=2)
     with ThreadPoolExecutor(1) as threads:
-        single = threads.submit(studio.drain, database_url, slow)
+        single = threads.submit(studio.work, database_url, slow)
         assert begun.wait(20)
         pack = studio.ask(project)
-        summary = studio.drain(database_url, quick)
+        summary = studio.work(database_url, quick)
         assert (summary.completed, summary.counts["snoozed"]) == (0, 1)
         assert studio.job(pack) == ("pending", "scale: another worker is making it")
         assert studio.run("select attempts - snoozes from job_queue where id = %s", pack) == [0]
@@ -150,7 +152,7 @@ def test_two_workers_on_one_project_never_make_the_same_picture(studio: Studio, 
         go_on.set()
         assert single.result(20).completed == 1
     studio.make_due()
-    assert studio.drain(database_url, quick).completed == 1
+    assert studio.work(database_url, quick).completed == 1
     assert slow.asked == ["scale"]
     assert sorted(quick.asked) == sorted({*TYPES} - {"scale"})
     assert studio.state(project) == "COMPLETED"
@@ -161,9 +163,9 @@ def test_a_pack_and_a_single_in_one_batch_do_not_make_the_same_picture(studio: S
     studio.ask(project)
     studio.ask(project, "scale", force=True)
     generator = PaintGenerator(concurrency=4)
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     studio.make_due()
-    studio.drain(database_url, generator)
+    studio.work(database_url, generator)
     assert sorted(generator.asked) == sorted(TYPES)
     assert studio.run("select distinct status from job_queue") == ["completed"]
 
