@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from PIL import ImageEnhance
 
 from benchmarks.local_analyzer import DEFAULT_PHOTOS, load
-from matching_pipeline.matches.kernel import products
-from matching_pipeline.matches.kernel.images import Ids, ImageSet
-from matching_pipeline.matches.kernel.kernel import Policy, best_pairs
+from matching_pipeline.matches.kernel import coding
+from matching_pipeline.matches.kernel.columns import Ids
+from matching_pipeline.matches.kernel.images import ImageSet
+from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline.matches.kernel.search import best_pairs
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 
 faiss: Any
@@ -37,7 +39,7 @@ PART_ROWS = 50_000
 
 def main(_database_url: str, left_rows: int, right_rows: int) -> None:
     print("\n## The matching kernel")
-    print(f"products in {'8 bits by NumKong' if products.numkong else 'floats: NumKong is not installed'}")
+    print(f"products in {'8 bits by NumKong' if coding.numkong else 'floats: NumKong is not installed'}")
     # first, as the system tells the peak of a process' memory only
     growth(left_rows // 5, [right_rows // 10, right_rows, right_rows * 10])
     for spread in (0.3, 0.6, 1.0):

@@ -15,8 +15,8 @@ from matching_pipeline.handlers import faces
 from matching_pipeline.handlers import matches as matching
 from matching_pipeline.matches.face_sets import Block, load_faces
 from matching_pipeline.matches.image_sets import load_image_set
-from matching_pipeline.matches.kernel.images import uuids
-from matching_pipeline.matches.kernel.kernel import best_pairs
+from matching_pipeline.matches.kernel.columns import as_uuids
+from matching_pipeline.matches.kernel.search import best_pairs
 from matching_pipeline.matches.match_table import Figures, match_policy
 
 MODEL = "bench"
@@ -97,7 +97,7 @@ def wal_position(connection: Connection) -> int:
 def insert_images(connection: Connection, source: str, vectors: Vectors, first: int) -> list[UUID]:
     """An image each, whose id is its owner's."""
     owners, images, owner, url = (sql.Identifier(name) for name in SOURCES[source])
-    ids = uuids(ids_of(np.arange(first + 1, first + 1 + len(vectors))))
+    ids = as_uuids(ids_of(np.arange(first + 1, first + 1 + len(vectors))))
     random = np.random.default_rng(first)
     connection.execute(
         "insert into embedding_models (name, modality, dimensions, status) values (%s, 'image', %s, 'active') "

@@ -32,11 +32,12 @@ from matching_pipeline.matches.face_rows import (
     stored_rows,
 )
 from matching_pipeline.matches.face_sets import Block, load_candidates, load_faces
+from matching_pipeline.matches.kernel.columns import Ids, as_ids, as_uuids, concatenate
 from matching_pipeline.matches.kernel.differences import among
-from matching_pipeline.matches.kernel.images import Ids, ImageSet, ids, uuids
-from matching_pipeline.matches.kernel.kernel import Policy, best_pairs, pairs_above
+from matching_pipeline.matches.kernel.images import ImageSet
 from matching_pipeline.matches.kernel.lists import Lists, lists_from, merge, pairs_from
-from matching_pipeline.matches.kernel.pairs import concatenate
+from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline.matches.kernel.search import best_pairs, pairs_above
 from matching_pipeline.matches.match_table import Figures, holding_lists, match_policy, take_lists
 from matching_pipeline.matches.rebuilds import Shard
 from matching_pipeline.queues import client
@@ -94,14 +95,14 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     if not changed:
         return Figures()
     policy = match_policy(connection, KIND)
-    of_changed = stored_rows(connection, ids(changed))
+    of_changed = stored_rows(connection, as_ids(changed))
     lists: Lists = {face: [] for face in changed}
     scored: Lists = {}
     for here, candidates in _with_candidates(connection, changed, policy):
         lists |= lists_from(best_pairs(here, [candidates], policy))
         scored |= lists_from(pairs_above(candidates, here, policy, {}))
-    touched = (scored.keys() | set(uuids(listings(of_changed).owner))) - changed
-    stored = stored_rows(connection, ids(touched | changed))
+    touched = (scored.keys() | set(as_uuids(listings(of_changed).owner))) - changed
+    stored = stored_rows(connection, as_ids(touched | changed))
     standing = lists_in(listings(stored))
     merged = {face: merge(standing.get(face, []), changed, scored.get(face, ()), policy) for face in touched}
     lists |= {face: pairs or [] for face, pairs in merged.items()}
@@ -109,7 +110,7 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     for here, candidates in _with_candidates(connection, refill, policy):
         lists |= lists_from(best_pairs(here, [candidates], policy))
     others = listings(stored)
-    others = others.take(~among(others.owner, ids(sorted(lists))))
+    others = others.take(~among(others.owner, as_ids(sorted(lists))))
     wanted = paired(concatenate([listings_of(pairs_from(lists)), others]))
     figures = _write(connection, difference(wanted, stored))
     figures.lists, figures.unchanged = len(lists), len(wanted) - figures.added - figures.changed
@@ -162,13 +163,13 @@ def _rebuild_school(connection: Connection, school: str | None) -> Figures:
 def whole_lists(connection: Connection, school: str | None) -> tuple[Ids, Listings]:
     """The faces of the school, and all that they list; with None those that have pairs and cannot match: nothing."""
     if school is None:
-        faces = ids(sorted(face for (face,) in connection.execute(query("unmatchable_faces_with_pairs"))))
+        faces = as_ids(sorted(face for (face,) in connection.execute(query("unmatchable_faces_with_pairs"))))
         none = np.empty(0, dtype=faces.dtype)
         return faces, Listings(none, none, np.empty(0), np.empty(0, dtype=np.intp))
     policy = match_policy(connection, KIND)
     female, male = (load_faces(connection, Block(school, gender)) for gender in ("female", "male"))
     both = best_pairs(female, [male], policy), best_pairs(male, [female], policy)
-    faces = np.sort(np.concatenate([female.owners, male.owners]))
+    faces = np.sort(np.concatenate([female.entities, male.entities]))
     return faces, concatenate([listings_of(pairs) for pairs in both])
 
 
@@ -238,4 +239,4 @@ def _gone(connection: Connection, rows: FaceRows) -> Ids:
     faces = np.unique(np.concatenate([rows.a, rows.b]))
     if not len(faces):
         return faces
-    return ids(sorted(face for (face,) in connection.execute(query("hold_faces"), {"face_ids": Uuids(faces)})))
+    return as_ids(sorted(face for (face,) in connection.execute(query("hold_faces"), {"face_ids": Uuids(faces)})))

@@ -19,10 +19,12 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.matches.image_sets import FEW_SOUGHT, load_image_set, stream_image_sets, stream_projects_near
-from matching_pipeline.matches.kernel.images import Ids, ImageSet, ids, uuids
-from matching_pipeline.matches.kernel.kernel import Policy, best_pairs, pairs_above
+from matching_pipeline.matches.kernel.columns import Ids, as_ids, as_uuids, concatenate
+from matching_pipeline.matches.kernel.images import ImageSet
 from matching_pipeline.matches.kernel.lists import Lists, lists_from, merge, pairs_from
-from matching_pipeline.matches.kernel.pairs import Pairs, concatenate
+from matching_pipeline.matches.kernel.pairs import Pairs
+from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline.matches.kernel.search import best_pairs, pairs_above
 from matching_pipeline.matches.match_table import Figures, match_policy, take_lists, writers
 from matching_pipeline.matches.project_rows import (
     Change,
@@ -85,7 +87,7 @@ def update(connection: Connection, projects: Collection[UUID], products: Collect
     lists, standing = _merge_products(connection, basis, set(products)) if products else ({}, {})
     refill = set(projects) | (standing.keys() - lists.keys())
     lists |= _fill(connection, basis, refill)
-    wanted, stored = rows_of(pairs_from(lists)), stored_rows(connection, ids(sorted(lists)))
+    wanted, stored = rows_of(pairs_from(lists)), stored_rows(connection, as_ids(sorted(lists)))
     figures = _publish(connection, basis.model, difference(wanted, stored))
     figures.lists, figures.unchanged = len(lists), len(wanted) - figures.added - figures.changed
     return figures
@@ -121,7 +123,7 @@ def rebuild_at_once(connection: Connection) -> Figures:
     model's pairs or the new one's, never some of each."""
     basis, wanted, stored, count = all_rows(connection)
     here = held(connection, wanted)
-    client.enqueue(connection, QUEUE, "project", set(uuids(wanted.project[~here])))
+    client.enqueue(connection, QUEUE, "project", set(as_uuids(wanted.project[~here])))
     wanted = wanted.take(here).ranked()
     figures = put(connection, basis.model, difference(wanted, stored))
     # pairs that both models score the same were not written
@@ -153,7 +155,7 @@ def _merge_products(connection: Connection, basis: Basis, changed: set[UUID]) ->
     scored = lists_from(_scored(connection, basis, load_image_set(connection, "product", basis.model, changed)))
     touched = sorted(scored.keys() | present)
     standing: Lists = {project: [] for project in touched}
-    standing |= lists_from(pairs_of(stored_rows(connection, ids(touched))))
+    standing |= lists_from(pairs_of(stored_rows(connection, as_ids(touched))))
     merged = {
         project: merge(stored, changed, scored.get(project, ()), basis.policy) for project, stored in standing.items()
     }
@@ -170,7 +172,7 @@ def _scored(connection: Connection, basis: Basis, products: ImageSet) -> Pairs:
     parts = stream_projects_near(connection, model, products, policy)
     pairs = concatenate([pairs_above(projects, products, policy, {}) for projects in parts])
     floors = _floors(connection, policy, np.unique(pairs.left))
-    return pairs.take(pairs.similarity >= np.array([floors.get(project, -1) for project in uuids(pairs.left)]))
+    return pairs.take(pairs.similarity >= np.array([floors.get(project, -1) for project in as_uuids(pairs.left)]))
 
 
 def _floors(connection: Connection, policy: Policy, projects: Ids | None = None) -> dict[UUID, float]:
@@ -202,7 +204,7 @@ def all_rows(
     stored = stored_rows(connection, first=first, before=before)
     products = stream_image_sets(connection, "product", basis.model)
     wanted = rows_of(best_pairs(projects, products, basis.policy))
-    return basis, wanted, stored, len(np.union1d(projects.owners, stored.project))
+    return basis, wanted, stored, len(np.union1d(projects.entities, stored.project))
 
 
 def _publish_anew(connection: Connection, model: str, projects: Ids, wanted: ProjectRows) -> Figures:
@@ -220,5 +222,5 @@ def _publish(connection: Connection, model: str, change: Change) -> Figures:
             return put(connection, model, change)
     except ForeignKeyViolation:
         gone = np.unique(change.upserts.project[~held(connection, change.upserts)])
-        client.enqueue(connection, QUEUE, "project", uuids(gone))
+        client.enqueue(connection, QUEUE, "project", as_uuids(gone))
         return put(connection, model, change.without(gone))

@@ -21,9 +21,8 @@ from matching_pipeline.handlers import faces
 from matching_pipeline.handlers import matches as matching
 from matching_pipeline.matches import face_rows, project_rows
 from matching_pipeline.matches.face_rows import FaceRows
+from matching_pipeline.matches.kernel.columns import as_uuids, concatenate
 from matching_pipeline.matches.kernel.differences import pair_keys
-from matching_pipeline.matches.kernel.images import uuids
-from matching_pipeline.matches.kernel.pairs import concatenate
 from matching_pipeline.matches.match_table import holding_lists
 from matching_pipeline.matches.project_rows import ProjectRows
 from matching_pipeline.matches.rebuilds import SIZES
@@ -135,9 +134,9 @@ def _match_fault(table: str, what: What, rows: ProjectRows | FaceRows) -> Fault:
 def _shown(rows: ProjectRows | FaceRows) -> list[tuple[Any, ...]]:
     scores = [f"{score:.6f}" for score in rows.similarity.tolist()]
     if isinstance(rows, ProjectRows):
-        return list(zip(uuids(rows.project), uuids(rows.product), rows.rank.tolist(), scores, strict=True))
+        return list(zip(as_uuids(rows.project), as_uuids(rows.product), rows.rank.tolist(), scores, strict=True))
     ranks = ([rank or "–" for rank in column.tolist()] for column in (rows.rank_for_a, rows.rank_for_b))
-    return list(zip(uuids(rows.a), uuids(rows.b), *ranks, scores, strict=True))
+    return list(zip(as_uuids(rows.a), as_uuids(rows.b), *ranks, scores, strict=True))
 
 
 def _mixed_matches(connection: Connection, table: str, kind: str) -> Fault:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from matching_pipeline.db.arrays import FLOAT, INTEGER, UUID, Floats, Integers, Uuids, copy_out
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.matches.kernel.differences import TOLERANCE, Mask, compare, pair_keys
-from matching_pipeline.matches.kernel.images import Ids
+from matching_pipeline.matches.kernel.columns import Columns, Ids, Mask, concatenate
+from matching_pipeline.matches.kernel.differences import TOLERANCE, compare, pair_keys
 from matching_pipeline.matches.kernel.lists import Lists, lists_from
-from matching_pipeline.matches.kernel.pairs import Columns, Pairs, concatenate
+from matching_pipeline.matches.kernel.pairs import Pairs
 from matching_pipeline.matches.match_table import Figures, new_ids
 
 Ranks = NDArray[np.integer[Any]]

@@ -8,7 +8,8 @@ import numpy as np
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.matches.kernel.images import Ids, ImageSet
+from matching_pipeline.matches.kernel.columns import Ids
+from matching_pipeline.matches.kernel.images import ImageSet
 
 # PostgreSQL's documentation, "COPY", Binary Format, as in `image_sets`: all rows are of one length here.
 _HEADER_BYTES = 19
@@ -78,7 +79,7 @@ def _copied(connection: Connection, name: str, parameters: Mapping[str, Any]) ->
 
 def _face_set(ids: Ids, vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> ImageSet:
     return ImageSet(
-        owners=ids,
+        entities=ids,
         starts=np.arange(len(ids), dtype=np.intp),
         image_ids=ids,
         embeddings=vectors,

@@ -13,7 +13,7 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.matches.face_sets import COARSE_ERROR
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
 from matching_pipeline.matches.kernel.images import ImageSet, image_set
-from matching_pipeline.matches.kernel.kernel import Policy
+from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline.settings import Settings
 
 # PostgreSQL's documentation, "COPY", Binary Format: a signature, flags and extension length; then a row as a

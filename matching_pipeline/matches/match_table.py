@@ -13,7 +13,7 @@ from matching_pipeline.db.arrays import Uuids
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.matches.kernel.kernel import Policy
+from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline.queues.worker import LockBusy
 
 LOCK_SECONDS = 20.0

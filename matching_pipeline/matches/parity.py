@@ -12,7 +12,8 @@ from matching_pipeline.db.transactions import snapshot
 from matching_pipeline.handlers import faces
 from matching_pipeline.handlers import matches as matching
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
-from matching_pipeline.matches.kernel.reference import Entry, Image, Lists, best_lists
+from matching_pipeline.matches.kernel.lists import Lists, Pair
+from matching_pipeline.matches.kernel.reference import Image, best_lists
 from matching_pipeline.matches.match_table import match_policy
 
 PART_IMAGES = 4096
@@ -21,7 +22,7 @@ SAME_SCORE = 1e-6
 QUEUES = {matching.KIND: matching.QUEUE, faces.KIND: faces.QUEUE}
 """By kind, where the work waits that changes its lists."""
 
-Standing = dict[UUID, dict[UUID, tuple[int, Entry]]]
+Standing = dict[UUID, dict[UUID, tuple[int, Pair]]]
 """By owner, its list as `matches` has it: each other with its rank."""
 
 
@@ -69,7 +70,7 @@ def expected_lists(connection: Connection, kind: str, owners: Collection[UUID]) 
 def standing_lists(connection: Connection, kind: str, owners: Collection[UUID]) -> Standing:
     standing: Standing = defaultdict(dict)
     for owner, other, *proof, rank in connection.execute(query(f"standing_{kind}_lists"), {"ids": list(owners)}):
-        standing[owner][other] = (rank, Entry(other, *proof))
+        standing[owner][other] = (rank, Pair(other, *proof))
     return standing
 
 
@@ -77,7 +78,7 @@ def compared(expected: Lists, standing: Standing) -> Parity:
     parity = Parity(sampled=len(expected))
     for owner, entries in expected.items():
         found = standing.get(owner, {})
-        wanted = {entry.other: (rank, entry) for rank, entry in enumerate(entries, start=1)}
+        wanted = {entry.right: (rank, entry) for rank, entry in enumerate(entries, start=1)}
         missing, surplus = len(wanted.keys() - found.keys()), len(found.keys() - wanted.keys())
         stale = sum(not _same(wanted[other], found[other]) for other in wanted.keys() & found.keys())
         parity.equal += not (missing or stale or surplus)
@@ -87,11 +88,11 @@ def compared(expected: Lists, standing: Standing) -> Parity:
     return parity
 
 
-def _same(wanted: tuple[int, Entry], found: tuple[int, Entry]) -> bool:
+def _same(wanted: tuple[int, Pair], found: tuple[int, Pair]) -> bool:
     (rank, one), (other_rank, other) = wanted, found
     return (
         rank == other_rank
-        and (one.image, one.other_image) == (other.image, other.other_image)
+        and (one.left_image, one.right_image) == (other.left_image, other.right_image)
         and abs(one.similarity - other.similarity) <= SAME_SCORE
     )
 

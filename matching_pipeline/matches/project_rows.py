@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from matching_pipeline.db.arrays import FLOAT, INTEGER, UUID, Floats, Integers, Uuids, copy_out
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.matches.kernel.differences import TOLERANCE, Mask, among, compare, pair_keys
-from matching_pipeline.matches.kernel.images import Ids
-from matching_pipeline.matches.kernel.pairs import Columns, Pairs, places
+from matching_pipeline.matches.kernel.columns import Columns, Ids, Mask, places
+from matching_pipeline.matches.kernel.differences import TOLERANCE, among, compare, pair_keys
+from matching_pipeline.matches.kernel.pairs import Pairs
 from matching_pipeline.matches.match_table import Figures, new_ids
 
 _FIELDS = {

@@ -81,7 +81,7 @@ class Marketplace:
             owners = [id for (id,) in self.connection.execute("select id from listings order by id")]
             lists = expected_lists(self.connection, "project", owners)
         return [
-            (project, entry.other, entry.similarity, entry.image, entry.other_image, rank)
+            (project, entry.right, entry.similarity, entry.left_image, entry.right_image, rank)
             for project, entries in lists.items()
             for rank, entry in enumerate(entries, start=1)
         ]

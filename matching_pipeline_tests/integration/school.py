@@ -89,7 +89,7 @@ class School:
         scores = {}
         for face, entries in lists.items():
             for rank, entry in enumerate(entries, start=1):
-                pair = (min(face, entry.other), max(face, entry.other))
+                pair = (min(face, entry.right), max(face, entry.right))
                 ranks[pair][face] = rank
                 scores[pair] = entry.similarity
         return sorted((a, b, scores[a, b], of.get(a), of.get(b)) for (a, b), of in ranks.items())

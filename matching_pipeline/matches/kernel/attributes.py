@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-Rows = NDArray[np.intp]
+from matching_pipeline.matches.kernel.columns import Numbers, Rows
 
 FOLDED_COLUMNS = 128
 
@@ -31,10 +30,10 @@ class Words:
 
     indicators: csr_array
     """(images, vocabulary), the most frequent word first"""
-    counts: NDArray[np.float64]
+    counts: Numbers
     """Of an image's whole set, at least one: an empty one overlaps with nothing instead of dividing by zero."""
 
-    def folded(self) -> NDArray[np.float64]:
+    def folded(self) -> Numbers:
         """(images, at most FOLDED_COLUMNS), whose inner products are at least the overlaps.
 
         Where the vocabulary fits, a word has a column of its own and the product is the overlap. Where it does not,
@@ -47,7 +46,7 @@ class Words:
         alone = width if vocabulary == width else width // 2
         column = np.where(words < alone, words, alone + (words - alone) % max(width - alone, 1))
         fold = csr_array((np.ones(vocabulary), (words, column)), shape=(vocabulary, width))
-        folded: NDArray[np.float64] = (self.indicators @ fold).toarray()
+        folded: Numbers = (self.indicators @ fold).toarray()
         return folded / np.sqrt(self.counts)[:, None]
 
 
@@ -64,7 +63,7 @@ def shared_words(left: Sequence[frozenset[str]], right: Sequence[frozenset[str]]
     return _words(left_sets, left_numbers, code), _words(right_sets, right_numbers, code)
 
 
-def overlaps(left: Words, right: Words, left_rows: Rows, right_rows: Rows) -> NDArray[np.float64]:
+def overlaps(left: Words, right: Words, left_rows: Rows, right_rows: Rows) -> Numbers:
     """`|A ∩ B| / √(|A|·|B|)` of paired rows (Ochiai's coefficient): the cosine of their indicator vectors."""
     if not left.indicators.nnz or not right.indicators.nnz:
         return np.zeros(len(left_rows))
@@ -72,7 +71,7 @@ def overlaps(left: Words, right: Words, left_rows: Rows, right_rows: Rows) -> ND
     return np.asarray(common / np.sqrt(left.counts[left_rows] * right.counts[right_rows]))
 
 
-def all_overlaps(left: Words, right: Words, left_rows: slice, right_rows: slice) -> NDArray[np.float64]:
+def all_overlaps(left: Words, right: Words, left_rows: slice, right_rows: slice) -> Numbers:
     """The same of every left row with every right row."""
     common = (left.indicators[left_rows] @ right.indicators[right_rows].T).toarray()
     return np.asarray(common / np.sqrt(np.outer(left.counts[left_rows], right.counts[right_rows])))

@@ -5,8 +5,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matching_pipeline.matches.kernel.columns import as_ids
 from matching_pipeline.matches.kernel.differences import among, compare, pair_keys
-from matching_pipeline.matches.kernel.images import ids
 
 # ids that end, begin and consist of zeros, which numpy drops from bytes where it can
 uuids = st.sampled_from([UUID(int=number) for number in (0, 1, 1 << 8, 1 << 120, 255 << 120, (1 << 128) - 1)])
@@ -17,7 +17,10 @@ pairs = st.lists(st.tuples(uuids, uuids), unique=True)
 def test_compare_agrees_with_a_look_at_each_pair(
     wanted: list[tuple[UUID, UUID]], stored: list[tuple[UUID, UUID]]
 ) -> None:
-    keys = [pair_keys(ids(left for left, _ in given), ids(right for _, right in given)) for given in (wanted, stored)]
+    keys = [
+        pair_keys(as_ids(left for left, _ in given), as_ids(right for _, right in given))
+        for given in (wanted, stored)
+    ]
     seen = compare(*keys)
     assert seen.found.tolist() == [pair in stored for pair in wanted]
     assert [stored[place] for place in seen.place] == [pair for pair in wanted if pair in stored]
@@ -26,4 +29,4 @@ def test_compare_agrees_with_a_look_at_each_pair(
 
 @given(values=st.lists(uuids), members=st.sets(uuids))
 def test_among_agrees_with_a_look_at_each_value(values: list[UUID], members: set[UUID]) -> None:
-    assert among(ids(values), ids(sorted(members))).tolist() == [value in members for value in values]
+    assert among(as_ids(values), as_ids(sorted(members))).tolist() == [value in members for value in values]

@@ -5,8 +5,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matching_pipeline.matches.kernel.kernel import Policy
 from matching_pipeline.matches.kernel.lists import Lists, Pair, lists_from, merge, pairs_from
+from matching_pipeline.matches.kernel.policy import Policy
 
 scores = st.dictionaries(st.integers(1, 8), st.sampled_from([0.1, 0.5, 0.6, 0.7, 0.8]), max_size=8)
 policy = Policy(threshold=0.5, limit=3)
@@ -37,7 +37,7 @@ def test_merge_never_asks_for_a_fresh_list_when_products_only_improve(
     assert merged == best(after)
 
 
-def test_a_full_list_that_loses_a_pair_must_be_filled_again() -> None:
+def test_a_full_list_that_loses_a_pair_must_be_recomputed() -> None:
     stored = [pair(1, 0.9), pair(2, 0.8), pair(3, 0.7)]
     assert merge(stored, {UUID(int=2)}, [], policy) is None
 

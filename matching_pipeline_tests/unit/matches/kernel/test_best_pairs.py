@@ -9,9 +9,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matching_pipeline.matches.kernel.images import ImageSet, ids, image_set
-from matching_pipeline.matches.kernel.kernel import Policy, best_pairs, pairs_above
+from matching_pipeline.matches.kernel.columns import as_ids
+from matching_pipeline.matches.kernel.images import ImageSet, image_set
 from matching_pipeline.matches.kernel.lists import Lists, Pair, lists_from
+from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline.matches.kernel.search import best_pairs, pairs_above
 
 Image = tuple[Sequence[float], frozenset[str]]
 
@@ -36,7 +38,7 @@ def an_image_set(owners: Sequence[Sequence[Image]], offset: int, first: int = 0)
     flat = [image for owned in owners for image in owned]
     dimensions = len(flat[0][0]) if flat else 3
     embeddings = np.array([vector for vector, _ in flat], dtype=np.float32).reshape(-1, dimensions)
-    owner_ids, image_ids = ids(owner for owner, _ in rows), ids(image for _, image in rows)
+    owner_ids, image_ids = as_ids(owner for owner, _ in rows), as_ids(image for _, image in rows)
     return image_set(owner_ids, image_ids, embeddings, [tokens for _, tokens in flat])
 
 
@@ -101,7 +103,7 @@ def test_a_score_within_the_rounding_of_the_cut_is_decided_exactly() -> None:
     products = [[(list(map(float, vector)), frozenset[str]())] for vector in (nearly, base, nearly, base)]
     projects = [[(list(map(float, base)), frozenset[str]())]]
     found = best_pairs(an_image_set(projects, 1000), [an_image_set(products, 5000)], Policy(limit=2))
-    assert [pair.right_id.int for pair in lists_from(found)[UUID(int=1000)]] == [5001, 5003]
+    assert [pair.right.int for pair in lists_from(found)[UUID(int=1000)]] == [5001, 5003]
 
 
 def test_no_images_on_either_side_give_no_pairs() -> None:
