@@ -14,9 +14,9 @@ from psycopg import Notify
 
 from benchmarks.face_data import GENDERS, SCHOOLS, Faces, Upload
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers.faces import KIND, rebuild, update
 from matching_pipeline.handlers.registry import FACES, drain
-from matching_pipeline.matches.match_table import take_lists
+from matching_pipeline.matches.faces import KIND, rebuild, update
+from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.queues.client import queue_state, stop_all
 from matching_pipeline.settings import Settings
 
@@ -101,7 +101,7 @@ def search_seconds(connection: Connection, faces: Faces) -> list[float]:
     measured = []
     for face in faces.random.choice(len(faces.ids), size=TIMES):
         with connection.transaction():
-            take_lists(connection, KIND)
+            ListsLock(connection, KIND).take()
             measured.append(seconds(partial(update, connection, {faces.ids[face]})))
     return measured
 
@@ -112,7 +112,7 @@ def write_seconds(connection: Connection, faces: Faces) -> list[float]:
     measured = []
     for upload in faces.uploads(connection, TIMES):
         with connection.transaction():
-            take_lists(connection, KIND)
+            ListsLock(connection, KIND).take()
             once = partial(update, connection, {upload.insert(connection)})
             with connection.transaction(force_rollback=True):
                 once()

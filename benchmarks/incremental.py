@@ -11,9 +11,9 @@ import numpy as np
 from benchmarks.kernel import clustered
 from benchmarks.rebuild import insert_images
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers import faces
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.matches.match_table import Figures, take_lists
+from matching_pipeline.matches import faces, projects
+from matching_pipeline.matches.locks import ListsLock
+from matching_pipeline.matches.match_table import Figures
 
 TIMES = 5
 BLOCKS = (100, 10_000, 100_000)
@@ -62,12 +62,12 @@ def timed(connection: Connection, update: Callable[[], Figures]) -> tuple[float,
 
 
 def product_update(connection: Connection, product: UUID) -> Figures:
-    take_lists(connection, matching.KIND)
-    return matching.update(connection, [], [product])
+    ListsLock(connection, projects.KIND).take()
+    return projects.update(connection, [], [product])
 
 
 def face_update(connection: Connection, face: UUID) -> Figures:
-    take_lists(connection, faces.KIND)
+    ListsLock(connection, faces.KIND).take()
     return faces.update(connection, {face})
 
 

@@ -11,8 +11,8 @@ from psycopg.types.json import Jsonb
 from benchmarks.face_data import Faces
 from benchmarks.kernel import DIMENSIONS, Vectors, clustered, ids_of
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers import faces
-from matching_pipeline.handlers import matches as matching
+from matching_pipeline.matches import faces
+from matching_pipeline.matches import projects as match_projects
 from matching_pipeline.matches.face_sets import Block, load_faces
 from matching_pipeline.matches.image_sets import load_image_set
 from matching_pipeline.matches.kernel.columns import as_uuids
@@ -43,7 +43,7 @@ def main(database_url: str, projects: int, products: int, face_count: int, schoo
         for channel in ("matches", "job_queue"):
             listener.execute(f"listen {channel}".encode())
         print(f"\n## Rebuild: {projects} projects × {products} products, an image of {DIMENSIONS} dimensions each\n")
-        report(connection, listener, matching.rebuild, project_kernel)
+        report(connection, listener, match_projects.rebuild, project_kernel)
         print(f"\n## Rebuild: {face_count} faces in {schools} schools, {DIMENSIONS} dimensions\n")
         report(connection, listener, faces.rebuild, face_kernel)
 
@@ -71,7 +71,7 @@ def report(
 
 
 def project_kernel(connection: Connection) -> float:
-    policy = match_policy(connection, matching.KIND)
+    policy = match_policy(connection, match_projects.KIND)
     left, right = (load_image_set(connection, source, MODEL) for source in SOURCES)
     began = time.perf_counter()
     best_pairs(left, [right], policy)

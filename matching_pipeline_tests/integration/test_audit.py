@@ -5,8 +5,8 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.matches import rebuilds
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches import projects, rebuilds
 from matching_pipeline.matches.audit import audit, repair
 from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.fixtures.app import App
@@ -20,7 +20,7 @@ Found = dict[tuple[str, str], int]
 def market(connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Marketplace:
     """Three projects, in two ranges, that match three products each; a woman and two men, who match, in one school,
     and a couple in another; a posting with its embedding, and two models that are retired. Nothing is owed."""
-    monkeypatch.setitem(rebuilds.SIZES, matching.KIND, 2)
+    monkeypatch.setitem(rebuilds.SIZES, projects.KIND, 2)
     market, school = Marketplace(connection), School(connection, database_url)
     for n in range(3):
         market.add_image("project", market.add("project"), (1, n / 9, 0))
@@ -28,7 +28,7 @@ def market(connection: Connection, database_url: str, monkeypatch: pytest.Monkey
     for gender, n, name in (("female", 0, "UIT"), ("male", 1, "UIT"), ("male", 2, "UIT"), ("female", 0, "HUST")):
         school.face_of(gender, (1.0, n / 5), name)
     school.face_of("male", (1.0,), "HUST")
-    Worker(database_url, matching.MatchHandler()).run()
+    Worker(database_url, MatchHandler()).run()
     school.drain()
     connection.execute(
         """insert into embedding_models values ('words', 'text', 2, 'active'), ('old', 'text', 2, 'retired'),

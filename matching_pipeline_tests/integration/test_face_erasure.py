@@ -17,7 +17,8 @@ from matching_pipeline.components.matches import HowToMatch, daily, matches, no_
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
-from matching_pipeline.handlers.faces import FaceHandler, rebuild
+from matching_pipeline.handlers.faces import FaceHandler
+from matching_pipeline.matches.faces import rebuild
 from matching_pipeline.queues import client
 from matching_pipeline.queues.worker import Outcome, Worker
 from matching_pipeline_tests.integration.school import School, embedding

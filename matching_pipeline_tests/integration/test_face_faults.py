@@ -8,7 +8,8 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers import faces
-from matching_pipeline.handlers.faces import FaceHandler, rebuild
+from matching_pipeline.handlers.faces import FaceHandler
+from matching_pipeline.matches.faces import rebuild
 from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.integration.school import DIMENSIONS, School, embedding
 
@@ -238,7 +239,7 @@ def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_work_is_done(
     school: School, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faces, "CROWD", 8)
-    monkeypatch.setattr(faces.FaceHandler, "batch_size", 2)
+    monkeypatch.setattr(FaceHandler, "batch_size", 2)
     for number in range(12):
         school.face_of("female" if number % 2 else "male", (1.0, number / 10))
     zeros, elsewhere = school.face_of("male", (0.0,)), school.face_of("male", school="HUST")
@@ -259,7 +260,7 @@ def test_who_stays_behind_when_a_crowd_changes_school_loses_it(
     school.drain()
     assert len(school.rows()) == 13
     monkeypatch.setattr(faces, "CROWD", 8)
-    monkeypatch.setattr(faces.FaceHandler, "batch_size", 2)
+    monkeypatch.setattr(FaceHandler, "batch_size", 2)
     school.run(
         "update profiles set school = 'HUST' from faces where user_id = profiles.id and faces.id = any (%s)", crowd
     )

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import faces
+from matching_pipeline.handlers import faces as handlers
 from matching_pipeline.handlers.faces import FaceHandler
-from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches import faces, rebuilds
 from matching_pipeline.matches.match_table import Figures
 from matching_pipeline_tests.integration.law import Law, Vector, at, hold_law, limits, places, upheavals, vectors
 from matching_pipeline_tests.integration.school import Row, School, embedding
@@ -115,11 +115,11 @@ def module_database_url(new_database: Callable[..., str], migrated_template: str
     return new_database(migrated_template)
 
 
-@pytest.mark.parametrize("crowd", [2, faces.CROWD], ids=["school by school", "one by one"])
+@pytest.mark.parametrize("crowd", [2, handlers.CROWD], ids=["school by school", "one by one"])
 def test_whatever_happens_in_whatever_order_face_pairs_are_as_defined(
     module_database_url: str, monkeypatch: pytest.MonkeyPatch, crowd: int
 ) -> None:
-    monkeypatch.setattr(faces, "CROWD", crowd)
+    monkeypatch.setattr(handlers, "CROWD", crowd)
     monkeypatch.setattr(faces, "ROWS_AT_ONCE", 2)
     monkeypatch.setitem(rebuilds.SIZES, faces.KIND, 2)
     hold_law(FaceLaw, module_database_url, examples=30)

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import matches as matching
 from matching_pipeline.handlers.matches import MatchHandler
-from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches import projects, rebuilds
 from matching_pipeline.matches.match_table import Figures
 from matching_pipeline.models import registry as models
 from matching_pipeline_tests.integration.law import (
@@ -27,6 +26,8 @@ from matching_pipeline_tests.integration.law import (
 from matching_pipeline_tests.integration.marketplace import MODEL, SOURCES, Marketplace, Row
 
 OTHER_MODEL = "other"
+PART_IMAGES = 3
+"""So few that the other side comes in several parts."""
 
 colors = st.lists(st.sampled_from(["red", "blue"]), unique=True)
 kinds = st.sampled_from(["project", "product"])
@@ -39,8 +40,8 @@ class SmallBatches(MatchHandler):
 
 
 class MatchingLaw(Law):
-    queue = matching.QUEUE
-    kind = matching.KIND
+    queue = projects.QUEUE
+    kind = projects.KIND
 
     @initialize(
         limit=limits,
@@ -66,10 +67,10 @@ class MatchingLaw(Law):
         self.drain()
 
     def handler(self) -> MatchHandler:
-        return SmallBatches()
+        return SmallBatches(PART_IMAGES)
 
     def rebuild_lists(self, connection: Connection) -> Figures:
-        return matching.rebuild(connection)
+        return projects.rebuild(connection, part_images=PART_IMAGES)
 
     def rows(self) -> Sequence[Row]:
         return self.app.matches()
@@ -124,7 +125,7 @@ class MatchingLaw(Law):
 
     @rule(
         upheaval=upheavals(
-            matching.KIND,
+            projects.KIND,
             {"threshold": [0, 0.4, 0.5, 0.9], "match_limit": [1, 2, 4], "attribute_weight": [0, 0.2, 1]},
             ["listings", "products", "listing_images", "product_images", "image_ai", "matches"],
         )
@@ -136,7 +137,7 @@ class MatchingLaw(Law):
             self.connection.execute(upheaval.encode())
         else:
             (shadow,) = [model.name for model, _ in models.standings(self.connection) if model.status == "shadow"]
-            models.activate(self.connection, shadow, force=True)
+            models.activate(self.connection, shadow, force=True, part_images=PART_IMAGES)
 
     def owners(self, kind: str) -> list[UUID]:
         return self.ids("listings" if kind == "project" else "products")
@@ -150,9 +151,8 @@ def module_database_url(new_database: Callable[..., str], migrated_template: str
 def test_whatever_happens_in_whatever_order_project_lists_are_as_defined(
     module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(rebuilds.SIZES, matching.KIND, 2)
-    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
-    # so that now Postgres looks for whom a product may match, now the kernel
-    monkeypatch.setattr(matching, "FEW_SOUGHT", 1)
-    monkeypatch.setenv("MATCH_PART_IMAGES", "3")
+    monkeypatch.setitem(rebuilds.SIZES, projects.KIND, 2)
+    monkeypatch.setattr(projects, "LISTS_AT_ONCE", 1)
+    # so few that sometimes Postgres computes which projects are near, and sometimes the kernel
+    monkeypatch.setattr(projects, "FEW_SOUGHT", 1)
     hold_law(MatchingLaw, module_database_url, examples=60)

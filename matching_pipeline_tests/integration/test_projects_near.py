@@ -6,10 +6,10 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers.matches import rebuild, update
-from matching_pipeline.matches.image_sets import load_image_set, stream_projects_near
+from matching_pipeline.matches.image_sets import PART_IMAGES, load_image_set, stream_projects_near
 from matching_pipeline.matches.kernel.columns import as_uuids
 from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline.matches.projects import rebuild, update
 from matching_pipeline_tests.integration.marketplace import MODEL, Marketplace
 
 
@@ -17,7 +17,7 @@ def near(connection: Connection, product: UUID, policy: Policy) -> list[UUID]:
     sought = load_image_set(connection, "product", MODEL, [product])
     return [
         project
-        for part in stream_projects_near(connection, MODEL, sought, policy)
+        for part in stream_projects_near(connection, MODEL, sought, policy, PART_IMAGES)
         for project in as_uuids(part.entities)
     ]
 

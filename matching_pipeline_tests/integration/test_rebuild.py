@@ -3,9 +3,10 @@
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.handlers.matches import MatchHandler, rebuild
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches import projects
 from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.matches.projects import rebuild
 from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.integration.marketplace import Marketplace
 
@@ -38,7 +39,7 @@ def test_what_changes_between_reading_and_publishing_is_matched_again(
         Worker(database_url, MatchHandler()).run()
         for n, image in enumerate(reversed(images)):
             market.embed("product", image, (1, n / 4, 0))
-    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
+    monkeypatch.setattr(projects, "LISTS_AT_ONCE", 1)
     changes = [change]
 
     def change_once(done: int, total: int) -> None:
@@ -54,7 +55,7 @@ def test_what_changes_between_reading_and_publishing_is_matched_again(
 
 
 def test_products_are_matched_part_by_part_as_they_are_all_at_once(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch
+    connection: Connection,
 ) -> None:
     market = Marketplace(connection)
     for n in range(3):
@@ -63,8 +64,7 @@ def test_products_are_matched_part_by_part_as_they_are_all_at_once(
         product = market.add("product")
         for image in range(1 + n % 3):
             market.add_image("product", product, (1, n / 7, image / 2))
-    monkeypatch.setenv("MATCH_PART_IMAGES", "2")
-    assert rebuild(connection).added == 21
+    assert rebuild(connection, part_images=2).added == 21
     assert market.matches() == market.expected_matches()
 
 

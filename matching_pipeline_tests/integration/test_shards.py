@@ -15,11 +15,12 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import RebuildSuperseded
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.handlers.faces import rebuild_shard as rebuild_schools
-from matching_pipeline.handlers.matches import KIND, MatchHandler, rebuild_shard
-from matching_pipeline.matches import rebuilds
-from matching_pipeline.matches.match_table import Figures, sharing_lists, take_lists
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches import projects, rebuilds
+from matching_pipeline.matches.faces import rebuild_shard as rebuild_schools
+from matching_pipeline.matches.locks import ListsLock
+from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.matches.projects import KIND, rebuild_shard
 from matching_pipeline.matches.rebuilds import OnPart, Shard, begin, run
 from matching_pipeline.models import registry as models
 from matching_pipeline.queues.worker import Worker
@@ -154,7 +155,7 @@ def test_shards_run_beside_each_other_and_a_drain_that_waits_is_before_the_next(
         first.go_on.set()
         running[0].result(timeout=10)
         with connect(database_url) as onlooker:
-            while onlooker.execute(query("try_be_next_at_lists"), {"kind": KIND}).fetchone() == (True,):
+            while onlooker.execute(query("try_shut_turnstile"), {"kind": KIND}).fetchone() == (True,):
                 time.sleep(0.05)  # the drain has not come so far
         again = pool.submit(run_alone, database_url, shards[0])
         time.sleep(0.3)
@@ -201,7 +202,7 @@ def test_what_changes_between_two_shards_is_true_once_the_queue_is_drained(
     run(connection, second, rebuild_shard)
     drain(database_url, connection)
     rows = market.matches()
-    assert matching.rebuild(connection).unchanged == len(rows) > 0
+    assert projects.rebuild(connection).unchanged == len(rows) > 0
     if change != "the model":
         assert rows == market.expected_matches()
 
@@ -236,16 +237,16 @@ def test_a_killed_run_locks_nobody_out(
     market.add_image("product", market.add("product"), (1, 1, 0))
     began = time.monotonic()
     drain(database_url, connection)
-    assert matching.rebuild(connection).lists == 4
+    assert projects.rebuild(connection).lists == 4
     assert time.monotonic() - began < 10
     assert market.matches() == market.expected_matches()
 
 
 def test_a_shard_lets_go_of_the_lists_when_it_fails(connection: Connection, database_url: str) -> None:
-    with pytest.raises(ZeroDivisionError), sharing_lists(connection, KIND):
+    with pytest.raises(ZeroDivisionError), ListsLock(connection, KIND).shared():
         raise ZeroDivisionError
     with connect(database_url) as other, other.transaction():
-        take_lists(other, KIND)
+        ListsLock(other, KIND).take()
 
 
 COUNT_WRITERS = """
@@ -263,7 +264,7 @@ create trigger count_writer after insert on matches for each statement execute f
 @pytest.fixture
 def count_writers(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many sessions have written lists, each in a transaction of its own."""
-    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
+    monkeypatch.setattr(projects, "LISTS_AT_ONCE", 1)
     connection.execute(COUNT_WRITERS.encode())
     return lambda: len(connection.execute("select pid from writers").fetchall())
 
@@ -297,6 +298,6 @@ def test_a_shard_is_written_where_no_other_session_can_be_had(
 ) -> None:
     with connect(server_url % "postgres") as elsewhere:
         elsewhere.execute(f"alter database {connection.info.dbname} allow_connections false".encode())
-    matching.rebuild(connection)
+    projects.rebuild(connection)
     assert market.matches() == market.expected_matches()
     assert count_writers() == 1

@@ -14,6 +14,7 @@ Rows = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 Vectors = NDArray[np.float32]
 Numbers = NDArray[np.float64]
+Ranks = NDArray[np.integer[Any]]
 
 
 def as_ids(uuids: Iterable[UUID]) -> Ids:

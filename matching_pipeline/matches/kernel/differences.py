@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from matching_pipeline.matches.kernel.columns import Columns, Ids, Mask, Rows
+from matching_pipeline.matches.kernel.columns import Columns, Ids, Mask
 
 TOLERANCE = 1e-8
 """Scores that differ by less are the same score, computed on another machine."""
@@ -38,18 +38,6 @@ class Change(Generic[AnyPairRows]):
             yield Change(self.upserts.take(part), self.new[part], self.deletions.take(part))
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A comparison of wanted keys with stored ones."""
-
-    found: Mask
-    """which of the wanted are stored"""
-    place: Rows
-    """for each of those that are stored, its place among the stored"""
-    left_over: Mask
-    """which of the stored are not wanted"""
-
-
 def pair_keys(left: Ids, right: Ids) -> Ids:
     """Both ids of each pair in one value ("S32") that sorts as (left, right) does."""
     both = np.empty((len(left), 2), dtype="S16")
@@ -58,35 +46,11 @@ def pair_keys(left: Ids, right: Ids) -> Ids:
 
 
 def difference(wanted: AnyPairRows, stored: AnyPairRows) -> Change[AnyPairRows]:
-    seen = compare(wanted.keys, stored.keys)
-    differs = np.ones(len(wanted), dtype=np.bool_)
-    differs[seen.found] = _differs(wanted.take(seen.found), stored.take(seen.place))
-    return Change(wanted.take(differs), ~seen.found[differs], stored.take(seen.left_over))
-
-
-def compare(wanted: Ids, stored: Ids) -> Comparison:
-    """Each key occurs once on either side."""
-    order = np.argsort(stored)
-    after = np.minimum(np.searchsorted(stored, wanted, sorter=order), max(len(stored) - 1, 0))
-    place = order[after] if len(stored) else np.zeros(len(wanted), dtype=np.intp)
-    found = stored[place] == wanted if len(stored) else np.zeros(len(wanted), dtype=np.bool_)
-    left_over = np.ones(len(stored), dtype=np.bool_)
-    left_over[place[found]] = False
-    return Comparison(found, place[found], left_over)
-
-
-def among(values: Ids, members: Ids) -> Mask:
-    """Which of the values are members. The members are sorted."""
-    if not len(members):
-        return np.zeros(len(values), dtype=np.bool_)
-    at = np.minimum(np.searchsorted(members, values), len(members) - 1)
-    return np.asarray(members[at] == values)
-
-
-def _differs(wanted: AnyPairRows, stored: AnyPairRows) -> Mask:
-    """Row by row, for rows of equal keys."""
-    differs = np.zeros(len(wanted), dtype=np.bool_)
+    _, here, there = np.intersect1d(wanted.keys, stored.keys, assume_unique=True, return_indices=True)
+    new, left_over = np.ones(len(wanted), dtype=np.bool_), np.ones(len(stored), dtype=np.bool_)
+    new[here], left_over[there] = False, False
+    upserts = new.copy()
     for name, column in vars(wanted).items():
-        other = getattr(stored, name)
-        differs |= np.abs(column - other) >= TOLERANCE if name == "similarity" else column != other
-    return differs
+        ours, theirs = column[here], getattr(stored, name)[there]
+        upserts[here] |= np.abs(ours - theirs) >= TOLERANCE if name == "similarity" else ours != theirs
+    return Change(wanted.take(upserts), new[upserts], stored.take(left_over))

@@ -48,7 +48,7 @@ from uuid import UUID
 import numpy as np
 
 from matching_pipeline.matches.kernel.coding import Coded, choose_coding, lengths_of
-from matching_pipeline.matches.kernel.columns import Ids, Numbers, Rows, as_uuids, concatenate, places
+from matching_pipeline.matches.kernel.columns import Numbers, Rows, as_uuids, concatenate, places
 from matching_pipeline.matches.kernel.images import ImageSet, Scorer
 from matching_pipeline.matches.kernel.pairs import (
     MOST_COLUMNS,
@@ -79,10 +79,8 @@ BETTER = 0.9 * 10.0**-DECIMALS
 
 def best_pairs(left: ImageSet, right_parts: Iterable[ImageSet], policy: Policy) -> Pairs:
     """The list of every left entity. The right side comes in parts by ascending entity, of which one is held."""
-    search = Search(left, policy.attribute_weight, np.full(len(left.entities), policy.threshold), policy.limit)
-    for right in right_parts:
-        search.add(right)
-    return search.pairs()
+    floors = np.full(len(left.entities), policy.threshold)
+    return search(left, right_parts, policy.attribute_weight, floors, policy.limit)
 
 
 def pairs_above(left: ImageSet, right: ImageSet, policy: Policy, floors: Mapping[UUID, float]) -> Pairs:
@@ -90,9 +88,31 @@ def pairs_above(left: ImageSet, right: ImageSet, policy: Policy, floors: Mapping
     lowest = np.full(len(left.entities), policy.threshold)
     if floors:
         lowest = np.maximum(lowest, [floors.get(entity, policy.threshold) for entity in as_uuids(left.entities)])
-    search = Search(left, policy.attribute_weight, lowest, limit=None)
-    search.add(right)
-    return search.pairs()
+    return search(left, [right], policy.attribute_weight, lowest, limit=None)
+
+
+def search(
+    left: ImageSet, right_parts: Iterable[ImageSet], weight: float, floors: Numbers, limit: int | None
+) -> Pairs:
+    """For every left entity the pairs that reach its floor; with a limit, the best so many of them."""
+    tiles, no_ids = list(_tiles(left, floors)), np.empty(0, dtype="S16")
+    right_entities, right_images = [no_ids], [no_ids]
+    for right in right_parts:
+        if len(right.image_ids) > MOST_COLUMNS:
+            raise ValueError(f"a part of {len(right.image_ids)} images: {MOST_COLUMNS} can be compared at once")
+        if tiles and len(right.entities):
+            before = sum(map(len, right_entities)), sum(map(len, right_images))
+            tiles = _Part(left, right, weight, limit, before).search(tiles)
+        right_entities.append(right.entities)
+        right_images.append(right.image_ids)
+    found = concatenate([none_found(), *(tile.kept for tile in tiles)])
+    return Pairs(
+        left.entities[found.left],
+        np.concatenate(right_entities)[found.right],
+        found.similarity,
+        left.image_ids[found.left_row],
+        np.concatenate(right_images)[found.right_row],
+    )
 
 
 class Span(NamedTuple):
@@ -138,43 +158,12 @@ class Tile:
         return replace(self, floors=floors)
 
 
-class Search:
-    """For every left entity the pairs that reach its floor; with a limit, the best so many of them.
-
-    The right side comes in parts, so that no more than one is held at a time.
-    """
-
-    def __init__(self, left: ImageSet, weight: float, floors: Numbers, limit: int | None) -> None:
-        """`floors` (left entities,): what a pair must score."""
-        self.left, self.weight, self.limit = left, weight, limit
-        self._tiles = []
-        for span in spans(left, LEFT_ROWS):
-            if span.rows.stop - span.rows.start > MOST_ROWS:
-                raise ValueError(f"an entity has more than {MOST_ROWS} images: they cannot be matched")
-            entity_of_row = left.entity_of_row[span.rows] - span.entities.start
-            self._tiles.append(Tile(span, entity_of_row, floors[span.entities].astype(np.float64), none_found()))
-        self._right_entities: list[Ids] = []
-        self._right_images: list[Ids] = []
-
-    def add(self, right: ImageSet) -> None:
-        """A part of the right side. Its entities come after all that were added before."""
-        if len(right.image_ids) > MOST_COLUMNS:
-            raise ValueError(f"a part of {len(right.image_ids)} images: {MOST_COLUMNS} can be compared at once")
-        if len(self.left.entities) and len(right.entities):
-            before = sum(map(len, self._right_entities)), sum(map(len, self._right_images))
-            self._tiles = _Part(self.left, right, self.weight, self.limit, before).search(self._tiles)
-        self._right_entities.append(right.entities)
-        self._right_images.append(right.image_ids)
-
-    def pairs(self) -> Pairs:
-        found, none = concatenate([none_found(), *(tile.kept for tile in self._tiles)]), np.empty(0, dtype="S16")
-        return Pairs(
-            self.left.entities[found.left],
-            np.concatenate([none, *self._right_entities])[found.right],
-            found.similarity,
-            self.left.image_ids[found.left_row],
-            np.concatenate([none, *self._right_images])[found.right_row],
-        )
+def _tiles(left: ImageSet, floors: Numbers) -> Iterator[Tile]:
+    for span in spans(left, LEFT_ROWS):
+        if span.rows.stop - span.rows.start > MOST_ROWS:
+            raise ValueError(f"an entity has more than {MOST_ROWS} images: they cannot be matched")
+        entity_of_row = left.entity_of_row[span.rows] - span.entities.start
+        yield Tile(span, entity_of_row, floors[span.entities].astype(np.float64), none_found())
 
 
 class _Part:

@@ -8,14 +8,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from matching_pipeline.components import rebuild_steps
 from matching_pipeline.components.matches import daily, matches
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.handlers import faces
-from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches import faces, rebuilds
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
 
@@ -109,7 +107,7 @@ def test_a_re_execution_from_failure_runs_the_failed_shard_alone(
         raise ConfigurationError("something that a person must mend")
 
     with monkeypatch.context() as broken:
-        broken.setitem(rebuild_steps.PUBLISH, faces.KIND, refuse)
+        broken.setattr(faces, "rebuild_shard", refuse)
         failed = execute(instance, in_process)
     assert not failed.success
     assert steps(failed, dg.DagsterEventType.STEP_FAILURE) == {"rebuild_shard[face_2": 1}

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matching_pipeline.matches.face_rows import FaceRows, difference, listings, lists_in, paired
+from matching_pipeline.matches.face_rows import FaceRows, listings, lists_in, paired
 from matching_pipeline.matches.kernel.columns import as_ids, as_uuids
+from matching_pipeline.matches.kernel.differences import difference
 
 Ranks = dict[tuple[int, int], tuple[int, int]]
 

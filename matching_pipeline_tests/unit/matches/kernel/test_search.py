@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from matching_pipeline.matches.kernel import basis, coding, search, stages
 from matching_pipeline.matches.kernel.images import ImageSet, Scorer, image_set
 from matching_pipeline.matches.kernel.pairs import Found, Pairs, ranked
-from matching_pipeline.matches.kernel.search import Search
 from matching_pipeline_tests.fixtures.vectors import KINDS, Vectors, vectors
 
 
@@ -104,10 +103,7 @@ def test_pairs_are_those_of_all_scores(
         patch.setattr(basis, "WORTH_CHOOSING", 0)
         patch.setattr(basis, "STEP", 2)
         patch.setattr(stages, "CROWDED", 0.05 if seed % 2 else 2.0)
-        searched = Search(left, weight, floors, limit)
-        for each in parts_of(right, part):
-            searched.add(each)
-        found = searched.pairs()
+        found = search.search(left, parts_of(right, part), weight, floors, limit)
     expected = expected_pairs(left, right, weight, floors, limit)
     for column, wanted in zip(vars(found).values(), vars(expected).values(), strict=True):
         np.testing.assert_array_equal(column, wanted)
