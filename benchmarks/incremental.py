@@ -1,4 +1,4 @@
-"""What one changed product costs against many projects' images, and one changed face in blocks of many faces."""
+"""The cost of one changed product beside many projects' images, and of one changed face in blocks of many faces."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -72,7 +72,7 @@ def face_update(connection: Connection, face: UUID) -> Figures:
 
 
 def insert_block(connection: Connection, school: str, size: int) -> list[UUID]:
-    """Women in a block of this size, and a few men of the school, whose ids are returned."""
+    """Inserts a block of women of this size and a few men of the school. Returns the men's faces."""
     vectors = np.concatenate([clustered(TIMES, 4, 0.6), clustered(size, 5, 0.6)])
     users, ids = [uuid4() for _ in vectors], [uuid4() for _ in vectors]
     with connection.cursor() as cursor:

@@ -28,7 +28,7 @@ class Uuids(Parameter):
     """A parameter of type uuid[], made of 16 bytes each."""
 
 
-class Floats(Parameter):
+class Doubles(Parameter):
     """A parameter of type double precision[]."""
 
 
@@ -36,7 +36,7 @@ class Integers(Parameter):
     """A parameter of type integer[]."""
 
 
-_BY_DTYPE: Mapping[str, type[Parameter]] = {"S": Uuids, "f": Floats, "i": Integers}
+_BY_DTYPE: Mapping[str, type[Parameter]] = {"S": Uuids, "f": Doubles, "i": Integers}
 
 
 def parameters_from(columns: Mapping[str, NDArray[Any]]) -> dict[str, Parameter]:
@@ -49,7 +49,7 @@ def register_arrays(connection: psycopg.Connection[Any]) -> None:
     # psycopg prefers the one registered last; a COPY takes no parameters, so the first writes its literals
     adapters.register_dumper(Uuids, _UuidsLiteral)
     adapters.register_dumper(Uuids, _UuidsDumper)
-    adapters.register_dumper(Floats, _FloatsDumper)
+    adapters.register_dumper(Doubles, _DoublesDumper)
     adapters.register_dumper(Integers, _IntegersDumper)
 
 
@@ -81,7 +81,7 @@ class _UuidsLiteral(Dumper):
         return f"{{{','.join(each)}}}".encode()
 
 
-class _FloatsDumper(_ArrayDumper):
+class _DoublesDumper(_ArrayDumper):
     element, element_oid = FLOAT, psycopg.adapters.types["float8"].oid
     oid = psycopg.adapters.types["float8"].array_oid
 

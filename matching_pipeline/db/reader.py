@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 VECTOR = "vector"
 
 Fields = Mapping[str, str]
-"""The columns' names and formats, in their order: UUID, FLOAT and INTEGER of `arrays`, or VECTOR. No value is null,
-and all vectors of a column have as many dimensions."""
+"""The columns' names and formats, in their order: UUID, FLOAT and INTEGER of `arrays`, or VECTOR. No value is null.
+All vectors of a column have the same number of dimensions."""
 ColumnsByName = dict[str, NDArray[Any]]
 
 _HEADER_BYTES = 19
@@ -37,9 +37,9 @@ def read_parts(
     fields: Fields,
     least_rows: int = sys.maxsize,
 ) -> Iterator[tuple[ColumnsByName, list[bytes]]]:
-    """The columns, and a text that comes last in each row, in one part or more, so that memory is bounded.
+    """The columns and a text, which is the last column of each row, in one part or more.
 
-    A part has `least_rows` rows, and then all those that have the same first column as its last row. The caller uses
+    A part has `least_rows` rows and all further ones with the same first column as the last of these. The caller uses
     the session for nothing else until the parts end.
     """
     data, texts, first_column, width = bytearray(), list[bytes](), b"", 0

@@ -4,8 +4,7 @@ Rows of a derived table may be
 - missing: the sources ask for them, and no unfinished or failed job would make them (in `matches`, in any case);
 - stale: they belong to an earlier state of the sources, or have in `matches` a wrong rank, evidence or similarity;
 - orphaned: their sources are gone, or in `matches` the pair does not match;
-- of mixed models: in `matches` by another than the active model, in the other tables by a model that is neither the
-  active one nor the shadow.
+- of mixed models: their model is not the active one or, outside of `matches`, neither the active one nor the shadow.
 """
 
 from collections.abc import Iterator, Sequence
@@ -92,17 +91,13 @@ def repair(connection: Connection, report: Report, part_images: int = PART_IMAGE
     if (PROJECT_MATCHES, "mixed-model") in found:
         # right rows keep their place and get the name of the active model, all in one transaction
         with ListsLock(connection, projects.KIND).alone():
-            rebuilt = give_way(connection, partial(projects.rebuild_at_once, connection, part_images))
-        yield _told(PROJECT_MATCHES, rebuilt)
+            figures = give_way(connection, partial(projects.rebuild_at_once, connection, part_images))
+        yield f"{PROJECT_MATCHES}: {figures}"
     elif any(table == PROJECT_MATCHES for table, _ in found):
-        yield _told(PROJECT_MATCHES, projects.rebuild(connection, part_images=part_images))
+        yield f"{PROJECT_MATCHES}: {projects.rebuild(connection, part_images=part_images)}"
     if any(table == FACE_MATCHES for table, _ in found):
-        yield _told(FACE_MATCHES, faces.rebuild(connection))
+        yield f"{FACE_MATCHES}: {faces.rebuild(connection)}"
         connection.execute(query("name_model_of_face_matches"))
-
-
-def _told(table: str, figures: object) -> str:
-    return f"{table}: " + ", ".join(f"{count} {name}" for name, count in vars(figures).items())
 
 
 def _project_faults(connection: Connection, part_images: int) -> Iterator[Fault]:

@@ -27,7 +27,7 @@ from matching_pipeline.matches.face_rows import (
     put_rows,
     stored_rows,
 )
-from matching_pipeline.matches.face_sets import Block, load_candidates, load_faces
+from matching_pipeline.matches.image_sets import Block, load_candidates, load_faces
 from matching_pipeline.matches.kernel.columns import Ids, as_ids, as_uuids, concatenate
 from matching_pipeline.matches.kernel.differences import Change, difference
 from matching_pipeline.matches.kernel.images import ImageSet
@@ -50,9 +50,9 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     policy = match_policy(connection, KIND)
     lists: Lists = {face: [] for face in changed}
     scored: Lists = {}
-    for block, candidates in _with_candidates(connection, changed, policy):
-        lists |= lists_from(best_pairs(block, [candidates], policy))
-        scored |= lists_from(pairs_above(candidates, block, policy, {}))
+    for here, candidates in _with_candidates(connection, changed, policy):
+        lists |= lists_from(best_pairs(here, [candidates], policy))
+        scored |= lists_from(pairs_above(candidates, here, policy, {}))
     listing_changed = as_uuids(listings(stored_rows(connection, as_ids(changed))).face)
     touched = (scored.keys() | set(listing_changed)) - changed
     stored = stored_rows(connection, as_ids(touched | changed))
@@ -60,8 +60,8 @@ def update(connection: Connection, changed: set[UUID]) -> Figures:
     merged = {face: merge(stored_lists.get(face, []), changed, scored.get(face, ()), policy) for face in touched}
     lists |= {face: pairs or [] for face, pairs in merged.items()}
     recompute = {face for face, pairs in merged.items() if pairs is None}
-    for block, candidates in _with_candidates(connection, recompute, policy):
-        lists |= lists_from(best_pairs(block, [candidates], policy))
+    for here, candidates in _with_candidates(connection, recompute, policy):
+        lists |= lists_from(best_pairs(here, [candidates], policy))
     others = listings(stored)
     others = others.take(~np.isin(others.face, as_ids(lists)))
     wanted = paired(concatenate([listings_of(pairs_from(lists)), others]))

@@ -1,8 +1,9 @@
-"""Images of projects and products out of `image_ai`, with their vectors and attributes."""
+"""Images of projects and products out of `image_ai`, and faces, as image sets. A face is an entity and its image."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -10,17 +11,35 @@ import numpy as np
 from matching_pipeline.db import arrays
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.db.reader import VECTOR, ColumnsByName, read_parts
+from matching_pipeline.db.reader import VECTOR, ColumnsByName, read_columns, read_parts
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
 from matching_pipeline.matches.kernel.images import ImageSet, image_set
 from matching_pipeline.matches.kernel.policy import Policy
-from matching_pipeline.matches.match_table import COARSE_ERROR
 
 PART_IMAGES = 100_000
 """Images in a part, where the caller does not give the setting MATCH_PART_IMAGES."""
+FEW_SOUGHT = 20
+"""For up to this number of images Postgres computes which others are near. To send one costs more than its score."""
+COARSE_ERROR = 0.002
+"""More than the error of a float32 inner product of two normalised vectors: n · 2⁻²⁴ for the sum, below 0.001 for the
+16,000 dimensions that pgvector allows, and a few units in the last place."""
 
 _FIELDS = {"entity_of_row": arrays.UUID, "image_ids": arrays.UUID, "embeddings": VECTOR}
 """The attributes come last, as text."""
+
+LEAST_LENGTH, GREATEST_LENGTH = 1e-15, 1e15
+"""Vectors of other lengths are scaled: their squares vanish or overflow in float32."""
+
+
+class Block(NamedTuple):
+    """A face matches faces of the same school and the opposite gender."""
+
+    school: str
+    gender: str
+
+    @property
+    def opposite(self) -> "Block":
+        return Block(self.school, "female" if self.gender == "male" else "male")
 
 
 def load_image_set(
@@ -41,7 +60,7 @@ def load_image_set(
 
 
 def stream_image_sets(connection: Connection, source: str, model: str, part_images: int) -> Iterator[ImageSet]:
-    """The images of all entities in parts of `part_images` and what is left of the last entity, by ascending entity.
+    """The images of all entities in parts of `part_images` and the rest of the last entity, by ascending entity.
 
     The caller uses the session for nothing else until they end.
     """
@@ -53,8 +72,10 @@ def stream_image_sets(connection: Connection, source: str, model: str, part_imag
 def stream_projects_near(
     connection: Connection, model: str, sought: ImageSet, policy: Policy, part_images: int
 ) -> Iterator[ImageSet]:
-    """In parts likewise, those of all projects' images that may score with one of the images sought what their list
-    takes. They are all that do, and some that almost do."""
+    """In such parts, the images of projects whose lists may take a pair with one of the images sought.
+
+    None of these is left out. Some others are included, as Postgres does not compute exact scores.
+    """
     parameters = {
         "model": model,
         "directions": list(sought.unit(slice(None)).astype(np.float32)),
@@ -68,6 +89,22 @@ def stream_projects_near(
         yield _image_set(*part)
 
 
+def load_faces(connection: Connection, block: Block, face_ids: Collection[UUID] | None = None) -> ImageSet:
+    """All faces of the block, or those named. It leaves out embeddings of zeros, which have no direction."""
+    if face_ids is None:
+        return _face_set(connection, query("copy_block"), block._asdict())
+    return _face_set(connection, query("copy_faces"), {**block._asdict(), "face_ids": list(face_ids)})
+
+
+def load_candidates(connection: Connection, block: Block, sought: ImageSet, threshold: float) -> ImageSet:
+    """All faces of the block that reach the threshold with one of those sought, and some others."""
+    if len(sought.image_ids) > FEW_SOUGHT:
+        return load_faces(connection, block)
+    directions = list(sought.unit(slice(None)).astype(np.float32))
+    parameters = {**block._asdict(), "directions": directions, "least": threshold - COARSE_ERROR}
+    return _face_set(connection, query("copy_faces_near"), parameters)
+
+
 def _image_set(columns: ColumnsByName, attributes: list[bytes]) -> ImageSet:
     return image_set(**columns, tokens=[_tokens(text) for text in attributes])
 
@@ -75,3 +112,13 @@ def _image_set(columns: ColumnsByName, attributes: list[bytes]) -> ImageSet:
 @lru_cache(maxsize=100_000)
 def _tokens(attributes: bytes) -> frozenset[str]:
     return attribute_tokens(json.loads(attributes))
+
+
+def _face_set(connection: Connection, statement: bytes, parameters: Mapping[str, Any]) -> ImageSet:
+    ids, vectors = read_columns(connection, statement, parameters, {"id": arrays.UUID, "embedding": VECTOR}).values()
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    extreme = (lengths < LEAST_LENGTH) | (lengths > GREATEST_LENGTH)
+    # by a power of two, which changes no direction
+    vectors[extreme] = np.ldexp(vectors[extreme], -np.frexp(lengths[extreme])[1][:, None])
+    with_direction = lengths > 0
+    return image_set(ids[with_direction], ids[with_direction], vectors[with_direction])

@@ -75,7 +75,7 @@ class ListsLock:
                 info = self.connection.info
                 with suppress(psycopg.OperationalError, ConfigurationError):
                     other = stack.enter_context(connect(info.dsn, password=info.password))
-                    # it does not wait: a writer that is before it waits for this session
+                    # it must not wait: a writer that comes before it may wait for this session
                     if self._try(other, "try_share_lists"):
                         sessions.append(other)
             yield sessions

@@ -1,4 +1,4 @@
-"""What the pairs of both kinds share: what a list keeps, how a change is written, the figures of a write."""
+"""The parts that both kinds of pairs share: the policy of a list, the writing of a change, its figures."""
 
 import os
 import time
@@ -13,19 +13,13 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.matches.kernel.differences import Change
 from matching_pipeline.matches.kernel.policy import Policy
 
-FEW_SOUGHT = 20
-"""For so few images Postgres computes which others are near: to send an image costs more than to score it."""
-COARSE_ERROR = 0.002
-"""More than the error of a float32 inner product of two normalised vectors: n · 2⁻²⁴ for the sum, below 0.001 for the
-16,000 dimensions that pgvector allows, and a few units in the last place."""
-
 
 @dataclass
 class Figures:
-    """What was done to the rows of `matches`."""
+    """How many rows of `matches` were written."""
 
     lists: int = 0
-    """how many were looked at"""
+    """lists that were computed"""
     added: int = 0
     changed: int = 0
     removed: int = 0
@@ -35,6 +29,9 @@ class Figures:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
         return self
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in vars(self).items())
 
 
 def match_policy(connection: Connection, kind: str) -> Policy:
@@ -56,7 +53,7 @@ def put(connection: Connection, change: Change[Any], *, delete: bytes, publish: 
 
 
 def new_ids(count: int) -> Uuids:
-    """Random ids that begin with the time (UUIDs of version 7), ascending: new rows stand together in the index.
+    """Random ids that begin with the time (UUIDs of version 7), ascending. So new rows are neighbours in the index.
 
     Postgres would ask its source of randomness for one at a time, which can cost a tenth of the insert.
     """

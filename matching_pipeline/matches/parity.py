@@ -1,8 +1,8 @@
-"""Whether some lists of `matches` are exactly what the definition gives, which computes them in another way."""
+"""A comparison of some lists of `matches` with the definition, which computes them in another way."""
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,13 +18,13 @@ from matching_pipeline.matches.match_table import match_policy
 IMAGES_AT_ONCE = 4096
 """Read and scored at once, which bounds memory."""
 SAME_SCORE = 1e-6
-QUEUES = {projects.KIND: projects.QUEUE, faces.KIND: faces.QUEUE}
+QUEUE_OF_KIND = {projects.KIND: projects.QUEUE, faces.KIND: faces.QUEUE}
 """By kind, the queue whose jobs change its lists."""
 SAMPLES = {projects.KIND: "sampled_projects", faces.KIND: "sampled_faces"}
 STORED_LISTS = {projects.KIND: "stored_project_lists", faces.KIND: "stored_face_lists"}
 
-StoredLists = dict[UUID, dict[UUID, tuple[int, Pair]]]
-"""By entity, its list in `matches`: by listed entity, its rank and the pair."""
+RankedPairs = dict[tuple[UUID, UUID], tuple[int, Pair]]
+"""By entity and listed entity, the rank in the list and the pair."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Parity:
     equal: int = 0
     missing: int = 0
     stale: int = 0
-    """pairs that should stand with another rank, evidence or similarity"""
+    """pairs whose rank, evidence or similarity should be another"""
     surplus: int = 0
     waiting: int = 0
     """unfinished jobs at that instant, which may explain the differences"""
@@ -51,9 +51,9 @@ def sampled_parity(connection: Connection, kind: str, count: int, seed: int) -> 
     with snapshot(connection):
         sample = connection.execute(query(SAMPLES[kind]), {"count": count, "seed": seed})
         entities = [entity for (entity,) in sample]
-        parity = compared(expected_lists(connection, kind, entities), stored_lists(connection, kind, entities))
+        parity = compared(expected_lists(connection, kind, entities), stored_pairs(connection, kind, entities))
         unfinished: dict[str, int] = dict(connection.execute(query("unfinished_jobs")).fetchall())
-        parity.waiting = unfinished.get(QUEUES[kind], 0)
+        parity.waiting = unfinished.get(QUEUE_OF_KIND[kind], 0)
         return parity
 
 
@@ -62,46 +62,34 @@ def expected_lists(connection: Connection, kind: str, entities: Collection[UUID]
     lists: Lists = {entity: [] for entity in entities}
     policy = match_policy(connection, kind)
     if kind == projects.KIND:
-        images = _images(connection, "defining_project_images", ids=list(entities))
+        images = chain.from_iterable(_parts(connection, "defining_project_images", ids=list(entities)))
         return lists | best_lists(list(images), _parts(connection, "defining_product_images"), policy)
-    for face in _images(connection, "defining_faces", ids=list(entities)):
+    for face in chain.from_iterable(_parts(connection, "defining_faces", ids=list(entities))):
         lists |= best_lists([face], _parts(connection, "defining_candidates", id=face.id), policy)
     return lists
 
 
-def stored_lists(connection: Connection, kind: str, entities: Collection[UUID]) -> StoredLists:
-    lists: StoredLists = defaultdict(dict)
-    for entity, other, *proof, rank in connection.execute(query(STORED_LISTS[kind]), {"ids": list(entities)}):
-        lists[entity][other] = (rank, Pair(other, *proof))
-    return lists
+def stored_pairs(connection: Connection, kind: str, entities: Collection[UUID]) -> RankedPairs:
+    rows = connection.execute(query(STORED_LISTS[kind]), {"ids": list(entities)})
+    return {(entity, other): (rank, Pair(other, *proof)) for entity, other, *proof, rank in rows}
 
 
-def compared(expected: Lists, stored: StoredLists) -> Parity:
-    parity = Parity(sampled=len(expected))
-    for entity, pairs in expected.items():
-        found = stored.get(entity, {})
-        wanted = {pair.right: (rank, pair) for rank, pair in enumerate(pairs, start=1)}
-        missing, surplus = len(wanted.keys() - found.keys()), len(found.keys() - wanted.keys())
-        stale = sum(not _same(wanted[other], found[other]) for other in wanted.keys() & found.keys())
-        parity.equal += not (missing or stale or surplus)
-        parity.missing += missing
-        parity.stale += stale
-        parity.surplus += surplus
-    return parity
+def compared(expected: Lists, stored: RankedPairs) -> Parity:
+    wanted = {
+        (entity, pair.right): (rank, pair)
+        for entity, pairs in expected.items()
+        for rank, pair in enumerate(pairs, start=1)
+    }
+    missing, surplus = wanted.keys() - stored.keys(), stored.keys() - wanted.keys()
+    stale = {key for key in wanted.keys() & stored.keys() if not _same(wanted[key], stored[key])}
+    unequal = {entity for entity, _ in missing | surplus | stale}
+    return Parity(len(expected), len(expected) - len(unequal), len(missing), len(stale), len(surplus))
 
 
-def _same(wanted: tuple[int, Pair], found: tuple[int, Pair]) -> bool:
-    (rank, one), (other_rank, other) = wanted, found
-    return (
-        rank == other_rank
-        and (one.left_image, one.right_image) == (other.left_image, other.right_image)
-        and abs(one.similarity - other.similarity) <= SAME_SCORE
-    )
-
-
-def _images(connection: Connection, name: str, **parameters: Any) -> Iterator[Image]:
-    for part in _parts(connection, name, **parameters):
-        yield from part
+def _same(wanted: tuple[int, Pair], stored: tuple[int, Pair]) -> bool:
+    (rank, one), (stored_rank, other) = wanted, stored
+    same_images = (one.left_image, one.right_image) == (other.left_image, other.right_image)
+    return rank == stored_rank and same_images and abs(one.similarity - other.similarity) <= SAME_SCORE
 
 
 def _parts(connection: Connection, name: str, **parameters: Any) -> Iterator[Sequence[Image]]:

@@ -1,4 +1,4 @@
-"""The lists of projects: their maintenance after an entity changed, and their rebuild."""
+"""The lists of projects: their maintenance after projects or products changed, and their rebuild."""
 
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +17,7 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.matches.image_sets import (
+    FEW_SOUGHT,
     PART_IMAGES,
     load_image_set,
     stream_image_sets,
@@ -30,7 +31,7 @@ from matching_pipeline.matches.kernel.pairs import Pairs
 from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline.matches.kernel.search import best_pairs, pairs_above
 from matching_pipeline.matches.locks import ListsLock
-from matching_pipeline.matches.match_table import FEW_SOUGHT, Figures, match_policy
+from matching_pipeline.matches.match_table import Figures, match_policy
 from matching_pipeline.matches.project_rows import (
     ProjectRows,
     changed_projects,
@@ -52,7 +53,7 @@ LISTS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Rules:
-    """What lists are computed by, besides the images."""
+    """The inputs of lists besides the images."""
 
     policy: Policy
     model: str
@@ -201,7 +202,7 @@ def _write_lists(connection: Connection, model: str, projects: Ids, wanted: Proj
 def _write(connection: Connection, model: str, change: Change[ProjectRows]) -> Figures:
     """Writes the lists whose evidence exists. Projects whose lists lack some are matched again.
 
-    The foreign keys check and lock the evidence of each pair. Only if they refuse some does this look which.
+    The foreign keys check and lock the evidence of each pair. Only after they refused a pair is it looked up here.
     """
     try:
         with connection.transaction():

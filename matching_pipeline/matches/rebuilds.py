@@ -37,11 +37,11 @@ class Shard:
     """from 1 within the rebuild"""
     kind: str
     entities: int
-    """how many it had when the rebuild was planned"""
+    """how many it had at the begin of the rebuild"""
     first_project: UUID | None = None
     before_project: UUID | None = None
     schools: Sequence[str | None] | None = None
-    """None among them stands for the faces that cannot match"""
+    """None among them means the faces that cannot match"""
     figures: dict[str, int] | None = None
     seconds: float | None = None
 

@@ -1,4 +1,4 @@
-"""Attributes as sparse rows of words: their exact overlaps, and a narrow dense form that bounds them from above."""
+"""Attributes as sparse rows of words: their exact overlaps, and a narrow dense form that bounds the overlaps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _FREE_TEXT = frozenset({"caption"})
 
 
 def attribute_tokens(attributes: Mapping[str, Any]) -> frozenset[str]:
-    """The attributes as a set that can be compared: "key=value" for each value; free text is left out."""
+    """The attributes as a set of words: "key=value" for each value. Free text is left out."""
     return frozenset(
         f"{key}={value}"
         for key, values in attributes.items()
@@ -26,19 +26,19 @@ def attribute_tokens(attributes: Mapping[str, Any]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of some images that both sides of a comparison know; a word of one side adds to no overlap."""
+    """The words of some images that occur on both sides of a comparison. Other words add to no overlap."""
 
     indicators: csr_array
     """(images, vocabulary), the most frequent word first"""
     counts: Numbers
-    """Of an image's whole set, at least one: an empty one overlaps with nothing instead of dividing by zero."""
+    """(images,): the size of an image's whole set, but 1 for an empty set, which must not divide by zero"""
 
     def folded(self) -> Numbers:
-        """(images, at most FOLDED_COLUMNS), whose inner products are at least the overlaps.
+        """(images, at most FOLDED_COLUMNS): rows whose inner products are at least the overlaps.
 
-        Where the vocabulary fits, a word has a column of its own and the product is the overlap. Where it does not,
-        the rarer words share the upper half of the columns: a row holds how many of its words fell into one. Nothing
-        is negative, and a common word adds at least one to the product of the counts, so sharing can only add.
+        Where the vocabulary fits, each word has its own column and the products are the overlaps. Otherwise the rarer
+        words share the upper half of the columns, and a row counts its words in each. Counts are not negative, and a
+        common word adds one or more to the product. So shared columns can only increase it.
         """
         vocabulary = self.indicators.shape[1]
         width = min(vocabulary, FOLDED_COLUMNS)

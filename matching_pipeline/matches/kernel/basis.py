@@ -1,4 +1,4 @@
-"""Few directions that hold most of what tells vectors apart: products of shorter vectors cost less."""
+"""Few directions in which vectors differ most: products of shorter vectors cost less."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from matching_pipeline.matches.kernel.columns import Numbers, Vectors
 
-SAMPLE = 4096
+SAMPLED_ROWS = 4096
 STEP = 32
 WORTH_CHOOSING = 2 * 10**11
 """With fewer multiplications in all, the choice costs more than it saves."""
@@ -35,8 +35,8 @@ class Basis:
 def choose_basis(left: Vectors, right: Vectors, centre: Vectors) -> Basis | None:
     """A basis for products of the left vectors with the right ones less the centre.
 
-    It holds the principal directions of a sample, so many that the rest is about what 8-bit codes lose anyway. It is
-    None where that is not much fewer than all. Bounds hold for any choice: a bad one costs time only.
+    It holds the principal directions of a sample, so many that the rest is about as large as the loss of 8-bit codes.
+    None where these are not much fewer than all directions. Bounds hold for any choice: a bad one costs time only.
     """
     dimensions = left.shape[1]
     if len(left) * len(right) * dimensions < WORTH_CHOOSING:
@@ -55,7 +55,7 @@ def choose_basis(left: Vectors, right: Vectors, centre: Vectors) -> Basis | None
 
 
 def _sample(vectors: Vectors) -> Numbers:
-    spread = np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLE)).astype(np.intp)
+    spread = np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLED_ROWS)).astype(np.intp)
     return vectors[spread].astype(np.float64)
 
 

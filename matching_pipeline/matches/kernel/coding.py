@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,41 +22,22 @@ except ImportError:  # it has no wheel for this platform
 
 @dataclass(frozen=True)
 class Coded:
-    """Vectors as `scale · codes` and what that leaves out, each length from above.
+    """Vectors as `scale · codes`, and lengths of the parts that are lost, which are never too short.
 
-    Numbers have the shape (vectors,) on the left. On the right they have the shape (1,): the largest of all vectors.
+    The numbers have the shape (vectors,) on the left. On the right they are the largest of all vectors, shape (1,).
     """
 
     codes: Any
     scale: Numbers
     length: Numbers
-    """|x|"""
+    """the length of the vector"""
     residual: Numbers
-    """|x̂ - scale · code| where x̂ is the part inside the basis; for floats the rounding of a product, for each unit
-    of the other vector's length"""
+    """the length of the difference between `scale · codes` and the part inside the basis; for floats the rounding of
+    a product, for each unit of the other vector's length"""
     rest: Numbers
-    """The length of the part outside the basis."""
+    """the length of the part outside the basis"""
     along_centre: Numbers
-    """The product with the centre, which the codes of the right side leave out."""
-
-
-class Coding(Protocol):
-    has_threads: bool
-    """Whether `multiply` uses all processors itself."""
-
-    def left(self, vectors: Vectors) -> Coded: ...
-
-    def right(self, vectors: Vectors) -> Coded: ...
-
-    def multiply(self, left: Coded, right: Coded) -> NDArray[Any]:
-        """(left vectors, right vectors): inner products of codes."""
-
-
-def choose_coding(left: Vectors, right: Vectors) -> Coding:
-    if numkong is None or len(left) * len(right) < FEW_SCORES:
-        return FloatCoding()
-    centre = right.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return Int8Coding(centre, choose_basis(left, right, centre))
+    """the product with the centre, which the codes of the right side leave out"""
 
 
 def error(left: Coded, right: Coded) -> Numbers:
@@ -69,10 +50,11 @@ def error(left: Coded, right: Coded) -> Numbers:
 class Int8Coding:
     """NumKong's integer products: exact in int32, by AMX, AVX-512 VNNI, NEON or plain code, as the processor can.
 
-    Right vectors are coded less their centre: the difference is shorter, and so is the part that 8 bits lose.
+    Right vectors are coded less their centre. The difference is shorter than the vector, so 8 bits lose less of it.
     """
 
     has_threads = False
+    """whether `multiply` uses all processors itself"""
 
     def __init__(self, centre: Vectors, basis: Basis | None = None) -> None:
         self._centre, self._basis = centre, basis
@@ -84,13 +66,14 @@ class Int8Coding:
         return Coded(codes, scale, length, residual, rest, vectors.astype(np.float64) @ self._centre)
 
     def right(self, vectors: Vectors) -> Coded:
-        """With one scale for all vectors, so that one number a left row is compared with all its products."""
+        """With one scale for all vectors, so that the products of a left row are compared with one number."""
         inside, length, rest = self._split(vectors - self._centre)
         codes, scale, residual = self._round(inside, np.abs(inside).max(keepdims=True)[0], length)
         length, residual, rest = (numbers.max(keepdims=True) for numbers in (length, residual, rest))
         return Coded(numkong.dots_pack(codes), scale, length, residual, rest, np.zeros(1))
 
     def multiply(self, left: Coded, right: Coded) -> NDArray[Any]:
+        """(left vectors, right vectors): inner products of codes."""
         return np.asarray(numkong.dots_packed(left.codes, right.codes))
 
     def _split(self, vectors: Vectors) -> tuple[Vectors, Numbers, Numbers]:
@@ -103,7 +86,7 @@ class Int8Coding:
         return inside, length, np.sqrt(np.maximum(outside, 0))
 
     def _round(self, inside: Vectors, largest: Vectors, length: Numbers) -> tuple[Any, Numbers, Numbers]:
-        """Codes, their scale and the length of what they lose, for vectors whose largest entries these are."""
+        """Codes, their scale and the length of the part they lose. `largest` is the largest entry of each vector."""
         scale = np.maximum(largest, np.float32(1e-30)) / np.float32(127)
         codes = np.rint(inside / scale[:, None])
         # the second term covers the rounding of the first, which is computed in float32
@@ -112,7 +95,7 @@ class Int8Coding:
 
 
 class FloatCoding:
-    """numpy's float32 products: a sum of n of them is off by less than n·u·|x||y|, whatever the order."""
+    """numpy's float32 products. A sum of n of them is off by less than n·u·|x||y| in any order."""
 
     has_threads = True
 
@@ -130,8 +113,18 @@ class FloatCoding:
         return np.asarray(left.codes @ right.codes)
 
 
+Coding = Int8Coding | FloatCoding
+
+
+def choose_coding(left: Vectors, right: Vectors) -> Coding:
+    if numkong is None or len(left) * len(right) < FEW_SCORES:
+        return FloatCoding()
+    centre = right.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return Int8Coding(centre, choose_basis(left, right, centre))
+
+
 def lengths_of(vectors: NDArray[Any]) -> Numbers:
-    """Lengths from above: a thousandth covers the rounding of a float32 sum of up to sixteen thousand squares."""
+    """Lengths, never too short: a thousandth covers the rounding of a float32 sum of 16,000 squares."""
     lengths: Numbers = np.sqrt(np.einsum("ij,ij->i", vectors, vectors)).astype(np.float64)
     return lengths * 1.001 + 1e-12
 

@@ -1,4 +1,4 @@
-"""The rows that must be written so that a table of pairs holds what it should."""
+"""The difference between the rows that a table of pairs should have and those that it has."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

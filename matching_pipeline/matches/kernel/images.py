@@ -36,7 +36,8 @@ class ImageSet:
 
     @cached_property
     def norms(self) -> Numbers:
-        return np.sqrt(_row_products(self.embeddings, self.embeddings))
+        rows = np.arange(len(self.image_ids))
+        return np.sqrt(_row_products(self.embeddings, self.embeddings, rows, rows))
 
     def unit(self, rows: slice) -> Numbers:
         return self.embeddings[rows].astype(np.float64) / self.norms[rows, None]
@@ -98,15 +99,11 @@ def _folded(images: ImageSet, words: Numbers | None, weight: float) -> Vectors:
     return folded
 
 
-def _row_products(
-    left: Vectors, right: Vectors, left_rows: Rows | None = None, right_rows: Rows | None = None
-) -> Numbers:
+def _row_products(left: Vectors, right: Vectors, left_rows: Rows, right_rows: Rows) -> Numbers:
     """Inner products of paired rows in float64, a chunk at a time."""
-    count = len(left) if left_rows is None else len(left_rows)
-    products = np.empty(count, dtype=np.float64)
-    for begin in range(0, count, _CHUNK_ROWS):
+    products = np.empty(len(left_rows), dtype=np.float64)
+    for begin in range(0, len(left_rows), _CHUNK_ROWS):
         chunk = slice(begin, begin + _CHUNK_ROWS)
-        a = left[chunk] if left_rows is None else left[left_rows[chunk]]
-        b = right[chunk] if right_rows is None else right[right_rows[chunk]]
+        a, b = left[left_rows[chunk]], right[right_rows[chunk]]
         products[chunk] = np.einsum("ij,ij->i", a.astype(np.float64), b.astype(np.float64))
     return products

@@ -52,7 +52,7 @@ def pairs_from(lists: Lists) -> Pairs:
 
 
 def merge(stored: Sequence[Pair], changed: Set[UUID], scored: Sequence[Pair], policy: Policy) -> list[Pair] | None:
-    """A list after some right entities changed, whose pairs now are `scored`. None: the list must be recomputed.
+    """A list after some right entities changed. `scored` are their pairs now. None means: recompute the list.
 
     Every entity outside a full list ranks behind its last pair. Outside a list with room none reaches the threshold.
     So the merged list is right as long as its last pair is no worse than the last pair was before. Otherwise an

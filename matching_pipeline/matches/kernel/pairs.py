@@ -74,13 +74,13 @@ def as_candidates(rows: Rows, bounds: Numbers, columns: Rows) -> Candidates:
     return np.asarray(packed, dtype=np.uint64)
 
 
-def rows_of(candidates: Candidates) -> Rows:
+def rows_in(candidates: Candidates) -> Rows:
     return (candidates >> _ROW_SHIFT).astype(np.intp)
 
 
-def bounds_of(candidates: Candidates) -> Numbers:
+def bounds_in(candidates: Candidates) -> Numbers:
     return (_TOP - ((candidates >> _BOUND_SHIFT) & _TOP)).astype(np.float64) / _STEPS - 2
 
 
-def columns_of(candidates: Candidates) -> Rows:
+def columns_in(candidates: Candidates) -> Rows:
     return (candidates & np.uint64(MOST_COLUMNS - 1)).astype(np.intp)

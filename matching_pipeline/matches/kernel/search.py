@@ -6,15 +6,15 @@ full. Float64 scores of all pairs would cost far too much. So the search takes a
 rows at a time, and does three things with them (`stages.py`).
 
 **Coarse: a bound of every score from one integer product.** `Scorer.folded` makes each image one vector: its unit
-embedding times √(1 - w), then its attributes as words times √w. By construction `s(a, b) ≤ x·y` for the vectors x of
-a and y of b. `coding.py` computes x·y nearly, in three steps, and adds up what each of them may lose:
+embedding times √(1 - w), then its attributes as columns times √w. For the vectors x of a and y of b it holds that
+`s(a, b) ≤ x·y`. `coding.py` approximates x·y in three steps and adds up their errors:
 
 1. With the mean c of all right vectors, `x·y = x·c + x·d` where `d = y - c`. The first term is computed once for
    each left row. d is shorter than y, so the following steps lose less of it.
 2. Let Q have few orthonormal columns, the principal directions of both sides. A vector is the sum of its part inside
-   their span and of its rest, x⊥, and `x·d = Qᵀx·Qᵀd + x⊥·d⊥`. Only the first term is computed. By Cauchy–Schwarz
-   `|x⊥·d⊥| ≤ |x⊥| |d⊥|`, and the lengths follow from `|x⊥|² = |x|² - |Qᵀx|²`. So what few directions leave out is
-   bounded by a product of two lengths, one a row. (`basis.py`; Q may also be absent, then there is no rest.)
+   their span and its *rest*, x⊥ or d⊥. Then `x·d = Qᵀx·Qᵀd + x⊥·d⊥`, and only the first term is computed. By
+   Cauchy–Schwarz `|x⊥·d⊥| ≤ |x⊥| |d⊥|`. The lengths follow from `|x⊥|² = |x|² - |Qᵀx|²`. So the product of two
+   lengths, one a row, bounds what the few directions leave out. Without a basis (`basis.py`) there is no rest.
 3. `u = Qᵀx` and `v = Qᵀd` are rounded to `û = scale · code` with codes of 8 bits, and codes are multiplied exactly.
    From `u·v - û·v̂ = (u - û)·v + û·(v - v̂)` and Cauchy–Schwarz, the product is off by at most
    `|u - û| |v| + |û| |v - v̂|`, where `|û| ≤ |u| + |u - û|`.
@@ -24,17 +24,17 @@ y to float32 and of s to 9 decimals. All vectors of a right tile share one scale
 stands for each in the error. So scale, error and slack depend on the left row only, and `Bounds` is the matrix of
 products with two numbers a row. Without NumKong, or for few pairs, float32 products take the place of codes.
 
-**Prune: what the bound excludes.** A pair whose bound is below its floor can be in no list. The floor of a row is
-brought to the scale of the products, and each pair costs one comparison. Where bounds are too loose to exclude much
-(images that are nearly alike), float64 scores of the whole tile replace them.
+**Prune: the pairs that the bounds exclude.** A pair whose bound is below its floor can be in no list. The floor of a
+row is brought to the scale of the products, and then each pair costs one comparison. Where bounds are too loose to
+exclude much (images that are nearly alike), float64 scores of the whole tile replace them.
 
-**Exact: the score of what is left.** `Scorer.exact` sums each pair alone, in float64. Every score in a list comes
-from it. So a score depends on its two images only: not on tiles, parts, processors, threads, or on which other pairs
-were scored. The coarse stage decides what is looked at, never what is found. This is why incremental maintenance
-and a rebuild write the same numbers.
+**Exact: the scores of the other pairs.** `Scorer.exact` sums each pair alone, in float64, and gives every score in a
+list. So a score depends on its two images only: not on tiles, parts or threads, nor on the other pairs of a search.
+The coarse stage may leave out only pairs that no list keeps. Therefore incremental maintenance and a rebuild write
+the same numbers.
 
-Floors rise while lists fill, and exact scores are cheapest against high floors. So candidates wait until some tiles
-were pruned, and those with the best bounds are scored first.
+Floors rise while lists fill, and a higher floor leaves fewer pairs to score. So candidates wait until some tiles were
+pruned, and those with the best bounds are scored first.
 """
 
 import os
@@ -56,12 +56,12 @@ from matching_pipeline.matches.kernel.pairs import (
     Candidates,
     Found,
     Pairs,
-    bounds_of,
-    columns_of,
+    bounds_in,
+    columns_in,
     last_places,
     none_found,
     ranked,
-    rows_of,
+    rows_in,
 )
 from matching_pipeline.matches.kernel.policy import DECIMALS, Policy
 from matching_pipeline.matches.kernel.stages import ROUNDING, best_looking, coarse, exact, fine, prune
@@ -74,7 +74,7 @@ MOST_WAITING = 4_000_000
 """Candidates of a left tile that may wait for their exact scores: 32 MB."""
 
 BETTER = 0.9 * 10.0**-DECIMALS
-"""A score that exceeds another does so by a decimal at least; float64 may make it a little less."""
+"""A better score is better by one decimal at least. Less than that covers the rounding of float64."""
 
 
 def best_pairs(left: ImageSet, right_parts: Iterable[ImageSet], policy: Policy) -> Pairs:
@@ -94,7 +94,7 @@ def pairs_above(left: ImageSet, right: ImageSet, policy: Policy, floors: Mapping
 def search(
     left: ImageSet, right_parts: Iterable[ImageSet], weight: float, floors: Numbers, limit: int | None
 ) -> Pairs:
-    """For every left entity the pairs that reach its floor; with a limit, the best so many of them."""
+    """For every left entity the pairs that reach its floor, or with a limit the best `limit` of them."""
     tiles, no_ids = list(_tiles(left, floors)), np.empty(0, dtype="S16")
     right_entities, right_images = [no_ids], [no_ids]
     for right in right_parts:
@@ -116,14 +116,14 @@ def search(
 
 
 class Span(NamedTuple):
-    """Some entities of an image set that follow each other, and their rows."""
+    """Consecutive entities of an image set, and their rows."""
 
     entities: slice
     rows: slice
 
 
 def spans(images: ImageSet, most_rows: int) -> Iterator[Span]:
-    """Runs of entities with at most so many images, or single entities."""
+    """Runs of entities with at most `most_rows` images, or single entities that have more."""
     first = 0
     while first < len(images.entities):
         last = int(np.searchsorted(images.ends, images.starts[first] + most_rows, side="right"))
@@ -134,13 +134,13 @@ def spans(images: ImageSet, most_rows: int) -> Iterator[Span]:
 
 @dataclass(frozen=True)
 class Tile:
-    """Some left entities, and their lists as far as the search has come."""
+    """Consecutive left entities, and their lists after the tiles that were searched."""
 
     span: Span
     entity_of_row: Rows
     """(rows of the tile,): the position of a row's entity within the tile"""
     floors: Numbers
-    """(entities of the tile,): what a pair must score to be kept. It rises as lists fill."""
+    """(entities of the tile,): the least score of a pair that their lists take; it rises as they fill"""
     kept: Found
 
     def with_pairs(self, found: Found, limit: int | None, several: bool) -> "Tile":
@@ -148,7 +148,7 @@ class Tile:
         return replace(self, kept=kept)._raised(limit, 0)
 
     def without_ties(self, limit: int | None) -> "Tile":
-        """As ties break by id, right entities that come later must score more than a full list's last pair."""
+        """After a right tile, as ties break by id: later entities must score more than a full list's last pair."""
         return self._raised(limit, BETTER)
 
     def _raised(self, limit: int | None, above: float) -> "Tile":
@@ -167,12 +167,12 @@ def _tiles(left: ImageSet, floors: Numbers) -> Iterator[Tile]:
 
 
 class _Part:
-    """A part of the right side, coded, and what a tile's lists are after it."""
+    """A part of the right side, and the search of it for each left tile."""
 
     def __init__(
         self, left: ImageSet, right: ImageSet, weight: float, limit: int | None, before: tuple[int, int]
     ) -> None:
-        """`before`: how many right entities and images earlier parts had."""
+        """`before` is the number of right entities and of images in earlier parts."""
         self._scorer, self._limit, self._before = Scorer(left, right, weight), limit, before
         self._left_vectors, self._right_vectors = self._scorer.folded()
         self._coding = choose_coding(self._left_vectors, self._right_vectors)
@@ -190,11 +190,11 @@ class _Part:
         return self._coding.right(self._right_vectors[span.rows])
 
     def _search(self, tile: Tile) -> Tile:
-        """The tile, with what this part adds to its lists."""
+        """The tile, with the pairs that this part adds to its lists."""
         left, waiting = self._coding.left(self._left_vectors[tile.span.rows]), list[Candidates]()
         for done, (span, right) in enumerate(zip(self._spans, self._coded, strict=True), start=1):
             bounds, seen = coarse(self._coding, left, right, self._slack), np.empty(0, dtype=np.intp)
-            # the sooner lists are good, the less reaches their floors
+            # good lists at the start raise the floors for all that follows
             if done == 1 and self._limit is not None and not len(tile.kept):
                 seen = best_looking(bounds, self._limit * (3 if self._several else 1))
                 tile = self._settle(tile, bounds.candidates(seen, span.rows.start))
@@ -206,19 +206,19 @@ class _Part:
         return tile
 
     def _settle(self, tile: Tile, candidates: Candidates) -> Tile:
-        """The tile, with those of the candidates in its lists that belong there."""
+        """The tile, with those of the candidates that belong into its lists."""
         candidates = np.sort(candidates)
         if self._limit is not None and len(candidates) > 2 * self._limit * len(tile.entity_of_row):
-            promising = places(rows_of(candidates)) < self._limit  # others may then be outdone
+            promising = places(rows_in(candidates)) < self._limit  # they raise the floors for the others
             tile = self._score(tile, candidates[promising])
             candidates = candidates[~promising]
         return self._score(tile, candidates)
 
     def _score(self, tile: Tile, candidates: Candidates) -> Tile:
-        floors = tile.floors[tile.entity_of_row[rows_of(candidates)]]
-        wanted = bounds_of(candidates) >= floors
+        floors = tile.floors[tile.entity_of_row[rows_in(candidates)]]
+        wanted = bounds_in(candidates) >= floors
         candidates, floors = candidates[wanted], floors[wanted]
-        found = exact(self._scorer, rows_of(candidates) + tile.span.rows.start, columns_of(candidates), floors)
+        found = exact(self._scorer, rows_in(candidates) + tile.span.rows.start, columns_in(candidates), floors)
         entities_before, rows_before = self._before
         found = replace(found, right=found.right + entities_before, right_row=found.right_row + rows_before)
         return tile.with_pairs(found, self._limit, self._several)

@@ -1,6 +1,6 @@
 """The three stages of the search, as pure functions on one tile of left rows and one tile of right rows.
 
-`matches/kernel/search.py` derives why together they lose no pair.
+`search.py` derives why they lose no pair.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from matching_pipeline.matches.kernel.pairs import Candidates, Found, as_candida
 from matching_pipeline.matches.kernel.policy import DECIMALS
 
 CROWDED = 1 / 16
-"""From this share of a tile's pairs on, float64 scores of all its pairs cost less than a look at single pairs."""
+"""From this share of a tile's pairs on, float64 scores of all pairs cost less than exact scores of single ones."""
 
 ROUNDING = 0.55 * 10.0**-DECIMALS
-"""A rounded score differs from its float64 by half a decimal. The twentieth covers the rounding of float64 itself."""
+"""A score differs by half a decimal from its value before it was rounded. A bit more covers the error of float64."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What each pair of a left row and a right row scores at most: `products · scale + above`."""
+    """The most that each pair of a left row and a right row scores: `products · scale + above`."""
 
     products: NDArray[Any]
     """(left rows, right rows)"""
@@ -55,13 +55,13 @@ class Bounds:
 
 
 def coarse(coding: Coding, left: Coded, right: Coded, slack: float) -> Bounds:
-    """Bounds from a product of codes. `slack` is how far the coded vectors' products may be below the scores."""
+    """Bounds from a product of codes. By `slack` a score may exceed the product of the two vectors that are coded."""
     above = left.along_centre + error(left, right) + slack
     return Bounds(coding.multiply(left, right), left.scale * right.scale, above)
 
 
 def fine(scorer: Scorer, left_rows: slice, right_rows: slice) -> Bounds:
-    """The scores themselves, not rounded yet."""
+    """Bounds from float64 scores, which exceed the scores by their rounding at most."""
     scores = scorer.all_scores(left_rows, right_rows)
     return Bounds(scores, np.ones(len(scores)), np.full(len(scores), ROUNDING))
 
@@ -76,7 +76,10 @@ def best_looking(bounds: Bounds, count: int) -> Rows:
 
 
 def prune(bounds: Bounds, finer: Callable[[], Bounds], floors: Numbers, seen: Rows, first_column: int) -> Candidates:
-    """All pairs whose scores reach their left row's floor, and few others; none of those that were seen."""
+    """All pairs whose scores reach their left row's floor, and few others, but none of those that were seen.
+
+    `finer` computes bounds that exclude more; it is called where `bounds` exclude too little.
+    """
     reaching = bounds.reaching(floors)
     if np.count_nonzero(reaching) > CROWDED * reaching.size:
         bounds = finer()
