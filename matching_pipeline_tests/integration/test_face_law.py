@@ -1,4 +1,4 @@
-"""The law for faces: a drained queue and a rebuild both leave the lists as they are defined."""
+"""The law for faces: an empty queue and a rebuild both leave the lists as they are defined."""
 
 from collections.abc import Callable, Sequence
 
@@ -41,7 +41,7 @@ class FaceLaw(Law):
         for gender, given in (("female", women), ("male", men)):
             for vector in given:
                 self.app.face_of(gender, vector)
-        self.drain()
+        self.process()
 
     def handler(self) -> FaceHandler:
         return SmallBatches()
@@ -72,7 +72,7 @@ class FaceLaw(Law):
             given = None if vector is None else embedding(*vector)
             self.app.run("update faces set embedding = %s where id = %s", given, at(place, faces))
 
-    def change_somebody_listed(self, vector: Vector, place: int) -> None:
+    def change_a_listed_entity(self, vector: Vector, place: int) -> None:
         if rows := self.rows():
             self.app.run(
                 "update faces set embedding = %s where id = %s", embedding(*vector), at(place, at(place, rows)[:2])
@@ -87,7 +87,7 @@ class FaceLaw(Law):
             )
 
     @rule(place=places)
-    def give_a_face_to_somebody_else(self, place: int) -> None:
+    def give_a_face_to_another_user(self, place: int) -> None:
         if (faces := self.ids("faces")) and (users := self.ids("profiles")):
             self.app.run("update faces set user_id = %s where id = %s", at(place, users), at(place // 7, faces))
 
@@ -116,7 +116,7 @@ def module_database_url(new_database: Callable[..., str], migrated_template: str
 
 
 @pytest.mark.parametrize("crowd", [2, handlers.CROWD], ids=["school by school", "one by one"])
-def test_whatever_happens_in_whatever_order_face_pairs_are_as_defined(
+def test_face_pairs_are_as_defined_after_any_sequence_of_events(
     module_database_url: str, monkeypatch: pytest.MonkeyPatch, crowd: int
 ) -> None:
     monkeypatch.setattr(handlers, "CROWD", crowd)

@@ -1,4 +1,4 @@
-"""A process that writes lists is killed, for real: the next does what it had not committed, and nobody waits."""
+"""A process that writes lists is really killed. The next does the uncommitted part, and no session waits."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ class Stuck(handler):
         super().write(connection, outcomes)
         stop_here()
 
-if what == "drain":
+if what == "worker":
     Worker(url, Stuck()).run()
 projects.LISTS_AT_ONCE = 1
 lists.rebuild(connect(url), lambda done, total: done and stop_here())
@@ -51,7 +51,7 @@ def kill_in_the_middle(what: str, kind: str, database_url: str) -> None:
         worker.kill()
 
 
-@pytest.mark.parametrize("what", ["drain", "rebuild"])
+@pytest.mark.parametrize("what", ["worker", "rebuild"])
 def test_of_project_lists(connection: Connection, database_url: str, what: str) -> None:
     market = Marketplace(connection)
     for n in range(3):
@@ -69,7 +69,7 @@ def test_of_project_lists(connection: Connection, database_url: str, what: str) 
     assert projects.rebuild(connection).unchanged == len(market.matches())
 
 
-@pytest.mark.parametrize("what", ["drain", "rebuild"])
+@pytest.mark.parametrize("what", ["worker", "rebuild"])
 def test_of_face_lists(connection: Connection, database_url: str, what: str) -> None:
     school = School(connection, database_url)
     for name in ("HUST", "UIT"):

@@ -1,4 +1,4 @@
-"""The law for projects: a drained queue and a rebuild both leave the lists as they are defined."""
+"""The law for projects: an empty queue and a rebuild both leave the lists as they are defined."""
 
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -32,7 +32,7 @@ PART_IMAGES = 3
 colors = st.lists(st.sampled_from(["red", "blue"]), unique=True)
 kinds = st.sampled_from(["project", "product"])
 images = st.sampled_from(["listing_images", "product_images"])
-owners = st.sampled_from(["listings", "products"])
+entities = st.sampled_from(["listings", "products"])
 
 
 class SmallBatches(MatchHandler):
@@ -64,7 +64,7 @@ class MatchingLaw(Law):
         for kind, given in (("project", projects), ("product", products)):
             for vector in given:
                 self.add(kind, vector, [])
-        self.drain()
+        self.process()
 
     def handler(self) -> MatchHandler:
         return SmallBatches(PART_IMAGES)
@@ -84,28 +84,28 @@ class MatchingLaw(Law):
 
     @rule(kind=kinds, vector=vectors, words=colors, place=places)
     def add_another_image(self, kind: str, vector: Vector, words: list[str], place: int) -> None:
-        if owners := self.owners(kind):
-            self.app.add_image(kind, at(place, owners), vector, words)
+        if entities := self.entities(kind):
+            self.app.add_image(kind, at(place, entities), vector, words)
 
     @rule(kind=kinds, vector=vectors, words=colors, place=places, model=st.sampled_from([MODEL, OTHER_MODEL]))
     def analyse_an_image(self, kind: str, vector: Vector, words: list[str], place: int, model: str) -> None:
-        """For the first time by that model, or anew, as of another picture."""
+        """For the first time by that model, or again with another result."""
         sources = self.connection.execute("select image_id from source_images where source = %s", (kind,))
-        if standing := sorted(image for (image,) in sources):
-            self.app.embed(kind, at(place, standing), vector, words, model)
+        if images := sorted(image for (image,) in sources):
+            self.app.embed(kind, at(place, images), vector, words, model)
 
-    def change_somebody_listed(self, vector: Vector, place: int) -> None:
+    def change_a_listed_entity(self, vector: Vector, place: int) -> None:
         if rows := self.rows():
             *_, image, _ = at(place, rows)
             self.app.embed("product", image, vector)
 
     @rule(kind=kinds, place=places)
     def move_image(self, kind: str, place: int) -> None:
-        table, owner_column, _ = SOURCES[kind]
-        if (images := self.ids(table)) and (owners := self.owners(kind)):
+        table, entity_column, _ = SOURCES[kind]
+        if (images := self.ids(table)) and (entities := self.entities(kind)):
             self.connection.execute(
-                f"update {table} set {owner_column} = %s where id = %s",
-                (at(place, owners), at(place // 7, images)),
+                f"update {table} set {entity_column} = %s where id = %s",
+                (at(place, entities), at(place // 7, images)),
             )
 
     @rule(place=places, type=st.sampled_from(["project", "offer"]))
@@ -113,12 +113,12 @@ class MatchingLaw(Law):
         if listings := self.ids("listings"):
             self.connection.execute("update listings set type = %s where id = %s", (type, at(place, listings)))
 
-    @rule(table=owners | images, place=places)
+    @rule(table=entities | images, place=places)
     def delete(self, table: str, place: int) -> None:
         if ids := self.ids(table):
             self.app.delete(table, at(place, ids))
 
-    @rule(table=owners | images, place=places)
+    @rule(table=entities | images, place=places)
     def change_a_key(self, table: str, place: int) -> None:
         if ids := self.ids(table):
             self.connection.execute(f"update {table} set id = %s where id = %s", (self.app.new_id(), at(place, ids)))
@@ -132,14 +132,14 @@ class MatchingLaw(Law):
         | st.just(None)
     )
     def change_all(self, upheaval: str | None) -> None:
-        """Without one the models change places."""
+        """Without an upheaval the models change places."""
         if upheaval:
             self.connection.execute(upheaval.encode())
         else:
             (shadow,) = [model.name for model, _ in models.standings(self.connection) if model.status == "shadow"]
             models.activate(self.connection, shadow, force=True, part_images=PART_IMAGES)
 
-    def owners(self, kind: str) -> list[UUID]:
+    def entities(self, kind: str) -> list[UUID]:
         return self.ids("listings" if kind == "project" else "products")
 
 
@@ -148,7 +148,7 @@ def module_database_url(new_database: Callable[..., str], migrated_template: str
     return new_database(migrated_template)
 
 
-def test_whatever_happens_in_whatever_order_project_lists_are_as_defined(
+def test_project_lists_are_as_defined_after_any_sequence_of_events(
     module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(rebuilds.SIZES, projects.KIND, 2)

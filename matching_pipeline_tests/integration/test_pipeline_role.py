@@ -265,7 +265,7 @@ def test_an_owner_without_superpowers_makes_it(owner_url: str) -> None:
             grant_role(connection)
         school = School(connection, url)
         school.face_of("male"), school.face(school.user("female"), (1, 1))
-        assert school.drain().completed == 2
+        assert school.process().completed == 2
         assert len(school.pairs()) == 1
         with connect(url) as own:
             found = "select similarity from find_similar_faces_filtered(%s, 'UIT', 'male')"

@@ -1,4 +1,4 @@
-"""A rebuild beside a living app: what changes while it runs is neither lost nor in its way."""
+"""A rebuild beside a running app: changes during the rebuild are neither lost nor hinder it."""
 
 import pytest
 
@@ -21,13 +21,13 @@ from matching_pipeline_tests.integration.marketplace import Marketplace
         "truncate products cascade",
     ],
 )
-@pytest.mark.parametrize("drained_before", [True, False])
-def test_what_changes_between_reading_and_publishing_is_matched_again(
+@pytest.mark.parametrize("processed_before", [True, False])
+def test_a_change_between_reading_and_writing_is_matched_again(
     connection: Connection,
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
     change: str,
-    drained_before: bool,
+    processed_before: bool,
 ) -> None:
     market = Marketplace(connection)
     first, second = market.add("project"), market.add("project")
@@ -35,7 +35,7 @@ def test_what_changes_between_reading_and_publishing_is_matched_again(
         market.add_image("project", project, (1, 0, 0))
     products = [market.add("product") for _ in range(3)]
     images = [market.add_image("product", product, (1, n / 4, 0)) for n, product in enumerate(products)]
-    if drained_before:
+    if processed_before:
         Worker(database_url, MatchHandler()).run()
         for n, image in enumerate(reversed(images)):
             market.embed("product", image, (1, n / 4, 0))
@@ -54,7 +54,7 @@ def test_what_changes_between_reading_and_publishing_is_matched_again(
     assert market.matches() == market.expected_matches()
 
 
-def test_products_are_matched_part_by_part_as_they_are_all_at_once(
+def test_products_in_parts_give_the_same_matches_as_all_at_once(
     connection: Connection,
 ) -> None:
     market = Marketplace(connection)

@@ -1,4 +1,4 @@
-"""A rebuild in Dagster: its shards are steps, which either executor places, and which fail and run again alone."""
+"""A rebuild in Dagster: each shard is a step of either executor, and fails and runs again alone."""
 
 import json
 from collections import Counter
@@ -35,7 +35,7 @@ def rebuild_job(executor: dg.ExecutorDefinition) -> dg.JobDefinition:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """One that other processes can open."""
+    """An instance that other processes can open."""
     with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
         yield instance
 
@@ -121,7 +121,7 @@ def test_a_re_execution_from_failure_runs_the_failed_shard_alone(
 
 
 @pytest.mark.usefixtures("matched", "pipeline")
-def test_a_run_whose_rebuild_was_overtaken_fails_without_another_try_and_says_by_which(
+def test_a_run_whose_rebuild_is_superseded_fails_without_a_retry_and_names_the_newer(
     instance: dg.DagsterInstance, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = rebuilds.begin

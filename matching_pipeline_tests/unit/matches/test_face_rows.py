@@ -38,12 +38,12 @@ def test_rows_are_their_listings(given: Ranks) -> None:
 
 @given(pairs)
 def test_a_list_is_in_order_of_rank(given: Ranks) -> None:
-    for owner, listed in lists_in(listings(rows_of(given))).items():
-        place = owner.int >> 120
-        of_owner = [(of[0], key[1]) for key, of in given.items() if key[0] == place and of[0]]
-        of_owner += [(of[1], key[0]) for key, of in given.items() if key[1] == place and of[1]]
-        ranks = [next(rank for rank, other in of_owner if other == pair.right.int >> 120) for pair in listed]
-        assert ranks == sorted(rank for rank, _ in of_owner)
+    for face, listed in lists_in(listings(rows_of(given))).items():
+        place = face.int >> 120
+        of_face = [(of[0], key[1]) for key, of in given.items() if key[0] == place and of[0]]
+        of_face += [(of[1], key[0]) for key, of in given.items() if key[1] == place and of[1]]
+        ranks = [next(rank for rank, other in of_face if other == pair.right.int >> 120) for pair in listed]
+        assert ranks == sorted(rank for rank, _ in of_face)
 
 
 @given(wanted=pairs, stored=pairs)

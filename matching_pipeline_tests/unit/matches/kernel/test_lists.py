@@ -42,13 +42,13 @@ def test_a_full_list_that_loses_a_pair_must_be_recomputed() -> None:
     assert merge(stored, {UUID(int=2)}, [], policy) is None
 
 
-def test_a_list_with_room_that_loses_a_pair_needs_nobody() -> None:
+def test_a_list_with_room_that_loses_a_pair_needs_no_other() -> None:
     assert merge([pair(1, 0.9), pair(2, 0.8)], {UUID(int=2)}, [], policy) == [pair(1, 0.9)]
 
 
 @given(lists=st.dictionaries(st.integers(1, 8), scores))
 def test_lists_are_the_same_lists_as_columns(lists: dict[int, dict[int, float]]) -> None:
-    given: Lists = {UUID(int=owner): best(of) for owner, of in lists.items()}
+    given: Lists = {UUID(int=entity): best(of) for entity, of in lists.items()}
     pairs = pairs_from(given)
-    assert lists_from(pairs) == {owner: listed for owner, listed in given.items() if listed}
-    assert pairs.ranks.tolist() == [rank for owner in sorted(given) for rank in range(1, len(given[owner]) + 1)]
+    assert lists_from(pairs) == {entity: listed for entity, listed in given.items() if listed}
+    assert pairs.ranks.tolist() == [rank for entity in sorted(given) for rank in range(1, len(given[entity]) + 1)]

@@ -17,8 +17,8 @@ from matching_pipeline.matches.kernel.reference import Image, best_lists
 from matching_pipeline.matches.kernel.search import best_pairs
 
 
-def image(owner: int, id: int, vector: Sequence[float], *words: str) -> Image:
-    return Image(UUID(int=owner), UUID(int=id), np.array(vector, dtype=np.float32), frozenset(words))
+def image(entity: int, id: int, vector: Sequence[float], *words: str) -> Image:
+    return Image(UUID(int=entity), UUID(int=id), np.array(vector, dtype=np.float32), frozenset(words))
 
 
 def test_a_list_has_its_best_by_cosine_and_shared_words_from_the_threshold_on() -> None:
@@ -78,8 +78,8 @@ def test_it_says_what_the_kernel_says(
 ) -> None:
     ours, theirs = (
         [
-            image(owner, 10 * owner + n, vector, *words)
-            for n, (owner, vector, words) in enumerate(sorted(given, key=lambda row: row[0]))
+            image(entity, 10 * entity + n, vector, *words)
+            for n, (entity, vector, words) in enumerate(sorted(given, key=lambda row: row[0]))
         ]
         for given in (left, right)
     )
