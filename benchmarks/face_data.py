@@ -30,8 +30,8 @@ class Upload:
 
 
 class Faces:
-    """Two faces score near 0, but for look-alikes: each face is one of about sixteen in its school, of both genders,
-    about five of whom it meets at 0.5 or more."""
+    """Faces that score near 0, except look-alikes: about sixteen faces of a school, of both genders, are alike. A
+    face scores 0.5 or more with about five of these."""
 
     def __init__(self, count: int, schools: int = SCHOOLS) -> None:
         self.random = np.random.default_rng(0)
@@ -49,7 +49,7 @@ class Faces:
         return self._near(middles[self.random.integers(len(middles), size=size)], 0.3, 0.8)
 
     def _near(self, vectors: Vectors, least: float, most: float) -> Vectors:
-        """One beside each, whose squared cosine with it is between these."""
+        """A vector near each, whose squared cosine with it is between `least` and `most`."""
         share = self.random.uniform(least, most, size=(len(vectors), 1)).astype(np.float32)
         return (np.sqrt(share) * vectors + np.sqrt(1 - share) * self._directions(len(vectors))).astype(np.float32)
 

@@ -1,5 +1,5 @@
-"""The field's table «Performance Benchmarks» with its Measured column filled: what an uploaded face costs, and how
-soon its matches stand."""
+"""The field's table «Performance Benchmarks» with its Measured column filled: the cost of an uploaded face, and the
+time until its matches can be read."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +15,13 @@ from psycopg import Notify
 from benchmarks.face_data import GENDERS, SCHOOLS, Faces, Upload
 from benchmarks.serving import serve
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers.faces import KIND, rebuild, update
 from matching_pipeline.handlers.registry import FACES
-from matching_pipeline.matches.match_table import take_lists
+from matching_pipeline.matches.faces import KIND, rebuild, update
+from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.queues.client import queue_state, stop_all
 
 TIMES = 200
-"""How often everything but the rebuild is done."""
+"""Repetitions of every measurement but the rebuild."""
 AT_ONCE = 100
 
 
@@ -57,7 +57,7 @@ def main(database_url: str, count: int) -> None:
     print(f"| Match generation, upload to visible match, warm run | <10s | {spread(visible)} |")
     print(f"| ... {AT_ONCE} concurrent uploads to the last visible match | | {at_once:.2f} s |")
     print(f"| Vector search, `find_similar_faces_filtered` | <3s | {spread(function)} |")
-    print(f"| ... in the stage, both directions | | {spread(search)} |")
+    print(f"| ... in the handler, both directions | | {spread(search)} |")
     print(f"| Batch insert | <2s | {spread(write)} |")
     print(f"| Realtime broadcast, commit to message | <1s | {spread(broadcast)} |")
     print(f"\nfirst rebuild {rebuilds[0]:.1f} s, a second that changes nothing {rebuilds[1]:.1f} s")
@@ -74,7 +74,7 @@ def spread(measured: Sequence[float]) -> str:
 
 
 def enqueue_seconds(connection: Connection, faces: Faces) -> tuple[list[float], list[float]]:
-    """Inserts without the trigger and with it, in turns; the first after each turn is not counted."""
+    """Inserts without the trigger and with it, in turns. The first insert of each turn is not counted."""
     measured: dict[str, list[float]] = {"disable": [], "enable": []}
     for switch in ("disable", "enable") * 5:
         connection.execute(f"alter table faces {switch} trigger matching_pipeline_insert".encode())
@@ -97,22 +97,22 @@ def function_seconds(connection: Connection, faces: Faces) -> tuple[list[float],
 
 
 def search_seconds(connection: Connection, faces: Faces) -> list[float]:
-    """An update of a face that has not changed finds nothing to write."""
+    """The update of a face that has not changed writes nothing."""
     measured = []
     for face in faces.random.choice(len(faces.ids), size=TIMES):
         with connection.transaction():
-            take_lists(connection, KIND)
+            ListsLock(connection, KIND).take()
             measured.append(seconds(partial(update, connection, {faces.ids[face]})))
     return measured
 
 
 def write_seconds(connection: Connection, faces: Faces) -> list[float]:
-    """What an update that writes takes more than the same one after it, with the commit; one before it has them both
-    find the faces in memory."""
+    """The time by which an update that writes exceeds the same update after it, plus the commit. An update before
+    them brings the faces into memory."""
     measured = []
     for upload in faces.uploads(connection, TIMES):
         with connection.transaction():
-            take_lists(connection, KIND)
+            ListsLock(connection, KIND).take()
             once = partial(update, connection, {upload.insert(connection)})
             with connection.transaction(force_rollback=True):
                 once()
@@ -136,7 +136,7 @@ def serving_process(database_url: str, connection: Connection) -> Iterator[None]
 
 
 def visible_seconds(connection: Connection, feed: Connection, faces: Faces) -> list[float]:
-    """The first upload warms up the run and is not counted."""
+    """The first upload warms up the worker and is not counted."""
 
     def upload_one(upload: Upload) -> None:
         wait_until_visible(connection, feed, {upload.insert(connection)})
@@ -145,7 +145,7 @@ def visible_seconds(connection: Connection, feed: Connection, faces: Faces) -> l
 
 
 def wait_until_visible(connection: Connection, feed: Connection, faces: set[UUID]) -> None:
-    """Looks whenever the feed says that there are new pairs."""
+    """Reads the table whenever the feed announces new pairs."""
     while faces:
         heard(feed)
         rows = connection.execute(
@@ -162,7 +162,7 @@ def heard(feed: Connection) -> Notify:
 
 
 def broadcast_seconds(connection: Connection, feed: Connection) -> list[float]:
-    """A pair is replaced by itself; from the commit on."""
+    """From the commit on, of a pair that is replaced by itself."""
     list(feed.notifies(timeout=1))
     measured = []
     for (pair,) in connection.execute("select id from matches limit %s", (TIMES,)).fetchall():
@@ -179,7 +179,7 @@ def broadcast_seconds(connection: Connection, feed: Connection) -> list[float]:
 
 
 def seconds_at_once(database_url: str, connection: Connection, feed: Connection, faces: Faces) -> float:
-    """From when the first may begin to when the last can be seen."""
+    """From the begin of the first insert until the last face's pairs can be read."""
     uploads, begin, inserted = faces.uploads(connection, AT_ONCE), Barrier(AT_ONCE + 1), set[UUID]()
 
     def upload_one(upload: Upload) -> None:

@@ -1,4 +1,4 @@
-"""What one changed product costs against many projects' images, and one changed face in blocks of many faces."""
+"""The cost of one changed product beside many projects' images, and of one changed face in blocks of many faces."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,9 +11,9 @@ import numpy as np
 from benchmarks.kernel import clustered
 from benchmarks.rebuild import insert_images
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers import faces
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.matches.match_table import Figures, take_lists
+from matching_pipeline.matches import faces, projects
+from matching_pipeline.matches.locks import ListsLock
+from matching_pipeline.matches.match_table import Figures
 
 TIMES = 5
 BLOCKS = (100, 10_000, 100_000)
@@ -62,17 +62,17 @@ def timed(connection: Connection, update: Callable[[], Figures]) -> tuple[float,
 
 
 def product_update(connection: Connection, product: UUID) -> Figures:
-    take_lists(connection, matching.KIND)
-    return matching.update(connection, [], [product])
+    ListsLock(connection, projects.KIND).take()
+    return projects.update(connection, [], [product])
 
 
 def face_update(connection: Connection, face: UUID) -> Figures:
-    take_lists(connection, faces.KIND)
+    ListsLock(connection, faces.KIND).take()
     return faces.update(connection, {face})
 
 
 def insert_block(connection: Connection, school: str, size: int) -> list[UUID]:
-    """Women in a block of this size, and a few men of the school, whose ids are returned."""
+    """Inserts a block of women of this size and a few men of the school. Returns the men's faces."""
     vectors = np.concatenate([clustered(TIMES, 4, 0.6), clustered(size, 5, 0.6)])
     users, ids = [uuid4() for _ in vectors], [uuid4() for _ in vectors]
     with connection.cursor() as cursor:

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from PIL import ImageEnhance
 
 from benchmarks.local_analyzer import DEFAULT_PHOTOS, load
-from matching_pipeline.matches.kernel import products
-from matching_pipeline.matches.kernel.images import Ids, ImageSet
-from matching_pipeline.matches.kernel.kernel import Policy, best_pairs
+from matching_pipeline.matches.kernel import coding
+from matching_pipeline.matches.kernel.columns import Ids
+from matching_pipeline.matches.kernel.images import ImageSet
+from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline.matches.kernel.search import best_pairs
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 
 faiss: Any
@@ -37,8 +39,8 @@ PART_ROWS = 50_000
 
 def main(_database_url: str, left_rows: int, right_rows: int) -> None:
     print("\n## The matching kernel")
-    print(f"products in {'8 bits by NumKong' if products.numkong else 'floats: NumKong is not installed'}")
-    # first, as the system tells the peak of a process' memory only
+    print(f"products in {'8 bits by NumKong' if coding.numkong else 'floats: NumKong is not installed'}")
+    # first, as the system reports only the peak of a process' memory
     growth(left_rows // 5, [right_rows // 10, right_rows, right_rows * 10])
     for spread in (0.3, 0.6, 1.0):
         compare(f"clustered, noise {spread}", clustered(left_rows, 1, spread), clustered(right_rows, 2, spread))
@@ -51,7 +53,7 @@ def main(_database_url: str, left_rows: int, right_rows: int) -> None:
 
 
 def compare(name: str, left: Vectors, right: Vectors) -> None:
-    """The ways take turns, so that whatever else the machine does falls on all of them."""
+    """The ways take turns, so that other load of the machine slows all of them."""
     ways: dict[str, Way] = {"kernel": by_kernel, "numpy, product and argpartition": by_numpy}
     if faiss is not None:
         ways["FAISS, IndexFlatIP"] = by_faiss
@@ -71,7 +73,7 @@ def compare(name: str, left: Vectors, right: Vectors) -> None:
 
 
 def agreement(ours: NDArray[np.intp], theirs: NDArray[np.intp], left: Vectors, right: Vectors) -> str:
-    """Where sets differ, float64 says whose last is better: float32 confuses what lies closer than it rounds."""
+    """Where sets differ, float64 decides which last pair is better. float32 may exchange nearly equal pairs."""
     unlike = np.flatnonzero((np.sort(ours, axis=1) != np.sort(theirs, axis=1)).any(axis=1))
     if not len(unlike):
         return "the same sets"
@@ -127,7 +129,7 @@ def by_numpy(left: Vectors, right: Vectors) -> NDArray[np.intp]:
 
 
 def images(vectors: Vectors, first: int = 0) -> ImageSet:
-    """Each its own owner, whose id is its number."""
+    """Each vector is the only image of an entity, whose id is its number."""
     ids = ids_of(np.arange(first, first + len(vectors)))
     return ImageSet(ids, np.arange(len(vectors)), ids, vectors, [frozenset()] * len(vectors))
 
@@ -165,7 +167,7 @@ def descriptors(photos: Path) -> Vectors:
 
 
 def mixed(vectors: Vectors, count: int, seed: int) -> Vectors:
-    """As many as asked for: each moved a little towards another."""
+    """`count` of the vectors, each moved a little towards another."""
     generator = np.random.default_rng(seed)
     share = generator.uniform(0, 0.3, (count, 1)).astype(np.float32)
     one, other = (vectors[generator.integers(len(vectors), size=count)] for _ in range(2))

@@ -13,8 +13,8 @@ from PIL import Image
 from benchmarks.image_lane import distinct_pictures
 from benchmarks.serving import serve
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers.matches import update
 from matching_pipeline.handlers.registry import QUEUES, SHADOWS
+from matching_pipeline.matches.projects import update
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.queues.client import stop_all
 from matching_pipeline.settings import Settings

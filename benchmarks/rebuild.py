@@ -11,12 +11,11 @@ from psycopg.types.json import Jsonb
 from benchmarks.face_data import Faces
 from benchmarks.kernel import DIMENSIONS, Vectors, clustered, ids_of
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers import faces
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.matches.face_sets import Block, load_faces
-from matching_pipeline.matches.image_sets import load_image_set
-from matching_pipeline.matches.kernel.images import uuids
-from matching_pipeline.matches.kernel.kernel import best_pairs
+from matching_pipeline.matches import faces
+from matching_pipeline.matches import projects as match_projects
+from matching_pipeline.matches.image_sets import Block, load_faces, load_image_set
+from matching_pipeline.matches.kernel.columns import as_uuids
+from matching_pipeline.matches.kernel.search import best_pairs
 from matching_pipeline.matches.match_table import Figures, match_policy
 
 MODEL = "bench"
@@ -33,7 +32,7 @@ SOURCES = {
 
 def main(database_url: str, projects: int, products: int, face_count: int, schools: int) -> None:
     with connect(database_url) as connection, connect(database_url) as listener:
-        # as a restored dump: no trigger queues anything
+        # as in a restored dump, no trigger queues jobs
         connection.execute("set session_replication_role = replica")
         insert_images(connection, "project", clustered(projects, 1, 0.6), 0)
         insert_images(connection, "product", clustered(products, 2, 0.6), projects)
@@ -43,7 +42,7 @@ def main(database_url: str, projects: int, products: int, face_count: int, schoo
         for channel in ("matches", "job_queue"):
             listener.execute(f"listen {channel}".encode())
         print(f"\n## Rebuild: {projects} projects × {products} products, an image of {DIMENSIONS} dimensions each\n")
-        report(connection, listener, matching.rebuild, project_kernel)
+        report(connection, listener, match_projects.rebuild, project_kernel)
         print(f"\n## Rebuild: {face_count} faces in {schools} schools, {DIMENSIONS} dimensions\n")
         report(connection, listener, faces.rebuild, face_kernel)
 
@@ -64,14 +63,14 @@ def report(
         wal = wal_position(connection) - before
         heard = len(list(listener.notifies(timeout=0.5)))
         written = figures.added + figures.changed + figures.removed
-        # who reads new rows first marks them as committed, and Postgres logs the page: no doing of the next rebuild
+        # the first read of new rows marks them as committed, and Postgres logs the page; not the next rebuild's cost
         connection.execute("vacuum matches")
         print(f"| {name} | {seconds:.2f} | {seconds / alone:.1f} | {written} | {wal / 1024:.0f} | {heard} |")
     print(f"\nthe kernel alone: {alone:.2f} s")
 
 
 def project_kernel(connection: Connection) -> float:
-    policy = match_policy(connection, matching.KIND)
+    policy = match_policy(connection, match_projects.KIND)
     left, right = (load_image_set(connection, source, MODEL) for source in SOURCES)
     began = time.perf_counter()
     best_pairs(left, [right], policy)
@@ -95,9 +94,9 @@ def wal_position(connection: Connection) -> int:
 
 
 def insert_images(connection: Connection, source: str, vectors: Vectors, first: int) -> list[UUID]:
-    """An image each, whose id is its owner's."""
-    owners, images, owner, url = (sql.Identifier(name) for name in SOURCES[source])
-    ids = uuids(ids_of(np.arange(first + 1, first + 1 + len(vectors))))
+    """One image for each entity, with the same id."""
+    entities, images, entity, url = (sql.Identifier(name) for name in SOURCES[source])
+    ids = as_uuids(ids_of(np.arange(first + 1, first + 1 + len(vectors))))
     random = np.random.default_rng(first)
     connection.execute(
         "insert into embedding_models (name, modality, dimensions, status) values (%s, 'image', %s, 'active') "
@@ -106,10 +105,10 @@ def insert_images(connection: Connection, source: str, vectors: Vectors, first: 
     )
     with connection.cursor() as cursor:
         columns = sql.SQL("id, type") if source == "project" else sql.SQL("id")
-        with cursor.copy(sql.SQL("copy {} ({}) from stdin").format(owners, columns)) as copy:
+        with cursor.copy(sql.SQL("copy {} ({}) from stdin").format(entities, columns)) as copy:
             for id in ids:
                 copy.write_row((id, "project") if source == "project" else (id,))
-        with cursor.copy(sql.SQL("copy {} (id, {}, {}) from stdin").format(images, owner, url)) as copy:
+        with cursor.copy(sql.SQL("copy {} (id, {}, {}) from stdin").format(images, entity, url)) as copy:
             for id in ids:
                 copy.write_row((id, id, "file:///bench"))
         with cursor.copy(

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers.matches import best_matches
 from matching_pipeline.handlers.registry import in_use
 from matching_pipeline.matches.feed import Announcement
+from matching_pipeline.matches.projects import best_matches
 from matching_pipeline.models.registry import Standing
 from matching_pipeline.queues import client
 

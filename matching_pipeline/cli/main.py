@@ -126,12 +126,11 @@ def status(as_json: bool) -> None:
 @cli.command()
 def rebuild() -> None:
     """Compute all matches anew, and write what differs."""
-    from matching_pipeline.handlers import faces
-    from matching_pipeline.handlers import matches as matching
+    from matching_pipeline.matches import faces, projects
 
-    with connected() as (_, connection):
+    with connected() as (settings, connection):
         with progress("projects") as advance:
-            figures = matching.rebuild(connection, advance)
+            figures = projects.rebuild(connection, advance, settings.match_part_images)
         with progress("faces") as advance:
             figures += faces.rebuild(connection, advance)
     say(", ".join(f"{count} {name}" for name, count in vars(figures).items()))

@@ -44,8 +44,8 @@ def add(modality: Modality, name: str | None) -> None:
 @click.option("--force", is_flag=True, help="Even where it lacks rows that the active model has.")
 def activate(name: str, force: bool) -> None:
     """Let the shadow and the active model change places, at once for all readers; going back is the same."""
-    with connected() as (_, connection):
-        figures = models.activate(connection, name, force=force)
+    with connected() as (settings, connection):
+        figures = models.activate(connection, name, force=force, part_images=settings.match_part_images)
     say(f"{name} is active; the model before it is kept and fills on, until `matching-pipeline model retire`")
     if figures.lists:
         say("matches: " + ", ".join(f"{count} {figure}" for figure, count in vars(figures).items()))

@@ -13,7 +13,7 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.handlers import registry
-from matching_pipeline.handlers.matches import best_matches
+from matching_pipeline.matches.projects import best_matches
 from matching_pipeline.settings import Settings
 
 # with the offset today is a partition: the table holds what is true now, and today's partition keeps today's figures

@@ -7,8 +7,7 @@ import dagster as dg
 
 from matching_pipeline.components.reporting import reported_check
 from matching_pipeline.components.resources import Pipeline
-from matching_pipeline.handlers import faces
-from matching_pipeline.handlers import matches as matching
+from matching_pipeline.matches import faces, projects
 from matching_pipeline.matches.parity import Parity, sampled_parity
 
 SAMPLE = 20
@@ -24,7 +23,7 @@ def sampled_lists_are_exact(pipeline: Pipeline) -> dg.AssetCheckResult:
     # a day's sample: who looks again looks at the same
     seed = datetime.now(UTC).date().toordinal()
     with pipeline.connection() as connection:
-        found = {kind: sampled_parity(connection, kind, SAMPLE, seed) for kind in (matching.KIND, faces.KIND)}
+        found = {kind: sampled_parity(connection, kind, SAMPLE, seed) for kind in (projects.KIND, faces.KIND)}
     verdicts = [parity.holds for parity in found.values()]
     return dg.AssetCheckResult(
         passed=False not in verdicts,

@@ -4,17 +4,14 @@ They hand each other nothing: a shard's mapping key, such as `project_12_3`, nam
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import dagster as dg
 
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.errors import ConfigurationError, RebuildSuperseded
-from matching_pipeline.handlers import faces
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches import faces, projects, rebuilds
 from matching_pipeline.matches.rebuilds import Done, Publish
-
-PUBLISH: dict[str, Publish] = {matching.KIND: matching.rebuild_shard, faces.KIND: faces.rebuild_shard}
 
 
 @dg.op(
@@ -24,7 +21,7 @@ PUBLISH: dict[str, Publish] = {matching.KIND: matching.rebuild_shard, faces.KIND
 )
 def plan(context: dg.OpExecutionContext, pipeline: Pipeline) -> Iterator[dg.DynamicOutput[None]]:
     with pipeline.connection() as connection:
-        for kind in PUBLISH:
+        for kind in rebuilds.SIZES:
             for shard in rebuilds.begin(connection, kind, first_run(context)):
                 yield dg.DynamicOutput(None, mapping_key=f"{kind}_{shard.rebuild}_{shard.place}")
 
@@ -42,10 +39,16 @@ def rebuild_shard(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     try:
         with pipeline.connection() as connection:
             shard = rebuilds.shard_at(connection, int(rebuild), int(place))
-            figures = rebuilds.run(connection, shard, PUBLISH[kind])
+            figures = rebuilds.run(connection, shard, _publish(pipeline, kind))
     except (RebuildSuperseded, ConfigurationError) as reason:
         raise dg.Failure(str(reason), allow_retries=False) from None
     context.log.info(", ".join(f"{count} {name}" for name, count in vars(figures).items()))
+
+
+def _publish(pipeline: Pipeline, kind: str) -> Publish:
+    if kind == faces.KIND:
+        return faces.rebuild_shard
+    return partial(projects.rebuild_shard, part_images=pipeline.settings.match_part_images)
 
 
 def done_by(context: dg.OpExecutionContext, pipeline: Pipeline) -> Done:

@@ -1,8 +1,7 @@
-"""Columns of many values to and from Postgres, in its binary formats, without a Python object a value.
+"""Arrays as parameters of statements, in Postgres' binary format, without a Python object a value.
 
-PostgreSQL's documentation, "COPY", Binary Format: a signature, flags and extension length; then a row as a field
-count and, for each field, its length and its bytes; a trailer. An array is sent as its number of dimensions, whether
-it has nulls, its elements' type, each dimension's size and first index; then each element's length and bytes.
+An array is sent as its number of dimensions, whether it has nulls, its elements' type, each dimension's size and
+first index; then each element's length and bytes.
 """
 
 from collections.abc import Mapping
@@ -16,53 +15,42 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-_HEADER_BYTES = 19
-_TRAILER_BYTES = 2
-
 UUID, FLOAT, INTEGER = "S16", ">f8", ">i4"
-"""uuid, double precision and integer, as they travel."""
+"""uuid, double precision and integer, as they travel"""
 
 
 @dataclass(frozen=True)
-class Uuids:
+class Parameter:
+    values: NDArray[Any]
+
+
+class Uuids(Parameter):
     """A parameter of type uuid[], made of 16 bytes each."""
 
-    values: NDArray[np.bytes_]
 
-
-@dataclass(frozen=True)
-class Floats:
+class Doubles(Parameter):
     """A parameter of type double precision[]."""
 
-    values: NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Integers:
+class Integers(Parameter):
     """A parameter of type integer[]."""
 
-    values: NDArray[np.integer[Any]]
+
+_BY_DTYPE: Mapping[str, type[Parameter]] = {"S": Uuids, "f": Doubles, "i": Integers}
+
+
+def parameters_from(columns: Mapping[str, NDArray[Any]]) -> dict[str, Parameter]:
+    """One parameter for each column, of the type that fits its values."""
+    return {name: _BY_DTYPE[column.dtype.kind](column) for name, column in columns.items()}
 
 
 def register_arrays(connection: psycopg.Connection[Any]) -> None:
     adapters = connection.adapters
-    # the later is preferred; the literals of a COPY, which takes no parameters, are written by the former
+    # psycopg prefers the one registered last; a COPY takes no parameters, so the first writes its literals
     adapters.register_dumper(Uuids, _UuidsLiteral)
     adapters.register_dumper(Uuids, _UuidsDumper)
-    adapters.register_dumper(Floats, _FloatsDumper)
+    adapters.register_dumper(Doubles, _DoublesDumper)
     adapters.register_dumper(Integers, _IntegersDumper)
-
-
-def copy_out(
-    connection: psycopg.Connection[Any], statement: bytes, parameters: Mapping[str, Any], fields: Mapping[str, str]
-) -> NDArray[np.void]:
-    """The rows of a binary COPY whose columns are these, by name and format, none of them null."""
-    layout: list[tuple[str, str]] = [("count", "V2")]
-    for name, form in fields.items():
-        layout += [(f"length of {name}", "V4"), (name, form)]
-    with connection.cursor() as cursor, cursor.copy(statement, parameters) as copy:
-        data = b"".join(copy)
-    return np.frombuffer(data[_HEADER_BYTES:-_TRAILER_BYTES], dtype=np.dtype(layout))
 
 
 class _ArrayDumper(Dumper):
@@ -70,7 +58,7 @@ class _ArrayDumper(Dumper):
     element: str
     element_oid: int
 
-    def dump(self, parameter: Uuids | Floats | Integers) -> Buffer:
+    def dump(self, parameter: Parameter) -> Buffer:
         elements = np.empty(len(parameter.values), dtype=[("length", ">i4"), ("value", self.element)])
         elements["value"] = parameter.values
         elements["length"] = elements.dtype["value"].itemsize
@@ -93,7 +81,7 @@ class _UuidsLiteral(Dumper):
         return f"{{{','.join(each)}}}".encode()
 
 
-class _FloatsDumper(_ArrayDumper):
+class _DoublesDumper(_ArrayDumper):
     element, element_oid = FLOAT, psycopg.adapters.types["float8"].oid
     oid = psycopg.adapters.types["float8"].array_oid
 

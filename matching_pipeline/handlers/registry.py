@@ -9,12 +9,13 @@ from uuid import UUID
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import named_rows
 from matching_pipeline.errors import ModelSwitched
-from matching_pipeline.handlers import faces, generation, images, matches, texts
+from matching_pipeline.handlers import generation, images, texts
 from matching_pipeline.handlers.faces import FaceHandler
 from matching_pipeline.handlers.generation import GenerationHandler
 from matching_pipeline.handlers.images import ImageHandler
 from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.handlers.texts import TextHandler
+from matching_pipeline.matches import faces, projects
 from matching_pipeline.models import registry as models
 from matching_pipeline.models.registry import Model, forget_work_of_no_model
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
@@ -25,7 +26,7 @@ from matching_pipeline.settings import Settings
 
 IMAGE_AI, IMAGE_AI_SHADOW = images.QUEUE, images.SHADOW_QUEUE
 JOB_EMBEDDINGS, JOB_EMBEDDINGS_SHADOW = texts.QUEUE, texts.SHADOW_QUEUE
-MATCHES = matches.QUEUE
+MATCHES = projects.QUEUE
 FACES = faces.QUEUE
 GENERATED_IMAGES = generation.QUEUE
 SHADOWS = (IMAGE_AI_SHADOW, JOB_EMBEDDINGS_SHADOW)
@@ -109,8 +110,8 @@ def open_handler(settings: Settings, database_url: str, queue: str) -> Iterator[
         case texts.QUEUE | texts.SHADOW_QUEUE:
             with _text_handler(settings, database_url, queue) as handler:
                 yield handler
-        case matches.QUEUE:
-            yield MatchHandler()
+        case projects.QUEUE:
+            yield MatchHandler(settings.match_part_images)
         case faces.QUEUE:
             yield FaceHandler()
         case generation.QUEUE:

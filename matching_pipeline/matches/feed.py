@@ -1,4 +1,4 @@
-"""New pairs as they come: what `sql/functions/6_feed.sql` announces on the channel `matches`."""
+"""New pairs as they come: the announcements of `sql/functions/6_feed.sql` on the channel `matches`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class NewPair:
 
 @dataclass(frozen=True)
 class Announcement:
-    """What one statement added: how many pairs of a kind, and the best of them that still stand."""
+    """The number of pairs of a kind that one statement added, and the best of them that still exist."""
 
     kind: str
     count: int
@@ -36,7 +36,7 @@ class _Message(BaseModel):
 
 
 def announcements(connection: Connection, timeout: float | None = None) -> Iterator[Announcement]:
-    """Everything that is announced from now on, until nothing has come for `timeout` seconds."""
+    """All announcements from now on, until none has come for `timeout` seconds."""
     connection.execute(query("listen_to_matches"))
     return _heard(connection, timeout)
 

@@ -1,120 +1,124 @@
-"""Vectors and attributes of all images, streamed out of Postgres by binary COPY."""
+"""Images of projects and products out of `image_ai`, and faces, as image sets. A face is an entity and its image."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
 
+from matching_pipeline.db import arrays
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.matches.face_sets import COARSE_ERROR
+from matching_pipeline.db.reader import VECTOR, ColumnsByName, read_columns, read_parts
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
 from matching_pipeline.matches.kernel.images import ImageSet, image_set
-from matching_pipeline.matches.kernel.kernel import Policy
-from matching_pipeline.settings import Settings
+from matching_pipeline.matches.kernel.policy import Policy
 
-# PostgreSQL's documentation, "COPY", Binary Format: a signature, flags and extension length; then a row as a
-# field count and, for each field, its length and its bytes. pgvector sends a vector as its dimensions (int16),
-# an unused int16 and big-endian float32s.
-_HEADER_BYTES = 19
-_OWNER = slice(6, 22)
-_IMAGE = slice(26, 42)
-_VECTOR_LENGTH = slice(42, 46)
-_VECTOR_START = 46
-_TRAILER = b"\xff\xff"
-
-
+PART_IMAGES = 100_000
+"""Images in a part, where the caller does not give the setting MATCH_PART_IMAGES."""
 FEW_SOUGHT = 20
-"""For so few images it is Postgres that looks: what it leaves out need not travel, which costs more than a score."""
+"""For up to this number of images Postgres computes which others are near. To send one costs more than its score."""
+COARSE_ERROR = 0.002
+"""More than the error of a float32 inner product of two normalised vectors: n · 2⁻²⁴ for the sum, below 0.001 for the
+16,000 dimensions that pgvector allows, and a few units in the last place."""
+
+_FIELDS = {"entity_of_row": arrays.UUID, "image_ids": arrays.UUID, "embeddings": VECTOR}
+"""The attributes come last, as text."""
+
+LEAST_LENGTH, GREATEST_LENGTH = 1e-15, 1e15
+"""Vectors of other lengths are scaled: their squares vanish or overflow in float32."""
+
+
+class Block(NamedTuple):
+    """A face matches faces of the same school and the opposite gender."""
+
+    school: str
+    gender: str
+
+    @property
+    def opposite(self) -> "Block":
+        return Block(self.school, "female" if self.gender == "male" else "male")
 
 
 def load_image_set(
     connection: Connection,
     source: str,
     model: str,
-    owner_ids: Collection[UUID] | None = None,
+    entity_ids: Collection[UUID] | None = None,
     *,
     first: UUID | None = None,
     before: UUID | None = None,
 ) -> ImageSet:
-    """The images of one source that the model has analysed, of all owners, of those named, or of those from `first`
+    """The images of one source that the model has analysed: of all entities, of those named, or of those from `first`
     on and before `before`."""
-    named = None if owner_ids is None else list(owner_ids)
-    parameters = {"source": source, "model": model, "owner_ids": named, "first": first, "before": before}
-    images = _Images()
-    for row in _rows(connection, "copy_image_set", parameters):
-        images.add(row)
-    return images.image_set()
+    named = None if entity_ids is None else list(entity_ids)
+    parameters = {"source": source, "model": model, "entity_ids": named, "first": first, "before": before}
+    (part,) = read_parts(connection, query("copy_image_set"), parameters, _FIELDS)
+    return _image_set(*part)
 
 
-def stream_image_sets(connection: Connection, source: str, model: str) -> Iterator[ImageSet]:
-    """The images of all owners in parts of MATCH_PART_IMAGES, so that memory is bounded; by ascending owner, and with
-    a whole owner's more at most. Nothing else may use the session until they end."""
-    parameters = {"source": source, "model": model, "owner_ids": None, "first": None, "before": None}
-    return _parts(_rows(connection, "copy_image_set", parameters))
+def stream_image_sets(connection: Connection, source: str, model: str, part_images: int) -> Iterator[ImageSet]:
+    """The images of all entities in parts of `part_images` and the rest of the last entity, by ascending entity.
+
+    The caller uses the session for nothing else until they end.
+    """
+    parameters = {"source": source, "model": model, "entity_ids": None, "first": None, "before": None}
+    for part in read_parts(connection, query("copy_image_set"), parameters, _FIELDS, part_images):
+        yield _image_set(*part)
 
 
-def stream_projects_near(connection: Connection, model: str, sought: ImageSet, policy: Policy) -> Iterator[ImageSet]:
-    """Those of all projects' images that may score, with one of the images sought, what their list takes: all that
-    do, and some that almost do. In parts likewise."""
+def stream_projects_near(
+    connection: Connection, model: str, sought: ImageSet, policy: Policy, part_images: int
+) -> Iterator[ImageSet]:
+    """In such parts, the images of projects whose lists may take a pair with one of the images sought.
+
+    None of these is left out. Some others are included, as Postgres does not compute exact scores.
+    """
     parameters = {
         "model": model,
         "directions": list(sought.unit(slice(None)).astype(np.float32)),
         "weight": policy.attribute_weight,
-        # what their words may add to a score, and the rounding of their cosine
+        # the most that attributes and the rounding of the cosine add to a score
         "others": policy.attribute_weight + COARSE_ERROR,
         "threshold": policy.threshold,
         "limit": policy.limit,
     }
-    return _parts(_rows(connection, "copy_projects_near", parameters))
+    for part in read_parts(connection, query("copy_projects_near"), parameters, _FIELDS, part_images):
+        yield _image_set(*part)
 
 
-def _parts(rows: Iterator[bytes]) -> Iterator[ImageSet]:
-    part_images = Settings().match_part_images
-    images = _Images()
-    for row in rows:
-        if len(images.tokens) >= part_images and images.owners[-16:] != row[_OWNER]:
-            yield images.image_set()
-            images = _Images()
-        images.add(row)
-    yield images.image_set()
+def load_faces(connection: Connection, block: Block, face_ids: Collection[UUID] | None = None) -> ImageSet:
+    """All faces of the block, or those named. It leaves out embeddings of zeros, which have no direction."""
+    if face_ids is None:
+        return _face_set(connection, query("copy_block"), block._asdict())
+    return _face_set(connection, query("copy_faces"), {**block._asdict(), "face_ids": list(face_ids)})
 
 
-def _rows(connection: Connection, name: str, parameters: Mapping[str, Any]) -> Iterator[bytes]:
-    with connection.cursor() as cursor, cursor.copy(query(name), parameters) as copy:
-        for number, data in enumerate(copy):
-            row = bytes(data)[_HEADER_BYTES if number == 0 else 0 :]
-            if row[:2] != _TRAILER:
-                yield row
+def load_candidates(connection: Connection, block: Block, sought: ImageSet, threshold: float) -> ImageSet:
+    """All faces of the block that reach the threshold with one of those sought, and some others."""
+    if len(sought.image_ids) > FEW_SOUGHT:
+        return load_faces(connection, block)
+    directions = list(sought.unit(slice(None)).astype(np.float32))
+    parameters = {**block._asdict(), "directions": directions, "least": threshold - COARSE_ERROR}
+    return _face_set(connection, query("copy_faces_near"), parameters)
 
 
-class _Images:
-    """Rows as they come, each appended to its column."""
-
-    def __init__(self) -> None:
-        self.owners, self.image_ids, self.vectors = bytearray(), bytearray(), bytearray()
-        self.tokens: list[frozenset[str]] = []
-
-    def add(self, row: bytes) -> None:
-        vector_end = _VECTOR_START + int.from_bytes(row[_VECTOR_LENGTH])
-        self.owners += row[_OWNER]
-        self.image_ids += row[_IMAGE]
-        self.vectors += row[_VECTOR_START + 4 : vector_end]
-        self.tokens.append(_tokens(row[vector_end + 4 :]))
-
-    def image_set(self) -> ImageSet:
-        embeddings = np.frombuffer(self.vectors, dtype=">f4").astype(np.float32)
-        return image_set(
-            np.frombuffer(self.owners, dtype="S16"),
-            np.frombuffer(self.image_ids, dtype="S16"),
-            embeddings.reshape(len(self.tokens), -1) if self.tokens else np.empty((0, 0), np.float32),
-            self.tokens,
-        )
+def _image_set(columns: ColumnsByName, attributes: list[bytes]) -> ImageSet:
+    return image_set(**columns, tokens=[_tokens(text) for text in attributes])
 
 
 @lru_cache(maxsize=100_000)
 def _tokens(attributes: bytes) -> frozenset[str]:
     return attribute_tokens(json.loads(attributes))
+
+
+def _face_set(connection: Connection, statement: bytes, parameters: Mapping[str, Any]) -> ImageSet:
+    ids, vectors = read_columns(connection, statement, parameters, {"id": arrays.UUID, "embedding": VECTOR}).values()
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    extreme = (lengths < LEAST_LENGTH) | (lengths > GREATEST_LENGTH)
+    # by a power of two, which changes no direction
+    vectors[extreme] = np.ldexp(vectors[extreme], -np.frexp(lengths[extreme])[1][:, None])
+    with_direction = lengths > 0
+    return image_set(ids[with_direction], ids[with_direction], vectors[with_direction])

@@ -1,30 +1,25 @@
-"""What every kind of pair shares: who may write its lists, what a list keeps, ids of rows, the figures of a write."""
+"""The parts that both kinds of pairs share: the policy of a list, the writing of a change, its figures."""
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import psycopg
 
-from matching_pipeline.db.arrays import Uuids
-from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.arrays import Uuids, parameters_from
+from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.matches.kernel.kernel import Policy
-from matching_pipeline.queues.worker import LockBusy
-
-LOCK_SECONDS = 20.0
+from matching_pipeline.matches.kernel.differences import Change
+from matching_pipeline.matches.kernel.policy import Policy
 
 
 @dataclass
 class Figures:
-    """What maintaining `matches` did to its rows."""
+    """How many rows of `matches` were written."""
 
     lists: int = 0
-    """how many were looked at"""
+    """lists that were computed"""
     added: int = 0
     changed: int = 0
     removed: int = 0
@@ -35,67 +30,8 @@ class Figures:
             setattr(self, name, getattr(self, name) + value)
         return self
 
-
-def take_lists(connection: Connection, kind: str) -> None:
-    """Until the transaction ends nobody else writes lists of this kind, and all that was written can be seen.
-
-    Who waits is next: no shard of a rebuild begins meanwhile. Raises Busy where others hold the lists for longer than
-    LOCK_SECONDS.
-    """
-    deadline = time.monotonic() + LOCK_SECONDS
-    for lock in ("try_be_next_at_lists", "try_lock_lists"):
-        # in a loop, as a session that waits in Postgres can be part of a deadlock
-        while connection.execute(query(lock), {"kind": kind}).fetchone() != (True,):
-            if time.monotonic() > deadline:
-                raise LockBusy("a rebuild or another drain writes `matches`")
-            time.sleep(0.05)
-
-
-@contextmanager
-def holding_lists(connection: Connection, kind: str) -> Iterator[None]:
-    """The same for the whole block, over many transactions; waits as long as it takes."""
-    with _locked(connection, "hold_lists", "release_lists", kind):
-        yield
-
-
-@contextmanager
-def sharing_lists(connection: Connection, kind: str) -> Iterator[None]:
-    """The same, but others may share them, who write other lists; waits its turn behind who wants them alone."""
-    with _locked(connection, "await_turn_at_lists", "end_turn_at_lists", kind):
-        connection.execute(query("share_lists"), {"kind": kind})
-    try:
-        yield
-    finally:
-        _unlock(connection, "release_shared_lists", kind)
-
-
-@contextmanager
-def writers(connection: Connection, kind: str, parts: int) -> Iterator[list[Connection]]:
-    """This session, which shares the lists, and for several parts another that does too, if it can be had: what a new
-    row costs, foreign keys most of all, each session pays in a process of its own."""
-    with ExitStack() as stack:
-        sessions = [connection]
-        if parts > 1:
-            with suppress(psycopg.OperationalError, ConfigurationError):
-                other = stack.enter_context(connect(connection.info.dsn, password=connection.info.password))
-                # not to be waited for: whoever waits for the lists alone waits for us
-                if other.execute(query("try_share_lists"), {"kind": kind}).fetchone() == (True,):
-                    sessions.append(other)
-        yield sessions
-
-
-@contextmanager
-def _locked(connection: Connection, lock: str, unlock: str, kind: str) -> Iterator[None]:
-    connection.execute(query(lock), {"kind": kind})
-    try:
-        yield
-    finally:
-        _unlock(connection, unlock, kind)
-
-
-def _unlock(connection: Connection, unlock: str, kind: str) -> None:
-    if not connection.closed:
-        connection.execute(query(unlock), {"kind": kind})
+    def __str__(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in vars(self).items())
 
 
 def match_policy(connection: Connection, kind: str) -> Policy:
@@ -104,10 +40,22 @@ def match_policy(connection: Connection, kind: str) -> Policy:
     return Policy(*row)
 
 
-def new_ids(count: int) -> Uuids:
-    """Random ids that begin with the time (UUIDs of version 7), ascending: new rows stand together in the index.
+def put(connection: Connection, change: Change[Any], *, delete: bytes, publish: bytes, model: str) -> Figures:
+    """Writes the change by these statements, whose parameters are the rows' columns."""
+    if len(change.deletions):
+        connection.execute(query("begin_publishing"))
+        connection.execute(delete, parameters_from(vars(change.deletions)))
+    if len(change.upserts):
+        columns = parameters_from(vars(change.upserts))
+        connection.execute(publish, {**columns, "new_ids": new_ids(len(change.upserts)), "model": model})
+    added = int(change.new.sum())
+    return Figures(added=added, changed=len(change.upserts) - added, removed=len(change.deletions))
 
-    Drawn here, as Postgres asks its source of randomness for one at a time, which can cost a tenth of the insert.
+
+def new_ids(count: int) -> Uuids:
+    """Random ids that begin with the time (UUIDs of version 7), ascending. So new rows are neighbours in the index.
+
+    Postgres would ask its source of randomness for one at a time, which can cost a tenth of the insert.
     """
     drawn = np.frombuffer(os.urandom(16 * count), dtype=np.uint8).reshape(count, 16).copy()
     drawn[:, :6] = np.frombuffer((time.time_ns() // 1_000_000).to_bytes(6), dtype=np.uint8)

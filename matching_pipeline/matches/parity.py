@@ -1,112 +1,103 @@
-"""Whether lists of `matches` are what the definition says, computed the other way: of some, exactly."""
+"""A comparison of some lists of `matches` with the definition, which computes them in another way."""
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from uuid import UUID, uuid4
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import snapshot
-from matching_pipeline.handlers import faces
-from matching_pipeline.handlers import matches as matching
+from matching_pipeline.matches import faces, projects
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
-from matching_pipeline.matches.kernel.reference import Entry, Image, Lists, best_lists
+from matching_pipeline.matches.kernel.lists import Lists, Pair
+from matching_pipeline.matches.kernel.reference import Image, best_lists
 from matching_pipeline.matches.match_table import match_policy
 
-PART_IMAGES = 4096
+IMAGES_AT_ONCE = 4096
 """Read and scored at once, which bounds memory."""
 SAME_SCORE = 1e-6
-QUEUES = {matching.KIND: matching.QUEUE, faces.KIND: faces.QUEUE}
-"""By kind, where the work waits that changes its lists."""
+QUEUE_OF_KIND = {projects.KIND: projects.QUEUE, faces.KIND: faces.QUEUE}
+"""By kind, the queue whose jobs change its lists."""
+SAMPLES = {projects.KIND: "sampled_projects", faces.KIND: "sampled_faces"}
+STORED_LISTS = {projects.KIND: "stored_project_lists", faces.KIND: "stored_face_lists"}
 
-Standing = dict[UUID, dict[UUID, tuple[int, Entry]]]
-"""By owner, its list as `matches` has it: each other with its rank."""
+RankedPairs = dict[tuple[UUID, UUID], tuple[int, Pair]]
+"""By entity and listed entity, the rank in the list and the pair."""
 
 
 @dataclass
 class Parity:
-    """Lists that were looked at, and the pairs in which they differ from what they should be."""
+    """How many lists were sampled, and the pairs in which they differ from the definition."""
 
     sampled: int = 0
     equal: int = 0
     missing: int = 0
     stale: int = 0
-    """pairs that should stand with another rank, evidence or similarity"""
+    """pairs whose rank, evidence or similarity should be another"""
     surplus: int = 0
     waiting: int = 0
-    """pieces of work in the queue at that instant, which may explain what differs"""
+    """unfinished jobs at that instant, which may explain the differences"""
 
     @property
     def holds(self) -> bool | None:
-        """None where it cannot be told: queued work may yet change what differs."""
+        """None where unfinished jobs may still remove the differences."""
         return True if self.equal == self.sampled else None if self.waiting else False
 
 
 def sampled_parity(connection: Connection, kind: str, count: int, seed: int) -> Parity:
-    """Looks at so many lists of the kind, for the same seed at the same ones, all as of one instant."""
+    """Compares `count` lists of the kind as of one instant. A seed always gives the same sample."""
     with snapshot(connection):
-        owners = [owner for (owner,) in connection.execute(query(f"sampled_{kind}s"), {"count": count, "seed": seed})]
-        parity = compared(expected_lists(connection, kind, owners), standing_lists(connection, kind, owners))
-        row = connection.execute(query("unfinished_work"), {"queue": QUEUES[kind]}).fetchone()
-        parity.waiting = row[0] if row else 0
+        sample = connection.execute(query(SAMPLES[kind]), {"count": count, "seed": seed})
+        entities = [entity for (entity,) in sample]
+        parity = compared(expected_lists(connection, kind, entities), stored_pairs(connection, kind, entities))
+        unfinished: dict[str, int] = dict(connection.execute(query("unfinished_jobs")).fetchall())
+        parity.waiting = unfinished.get(QUEUE_OF_KIND[kind], 0)
         return parity
 
 
-def expected_lists(connection: Connection, kind: str, owners: Collection[UUID]) -> Lists:
-    """The owners' lists by the definition, in the caller's transaction."""
-    lists: Lists = {owner: [] for owner in owners}
+def expected_lists(connection: Connection, kind: str, entities: Collection[UUID]) -> Lists:
+    """The entities' lists by the definition, in the caller's transaction."""
+    lists: Lists = {entity: [] for entity in entities}
     policy = match_policy(connection, kind)
-    if kind == matching.KIND:
-        projects = _images(connection, "defining_project_images", ids=list(owners))
-        return lists | best_lists(list(projects), _parts(connection, "defining_product_images"), policy)
-    for face in _images(connection, "defining_faces", ids=list(owners)):
+    if kind == projects.KIND:
+        images = chain.from_iterable(_parts(connection, "defining_project_images", ids=list(entities)))
+        return lists | best_lists(list(images), _parts(connection, "defining_product_images"), policy)
+    for face in chain.from_iterable(_parts(connection, "defining_faces", ids=list(entities))):
         lists |= best_lists([face], _parts(connection, "defining_candidates", id=face.id), policy)
     return lists
 
 
-def standing_lists(connection: Connection, kind: str, owners: Collection[UUID]) -> Standing:
-    standing: Standing = defaultdict(dict)
-    for owner, other, *proof, rank in connection.execute(query(f"standing_{kind}_lists"), {"ids": list(owners)}):
-        standing[owner][other] = (rank, Entry(other, *proof))
-    return standing
+def stored_pairs(connection: Connection, kind: str, entities: Collection[UUID]) -> RankedPairs:
+    rows = connection.execute(query(STORED_LISTS[kind]), {"ids": list(entities)})
+    return {(entity, other): (rank, Pair(other, *proof)) for entity, other, *proof, rank in rows}
 
 
-def compared(expected: Lists, standing: Standing) -> Parity:
-    parity = Parity(sampled=len(expected))
-    for owner, entries in expected.items():
-        found = standing.get(owner, {})
-        wanted = {entry.other: (rank, entry) for rank, entry in enumerate(entries, start=1)}
-        missing, surplus = len(wanted.keys() - found.keys()), len(found.keys() - wanted.keys())
-        stale = sum(not _same(wanted[other], found[other]) for other in wanted.keys() & found.keys())
-        parity.equal += not (missing or stale or surplus)
-        parity.missing += missing
-        parity.stale += stale
-        parity.surplus += surplus
-    return parity
+def compared(expected: Lists, stored: RankedPairs) -> Parity:
+    wanted = {
+        (entity, pair.right): (rank, pair)
+        for entity, pairs in expected.items()
+        for rank, pair in enumerate(pairs, start=1)
+    }
+    missing, surplus = wanted.keys() - stored.keys(), stored.keys() - wanted.keys()
+    stale = {key for key in wanted.keys() & stored.keys() if not _same(wanted[key], stored[key])}
+    unequal = {entity for entity, _ in missing | surplus | stale}
+    return Parity(len(expected), len(expected) - len(unequal), len(missing), len(stale), len(surplus))
 
 
-def _same(wanted: tuple[int, Entry], found: tuple[int, Entry]) -> bool:
-    (rank, one), (other_rank, other) = wanted, found
-    return (
-        rank == other_rank
-        and (one.image, one.other_image) == (other.image, other.other_image)
-        and abs(one.similarity - other.similarity) <= SAME_SCORE
-    )
-
-
-def _images(connection: Connection, name: str, **parameters: Any) -> Iterator[Image]:
-    for part in _parts(connection, name, **parameters):
-        yield from part
+def _same(wanted: tuple[int, Pair], stored: tuple[int, Pair]) -> bool:
+    (rank, one), (stored_rank, other) = wanted, stored
+    same_images = (one.left_image, one.right_image) == (other.left_image, other.right_image)
+    return rank == stored_rank and same_images and abs(one.similarity - other.similarity) <= SAME_SCORE
 
 
 def _parts(connection: Connection, name: str, **parameters: Any) -> Iterator[Sequence[Image]]:
-    """Streamed, as the products' images may be more than memory holds."""
+    """In parts, as memory may not hold the images of all products."""
     with connection.cursor(name=f"reference_{uuid4().hex}") as cursor:
         cursor.execute(query(name), parameters, binary=True)
-        while rows := cursor.fetchmany(PART_IMAGES):
+        while rows := cursor.fetchmany(IMAGES_AT_ONCE):
             yield [
-                Image(owner, image, vector.to_numpy(), attribute_tokens(attributes))
-                for owner, image, vector, attributes in rows
+                Image(entity, image, vector.to_numpy(), attribute_tokens(attributes))
+                for entity, image, vector, attributes in rows
             ]

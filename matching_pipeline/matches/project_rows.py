@@ -1,18 +1,17 @@
-"""The rows of `matches` that pair projects with products, as columns: read, compared, written by their difference."""
+"""The rows of `matches` that pair projects with products, as columns."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from matching_pipeline.db.arrays import FLOAT, INTEGER, UUID, Floats, Integers, Uuids, copy_out
+from matching_pipeline.db.arrays import FLOAT, INTEGER, UUID, Uuids, parameters_from
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.matches.kernel.differences import TOLERANCE, Mask, among, compare, pair_keys
-from matching_pipeline.matches.kernel.images import Ids
-from matching_pipeline.matches.kernel.pairs import Columns, Pairs, places
-from matching_pipeline.matches.match_table import Figures, new_ids
+from matching_pipeline.db.reader import read_columns
+from matching_pipeline.matches.kernel.columns import Ids, Mask, Numbers, Ranks, places
+from matching_pipeline.matches.kernel.differences import Change, PairRows
+from matching_pipeline.matches.kernel.pairs import Pairs
+from matching_pipeline.matches.match_table import Figures, put
 
 _FIELDS = {
     **{"project": UUID, "product": UUID, "similarity": FLOAT},
@@ -21,33 +20,29 @@ _FIELDS = {
 
 
 @dataclass(frozen=True)
-class ProjectRows(Columns):
+class ProjectRows(PairRows):
     """Whole lists are sorted by project and rank."""
 
     project: Ids
     product: Ids
-    similarity: NDArray[np.float64]
+    similarity: Numbers
     project_image: Ids
     product_image: Ids
-    rank: NDArray[np.integer[Any]]
+    rank: Ranks
 
     def of(self, projects: Ids) -> "ProjectRows":
-        """Of these projects, one or more and sorted, as the rows are."""
+        """The rows of these projects, one or more, which are sorted as the rows are."""
         begin = np.searchsorted(self.project, projects[0])
         near = self.take(np.arange(begin, np.searchsorted(self.project, projects[-1], side="right")))
-        return near.take(among(near.project, projects))
+        return near.take(np.isin(near.project, projects))
 
     def ranked(self) -> "ProjectRows":
         """With ranks as though the rows were whole lists."""
         return replace(self, rank=places(self.project) + 1)
 
-    @property
-    def keys(self) -> NDArray[np.bytes_]:
-        return pair_keys(self.project, self.product)
-
 
 def rows_of(pairs: Pairs) -> ProjectRows:
-    """Of whole lists."""
+    """The rows of whole lists."""
     columns = pairs.left, pairs.right, pairs.similarity, pairs.left_image, pairs.right_image
     return ProjectRows(*columns, rank=pairs.ranks)
 
@@ -59,71 +54,32 @@ def pairs_of(rows: ProjectRows) -> Pairs:
 def stored_rows(
     connection: Connection, projects: Ids | None = None, first: object = None, before: object = None
 ) -> ProjectRows:
-    """The lists that stand, of all projects, of those named, or of those from `first` on and before `before`."""
+    """The stored lists of all projects, of those named, or of those from `first` on and before `before`."""
     parameters = {"project_ids": None if projects is None else Uuids(projects), "first": first, "before": before}
-    rows = copy_out(connection, query("copy_project_rows"), parameters, _FIELDS)
-    return ProjectRows(*(rows[name].astype(form.replace(">", "=")) for name, form in _FIELDS.items()))
+    return ProjectRows(**read_columns(connection, query("copy_project_rows"), parameters, _FIELDS))
 
 
-@dataclass(frozen=True)
-class Change:
-    """What must be written."""
-
-    upserts: ProjectRows
-    new: Mask
-    """which of the upserts are no row yet"""
-    deletions: ProjectRows
-
-    def without(self, projects: Ids) -> "Change":
-        upserts = ~among(self.upserts.project, projects)
-        deletions = ~among(self.deletions.project, projects)
-        return Change(self.upserts.take(upserts), self.new[upserts], self.deletions.take(deletions))
-
-    @property
-    def projects(self) -> Ids:
-        return np.unique(np.concatenate([self.upserts.project, self.deletions.project]))
+def changed_projects(change: Change[ProjectRows]) -> Ids:
+    return np.unique(np.concatenate([change.upserts.project, change.deletions.project]))
 
 
-def difference(wanted: ProjectRows, stored: ProjectRows) -> Change:
-    """Of the whole lists of the same projects."""
-    seen = compare(wanted.keys, stored.keys)
-    standing, there = stored.take(seen.place), wanted.take(seen.found)
-    differs = np.ones(len(wanted), dtype=np.bool_)
-    differs[seen.found] = (
-        (standing.rank != there.rank)
-        | (standing.project_image != there.project_image)
-        | (standing.product_image != there.product_image)
-        | (np.abs(standing.similarity - there.similarity) >= TOLERANCE)
+def without(change: Change[ProjectRows], projects: Ids) -> Change[ProjectRows]:
+    upserts = ~np.isin(change.upserts.project, projects)
+    deletions = ~np.isin(change.deletions.project, projects)
+    return Change(change.upserts.take(upserts), change.new[upserts], change.deletions.take(deletions))
+
+
+def put_rows(connection: Connection, model: str, change: Change[ProjectRows]) -> Figures:
+    """Writes the change. Raises ForeignKeyViolation where the evidence of an upsert is gone."""
+    return put(
+        connection, change, delete=query("delete_project_pairs"), publish=query("publish_project_pairs"), model=model
     )
-    return Change(wanted.take(differs), ~seen.found[differs], stored.take(seen.left_over))
 
 
-def put(connection: Connection, model: str, change: Change) -> Figures:
-    """Writes the change, of whose upserts the evidence is held."""
-    if len(change.deletions):
-        connection.execute(query("begin_publishing"))
-        connection.execute(query("delete_matches"), _parameters(change.deletions))
-    if len(change.upserts):
-        parameters = {"model": model, "new_ids": new_ids(len(change.upserts)), **_parameters(change.upserts)}
-        connection.execute(query("publish_matches"), parameters)
-    added = int(change.new.sum())
-    return Figures(added=added, changed=len(change.upserts) - added, removed=len(change.deletions))
-
-
-def held(connection: Connection, rows: ProjectRows) -> Mask:
-    """Which of the rows have images and owners that stand, and do until we commit."""
+def hold_evidence(connection: Connection, rows: ProjectRows) -> Mask:
+    """Which of the rows have images and entities that exist. Locks these until the transaction ends."""
     mask = np.ones(len(rows), dtype=np.bool_)
     if len(rows):
-        mask[[row for (row,) in connection.execute(query("hold_evidence"), _parameters(rows))]] = False
+        gone = connection.execute(query("rows_without_evidence"), parameters_from(vars(rows)))
+        mask[[row for (row,) in gone]] = False
     return mask
-
-
-def _parameters(rows: ProjectRows) -> dict[str, Uuids | Floats | Integers]:
-    return {
-        "project_ids": Uuids(rows.project),
-        "product_ids": Uuids(rows.product),
-        "project_image_ids": Uuids(rows.project_image),
-        "product_image_ids": Uuids(rows.product_image),
-        "similarities": Floats(rows.similarity),
-        "ranks": Integers(rows.rank),
-    }

@@ -14,8 +14,10 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way, limit_lock_waits
 from matching_pipeline.errors import ConfigurationError, ModelSwitched
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.matches.match_table import Figures, holding_lists
+from matching_pipeline.matches import projects
+from matching_pipeline.matches.image_sets import PART_IMAGES
+from matching_pipeline.matches.locks import ListsLock
+from matching_pipeline.matches.match_table import Figures
 from matching_pipeline.providers.factory import Modality
 from matching_pipeline.queues import client
 from matching_pipeline.queues.worker import LockBusy
@@ -145,19 +147,19 @@ def add(connection: Connection, provider: Model, modality: Modality) -> tuple[St
     return ("shadow" if "active" in standing else "active"), row[0] if row else 0
 
 
-def activate(connection: Connection, name: str, *, force: bool = False) -> Figures:
+def activate(connection: Connection, name: str, *, force: bool = False, part_images: int = PART_IMAGES) -> Figures:
     """Lets the shadow and the active model change places, in one transaction with all that readers see of it.
 
     Returns what that did to `matches`. Raises ModelError where it is no shadow, or, without `force`, lacks what the
     active model has.
     """
     modality = _modality(connection, name)
-    action = partial(_activate, connection, name, modality, force)
+    action = partial(_activate, connection, name, modality, force, part_images)
     # so that few of them write while we wait for the registry
     client.reopen_all(connection)
     if modality == "text":
         return give_way(connection, action)
-    with holding_lists(connection, matching.KIND):
+    with ListsLock(connection, projects.KIND).alone():
         return give_way(connection, action)
 
 
@@ -167,7 +169,7 @@ def retire(connection: Connection, name: str) -> int:
     return give_way(connection, partial(_retire, connection, name, modality))
 
 
-def _activate(connection: Connection, name: str, modality: Modality, force: bool) -> Figures:
+def _activate(connection: Connection, name: str, modality: Modality, force: bool, part_images: int) -> Figures:
     standing = dict(_hold(connection, modality))
     _require_shadow(name, standing.get(name))
     queue = QUEUES[modality]
@@ -186,7 +188,7 @@ def _activate(connection: Connection, name: str, modality: Modality, force: bool
     connection.execute(query("exchange_lanes"), {"queue": queue, "shadow_lane": shadow_queue(queue)})
     # heard at the commit, by drains that were opened since the first call
     client.reopen_all(connection)
-    return matching.rebuild_at_once(connection) if modality == "image" else Figures()
+    return projects.rebuild_at_once(connection, part_images) if modality == "image" else Figures()
 
 
 def _retire(connection: Connection, name: str, modality: Modality) -> int:

@@ -40,7 +40,7 @@ def campus(app: FaceApp) -> dict[str, UUID]:
         "a UIT celebrity": app.face(app.user("female", profile_type="celebrity"), (1, 0)),
         "somebody of another gender": app.face_of("other", (1, 0)),
     }
-    app.drain()
+    app.process()
     app.settle()
     return faces
 

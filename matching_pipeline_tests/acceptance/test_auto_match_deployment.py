@@ -117,9 +117,9 @@ def watched(app: FaceApp) -> list[UUID]:
     of which the newest has two pairs. Each was created a minute after the one before."""
     women = [app.face_of("female", (1, place)) for place in (0.1, 0.2)]
     faces = [*women, *(app.face_of("male", (0, 0, place)) for place in range(1, 7)), app.face_of("male")]
-    app.drain()
+    app.process()
     faces += [app.face_of("male", (0,)) for _ in range(2)]
-    app.drain()
+    app.process()
     faces += [app.face_of("male", (1, 3))]
     jobs = []
     for place, face in enumerate(faces):

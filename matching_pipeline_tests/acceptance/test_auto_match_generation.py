@@ -149,7 +149,7 @@ def test_max_attempts_3_and_exponential_backoff_1_min_2_min_4_min(app: FaceApp) 
     app.upload(app.user("male"))
     waits = []
     for _ in range(3):
-        app.drain()
+        app.process()
         waits += app.run(
             "select round(extract(epoch from run_at - now()) / 60)::int from job_queue where status = 'pending'"
         )
@@ -164,14 +164,14 @@ def test_a_fourth_attempt_where_it_is_granted_waits_4_min(app: FaceApp) -> None:
     app.upload(app.user("male"))
     app.run("update job_queue set max_attempts = 4")
     for _ in range(3):
-        app.drain()
+        app.process()
     (wait,) = app.run("select extract(epoch from run_at - now())::float from job_queue where status = 'pending'")
     assert 225 < wait <= 240
 
 
 def test_failed_jobs_stay_in_database_for_debugging(app: FaceApp) -> None:
     photo = app.face(app.user(), (0,))
-    app.drain()
+    app.process()
     app.run("update job_queue set created_at = now() - interval '1 year', started_at = now() - interval '1 year', "
             "completed_at = now() - interval '1 year'")  # fmt: skip
     client.purge(app.connection, keep=timedelta(0))
@@ -184,7 +184,7 @@ def test_failed_jobs_stay_in_database_for_debugging(app: FaceApp) -> None:
 
 def test_no_candidates_found_job_completes_with_0_matches(app: FaceApp) -> None:
     photo = app.upload(app.user("male"))
-    summary = app.drain()
+    summary = app.process()
     assert (summary.completed, summary.counts["failed"], summary.figures["added"]) == (1, 0, 0)
     assert app.all("select face_id, status, error_message from match_jobs") == [(photo, "completed", None)]
     assert app.rows() == []
@@ -196,10 +196,10 @@ def test_database_error_retry_up_to_3_times(app: FaceApp) -> None:
     app.settle()
     photo = app.upload(app.user("male"))
     for attempts in (1, 2):
-        app.drain()
+        app.process()
         assert app.all("select status, attempts from match_jobs") == [("pending", attempts)]
         assert "No space left on device" in app.run("select error_message from match_jobs")[0]
-    app.drain()
+    app.process()
     assert app.all("select status, attempts, error_message from match_jobs") == [("completed", 3, None)]
     assert app.pairs() == {frozenset((her, photo))}
 
@@ -209,13 +209,13 @@ def test_profile_not_found_mark_as_failed_immediately(app: FaceApp) -> None:
     app.run("alter table faces drop constraint faces_user_id_fkey")
     photo = app.upload(app.user("male"))
     app.run("delete from profiles")
-    app.drain()
+    app.process()
     assert app.all("select face_id, status, attempts from match_jobs") == [(photo, "failed", 1)]
     assert app.run("select error_message from match_jobs")[0].lower().startswith("profile not found")
 
 
 def test_duplicate_matches_silent_skip(app: FaceApp, campus: dict[str, UUID], photo: UUID) -> None:
-    app.drain()
+    app.process()
     before = app.all("select * from matches order by id")
     inserted = app.connection.execute(
         """insert into matches (kind, face_a_id, face_b_id, similarity, rank_for_a, rank_for_b, model)
@@ -225,5 +225,5 @@ def test_duplicate_matches_silent_skip(app: FaceApp, campus: dict[str, UUID], ph
     assert inserted.rowcount == 0
     for face in (photo, campus["a UIT female"]):
         app.run("insert into match_jobs (face_id) values (%s)", face)
-    assert app.drain().counts["failed"] == 0
+    assert app.process().counts["failed"] == 0
     assert app.all("select * from matches order by id") == before

@@ -37,7 +37,7 @@ def test_only_same_school_and_opposite_gender(app: FaceApp) -> None:
         for gender in ("male", "female", "other", None):
             for profile_type in ("user", "celebrity"):
                 app.face(app.user(gender, school, profile_type))
-    app.drain()
+    app.process()
     found = app.all(
         """select a.school, a.gender, a.profile_type, b.school, b.gender, b.profile_type from matches
         join faces as face_a on face_a.id = face_a_id join profiles as a on a.id = face_a.user_id
@@ -51,7 +51,7 @@ def test_top_20_matches_with_50_percent_or_more_similarity(app: FaceApp) -> None
     alike = [app.face_of("female", (1, place / 20)) for place in range(30)]
     at_the_line = app.face_of("female", (1, 1, 1, 1))
     app.face_of("female", (1, 2))
-    app.drain()
+    app.process()
     kept = sorted((rank, other) for one, other, _, rank, _ in app.rows() if one == him and rank is not None)
     assert kept == list(enumerate(alike[:20], start=1))
     assert {at_the_line} == {other for _, other, similarity, *_ in app.rows() if similarity == 0.5}
@@ -72,7 +72,7 @@ def test_handles_10_or_more_concurrent_uploads_with_nothing_lost(app: FaceApp) -
     """Uploaded before any run is there: several that start at once share the work."""
     users = [app.user("male" if place % 2 else "female") for place in range(40)]
     faces = app.upload_at_once(users)
-    assert app.owed() == set(faces)
+    assert app.queued() == set(faces)
     with app.lingering(drains=5, batch_size=4) as summaries:
         app.await_idle()
     assert sum(summary.completed for summary in summaries) == len(faces)

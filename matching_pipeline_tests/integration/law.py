@@ -1,4 +1,4 @@
-"""What the laws of both kinds of pair share: drains and rebuilds that run, die and meet, and what must hold then."""
+"""The common part of the laws of both kinds of pair: workers and rebuilds run, die and meet."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ vectors = st.sampled_from(
     [(1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0), (1.0, 0.2, 0.1, 0.0), (0.9, 0.2, 0.3, 0.0)]
 )
 places = st.integers(0, 999)
-"""Of what is drawn from those that there are: what the threads did must not decide what is drawn next."""
+"""Picks an element of a list, so that the work of the threads does not decide what is drawn next."""
 limits = st.integers(1, 2)
 
 Element = TypeVar("Element")
@@ -38,7 +38,7 @@ def at(place: int, elements: Sequence[Element]) -> Element:
 
 
 def upheavals(kind: str, settings: Mapping[str, Sequence[float]], tables: Sequence[str]) -> st.SearchStrategy[str]:
-    """What makes every list of the kind be computed anew. One strategy, as it hides the rest if it comes often."""
+    """Statements that make every list of the kind be recomputed. They are one strategy: often, they hide faults."""
     return st.sampled_from(
         [
             *(
@@ -52,11 +52,11 @@ def upheavals(kind: str, settings: Mapping[str, Sequence[float]], tables: Sequen
 
 
 class Killed(BaseException):
-    """What a drain sees of SIGKILL, had it time to."""
+    """Stands for SIGKILL in a worker."""
 
 
 class Law(RuleBasedStateMachine):
-    """While threads drain and rebuild, rules change the app's rows; when all is through, the lists are judged."""
+    """While threads process jobs and rebuild, rules change the app's rows. At the end the lists are compared."""
 
     connection: Connection
     database_url: str
@@ -69,18 +69,18 @@ class Law(RuleBasedStateMachine):
         self.running: list[Future[None]] = []
 
     def handler(self) -> Handler:
-        """With small batches, so that changes arrive between the batches of one drain's work."""
+        """With small batches, so that changes arrive between the batches of one worker."""
         raise NotImplementedError
 
     def rebuild_lists(self, connection: Connection) -> Figures:
         raise NotImplementedError
 
     def rows(self) -> Sequence[tuple[Any, ...]]:
-        """What stands."""
+        """The stored rows."""
         raise NotImplementedError
 
     def expected_rows(self) -> Sequence[tuple[Any, ...]]:
-        """What should."""
+        """The rows by the definition."""
         raise NotImplementedError
 
     def ids(self, table: str) -> list[UUID]:
@@ -95,13 +95,13 @@ class Law(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        """Back-offs are over and leases run out, also of drains that live and are slow."""
+        """Back-offs end and leases expire, also of workers that live and are slow."""
         self.connection.execute("update job_queue set run_at = now() where status in ('pending', 'processing')")
 
     @precondition(lambda self: len(self.running) < 3)
-    @rule(drains=st.integers(1, 2))
-    def begin_to_drain(self, drains: int) -> None:
-        self.running += [self.pool.submit(self.drain) for _ in range(drains)]
+    @rule(workers=st.integers(1, 2))
+    def start_workers(self, workers: int) -> None:
+        self.running += [self.pool.submit(self.process) for _ in range(workers)]
 
     @precondition(lambda self: len(self.running) < 3)
     @rule()
@@ -109,32 +109,32 @@ class Law(RuleBasedStateMachine):
         self.running.append(self.pool.submit(self._rebuild_beside_others))
 
     @rule(moment=st.sampled_from(["work", "prepare_write", "write"]))
-    def a_drain_is_killed(self, moment: str) -> None:
+    def a_worker_is_killed(self, moment: str) -> None:
         with suppress(Killed):
             Worker(self.database_url, _dying(self.handler(), self.database_url, moment)).run()
 
     @rule()
-    def a_rebuild_alone_sets_all_lists_right(self) -> None:
+    def a_rebuild_alone_corrects_all_lists(self) -> None:
         self.join()
-        before = self.standing_ids()
+        before = self.stored_ids()
         self.rebuild_lists(self.connection)
         assert self.rows() == self.expected_rows()
-        after = self.standing_ids()
+        after = self.stored_ids()
         assert {pair: before[pair] for pair in before.keys() & after.keys()} == {
             pair: after[pair] for pair in before.keys() & after.keys()
         }
 
     @rule(vector=vectors, place=places)
-    def who_gets_worse_makes_room(self, vector: Vector, place: int) -> None:
-        """Judged by itself, as nothing else fills the lists anew that it falls out of."""
+    def an_entity_that_gets_worse_leaves_its_lists(self, vector: Vector, place: int) -> None:
+        """A rule of its own, as no other change makes the lists be recomputed that it leaves."""
         self.settle()
-        self.change_somebody_listed(vector, place)
-        self.drain()
+        self.change_a_listed_entity(vector, place)
+        self.process()
         assert self.rows() == self.expected_rows()
 
     @rule()
-    def drained_lists_hold_the_law(self) -> None:
-        self.begin_to_drain(2)
+    def lists_hold_the_law_once_the_queue_is_empty(self) -> None:
+        self.start_workers(2)
         self.settle()
         assert self.rows() == self.expected_rows()
         written = self.connection.execute("select id, computed_at from matches order by id").fetchall()
@@ -144,29 +144,29 @@ class Law(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            # where nothing was set up, nothing is to be judged
+            # without a set-up there is nothing to compare
             if hasattr(self, "app"):
-                self.drained_lists_hold_the_law()
+                self.lists_hold_the_law_once_the_queue_is_empty()
         finally:
             self.pool.shutdown()
 
-    def change_somebody_listed(self, vector: Vector, place: int) -> None:
+    def change_a_listed_entity(self, vector: Vector, place: int) -> None:
         raise NotImplementedError
 
     def settle(self) -> None:
-        """All that is owed is done."""
+        """Processes all jobs."""
         self.join()
-        # three deaths spend an item's attempts, and whoever gave way to another gave its items back for a few seconds
+        # three deaths use up a job's attempts, and a worker that found a lock busy snoozed its jobs for some seconds
         client.retry(self.connection, self.queue)
         self.time_passes()
-        self.drain()
+        self.process()
 
     def join(self) -> None:
         running, self.running = self.running, []
         for thread in running:
             thread.result()
 
-    def standing_ids(self) -> dict[tuple[Any, ...], UUID]:
+    def stored_ids(self) -> dict[tuple[Any, ...], UUID]:
         return {
             tuple(pair): id
             for id, *pair in self.connection.execute(
@@ -174,17 +174,17 @@ class Law(RuleBasedStateMachine):
             )
         }
 
-    def drain(self) -> None:
+    def process(self) -> None:
         Worker(self.database_url, _slow(self.handler())).run()
 
     def _rebuild_beside_others(self) -> None:
-        # where the app's locks stand in its way, or a newer one has begun, it says so and leaves the rest as it is
+        # it raises where the app holds locks or a newer rebuild began, and leaves the other lists as they are
         with connect(self.database_url) as connection, suppress(*GAVE_WAY, RebuildSuperseded):
             self.rebuild_lists(connection)
 
 
 def _slow(handler: Handler) -> Handler:
-    """The stage, whose transactions last, so that they meet others."""
+    """The handler with longer transactions, so that they meet others."""
     write = handler.write
 
     def write_slowly(connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
@@ -197,12 +197,12 @@ def _slow(handler: Handler) -> Handler:
 
 
 def _dying(handler: Handler, database_url: str, moment: str) -> Handler:
-    """The stage, whose session and process end at this moment of its first batch."""
+    """The handler, whose session and process end at this moment of its first batch."""
     method = getattr(handler, moment)
 
-    def die(connection: Connection, items: Sequence[Job] | Sequence[Outcome] = ()) -> None:
+    def die(connection: Connection, jobs: Sequence[Job] | Sequence[Outcome] = ()) -> None:
         if moment == "write":
-            method(connection, items)
+            method(connection, jobs)
         with connect(database_url) as other:
             other.execute("select pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
         raise Killed
@@ -219,7 +219,7 @@ def hold_law(law: type[Law], database_url: str, examples: int) -> None:
             law,
             settings=settings(
                 max_examples=examples,
-                # short runs, as whatever computes all lists anew hides what was wrong before
+                # short runs, as a rule after which all lists are recomputed hides earlier faults
                 stateful_step_count=12,
                 deadline=None,
                 database=None,

@@ -36,20 +36,20 @@ class Marketplace:
         return UUID(int=next(self._ids))
 
     def add(self, kind: str) -> UUID:
-        owner = self.new_id()
+        entity = self.new_id()
         if kind == "project":
-            self.connection.execute("insert into listings (id, type) values (%s, 'project')", (owner,))
+            self.connection.execute("insert into listings (id, type) values (%s, 'project')", (entity,))
         else:
-            self.connection.execute("insert into products (id) values (%s)", (owner,))
-        return owner
+            self.connection.execute("insert into products (id) values (%s)", (entity,))
+        return entity
 
-    def add_image(self, kind: str, owner: UUID, vector: Sequence[float], colors: Sequence[str] = ()) -> UUID:
-        table, owner_column, url_column = SOURCES[kind]
+    def add_image(self, kind: str, entity: UUID, vector: Sequence[float], colors: Sequence[str] = ()) -> UUID:
+        table, entity_column, url_column = SOURCES[kind]
         image = self.new_id()
         with self.connection.transaction():
             self.connection.execute(
-                f"insert into {table} (id, {owner_column}, {url_column}) values (%s, %s, 'file:///given')",
-                (image, owner),
+                f"insert into {table} (id, {entity_column}, {url_column}) values (%s, %s, 'file:///given')",
+                (image, entity),
             )
             self.embed(kind, image, vector, colors)
         return image
@@ -76,12 +76,12 @@ class Marketplace:
         ).fetchall()
 
     def expected_matches(self) -> list[Row]:
-        """What `matches` means."""
+        """By the definition."""
         with snapshot(self.connection):
-            owners = [id for (id,) in self.connection.execute("select id from listings order by id")]
-            lists = expected_lists(self.connection, "project", owners)
+            projects = [id for (id,) in self.connection.execute("select id from listings order by id")]
+            lists = expected_lists(self.connection, "project", projects)
         return [
-            (project, entry.other, entry.similarity, entry.image, entry.other_image, rank)
-            for project, entries in lists.items()
-            for rank, entry in enumerate(entries, start=1)
+            (project, pair.right, pair.similarity, pair.left_image, pair.right_image, rank)
+            for project, pairs in lists.items()
+            for rank, pair in enumerate(pairs, start=1)
         ]

@@ -19,12 +19,12 @@ Row = tuple[UUID, UUID, float, int | None, int | None]
 
 
 def embedding(*values: float, dimensions: int = DIMENSIONS) -> str:
-    """The values, then zeros up to the dimensions that the table wants."""
+    """The values, then zeros up to the dimensions of the column."""
     return str([*map(float, values), *[0.0] * (dimensions - len(values))])
 
 
 class School:
-    """Writes the app's rows; ids count up, so that the order of creation is the order of ids."""
+    """Writes the app's rows. Ids count up, so the order of creation is the order of ids."""
 
     def __init__(self, connection: Connection, database_url: str, dimensions: int = DIMENSIONS) -> None:
         self.connection = connection
@@ -57,7 +57,7 @@ class School:
         """A new user's only face."""
         return self.face(self.user(gender, school), vector)
 
-    def drain(self) -> Summary:
+    def process(self) -> Summary:
         self.run("update job_queue set run_at = now() where status = 'pending'")
         return Worker(self.database_url, FaceHandler()).run()
 
@@ -73,23 +73,23 @@ class School:
     def jobs(self) -> list[tuple[UUID, str]]:
         return self.connection.execute("select face_id, status from match_jobs order by created_at, id").fetchall()
 
-    def owed(self) -> set[UUID]:
-        """The faces that a pending job names."""
+    def queued(self) -> set[UUID]:
+        """The faces of pending jobs."""
         return {face for face, status in self.jobs() if status == "pending"}
 
     def settle(self) -> None:
-        """As if all work were done, with nothing kept of it."""
+        """As if all jobs were completed and purged."""
         self.run("delete from job_queue")
 
     def expected_rows(self) -> list[Row]:
-        """What face matches mean: a pair is a row, once, as long as either face lists the other."""
+        """By the definition: a pair is one row as long as either face lists the other."""
         with snapshot(self.connection):
             lists = expected_lists(self.connection, "face", self.run("select id from faces"))
         ranks: dict[tuple[UUID, UUID], dict[UUID, int]] = defaultdict(dict)
         scores = {}
-        for face, entries in lists.items():
-            for rank, entry in enumerate(entries, start=1):
-                pair = (min(face, entry.other), max(face, entry.other))
+        for face, listed in lists.items():
+            for rank, entry in enumerate(listed, start=1):
+                pair = (min(face, entry.right), max(face, entry.right))
                 ranks[pair][face] = rank
                 scores[pair] = entry.similarity
         return sorted((a, b, scores[a, b], of.get(a), of.get(b)) for (a, b), of in ranks.items())

@@ -1,12 +1,12 @@
-"""The audit finds each fault that is planted, its repair mends it, and of a clean system it has nothing to say."""
+"""The audit finds each planted fault, its repair removes the fault, and it finds none in a clean system."""
 
 from uuid import UUID
 
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.matches import rebuilds
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches import projects, rebuilds
 from matching_pipeline.matches.audit import audit, repair
 from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.fixtures.app import App
@@ -19,8 +19,8 @@ Found = dict[tuple[str, str], int]
 @pytest.fixture
 def market(connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Marketplace:
     """Three projects, in two ranges, that match three products each; a woman and two men, who match, in one school,
-    and a couple in another; a posting with its embedding, and two models that are retired. Nothing is owed."""
-    monkeypatch.setitem(rebuilds.SIZES, matching.KIND, 2)
+    and a couple in another; a posting with its embedding, and two models that are retired. The queue is empty."""
+    monkeypatch.setitem(rebuilds.SIZES, projects.KIND, 2)
     market, school = Marketplace(connection), School(connection, database_url)
     for n in range(3):
         market.add_image("project", market.add("project"), (1, n / 9, 0))
@@ -28,8 +28,8 @@ def market(connection: Connection, database_url: str, monkeypatch: pytest.Monkey
     for gender, n, name in (("female", 0, "UIT"), ("male", 1, "UIT"), ("male", 2, "UIT"), ("female", 0, "HUST")):
         school.face_of(gender, (1.0, n / 5), name)
     school.face_of("male", (1.0,), "HUST")
-    Worker(database_url, matching.MatchHandler()).run()
-    school.drain()
+    Worker(database_url, MatchHandler()).run()
+    school.process()
     connection.execute(
         """insert into embedding_models values ('words', 'text', 2, 'active'), ('old', 'text', 2, 'retired'),
             ('former', 'image', 3, 'retired')"""
@@ -44,7 +44,7 @@ def market(connection: Connection, database_url: str, monkeypatch: pytest.Monkey
 
 
 def plant(connection: Connection, *faults: str) -> None:
-    """As if the pipeline itself had done it: no trigger sees that pairs are lost, and nothing is owed."""
+    """As if the pipeline itself had done it: no trigger sees the lost pairs, and the queue stays empty."""
     with connection.transaction():
         connection.execute("select set_config('matching_pipeline.publishing', 'on', true)")
         for fault in faults:
@@ -57,7 +57,7 @@ def found(connection: Connection) -> Found:
 
 
 @pytest.mark.usefixtures("market")
-def test_of_a_clean_system_it_has_nothing_to_say(connection: Connection) -> None:
+def test_it_finds_no_fault_in_a_clean_system(connection: Connection) -> None:
     assert audit(connection) == ([], {})
 
 
@@ -150,24 +150,24 @@ PLANTED: list[tuple[list[str], Found]] = [
 
 @pytest.mark.usefixtures("market")
 @pytest.mark.parametrize(("faults", "expected"), PLANTED, ids=["-".join(next(iter(each))) for _, each in PLANTED])
-def test_what_is_planted_is_found_and_mended(connection: Connection, faults: list[str], expected: Found) -> None:
+def test_planted_faults_are_found_and_repaired(connection: Connection, faults: list[str], expected: Found) -> None:
     before = pairs(connection)
     plant(connection, *faults)
-    standing = pairs(connection)
+    stored = pairs(connection)
     assert found(connection) == expected
 
     list(repair(connection, audit(connection)))
     assert found(connection) == {}
-    # what is only wrong is set right in its place
+    # a row that is only wrong is corrected in its place
     after = pairs(connection)
-    assert {pair: after[pair] for pair in after.keys() & standing.keys()}.items() <= before.items()
+    assert {pair: after[pair] for pair in after.keys() & stored.keys()}.items() <= before.items()
     (queued,) = connection.execute("select count(*) from job_queue where queue in ('image_ai', 'job_embeddings')")
     unmade = (n for (table, what), n in expected.items() if "matches" not in table and what in ("missing", "stale"))
     assert queued == (sum(unmade),)
 
 
 def pairs(connection: Connection) -> dict[tuple[UUID, UUID], UUID]:
-    """Who is paired, and the ids of their rows."""
+    """By pair, the id of its row."""
     rows = connection.execute(
         "select coalesce(project_id, face_a_id), coalesce(product_id, face_b_id), id from matches"
     )
@@ -175,7 +175,7 @@ def pairs(connection: Connection) -> dict[tuple[UUID, UUID], UUID]:
 
 
 @pytest.mark.usefixtures("market")
-def test_it_writes_nothing_unless_it_is_to_repair(connection: Connection) -> None:
+def test_without_a_repair_it_writes_nothing(connection: Connection) -> None:
     plant(connection, "delete from matches where rank = 1", "insert into jobs (title) values ('Cook')")
     before = everything(connection)
     assert audit(connection).faults
@@ -191,7 +191,7 @@ def everything(connection: Connection) -> list[object]:
 
 
 @pytest.mark.usefixtures("market")
-def test_it_names_the_first_rows_as_they_should_be_and_says_what_waits(connection: Connection) -> None:
+def test_it_names_the_first_rows_as_they_should_be_and_the_jobs_that_wait(connection: Connection) -> None:
     (row,) = connection.execute(
         "select project_id, product_id, rank, similarity from matches where rank = 2 order by project_id limit 1"
     ).fetchall()
@@ -203,7 +203,7 @@ def test_it_names_the_first_rows_as_they_should_be_and_says_what_waits(connectio
     assert waiting == {"job_embeddings": 1}
 
 
-def test_work_that_waits_or_failed_for_a_stated_reason_is_not_missing(connection: Connection) -> None:
+def test_a_row_whose_job_waits_or_failed_is_not_missing(connection: Connection) -> None:
     app = App(connection)
     app.product_image(app.product())
     app.run("insert into jobs (title) values ('Baker')")

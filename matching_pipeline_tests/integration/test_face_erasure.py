@@ -1,4 +1,4 @@
-"""Deleting a face, or its user, erases: its id and its vector are nowhere in the database any more."""
+"""The deletion of a face or its user erases its id and its vector from the whole database."""
 
 import random
 import threading
@@ -18,7 +18,8 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.components.worker import QueueConfig, process_now
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
-from matching_pipeline.handlers.faces import FaceHandler, rebuild
+from matching_pipeline.handlers.faces import FaceHandler
+from matching_pipeline.matches.faces import rebuild
 from matching_pipeline.queues import client
 from matching_pipeline.queues.worker import Outcome, Worker
 from matching_pipeline_tests.integration.school import School, embedding
@@ -29,7 +30,7 @@ removals = pytest.mark.parametrize("removal", [DELETE_FACE, DELETE_USER], ids=["
 
 
 class Traces:
-    """What names one face: its id, and its vector as text. Taken while it stands."""
+    """The id of a face and its vector as text, read while the face exists."""
 
     def __init__(self, school: School, face: UUID) -> None:
         self._connection = school.connection
@@ -37,7 +38,7 @@ class Traces:
         self._names = {"id": str(face), "vector": vector.strip("[]")}
 
     def found(self) -> set[str]:
-        """The columns of the database, of whatever schema, that hold any of it."""
+        """The columns of all schemas of the database that hold any of it."""
         columns = self._connection.execute(
             """select nspname, relname, attname
             from pg_attribute
@@ -61,7 +62,7 @@ class Traces:
 
 
 class Paused(FaceHandler):
-    """Waits inside a drain, before or after what is written, while the transaction is open."""
+    """Waits inside a worker, before or after the write, while the transaction is open."""
 
     def __init__(self, before_writing: bool) -> None:
         super().__init__()
@@ -87,7 +88,7 @@ def school(connection: Connection, database_url: str) -> School:
 
 
 def vector() -> list[float]:
-    """Unlike any other, and similar to all."""
+    """A vector unlike any other, and similar to all."""
     return [1.0, *(random.uniform(0.001, 0.04) for _ in range(50))]
 
 
@@ -97,11 +98,11 @@ def change(school: School, face: UUID) -> None:
 
 @pytest.fixture
 def face(school: School) -> UUID:
-    """One of 30 women, whose lists and those of 25 men are full, so that a lost pair is refilled."""
+    """One of 30 women, whose lists and those of 25 men are full, so that a lost pair is replaced."""
     for _ in range(25):
         school.face_of("male", vector())
     women = [school.face_of("female", vector()) for _ in range(30)]
-    school.drain()
+    school.process()
     (first,) = school.run(
         "select face_b_id from matches where rank_for_a = 1 and face_b_id = any (%s) order by 1 limit 1", women
     )
@@ -109,16 +110,16 @@ def face(school: School) -> UUID:
 
 
 def assert_erased(school: School, traces: Traces) -> None:
-    """Also after all that is owed has been done, and the partners' lists are whole."""
+    """Also after all jobs were processed. Then the partners' lists are complete."""
     assert traces.found() == set()
-    school.drain()
+    school.process()
     assert traces.found() == set()
     assert school.rows() == school.expected_rows()
     assert not [face for face, status in school.jobs() if status != "completed"]
 
 
 @removals
-def test_a_matched_face_leaves_no_trace_and_its_partners_lists_are_refilled(
+def test_a_matched_face_leaves_no_trace_and_its_partners_lists_are_recomputed(
     school: School, face: UUID, removal: str
 ) -> None:
     traces = Traces(school, face)
@@ -132,17 +133,17 @@ def test_a_matched_face_leaves_no_trace_and_its_partners_lists_are_refilled(
 @removals
 def test_a_face_that_waits_leaves_no_trace(school: School, face: UUID, removal: str) -> None:
     change(school, face)
-    assert school.owed() == {face}
+    assert school.queued() == {face}
     traces = Traces(school, face)
     school.run(removal, face)
     assert_erased(school, traces)
 
 
 @pytest.mark.parametrize("statement", ["update faces set embedding = null where id = %s", DELETE_FACE])
-def test_a_vector_that_is_taken_away_is_nowhere(school: School, face: UUID, statement: str) -> None:
+def test_a_vector_that_is_removed_leaves_no_trace(school: School, face: UUID, statement: str) -> None:
     traces = Traces(school, face)
     school.run(statement, face)
-    school.drain()
+    school.process()
     assert not [where for where in traces.found() if where.endswith("vector") or "matches" in where]
     assert school.rows() == school.expected_rows()
 
@@ -163,7 +164,7 @@ def test_a_claimed_face_leaves_no_trace(school: School, face: UUID, removal: str
 @removals
 @pytest.mark.parametrize("before_writing", [True, False], ids=["before writing", "after writing"])
 @pytest.mark.parametrize("partner", [False, True], ids=["its own", "its partner's"])
-def test_a_face_deleted_while_a_drain_writes_its_pairs_leaves_no_trace(
+def test_a_face_deleted_while_a_worker_writes_its_pairs_leaves_no_trace(
     school: School, face: UUID, removal: str, before_writing: bool, partner: bool
 ) -> None:
     changed = school.run("select face_a_id from matches where face_b_id = %s", face)[0] if partner else face
@@ -172,13 +173,13 @@ def test_a_face_deleted_while_a_drain_writes_its_pairs_leaves_no_trace(
     traces = Traces(school, face)
     handler = Paused(before_writing)
     with ThreadPoolExecutor() as pool, connect(school.database_url) as app:
-        drain = pool.submit(Worker(school.database_url, handler).run)
+        worker = pool.submit(Worker(school.database_url, handler).run)
         assert handler.reached.wait(10)
         deletion = pool.submit(app.execute, removal.encode(), (face,))
         time.sleep(0.3)
         handler.go_on.set()
         deletion.result(timeout=20)
-        drain.result(timeout=20)
+        worker.result(timeout=20)
     assert_erased(school, traces)
 
 
@@ -197,7 +198,7 @@ def test_a_face_deleted_while_its_lists_are_rebuilt_leaves_no_trace(school: Scho
 
 @contextmanager
 def matches_refused(school: School) -> Iterator[None]:
-    """As a constraint of the app's own would, whose message quotes the row."""
+    """As a constraint of the app's, whose message quotes the row."""
     school.run("alter table matches add constraint refused check (similarity < 0) not valid")
     yield
     school.run("alter table matches drop constraint refused")
@@ -205,12 +206,12 @@ def matches_refused(school: School) -> Iterator[None]:
 
 @removals
 @pytest.mark.parametrize("attempts", [1, 3], ids=["a failed attempt", "failed for good"])
-def test_a_face_whose_work_failed_leaves_no_trace(school: School, removal: str, attempts: int) -> None:
+def test_a_face_whose_job_failed_leaves_no_trace(school: School, removal: str, attempts: int) -> None:
     school.face_of("male", vector())
     face = school.face_of("female", vector())
     with matches_refused(school):
         for _ in range(attempts):
-            school.drain()
+            school.process()
     assert ("failed" if attempts == 3 else "pending") in {status for _, status in school.jobs()}
     traces = Traces(school, face)
     school.run(removal, face)
@@ -225,9 +226,9 @@ def test_a_face_that_was_retried_leaves_no_trace(school: School, removal: str) -
     face = school.face_of("female", vector())
     with matches_refused(school):
         for _ in range(3):
-            school.drain()
+            school.process()
     school.run("update match_jobs set status = 'pending' where status = 'failed'")
-    school.drain()
+    school.process()
     traces = Traces(school, face)
     school.run(removal, face)
     assert_erased(school, traces)
@@ -243,7 +244,7 @@ QUEUES_IT: dict[str, Callable[[School, UUID], object]] = {
 
 
 @pytest.mark.parametrize("queue_it", QUEUES_IT.values(), ids=QUEUES_IT)
-def test_a_face_that_somebody_queues_while_it_is_being_deleted_leaves_no_trace(
+def test_a_face_that_is_queued_while_it_is_deleted_leaves_no_trace(
     school: School, face: UUID, queue_it: Callable[[School, UUID], object]
 ) -> None:
     traces = Traces(school, face)
@@ -253,7 +254,7 @@ def test_a_face_that_somebody_queues_while_it_is_being_deleted_leaves_no_trace(
             queued = pool.submit(queue_it, school, face)
             time.sleep(0.5)
         queued.exception(timeout=20)  # that there is no such face is a good answer too
-    school.drain()
+    school.process()
     assert_erased(school, traces)
 
 
@@ -265,7 +266,7 @@ def test_a_face_deleted_while_another_transaction_has_queued_it_leaves_no_trace(
             deletion = pool.submit(school.run, DELETE_FACE, face)
             time.sleep(0.5)
         deletion.result(timeout=20)
-    school.drain()
+    school.process()
     assert_erased(school, traces)
 
 

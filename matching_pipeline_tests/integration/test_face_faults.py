@@ -1,4 +1,4 @@
-"""Bad input: what the database refuses, what a drain fails at once, and what simply matches nobody."""
+"""Bad input: the database refuses some of it, a job fails at once for some, and some matches no face."""
 
 from uuid import UUID
 
@@ -7,7 +7,8 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers import faces
-from matching_pipeline.handlers.faces import FaceHandler, rebuild
+from matching_pipeline.handlers.faces import FaceHandler
+from matching_pipeline.matches.faces import rebuild
 from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.integration.school import DIMENSIONS, School, embedding
 
@@ -39,7 +40,7 @@ def failures(school: School) -> list[tuple[UUID, int, str]]:
 
 
 @bad_vector
-def test_a_bad_vector_is_refused_and_nothing_of_its_statement_stands(school: School, vector: str) -> None:
+def test_a_bad_vector_is_refused_with_its_whole_statement(school: School, vector: str) -> None:
     him = school.face_of("male")
     user = school.user()
     school.settle()
@@ -67,12 +68,12 @@ def test_a_job_with_a_bad_vector_is_refused(school: School, vector: str) -> None
     with pytest.raises(psycopg.errors.DataException):
         school.run("insert into match_jobs (face_id, user_id, embedding) select id, user_id, %s from faces", vector)
     assert school.jobs() == []
-    assert face not in school.owed()
+    assert face not in school.queued()
 
 
-def test_a_vector_of_zeros_fails_at_once_with_the_reason_and_harms_nobody(school: School) -> None:
+def test_a_vector_of_zeros_fails_at_once_with_the_reason_and_harms_no_other_face(school: School) -> None:
     him, her, zeros = school.face_of("male"), school.face_of("female"), school.face_of("female", (0,))
-    school.drain()
+    school.process()
     assert school.pairs() == {frozenset((him, her))}
     ((face, attempts, reason),) = failures(school)
     assert (face, attempts) == (zeros, 1)
@@ -80,7 +81,7 @@ def test_a_vector_of_zeros_fails_at_once_with_the_reason_and_harms_nobody(school
     assert school.run(SEARCH, embedding(1)) == [her]
 
 
-def test_a_search_by_a_vector_of_zeros_finds_nobody(school: School) -> None:
+def test_a_search_by_a_vector_of_zeros_finds_no_face(school: School) -> None:
     school.face_of("female")
     school.face_of("female", (0,))
     for threshold in (-1.0, 0.0, 0.5):
@@ -89,9 +90,9 @@ def test_a_search_by_a_vector_of_zeros_finds_nobody(school: School) -> None:
 
 def test_a_matched_face_whose_new_vector_is_zeros_loses_its_pairs_and_fails_once(school: School) -> None:
     him, her = school.face_of("male"), school.face_of("female")
-    school.drain()
+    school.process()
     school.run("update faces set embedding = %s where id = %s", embedding(0), her)
-    school.drain()
+    school.process()
     assert school.rows() == []
     assert [(face, attempts) for face, attempts, _ in failures(school)] == [(her, 1)]
     assert him in {face for face, status in school.jobs() if status == "completed"}
@@ -102,7 +103,7 @@ def test_a_very_short_or_long_vector_takes_no_other_face_out_of_a_list(school: S
     him = school.face_of("male", (1,))
     others = [school.face_of("female", (1, place / 25)) for place in range(25)]
     school.face_of("female", (length, length))
-    school.drain()
+    school.process()
     listed = [b for a, b, _, rank, _ in sorted(school.rows(), key=lambda row: row[3] or 99) if a == him and rank]
     assert listed == others[:20]
 
@@ -114,7 +115,7 @@ def test_a_very_short_or_long_vector_matches_by_its_direction(school: School, le
         vectors = [(1.0,)] if gender == "male" else [(length, length), (length, 3 * length), (1.0, 0.1)]
         for vector in vectors:
             school.face_of(gender, vector)
-            school.drain()
+            school.process()
     assert [round(similarity, 3) for _, _, similarity, *_ in school.rows()] == [0.707, 0.995]
     assert school.rows() == school.expected_rows()
 
@@ -130,12 +131,12 @@ def test_a_search_finds_a_very_short_or_long_vector_by_its_direction(school: Sch
     ("gender", "place"),
     [(None, "UIT"), ("female", None), (None, None), ("other", "UIT"), ("Female", "UIT"), ("", "UIT"), ("f", "UIT")],
 )
-def test_who_has_no_school_or_no_known_gender_matches_nobody_and_is_no_failure(
+def test_a_user_without_school_or_known_gender_matches_no_face_without_failure(
     school: School, gender: str | None, place: str | None
 ) -> None:
     school.face_of("male")
     odd = school.face(school.user(gender, place))
-    school.drain()
+    school.process()
     assert school.rows() == []
     assert (odd, "completed") in school.jobs()
     assert failures(school) == []
@@ -147,16 +148,16 @@ def test_who_has_no_school_or_no_known_gender_matches_nobody_and_is_no_failure(
 def test_two_users_without_a_school_are_not_of_the_same_school(school: School) -> None:
     for gender in ("male", "female"):
         school.face(school.user(gender, None))
-    school.drain()
+    school.process()
     assert school.rows() == []
 
 
 def test_a_face_whose_user_has_no_profile_fails_at_once(school: School) -> None:
     him, her = school.face_of("male"), school.face_of("female")
-    school.drain()
+    school.process()
     school.run("alter table faces drop constraint faces_user_id_fkey")
     school.run("delete from profiles where gender = 'female'")
-    school.drain()
+    school.process()
     ((face, attempts, reason),) = failures(school)
     assert (face, attempts) == (her, 1)
     assert reason.lower().startswith("profile not found")
@@ -172,19 +173,19 @@ def test_a_user_with_500_faces_never_matches_their_own(school: School) -> None:
     )
     hers = sorted(school.run("select id from faces"))
     him = school.face_of("male")
-    school.drain()
+    school.process()
     assert school.pairs() == {frozenset((him, face)) for face in hers}
     assert school.rows() == school.expected_rows()
     found = school.run("select face_id from find_similar_faces_filtered(%s::vector, 'UIT', 'male')", embedding(1))
     assert found == hers[:20]
     school.run("update profiles set gender = 'male' where id = %s", user)
-    school.drain()
+    school.process()
     assert school.rows() == []
 
 
 def test_two_identical_embeddings_are_two_faces(school: School) -> None:
     him, her, twin = school.face_of("male"), school.face_of("female"), school.face_of("female")
-    school.drain()
+    school.process()
     assert school.rows() == [(him, her, 1.0, 1, 1), (him, twin, 1.0, 2, 1)]
     found = school.connection.execute(
         "select face_id, similarity from find_similar_faces_filtered(%s::vector, 'UIT', 'male')", (embedding(1),)
@@ -196,21 +197,21 @@ def test_twenty_ties_at_the_cut_break_by_id(school: School) -> None:
     him = school.face_of("male", (1,))
     best = [school.face_of("female", (1, 0.1)) for _ in range(10)]
     ties = [school.face_of("female", (1, 0.5)) for _ in range(20)]
-    school.drain()
+    school.process()
     kept = {b: rank for a, b, _, rank, _ in school.rows() if a == him and rank is not None}
     assert kept == {face: rank for rank, face in enumerate([*best, *ties[:10]], start=1)}
     assert school.rows() == school.expected_rows()
     found = school.run("select face_id from find_similar_faces_filtered(%s::vector, 'UIT', 'male')", embedding(1))
     assert found == [*best, *ties[:10]]
     school.run("delete from faces where id = %s", ties[0])
-    school.drain()
+    school.process()
     assert school.rows() == school.expected_rows()
 
 
-def test_a_database_error_at_a_face_that_has_pairs_waits_its_back_off_too(school: School) -> None:
+def test_after_a_database_error_a_face_that_has_pairs_waits_its_back_off_too(school: School) -> None:
     him = school.face_of("male")
     school.face_of("female")
-    school.drain()
+    school.process()
     school.settle()
     school.connection.execute(ALWAYS_REFUSES.encode())
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
@@ -224,24 +225,24 @@ def test_a_database_error_at_a_face_that_has_pairs_waits_its_back_off_too(school
     assert summary.counts.total() <= 2
 
 
-def test_a_database_error_that_passes_leaves_the_pairs_that_stand(school: School) -> None:
+def test_a_passing_database_error_leaves_the_stored_pairs(school: School) -> None:
     him, her = school.face_of("male"), school.face_of("female")
-    school.drain()
+    school.process()
     school.connection.execute(ALWAYS_REFUSES.encode())
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
     Worker(school.database_url, FaceHandler()).run()
     assert school.pairs() == {frozenset((him, her))}
 
 
-def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_work_is_done(
+def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_jobs_complete(
     school: School, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faces, "CROWD", 8)
-    monkeypatch.setattr(faces.FaceHandler, "batch_size", 2)
+    monkeypatch.setattr(FaceHandler, "batch_size", 2)
     for number in range(12):
         school.face_of("female" if number % 2 else "male", (1.0, number / 10))
     zeros, elsewhere = school.face_of("male", (0.0,)), school.face_of("male", school="HUST")
-    assert school.drain().counts["failed"] == 1
+    assert school.process().counts["failed"] == 1
     assert school.rows() == school.expected_rows()
     states = dict(school.jobs())
     assert (states.pop(zeros), states.pop(elsewhere)) == ("failed", "completed")
@@ -250,18 +251,16 @@ def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_work_is_done(
     assert attempts == [1]
 
 
-def test_who_stays_behind_when_a_crowd_changes_school_loses_it(
-    school: School, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_face_that_stays_behind_a_crowd_loses_its_pairs(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
     him, other = school.face_of("male"), school.face_of("female", (1.0, 1.5))
     crowd = [school.face_of("female", (1.0, number / 30)) for number in range(12)]
-    school.drain()
+    school.process()
     assert len(school.rows()) == 13
     monkeypatch.setattr(faces, "CROWD", 8)
-    monkeypatch.setattr(faces.FaceHandler, "batch_size", 2)
+    monkeypatch.setattr(FaceHandler, "batch_size", 2)
     school.run(
         "update profiles set school = 'HUST' from faces where user_id = profiles.id and faces.id = any (%s)", crowd
     )
-    school.drain()
+    school.process()
     assert [(a, b) for a, b, *_ in school.rows()] == [(him, other)]
     assert school.rows() == school.expected_rows()

@@ -1,4 +1,4 @@
-"""The law for faces: a drained queue and a rebuild both leave the lists as they are defined."""
+"""The law for faces: an empty queue and a rebuild both leave the lists as they are defined."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import faces
+from matching_pipeline.handlers import faces as handlers
 from matching_pipeline.handlers.faces import FaceHandler
-from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches import faces, rebuilds
 from matching_pipeline.matches.match_table import Figures
 from matching_pipeline_tests.integration.law import Law, Vector, at, hold_law, limits, places, upheavals, vectors
 from matching_pipeline_tests.integration.school import Row, School, embedding
@@ -41,7 +41,7 @@ class FaceLaw(Law):
         for gender, given in (("female", women), ("male", men)):
             for vector in given:
                 self.app.face_of(gender, vector)
-        self.drain()
+        self.process()
 
     def handler(self) -> FaceHandler:
         return SmallBatches()
@@ -72,7 +72,7 @@ class FaceLaw(Law):
             given = None if vector is None else embedding(*vector)
             self.app.run("update faces set embedding = %s where id = %s", given, at(place, faces))
 
-    def change_somebody_listed(self, vector: Vector, place: int) -> None:
+    def change_a_listed_entity(self, vector: Vector, place: int) -> None:
         if rows := self.rows():
             self.app.run(
                 "update faces set embedding = %s where id = %s", embedding(*vector), at(place, at(place, rows)[:2])
@@ -87,7 +87,7 @@ class FaceLaw(Law):
             )
 
     @rule(place=places)
-    def give_a_face_to_somebody_else(self, place: int) -> None:
+    def give_a_face_to_another_user(self, place: int) -> None:
         if (faces := self.ids("faces")) and (users := self.ids("profiles")):
             self.app.run("update faces set user_id = %s where id = %s", at(place, users), at(place // 7, faces))
 
@@ -115,11 +115,11 @@ def module_database_url(new_database: Callable[..., str], migrated_template: str
     return new_database(migrated_template)
 
 
-@pytest.mark.parametrize("crowd", [2, faces.CROWD], ids=["school by school", "one by one"])
-def test_whatever_happens_in_whatever_order_face_pairs_are_as_defined(
+@pytest.mark.parametrize("crowd", [2, handlers.CROWD], ids=["school by school", "one by one"])
+def test_face_pairs_are_as_defined_after_any_sequence_of_events(
     module_database_url: str, monkeypatch: pytest.MonkeyPatch, crowd: int
 ) -> None:
-    monkeypatch.setattr(faces, "CROWD", crowd)
+    monkeypatch.setattr(handlers, "CROWD", crowd)
     monkeypatch.setattr(faces, "ROWS_AT_ONCE", 2)
     monkeypatch.setitem(rebuilds.SIZES, faces.KIND, 2)
     hold_law(FaceLaw, module_database_url, examples=30)

@@ -76,9 +76,9 @@ def test_by_default_it_returns_the_best_20_of_half_similarity_or_more(school: Sc
     at_the_line, below = school.face_of("female", (1, 1, 1, 1)), school.face_of("female", (1, 2))
     found = search(school, embedding(1))
     assert [face for face, *_ in found] == faces[:20]
-    everybody = [face for face, *_ in search(school, embedding(1), "UIT", "male", 0.5, 100)]
-    assert at_the_line in everybody
-    assert below not in everybody
+    all_faces = [face for face, *_ in search(school, embedding(1), "UIT", "male", 0.5, 100)]
+    assert at_the_line in all_faces
+    assert below not in all_faces
 
 
 @pytest.mark.parametrize(("count", "found"), [(0, 0), (-1, 0), (1, 1), (1000, 3)])
@@ -89,7 +89,7 @@ def test_it_returns_as_many_as_are_asked_for(school: School, count: int, found: 
 
 
 @pytest.mark.parametrize(("place", "gender"), [(None, "male"), ("UIT", None), ("UIT", "other"), ("NONE", "male")])
-def test_who_has_no_block_finds_nobody(school: School, place: str | None, gender: str | None) -> None:
+def test_a_search_without_a_block_finds_no_face(school: School, place: str | None, gender: str | None) -> None:
     school.face_of("female")
     school.face(school.user("female", None))
     school.face(school.user(None))
@@ -97,7 +97,7 @@ def test_who_has_no_block_finds_nobody(school: School, place: str | None, gender
     assert search(school, embedding(1), place, gender) == []
 
 
-def test_zeros_are_found_by_nobody_and_find_nobody(school: School) -> None:
+def test_zeros_are_found_by_no_search_and_find_no_face(school: School) -> None:
     her = school.face_of("female")
     school.face_of("female", (0,))
     school.face_of("female", None)
@@ -128,12 +128,12 @@ faces = st.tuples(st.sampled_from(["UIT", "UIT", "HUST"]), st.sampled_from(["mal
                   st.sampled_from(["user", "user", "user", "celebrity"]), vectors)  # fmt: skip
 
 
-def oracle(everybody: list[Face], query: tuple[int, ...], place: str, gender: str) -> dict[UUID, tuple[UUID, float]]:
-    """Every candidate's user and cosine, as numpy has it."""
+def oracle(all_faces: list[Face], query: tuple[int, ...], place: str, gender: str) -> dict[UUID, tuple[UUID, float]]:
+    """Every candidate's user and cosine, by numpy."""
     wanted = {"male": "female", "female": "male"}.get(gender)
     candidates = [
         (face, user, np.array(vector, dtype=np.float64))
-        for face, user, school, theirs, profile_type, vector in everybody
+        for face, user, school, theirs, profile_type, vector in all_faces
         if school == place and theirs == wanted and profile_type == "user" and any(vector)
     ]
     one = np.array(query, dtype=np.float64)
@@ -153,7 +153,7 @@ def assert_exact(found: Found, cosines: dict[UUID, tuple[UUID, float]], threshol
         assert user == expected_user
         assert similarity == pytest.approx(cosine, abs=TOLERANCE)
         assert similarity >= threshold
-    # nobody is left out who is better than the last, or than the threshold where there was room
+    # no face is left out that is better than the last one, or than the threshold where there was room
     floor = max(threshold, found[-1][2]) if count and len(found) == count else threshold
     missed = {face for face, (_, cosine) in cosines.items() if cosine > floor + TOLERANCE} - {f for f, *_ in found}
     assert not missed or count == 0
@@ -161,7 +161,7 @@ def assert_exact(found: Found, cosines: dict[UUID, tuple[UUID, float]], threshol
 
 @pytest.fixture(scope="module")
 def shared(new_database: Callable[..., str], migrated_template: str) -> Iterator[School]:
-    """One database for all examples; the triggers are off, as nothing here is matched."""
+    """One database for all examples; the triggers are off, as these tests match nothing."""
     database_url = new_database(migrated_template)
     with connect(database_url) as connection:
         connection.execute("create index on faces using hnsw (embedding vector_cosine_ops)")
@@ -188,12 +188,12 @@ def test_it_finds_what_numpy_finds(
     count: int,
 ) -> None:
     shared.run("truncate profiles cascade")
-    everybody: list[Face] = []
+    all_faces: list[Face] = []
     for school, theirs, profile_type, vector in rows:
         user = shared.user(theirs, school, profile_type)
-        everybody.append((shared.face(user, vector), user, school, theirs, profile_type, vector))
+        all_faces.append((shared.face(user, vector), user, school, theirs, profile_type, vector))
     found = search(shared, embedding(*query), place, gender, threshold, count)
-    assert_exact(found, oracle(everybody, query, place, gender), threshold, count)
+    assert_exact(found, oracle(all_faces, query, place, gender), threshold, count)
 
 
 # It filters before it searches
@@ -203,7 +203,7 @@ SCHOOLS, USERS = 100, 10_000
 
 @pytest.fixture(scope="module")
 def crowd(new_database: Callable[..., str], migrated_template: str) -> Iterator[School]:
-    """Many schools, and an app that has an approximate index of its own."""
+    """Many schools, and an approximate index of the app's own."""
     database_url = new_database(migrated_template)
     with connect(database_url) as connection:
         school = School(connection, database_url)
@@ -232,7 +232,7 @@ def plan_of_a_call(school: School) -> str:
 
 
 def plan_by_itself(school: School) -> str:
-    """As it is planned for whoever calls it with anything else, PostgREST for one."""
+    """As it is planned for callers with other arguments, such as PostgREST."""
     body, names = school.connection.execute(
         "select prosrc, proargnames[:pronargs] from pg_proc where proname = %s", (NAME,)
     ).fetchall()[0]
@@ -275,12 +275,12 @@ def test_it_never_takes_an_approximate_index(
     assert "approximate" not in chosen
 
 
-def test_the_approximate_index_would_serve_who_asks_for_it(crowd: School) -> None:
+def test_the_approximate_index_serves_a_query_that_fits_it(crowd: School) -> None:
     nearest = f"select id from faces order by embedding <=> '{[1.0] * DIMENSIONS}' limit 5"
     assert "approximate" in explained(crowd, nearest)
 
 
-def test_what_it_costs_follows_the_block_and_not_the_table(crowd: School) -> None:
+def test_its_cost_follows_the_block_and_not_the_table(crowd: School) -> None:
     def seconds(statement: str) -> float:
         best = float("inf")
         for _ in range(5):

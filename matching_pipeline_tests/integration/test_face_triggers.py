@@ -1,4 +1,4 @@
-"""What the app does to faces and profiles is owed in the queue, or forgotten, in the app's own transaction."""
+"""Changes of faces and profiles queue jobs, or remove pairs and jobs, in the app's own transaction."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,9 +30,9 @@ def school(connection: Connection, database_url: str) -> School:
 
 @pytest.fixture
 def pair(school: School) -> tuple[UUID, UUID]:
-    """Two matched faces, his and hers; no work is owed."""
+    """Two matched faces, his and hers. The queue is empty."""
     faces = school.face_of("male"), school.face_of("female")
-    school.drain()
+    school.process()
     school.settle()
     assert school.pairs() == {frozenset(faces)}
     return faces
@@ -105,7 +105,7 @@ def test_another_embedding_or_another_user_queues_the_face(school: School, pair:
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
     assert school.jobs() == [(him, "pending")]
     school.run("update faces set user_id = %s where id = %s", school.user(), her)
-    assert school.owed() == {him, her}
+    assert school.queued() == {him, her}
 
 
 @pytest.mark.parametrize(
@@ -124,16 +124,16 @@ def test_a_profile_that_changes_queues_all_its_faces_and_its_pairs_follow(
     school.face(user, None)
     school.settle()
     school.run(f"update profiles set {change} where id = %s", user)
-    assert school.owed() == {her, another}
-    school.drain()
+    assert school.queued() == {her, another}
+    school.process()
     assert school.rows() == school.expected_rows() == []
     school.run("update profiles set school = 'UIT', gender = 'female', profile_type = 'user' where id = %s", user)
-    school.drain()
+    school.process()
     assert school.pairs() == {frozenset((him, her)), frozenset((him, another))}
     assert school.rows() == school.expected_rows()
 
 
-def test_an_upsert_queues_what_is_new_and_what_it_changed(school: School, pair: tuple[UUID, UUID]) -> None:
+def test_an_upsert_queues_new_and_changed_faces(school: School, pair: tuple[UUID, UUID]) -> None:
     him, her = pair
     user, new, same = school.user(), uuid4(), school.face_of("female", (0, 1))
     school.settle()
@@ -142,21 +142,21 @@ def test_an_upsert_queues_what_is_new_and_what_it_changed(school: School, pair: 
         on conflict (id) do update set embedding = excluded.embedding""",
         *(new, user, embedding(1), her, user, embedding(1, 1), same, user, embedding(0, 1)),
     )
-    assert school.owed() == {new, her}
-    assert him not in school.owed()
+    assert school.queued() == {new, her}
+    assert him not in school.queued()
 
 
-def test_an_upsert_of_a_profile_queues_the_faces_of_whom_it_changed(school: School, pair: tuple[UUID, UUID]) -> None:
+def test_an_upsert_of_profiles_queues_the_faces_of_changed_ones(school: School, pair: tuple[UUID, UUID]) -> None:
     him, her = pair
     school.run(
         """insert into profiles (id, school, gender) values (%s, 'UIT', 'male'), (%s, 'HUST', 'female')
         on conflict (id) do update set school = excluded.school""",
         *(user_of(school, him), user_of(school, her)),
     )
-    assert school.owed() == {her}
+    assert school.queued() == {her}
 
 
-def test_a_bulk_insert_queues_every_face_and_announces_the_lane_once(school: School, database_url: str) -> None:
+def test_a_bulk_insert_queues_every_face_and_announces_the_queue_once(school: School, database_url: str) -> None:
     user = school.user()
     with connect(database_url) as listener:
         client.listen(listener)
@@ -165,7 +165,7 @@ def test_a_bulk_insert_queues_every_face_and_announces_the_lane_once(school: Sch
             *(user, embedding(1)),
         )
         heard = payloads(listener)
-    assert len(school.owed()) == 2000
+    assert len(school.queued()) == 2000
     assert heard == ["faces"]
 
 
@@ -174,23 +174,23 @@ def test_a_face_with_a_new_key_is_matched_under_it(school: School, pair: tuple[U
     new = uuid4()
     school.run("update faces set id = %s where id = %s", new, her)
     assert school.pairs() == set()
-    assert school.owed() == {new, him}
-    school.drain()
+    assert school.queued() == {new, him}
+    school.process()
     assert school.pairs() == {frozenset((him, new))}
 
 
 @pytest.mark.usefixtures("pair")
 def test_all_faces_may_get_new_keys_at_once(school: School) -> None:
     school.run("update faces set id = gen_random_uuid()")
-    assert school.owed() == set(school.run("select id from faces"))
-    school.drain()
+    assert school.queued() == set(school.run("select id from faces"))
+    school.process()
     assert school.pairs() == {frozenset(school.run("select id from faces"))}
     assert school.rows() == school.expected_rows()
 
 
 def test_a_profile_with_a_new_key_keeps_its_faces_matched(school: School, pair: tuple[UUID, UUID]) -> None:
     school.run("update profiles set id = gen_random_uuid() where gender = 'female'")
-    school.drain()
+    school.process()
     assert school.pairs() == {frozenset(pair)}
 
 
@@ -203,12 +203,12 @@ def test_a_deleted_face_or_user_is_forgotten_and_the_partner_queued(
     gone = her if "faces" in removal else user_of(school, her)
     school.run(removal, gone)
     assert school.pairs() == set()
-    assert school.owed() == ({him, waiting} if "faces" in removal else {him})
+    assert school.queued() == ({him, waiting} if "faces" in removal else {him})
 
 
 @pytest.mark.parametrize("table", ["faces", "profiles"])
 @pytest.mark.usefixtures("pair")
-def test_truncated_tables_leave_no_pair_and_no_work(school: School, table: str) -> None:
+def test_truncated_tables_leave_no_pair_and_no_job(school: School, table: str) -> None:
     school.face_of("male")
     school.run(f"truncate {table} cascade")
     assert (school.rows(), school.jobs()) == ([], [])
@@ -216,15 +216,15 @@ def test_truncated_tables_leave_no_pair_and_no_work(school: School, table: str) 
 
 def test_truncated_matches_are_computed_again(school: School, pair: tuple[UUID, UUID]) -> None:
     school.run("truncate matches")
-    assert school.owed() == set(pair)
+    assert school.queued() == set(pair)
 
 
-def test_an_embedding_set_to_null_takes_its_pairs_along(school: School, pair: tuple[UUID, UUID]) -> None:
+def test_an_embedding_set_to_null_removes_its_pairs(school: School, pair: tuple[UUID, UUID]) -> None:
     him, her = pair
     school.run("update faces set embedding = null where id = %s", her)
     assert school.pairs() == set()
-    assert him in school.owed()
-    school.drain()
+    assert him in school.queued()
+    school.process()
     assert school.rows() == []
     assert {status for _, status in school.jobs()} == {"completed"}
 
@@ -233,20 +233,20 @@ def test_an_embedding_set_to_null_takes_its_pairs_along(school: School, pair: tu
 def test_without_foreign_keys_faces_without_their_user_lose_their_pairs(loose: School, removal: str) -> None:
     loose.face_of("male")
     loose.face_of("female")
-    loose.drain()
+    loose.process()
     assert len(loose.pairs()) == 1
     loose.run(removal)
-    loose.drain()
+    loose.process()
     assert loose.rows() == []
 
 
 def test_without_foreign_keys_a_face_may_come_before_its_user(loose: School) -> None:
     him, user = loose.face_of("male"), uuid4()
     her = loose.face(user)
-    loose.drain()
+    loose.process()
     loose.run("insert into profiles (id, school, gender, profile_type) values (%s, 'UIT', 'female', 'user')", user)
-    assert loose.owed() == {her}
-    loose.drain()
+    assert loose.queued() == {her}
+    loose.process()
     assert loose.pairs() == {frozenset((him, her))}
     assert not [face for face, status in loose.jobs() if status == "failed"]
 
@@ -254,14 +254,14 @@ def test_without_foreign_keys_a_face_may_come_before_its_user(loose: School) -> 
 def test_enumerations_varchar_and_other_dimensions_serve_as_well(loose: School) -> None:
     him = loose.face_of("male", (1, 0.2))
     her, other = loose.face_of("female", (1, 0)), loose.face_of("diverse", (1, 0))
-    loose.drain()
+    loose.process()
     assert loose.pairs() == {frozenset((him, her))}
     found = loose.run("select face_id from find_similar_faces_filtered((select embedding from faces where id = %s), "
                       "'UIT', 'male')", him)  # fmt: skip
     assert found == [her]
     assert loose.run("select dimensions from embedding_models where name = 'faces'") == [128]
     loose.run("update profiles set profile_type = 'celebrity' where gender = 'female'")
-    loose.drain()
+    loose.process()
     assert loose.pairs() == set()
     assert other not in {face for pair in loose.pairs() for face in pair}
 

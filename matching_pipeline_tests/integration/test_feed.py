@@ -63,7 +63,7 @@ def test_a_drained_upload_is_announced_in_a_second_in_one_message(school: School
     for _ in range(3):
         school.face_of("male")
     school.face_of("female")
-    school.drain()
+    school.process()
     (message,) = heard(listener)
     assert message.keys() == {"kind", "pairs", "ids"}
     assert (message["kind"], message["pairs"]) == ("face", 3)
@@ -82,7 +82,7 @@ def test_it_is_heard_within_a_second_of_the_commit(connection: Connection, liste
 
 def test_nothing_in_a_message_identifies_a_person(school: School, listener: Connection) -> None:
     school.face_of("male"), school.face_of("female")
-    school.drain()
+    school.process()
     said = json.dumps(heard(listener))
     people = school.run("select id from profiles union select id from faces")
     assert len(people) == 4
@@ -188,7 +188,7 @@ def test_watch_prints_a_line_a_pair_and_ends_when_told(
 ) -> None:
     one, *others = school.face_of("male"), school.face_of("female"), school.face_of("female", (1, 1))
     with watching(database_url, tmp_path) as watch:
-        school.drain()
+        school.process()
         expected = [["face", "1.000", str(one), str(others[0])], ["face", "0.707", str(one), str(others[1])]]
         assert watch.lines(2) == expected
         watch.process.send_signal(number)

@@ -1,4 +1,4 @@
-"""A process that writes lists is killed, for real: the next does what it had not committed, and nobody waits."""
+"""A process that writes lists is really killed. The next does the uncommitted part, and no session waits."""
 
 import subprocess
 import sys
@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import faces
-from matching_pipeline.handlers import matches as matching
+from matching_pipeline.handlers.faces import FaceHandler
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches import faces, projects
 from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.integration.conftest import make_due
 from matching_pipeline_tests.integration.marketplace import Marketplace
@@ -17,26 +18,28 @@ WORKER = """
 import sys, time
 from matching_pipeline.db.connections import connect
 from matching_pipeline.queues.worker import Worker
-from matching_pipeline.handlers import faces, matches as matching
+from matching_pipeline.handlers.faces import FaceHandler
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches import faces, projects
 
 def stop_here():
     print("in the middle", flush=True)
     time.sleep(60)
 
 what, kind, url = sys.argv[1:]
-stages, stage = {"project": (matching, matching.MatchHandler), "face": (faces, faces.FaceHandler)}[kind]
+lists, handler = {"project": (projects, MatchHandler), "face": (faces, FaceHandler)}[kind]
 
-class Stuck(stage):
+class Stuck(handler):
     batch_size = 2
 
     def write(self, connection, outcomes):
         super().write(connection, outcomes)
         stop_here()
 
-if what == "drain":
+if what == "worker":
     Worker(url, Stuck()).run()
-matching.LISTS_AT_ONCE = 1
-stages.rebuild(connect(url), lambda done, total: done and stop_here())
+projects.LISTS_AT_ONCE = 1
+lists.rebuild(connect(url), lambda done, total: done and stop_here())
 """
 
 
@@ -48,7 +51,7 @@ def kill_in_the_middle(what: str, kind: str, database_url: str) -> None:
         worker.kill()
 
 
-@pytest.mark.parametrize("what", ["drain", "rebuild"])
+@pytest.mark.parametrize("what", ["worker", "rebuild"])
 def test_of_project_lists(connection: Connection, database_url: str, what: str) -> None:
     market = Marketplace(connection)
     for n in range(3):
@@ -60,13 +63,13 @@ def test_of_project_lists(connection: Connection, database_url: str, what: str) 
     assert written != market.expected_matches()
 
     make_due(connection)
-    Worker(database_url, matching.MatchHandler()).run()
+    Worker(database_url, MatchHandler()).run()
     assert market.matches() == market.expected_matches()
     assert set(written) <= set(market.matches())
-    assert matching.rebuild(connection).unchanged == len(market.matches())
+    assert projects.rebuild(connection).unchanged == len(market.matches())
 
 
-@pytest.mark.parametrize("what", ["drain", "rebuild"])
+@pytest.mark.parametrize("what", ["worker", "rebuild"])
 def test_of_face_lists(connection: Connection, database_url: str, what: str) -> None:
     school = School(connection, database_url)
     for name in ("HUST", "UIT"):
@@ -78,7 +81,7 @@ def test_of_face_lists(connection: Connection, database_url: str, what: str) -> 
     assert written != school.expected_rows()
 
     make_due(connection)
-    Worker(database_url, faces.FaceHandler()).run()
+    Worker(database_url, FaceHandler()).run()
     assert school.rows() == school.expected_rows()
     assert set(written) <= set(school.rows())
     assert faces.rebuild(connection).unchanged == len(school.rows())

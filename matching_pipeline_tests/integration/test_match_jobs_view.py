@@ -20,9 +20,9 @@ def school(connection: Connection, database_url: str) -> School:
 
 @pytest.fixture
 def face(school: School) -> UUID:
-    """With no work owed."""
+    """A school whose queue is empty."""
     face = school.face_of("female")
-    school.drain()
+    school.process()
     school.settle()
     return face
 
@@ -31,12 +31,12 @@ def face(school: School) -> UUID:
 def failed(school: School) -> UUID:
     """A face whose only job has failed for good."""
     face = school.face_of("female", (0,))
-    school.drain()
+    school.process()
     assert school.jobs() == [(face, "failed")]
     return face
 
 
-def owe(school: School, face: UUID) -> UUID:
+def request_job(school: School, face: UUID) -> UUID:
     """Inserts a job as the field's API does."""
     (user,) = school.run("select user_id from faces where id = %s", face)
     (job,) = school.run(INSERT, face, user, embedding(1))
@@ -61,7 +61,7 @@ def test_it_has_the_columns_of_the_fields_table(school: School) -> None:
     ]  # fmt: skip
 
 
-def test_an_inserted_job_queues_its_face_and_is_returned_as_it_stands(school: School, face: UUID) -> None:
+def test_an_inserted_job_queues_its_face_and_is_returned_as_it_is(school: School, face: UUID) -> None:
     (user,) = school.run("select user_id from faces where id = %s", face)
     returned = school.connection.execute(
         "insert into match_jobs (face_id, user_id, embedding) values (%s, %s, %s) returning *",
@@ -76,9 +76,9 @@ def test_an_inserted_job_queues_its_face_and_is_returned_as_it_stands(school: Sc
 
 def test_after_the_upload_it_is_the_job_that_the_trigger_queued(school: School) -> None:
     face = school.face_of("female")
-    assert owe(school, face) == owe(school, face)
+    assert request_job(school, face) == request_job(school, face)
     assert school.jobs() == [(face, "pending")]
-    assert school.drain().completed == 1
+    assert school.process().completed == 1
 
 
 def test_in_the_uploads_own_transaction_and_statement_it_is_one_job_too(school: School, database_url: str) -> None:
@@ -104,12 +104,12 @@ def test_many_jobs_in_one_statement_are_one_a_face(school: School) -> None:
     assert sorted(school.jobs()) == [(face, "pending") for face in faces]
 
 
-def test_while_it_is_processed_it_is_owed_once_more(school: School, face: UUID) -> None:
-    owe(school, face)
+def test_while_it_is_processed_it_can_be_queued_once_more(school: School, face: UUID) -> None:
+    request_job(school, face)
     claimed = claim(school)
-    owed = owe(school, face)
-    assert owed != claimed
-    assert owe(school, face) == owed
+    requested = request_job(school, face)
+    assert requested != claimed
+    assert request_job(school, face) == requested
     assert sorted(status for _, status in school.jobs()) == ["pending", "processing"]
 
 
@@ -122,19 +122,19 @@ def test_above_read_committed_it_is_no_error_either(
         app.execute(f"set transaction isolation level {level}".encode())
         for _ in range(2):
             app.execute(INSERT, (face, user, embedding(1)))
-    assert school.owed() == {face}
-    school.drain()
-    assert school.owed() == set()
+    assert school.queued() == {face}
+    school.process()
+    assert school.queued() == set()
 
 
-def test_two_requests_at_once_wait_for_nobody(school: School, face: UUID, database_url: str) -> None:
+def test_two_requests_at_once_do_not_wait(school: School, face: UUID, database_url: str) -> None:
     (user,) = school.run("select user_id from faces where id = %s", face)
     with connect(database_url) as app, app.transaction():
         app.execute(INSERT, (face, user, embedding(1)))
         school.run("set lock_timeout = '2s'")
-        owe(school, face)
-    assert school.owed() == {face}
-    school.drain()
+        request_job(school, face)
+    assert school.queued() == {face}
+    school.process()
     assert {status for _, status in school.jobs()} == {"completed"}
 
 
@@ -146,7 +146,7 @@ def test_a_job_for_a_face_that_is_not_there_is_refused(school: School, face: UUI
     assert school.jobs() == []
 
 
-def test_a_job_that_names_somebody_else_is_its_faces_own_users_all_the_same(school: School, face: UUID) -> None:
+def test_a_job_that_names_another_user_is_still_its_faces_users(school: School, face: UUID) -> None:
     school.run(INSERT, face, school.user("male"), embedding(0, 1))
     compared = school.connection.execute(
         "select match_jobs.user_id = faces.user_id, match_jobs.embedding = faces.embedding "
@@ -165,15 +165,15 @@ def test_a_failed_job_is_retried_by_setting_it_to_pending(school: School, failed
         assert payloads(listener) == ["faces"]
     row = school.connection.execute("select id, status, attempts, error_message, completed_at from match_jobs")
     assert row.fetchall() == [(job, "pending", 0, None, None)]
-    school.drain()
+    school.process()
     assert school.jobs() == [(failed, "failed")]
 
 
-def test_a_retry_that_is_mended_completes_and_leaves_no_failure_behind(school: School, failed: UUID) -> None:
+def test_a_repaired_retry_completes_and_leaves_no_failure(school: School, failed: UUID) -> None:
     school.run("update faces set embedding = %s where id = %s", embedding(1), failed)
     school.run("update match_jobs set status = 'pending' where status = 'failed'")
     assert school.jobs() == [(failed, "pending")]
-    school.drain()
+    school.process()
     assert school.jobs() == [(failed, "completed")]
 
 
@@ -185,7 +185,7 @@ def test_a_retry_that_is_mended_completes_and_leaves_no_failure_behind(school: S
     ],
 )  # fmt: skip
 def test_any_other_update_is_refused_and_changes_nothing(school: School, face: UUID, change: str) -> None:
-    owe(school, face)
+    request_job(school, face)
     before = school.connection.execute("select * from match_jobs").fetchall()
     with pytest.raises(psycopg.errors.FeatureNotSupported, match="from failed to pending"):
         school.run(f"update match_jobs set {change}")
@@ -194,7 +194,7 @@ def test_any_other_update_is_refused_and_changes_nothing(school: School, face: U
 
 @pytest.mark.parametrize("status", ["pending", "completed", "failed"])
 def test_an_update_that_changes_nothing_is_no_error(school: School, face: UUID, status: str) -> None:
-    owe(school, face)
+    request_job(school, face)
     school.run(
         "update job_queue set status = %s, error_message = 'why', completed_at = case when %s = 'pending' then null "
         "else now() end",
@@ -204,15 +204,15 @@ def test_an_update_that_changes_nothing_is_no_error(school: School, face: UUID, 
     assert school.jobs() == [(face, status)]
 
 
-def test_a_deleted_job_is_gone_and_other_lanes_are_not_reached(school: School, face: UUID) -> None:
-    owe(school, face)
+def test_a_deleted_job_is_gone_and_other_queues_are_not_reached(school: School, face: UUID) -> None:
+    request_job(school, face)
     client.enqueue(school.connection, "matches", "project", [face])
     school.run("delete from match_jobs")
     assert school.run("select queue from job_queue") == ["matches"]
 
 
-def test_a_job_that_is_deleted_while_it_is_processed_is_finished_by_nobody(school: School, face: UUID) -> None:
-    owe(school, face)
+def test_a_job_that_is_deleted_while_it_is_processed_is_never_completed(school: School, face: UUID) -> None:
+    request_job(school, face)
     job = claim(school)
     school.run("delete from match_jobs")
     assert school.run("select mark_job_completed(%s, 1)", job) == [False]

@@ -1,4 +1,4 @@
-"""What is matched again when an input of `matches`, or `matches` itself, changes."""
+"""Changes of the inputs of `matches`, or of `matches` itself, queue jobs."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -75,7 +75,7 @@ def test_changed_settings_queue_every_project(pair: MatchedPair) -> None:
     assert pair.owed() == {pair.match_project()}
 
 
-def test_a_new_result_queues_its_owner(pair: MatchedPair) -> None:
+def test_a_new_result_queues_its_entity(pair: MatchedPair) -> None:
     image, ware_image = pair.listing_image(pair.project), pair.product_image(pair.wares)
     pair.settle()
     pair.embed("project", image)
@@ -93,14 +93,14 @@ def test_a_new_result_queues_its_owner(pair: MatchedPair) -> None:
         ("image_url = 'new', analyzed_at = now()", False),
     ],
 )
-def test_a_changed_result_queues_its_owner_and_the_same_result_does_not(
+def test_a_changed_result_queues_its_entity_and_the_same_result_does_not(
     pair: MatchedPair, change: str, matched: bool
 ) -> None:
     pair.run(f"update image_ai set {change} where source = 'product'")
     assert pair.owed() == ({pair.match_wares()} if matched else set())
 
 
-def test_a_lost_result_queues_its_owner(pair: MatchedPair) -> None:
+def test_a_lost_result_queues_its_entity(pair: MatchedPair) -> None:
     pair.run("delete from image_ai where source = 'product'")
     assert pair.owed() == {pair.match_wares()}
 
@@ -112,7 +112,7 @@ def test_a_result_of_a_model_that_is_not_active_queues_nothing(pair: MatchedPair
     assert pair.owed() == set()
 
 
-def test_without_foreign_keys_a_deleted_owner_takes_its_results_along(loose: MatchedPair) -> None:
+def test_without_foreign_keys_a_deleted_entity_removes_its_results(loose: MatchedPair) -> None:
     waiting = loose.listing_image(loose.project)
     loose.run("delete from listings")
     assert (loose.analysed(), loose.matched(), loose.owed()) == ({loose.wares_image}, set(), set())
@@ -123,13 +123,13 @@ def test_without_foreign_keys_a_deleted_owner_takes_its_results_along(loose: Mat
 
 
 @pytest.mark.parametrize("table", ["listings", "products"])
-def test_without_foreign_keys_truncated_owners_take_their_results_along(loose: MatchedPair, table: str) -> None:
+def test_without_foreign_keys_truncated_entities_remove_their_results(loose: MatchedPair, table: str) -> None:
     loose.run(f"truncate {table} cascade")
     assert loose.matched() == set()
     assert loose.analysed() == ({loose.wares_image} if table == "listings" else {loose.project_image})
 
 
-def test_without_foreign_keys_an_owners_new_key_leaves_its_images_behind(loose: MatchedPair) -> None:
+def test_without_foreign_keys_an_entitys_new_key_leaves_its_images_behind(loose: MatchedPair) -> None:
     loose.run("update listings set id = gen_random_uuid()")
     loose.run("update products set id = gen_random_uuid()")
     assert loose.analysed() == set()
@@ -138,7 +138,7 @@ def test_without_foreign_keys_an_owners_new_key_leaves_its_images_behind(loose: 
     assert {("image_ai", "project", loose.project_image), ("image_ai", "product", loose.wares_image)} < loose.owed()
 
 
-def test_without_foreign_keys_images_may_come_before_their_owners(loose: MatchedPair) -> None:
+def test_without_foreign_keys_images_may_come_before_their_entities(loose: MatchedPair) -> None:
     app: App = loose
     (listing, product) = loose.run("select gen_random_uuid() from generate_series(1, 2)")
     image, ware_image = app.listing_image(listing), app.product_image(product)

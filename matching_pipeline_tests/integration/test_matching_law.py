@@ -1,4 +1,4 @@
-"""The law for projects: a drained queue and a rebuild both leave the lists as they are defined."""
+"""The law for projects: an empty queue and a rebuild both leave the lists as they are defined."""
 
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import matches as matching
 from matching_pipeline.handlers.matches import MatchHandler
-from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches import projects, rebuilds
 from matching_pipeline.matches.match_table import Figures
 from matching_pipeline.models import registry as models
 from matching_pipeline_tests.integration.law import (
@@ -27,11 +26,13 @@ from matching_pipeline_tests.integration.law import (
 from matching_pipeline_tests.integration.marketplace import MODEL, SOURCES, Marketplace, Row
 
 OTHER_MODEL = "other"
+PART_IMAGES = 3
+"""So few that the other side comes in several parts."""
 
 colors = st.lists(st.sampled_from(["red", "blue"]), unique=True)
 kinds = st.sampled_from(["project", "product"])
 images = st.sampled_from(["listing_images", "product_images"])
-owners = st.sampled_from(["listings", "products"])
+entities = st.sampled_from(["listings", "products"])
 
 
 class SmallBatches(MatchHandler):
@@ -39,8 +40,8 @@ class SmallBatches(MatchHandler):
 
 
 class MatchingLaw(Law):
-    queue = matching.QUEUE
-    kind = matching.KIND
+    queue = projects.QUEUE
+    kind = projects.KIND
 
     @initialize(
         limit=limits,
@@ -63,13 +64,13 @@ class MatchingLaw(Law):
         for kind, given in (("project", projects), ("product", products)):
             for vector in given:
                 self.add(kind, vector, [])
-        self.drain()
+        self.process()
 
     def handler(self) -> MatchHandler:
-        return SmallBatches()
+        return SmallBatches(PART_IMAGES)
 
     def rebuild_lists(self, connection: Connection) -> Figures:
-        return matching.rebuild(connection)
+        return projects.rebuild(connection, part_images=PART_IMAGES)
 
     def rows(self) -> Sequence[Row]:
         return self.app.matches()
@@ -83,28 +84,28 @@ class MatchingLaw(Law):
 
     @rule(kind=kinds, vector=vectors, words=colors, place=places)
     def add_another_image(self, kind: str, vector: Vector, words: list[str], place: int) -> None:
-        if owners := self.owners(kind):
-            self.app.add_image(kind, at(place, owners), vector, words)
+        if entities := self.entities(kind):
+            self.app.add_image(kind, at(place, entities), vector, words)
 
     @rule(kind=kinds, vector=vectors, words=colors, place=places, model=st.sampled_from([MODEL, OTHER_MODEL]))
     def analyse_an_image(self, kind: str, vector: Vector, words: list[str], place: int, model: str) -> None:
-        """For the first time by that model, or anew, as of another picture."""
+        """For the first time by that model, or again with another result."""
         sources = self.connection.execute("select image_id from source_images where source = %s", (kind,))
-        if standing := sorted(image for (image,) in sources):
-            self.app.embed(kind, at(place, standing), vector, words, model)
+        if images := sorted(image for (image,) in sources):
+            self.app.embed(kind, at(place, images), vector, words, model)
 
-    def change_somebody_listed(self, vector: Vector, place: int) -> None:
+    def change_a_listed_entity(self, vector: Vector, place: int) -> None:
         if rows := self.rows():
             *_, image, _ = at(place, rows)
             self.app.embed("product", image, vector)
 
     @rule(kind=kinds, place=places)
     def move_image(self, kind: str, place: int) -> None:
-        table, owner_column, _ = SOURCES[kind]
-        if (images := self.ids(table)) and (owners := self.owners(kind)):
+        table, entity_column, _ = SOURCES[kind]
+        if (images := self.ids(table)) and (entities := self.entities(kind)):
             self.connection.execute(
-                f"update {table} set {owner_column} = %s where id = %s",
-                (at(place, owners), at(place // 7, images)),
+                f"update {table} set {entity_column} = %s where id = %s",
+                (at(place, entities), at(place // 7, images)),
             )
 
     @rule(place=places, type=st.sampled_from(["project", "offer"]))
@@ -112,33 +113,33 @@ class MatchingLaw(Law):
         if listings := self.ids("listings"):
             self.connection.execute("update listings set type = %s where id = %s", (type, at(place, listings)))
 
-    @rule(table=owners | images, place=places)
+    @rule(table=entities | images, place=places)
     def delete(self, table: str, place: int) -> None:
         if ids := self.ids(table):
             self.app.delete(table, at(place, ids))
 
-    @rule(table=owners | images, place=places)
+    @rule(table=entities | images, place=places)
     def change_a_key(self, table: str, place: int) -> None:
         if ids := self.ids(table):
             self.connection.execute(f"update {table} set id = %s where id = %s", (self.app.new_id(), at(place, ids)))
 
     @rule(
         upheaval=upheavals(
-            matching.KIND,
+            projects.KIND,
             {"threshold": [0, 0.4, 0.5, 0.9], "match_limit": [1, 2, 4], "attribute_weight": [0, 0.2, 1]},
             ["listings", "products", "listing_images", "product_images", "image_ai", "matches"],
         )
         | st.just(None)
     )
     def change_all(self, upheaval: str | None) -> None:
-        """Without one the models change places."""
+        """Without an upheaval the models change places."""
         if upheaval:
             self.connection.execute(upheaval.encode())
         else:
             (shadow,) = [model.name for model, _ in models.standings(self.connection) if model.status == "shadow"]
-            models.activate(self.connection, shadow, force=True)
+            models.activate(self.connection, shadow, force=True, part_images=PART_IMAGES)
 
-    def owners(self, kind: str) -> list[UUID]:
+    def entities(self, kind: str) -> list[UUID]:
         return self.ids("listings" if kind == "project" else "products")
 
 
@@ -147,12 +148,11 @@ def module_database_url(new_database: Callable[..., str], migrated_template: str
     return new_database(migrated_template)
 
 
-def test_whatever_happens_in_whatever_order_project_lists_are_as_defined(
+def test_project_lists_are_as_defined_after_any_sequence_of_events(
     module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(rebuilds.SIZES, matching.KIND, 2)
-    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
-    # so that now Postgres looks for whom a product may match, now the kernel
-    monkeypatch.setattr(matching, "FEW_SOUGHT", 1)
-    monkeypatch.setenv("MATCH_PART_IMAGES", "3")
+    monkeypatch.setitem(rebuilds.SIZES, projects.KIND, 2)
+    monkeypatch.setattr(projects, "LISTS_AT_ONCE", 1)
+    # so few that sometimes Postgres computes which projects are near, and sometimes the kernel
+    monkeypatch.setattr(projects, "FEW_SOUGHT", 1)
     hold_law(MatchingLaw, module_database_url, examples=60)

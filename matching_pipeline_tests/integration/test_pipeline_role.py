@@ -18,8 +18,8 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.migrations import migrate
-from matching_pipeline.handlers import faces, registry
-from matching_pipeline.handlers import matches as matching
+from matching_pipeline.handlers import registry
+from matching_pipeline.matches import faces, projects
 from matching_pipeline.matches.audit import audit, repair
 from matching_pipeline.matches.feed import announcements
 from matching_pipeline.matches.parity import sampled_parity
@@ -134,9 +134,9 @@ def test_it_drains_rebuilds_listens_and_cleans_up(
             assert +registry.process_due(settings, url, queue).counts == {"completed": 2}
         assert kinds(connection) == [("face", 1.0), ("project", 1.0)]
         assert {(told.kind, len(told.pairs)) for told in feed} == {("face", 1), ("project", 1)}
-        assert matching.rebuild(own).unchanged == faces.rebuild(own).unchanged == 1
+        assert projects.rebuild(own).unchanged == faces.rebuild(own).unchanged == 1
         connection.execute("delete from matches")
-        assert matching.rebuild(own).added == faces.rebuild(own).added == 1
+        assert projects.rebuild(own).added == faces.rebuild(own).added == 1
         assert sampled_parity(own, "project", 5, seed=1).equal == 1
         connection.execute("update matches set similarity = 0.9")
         assert len(list(repair(own, audit(own)))) == 2
@@ -265,7 +265,7 @@ def test_an_owner_without_superpowers_makes_it(owner_url: str) -> None:
             grant_role(connection)
         school = School(connection, url)
         school.face_of("male"), school.face(school.user("female"), (1, 1))
-        assert school.drain().completed == 2
+        assert school.process().completed == 2
         assert len(school.pairs()) == 1
         with connect(url) as own:
             found = "select similarity from find_similar_faces_filtered(%s, 'UIT', 'male')"

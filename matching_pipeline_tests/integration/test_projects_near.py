@@ -1,4 +1,4 @@
-"""A few changed products: Postgres leaves out the projects that none of them can reach, and nobody else."""
+"""A few changed products: Postgres leaves out only projects that none of them can reach."""
 
 import random
 from uuid import UUID
@@ -6,40 +6,40 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers.matches import rebuild, update
-from matching_pipeline.matches.image_sets import load_image_set, stream_projects_near
-from matching_pipeline.matches.kernel.images import uuids
-from matching_pipeline.matches.kernel.kernel import Policy
+from matching_pipeline.matches.image_sets import PART_IMAGES, load_image_set, stream_projects_near
+from matching_pipeline.matches.kernel.columns import as_uuids
+from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline.matches.projects import rebuild, update
 from matching_pipeline_tests.integration.marketplace import MODEL, Marketplace
 
 
 def near(connection: Connection, product: UUID, policy: Policy) -> list[UUID]:
     sought = load_image_set(connection, "product", MODEL, [product])
     return [
-        project for part in stream_projects_near(connection, MODEL, sought, policy) for project in uuids(part.owners)
+        project
+        for part in stream_projects_near(connection, MODEL, sought, policy, PART_IMAGES)
+        for project in as_uuids(part.entities)
     ]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("threshold", [-1.0, 0.0, 0.5, 1.0])
-def test_lists_that_a_changed_product_enters_are_as_defined(
-    connection: Connection, weight: float, threshold: float
-) -> None:
+def test_lists_are_as_defined_after_a_product_enters(connection: Connection, weight: float, threshold: float) -> None:
     connection.execute(
         "update match_settings set threshold = %s, match_limit = 2, attribute_weight = %s where kind = 'project'",
         (threshold, weight),
     )
     draw, market = random.Random(f"{weight} {threshold}"), Marketplace(connection)
 
-    def add_image(kind: str, owner: UUID) -> None:
+    def add_image(kind: str, entity: UUID) -> None:
         vector = [draw.choice((-1, 0, 0.5, 1)) * 10 ** draw.choice((-20, 0, 15)) or 0.1 for _ in range(3)]
-        market.add_image(kind, owner, vector, draw.sample(["red", "blue", "green"], draw.randint(0, 2)))
+        market.add_image(kind, entity, vector, draw.sample(["red", "blue", "green"], draw.randint(0, 2)))
 
     for kind, count in (("project", 12), ("product", 6)):
         for _ in range(count):
-            owner = market.add(kind)
+            entity = market.add(kind)
             for _ in range(draw.randint(1, 2)):
-                add_image(kind, owner)
+                add_image(kind, entity)
     rebuild(connection)
     for _ in range(6):
         product = market.add("product")
@@ -49,7 +49,7 @@ def test_lists_that_a_changed_product_enters_are_as_defined(
         assert market.matches() == market.expected_matches()
 
 
-def test_a_project_that_a_product_cannot_reach_does_not_travel(connection: Connection) -> None:
+def test_a_project_that_a_product_cannot_reach_is_not_sent(connection: Connection) -> None:
     market, policy = Marketplace(connection), Policy(threshold=0.5, limit=1, attribute_weight=0.2)
     alike, almost, unlike = (market.add("project") for _ in range(3))
     for project, vector in ((alike, (1, 0, 0)), (almost, (1, 1, 0)), (unlike, (0, 1, 0))):

@@ -1,11 +1,12 @@
-"""A rebuild beside a living app: what changes while it runs is neither lost nor in its way."""
+"""A rebuild beside a running app: changes during the rebuild are neither lost nor hinder it."""
 
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.handlers.matches import MatchHandler, rebuild
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches import projects
 from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.matches.projects import rebuild
 from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.integration.marketplace import Marketplace
 
@@ -20,13 +21,13 @@ from matching_pipeline_tests.integration.marketplace import Marketplace
         "truncate products cascade",
     ],
 )
-@pytest.mark.parametrize("drained_before", [True, False])
-def test_what_changes_between_reading_and_publishing_is_matched_again(
+@pytest.mark.parametrize("processed_before", [True, False])
+def test_a_change_between_reading_and_writing_is_matched_again(
     connection: Connection,
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
     change: str,
-    drained_before: bool,
+    processed_before: bool,
 ) -> None:
     market = Marketplace(connection)
     first, second = market.add("project"), market.add("project")
@@ -34,11 +35,11 @@ def test_what_changes_between_reading_and_publishing_is_matched_again(
         market.add_image("project", project, (1, 0, 0))
     products = [market.add("product") for _ in range(3)]
     images = [market.add_image("product", product, (1, n / 4, 0)) for n, product in enumerate(products)]
-    if drained_before:
+    if processed_before:
         Worker(database_url, MatchHandler()).run()
         for n, image in enumerate(reversed(images)):
             market.embed("product", image, (1, n / 4, 0))
-    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
+    monkeypatch.setattr(projects, "LISTS_AT_ONCE", 1)
     changes = [change]
 
     def change_once(done: int, total: int) -> None:
@@ -53,8 +54,8 @@ def test_what_changes_between_reading_and_publishing_is_matched_again(
     assert market.matches() == market.expected_matches()
 
 
-def test_products_are_matched_part_by_part_as_they_are_all_at_once(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch
+def test_products_in_parts_give_the_same_matches_as_all_at_once(
+    connection: Connection,
 ) -> None:
     market = Marketplace(connection)
     for n in range(3):
@@ -63,8 +64,7 @@ def test_products_are_matched_part_by_part_as_they_are_all_at_once(
         product = market.add("product")
         for image in range(1 + n % 3):
             market.add_image("product", product, (1, n / 7, image / 2))
-    monkeypatch.setenv("MATCH_PART_IMAGES", "2")
-    assert rebuild(connection).added == 21
+    assert rebuild(connection, part_images=2).added == 21
     assert market.matches() == market.expected_matches()
 
 

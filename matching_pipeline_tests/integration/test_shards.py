@@ -1,4 +1,4 @@
-"""Shards of a rebuild: they run anywhere and in any order, drains get their turn, and the newest rebuild wins."""
+"""Shards of a rebuild run anywhere and in any order. Workers get their turn, and the newest rebuild wins."""
 
 import os
 import random
@@ -15,11 +15,12 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import RebuildSuperseded
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.handlers.faces import rebuild_shard as rebuild_schools
-from matching_pipeline.handlers.matches import KIND, MatchHandler, rebuild_shard
-from matching_pipeline.matches import rebuilds
-from matching_pipeline.matches.match_table import Figures, sharing_lists, take_lists
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches import projects, rebuilds
+from matching_pipeline.matches.faces import rebuild_shard as rebuild_schools
+from matching_pipeline.matches.locks import ListsLock
+from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.matches.projects import KIND, rebuild_shard
 from matching_pipeline.matches.rebuilds import OnPart, Shard, begin, run
 from matching_pipeline.models import registry as models
 from matching_pipeline.queues.worker import Worker
@@ -40,12 +41,12 @@ def market(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Marketpla
     return market
 
 
-def drain(database_url: str, connection: Connection) -> None:
+def process(database_url: str, connection: Connection) -> None:
     connection.execute("update job_queue set run_at = now() where status = 'pending'")
     Worker(database_url, MatchHandler()).run()
 
 
-def test_everybody_is_in_one_shard_also_who_comes_after_the_plan(connection: Connection, market: Marketplace) -> None:
+def test_every_project_is_in_one_shard_also_after_the_plan(connection: Connection, market: Marketplace) -> None:
     shards = begin(connection, KIND)
     assert [shard.entities for shard in shards] == [2, 2]
     for _ in range(2):
@@ -59,7 +60,7 @@ def test_everybody_is_in_one_shard_also_who_comes_after_the_plan(connection: Con
     assert len(market.matches()) == 18
 
 
-def test_where_there_is_nobody_there_is_a_shard_all_the_same(connection: Connection) -> None:
+def test_without_entities_there_is_one_shard(connection: Connection) -> None:
     (projects,), (faces,) = begin(connection, KIND), begin(connection, "face")
     assert (projects.first_project, projects.before_project, faces.schools) == (None, None, [None])
 
@@ -85,7 +86,7 @@ def run_alone(database_url: str, shard: Shard) -> Figures:
         return run(own, shard, publish)
 
 
-def test_a_rebuild_that_was_overtaken_writes_nothing_more(connection: Connection, market: Marketplace) -> None:
+def test_a_superseded_rebuild_writes_nothing_more(connection: Connection, market: Marketplace) -> None:
     first, second = begin(connection, KIND)
     run(connection, first, rebuild_shard)
     newer = begin(connection, KIND)
@@ -100,19 +101,19 @@ def test_a_rebuild_that_was_overtaken_writes_nothing_more(connection: Connection
     assert market.matches() == market.expected_matches()
 
 
-def test_a_rebuild_of_another_kind_overtakes_nobody(connection: Connection, market: Marketplace) -> None:
+def test_a_rebuild_of_another_kind_supersedes_none(connection: Connection, market: Marketplace) -> None:
     shards = begin(connection, KIND)
     begin(connection, "face")
     assert sum(run(connection, shard, rebuild_shard).added for shard in shards) == 12
 
 
-def test_a_shard_of_a_forgotten_rebuild_says_so(connection: Connection) -> None:
+def test_a_shard_of_a_forgotten_rebuild_raises(connection: Connection) -> None:
     with pytest.raises(RebuildSuperseded, match="forgotten"):
         rebuilds.shard_at(connection, 7, 1)
 
 
 class Pausing:
-    """Publishes, but then does not come back."""
+    """Writes the shard, but returns only when it is told to."""
 
     def __init__(self) -> None:
         self.reached, self.go_on = threading.Event(), threading.Event()
@@ -140,7 +141,7 @@ def test_a_rebuild_begins_when_the_shards_of_the_one_before_are_done(
         assert beginning.result(timeout=10)[0].rebuild > shard.rebuild
 
 
-def test_shards_run_beside_each_other_and_a_drain_that_waits_is_before_the_next(
+def test_shards_run_at_once_and_a_worker_that_waits_comes_before_the_next_shard(
     connection: Connection, database_url: str, market: Marketplace
 ) -> None:
     first, second = Pausing(), Pausing()
@@ -150,18 +151,18 @@ def test_shards_run_beside_each_other_and_a_drain_that_waits_is_before_the_next(
         assert first.reached.wait(10)
         assert second.reached.wait(10)
         market.embed("product", market.add_image("product", market.add("product"), (0, 1, 0)), (1, 1, 1))
-        draining = pool.submit(drain, database_url, connection)
+        working = pool.submit(process, database_url, connection)
         first.go_on.set()
         running[0].result(timeout=10)
         with connect(database_url) as onlooker:
-            while onlooker.execute(query("try_be_next_at_lists"), {"kind": KIND}).fetchone() == (True,):
-                time.sleep(0.05)  # the drain has not come so far
+            while onlooker.execute(query("try_shut_turnstile"), {"kind": KIND}).fetchone() == (True,):
+                time.sleep(0.05)  # the worker has not shut the turnstile yet
         again = pool.submit(run_alone, database_url, shards[0])
         time.sleep(0.3)
-        assert not draining.done()
+        assert not working.done()
         assert not again.done()
         second.go_on.set()
-        draining.result(timeout=10)
+        working.result(timeout=10)
         assert running[1].result(timeout=10).added == 6
         assert again.result(timeout=10).added == 0
     assert market.matches() == market.expected_matches()
@@ -189,19 +190,19 @@ def another_model(market: Marketplace) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("drained", [True, False])
-def test_what_changes_between_two_shards_is_true_once_the_queue_is_drained(
-    connection: Connection, database_url: str, market: Marketplace, change: str, drained: bool
+@pytest.mark.parametrize("processed_between", [True, False])
+def test_a_change_between_two_shards_is_in_the_lists_once_the_queue_is_empty(
+    connection: Connection, database_url: str, market: Marketplace, change: str, processed_between: bool
 ) -> None:
     first, second = begin(connection, KIND)
     run(connection, first, rebuild_shard)
     CHANGES[change](market)
-    if drained:
-        drain(database_url, connection)
+    if processed_between:
+        process(database_url, connection)
     run(connection, second, rebuild_shard)
-    drain(database_url, connection)
+    process(database_url, connection)
     rows = market.matches()
-    assert matching.rebuild(connection).unchanged == len(rows) > 0
+    assert projects.rebuild(connection).unchanged == len(rows) > 0
     if change != "the model":
         assert rows == market.expected_matches()
 
@@ -220,7 +221,7 @@ with connect(sys.argv[1]) as connection:
 
 @pytest.fixture
 def hanging_run(database_url: str, market: Marketplace) -> Iterator[subprocess.Popen[str]]:
-    """A process with a shard that never ends."""
+    """A process whose shard never ends."""
     command = [sys.executable, "-c", RUN_AND_HANG, database_url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -229,23 +230,23 @@ def hanging_run(database_url: str, market: Marketplace) -> Iterator[subprocess.P
         process.kill()
 
 
-def test_a_killed_run_locks_nobody_out(
+def test_a_killed_run_keeps_no_lock(
     connection: Connection, market: Marketplace, database_url: str, hanging_run: subprocess.Popen[str]
 ) -> None:
     os.kill(hanging_run.pid, signal.SIGKILL)
     market.add_image("product", market.add("product"), (1, 1, 0))
     began = time.monotonic()
-    drain(database_url, connection)
-    assert matching.rebuild(connection).lists == 4
+    process(database_url, connection)
+    assert projects.rebuild(connection).lists == 4
     assert time.monotonic() - began < 10
     assert market.matches() == market.expected_matches()
 
 
-def test_a_shard_lets_go_of_the_lists_when_it_fails(connection: Connection, database_url: str) -> None:
-    with pytest.raises(ZeroDivisionError), sharing_lists(connection, KIND):
+def test_a_shard_that_fails_releases_the_lists(connection: Connection, database_url: str) -> None:
+    with pytest.raises(ZeroDivisionError), ListsLock(connection, KIND).shared():
         raise ZeroDivisionError
     with connect(database_url) as other, other.transaction():
-        take_lists(other, KIND)
+        ListsLock(other, KIND).take()
 
 
 COUNT_WRITERS = """
@@ -262,8 +263,8 @@ create trigger count_writer after insert on matches for each statement execute f
 
 @pytest.fixture
 def count_writers(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many sessions have written lists, each in a transaction of its own."""
-    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
+    """Returns the number of sessions that wrote lists. Each list is written in a transaction of its own."""
+    monkeypatch.setattr(projects, "LISTS_AT_ONCE", 1)
     connection.execute(COUNT_WRITERS.encode())
     return lambda: len(connection.execute("select pid from writers").fetchall())
 
@@ -277,7 +278,7 @@ def test_two_sessions_write_a_shard(
     assert market.matches() == market.expected_matches()
 
 
-def test_a_shard_is_written_by_one_session_where_somebody_waits_for_the_lists_alone(
+def test_one_session_writes_a_shard_where_a_writer_waits_for_the_lists(
     connection: Connection, database_url: str, market: Marketplace, count_writers: Callable[[], int]
 ) -> None:
     def write_while_another_rebuild_waits(connection: Connection, shard: Shard, on_part: OnPart) -> Figures:
@@ -292,11 +293,11 @@ def test_a_shard_is_written_by_one_session_where_somebody_waits_for_the_lists_al
     assert len(market.matches()) == 6
 
 
-def test_a_shard_is_written_where_no_other_session_can_be_had(
+def test_one_session_writes_a_shard_where_a_second_is_refused(
     connection: Connection, server_url: str, market: Marketplace, count_writers: Callable[[], int]
 ) -> None:
     with connect(server_url % "postgres") as elsewhere:
         elsewhere.execute(f"alter database {connection.info.dbname} allow_connections false".encode())
-    matching.rebuild(connection)
+    projects.rebuild(connection)
     assert market.matches() == market.expected_matches()
     assert count_writers() == 1

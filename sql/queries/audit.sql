@@ -1,4 +1,4 @@
--- What is wrong with what is derived: of each fault how many rows there are, and the first few.
+-- The faults of the derived tables: each query gives the number of rows, and the first few of them.
 
 -- name: mixed_model_matches
 select count(*) over (), coalesce(matches.project_id, matches.face_a_id), coalesce(matches.product_id, matches.face_b_id),
@@ -119,6 +119,3 @@ where embedding_models.name = image_ai.model
 delete from job_embeddings using embedding_models
 where embedding_models.name = job_embeddings.model
   and (embedding_models.status = 'retired' or embedding_models.modality <> 'text')
-
--- name: waiting_work
-select queue, count(*) from job_queue where status in ('pending', 'processing') group by queue order by queue

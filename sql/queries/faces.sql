@@ -22,7 +22,7 @@ copy (
 copy (
     select id, embedding
     from (
-        -- once a face, as every look at a stored vector fetches it anew
+        -- one normalised vector for each face: each use of a stored vector fetches it from its table again
         select id, embedding, l2_normalize(embedding) as direction
         from faces_of_block(%(school)s, %(gender)s)
         offset 0
@@ -63,15 +63,15 @@ select enqueue_jobs('faces', 'face', array(select id from matchable_faces where 
 
 -- name: delete_face_pairs
 delete from matches
-using unnest(%(a_ids)s::uuid[], %(b_ids)s::uuid[]) as gone (a_id, b_id)
+using unnest(%(a)s::uuid[], %(b)s::uuid[]) as gone (a_id, b_id)
 where matches.face_a_id = gone.a_id and matches.face_b_id = gone.b_id
 
 -- name: publish_face_pairs
 insert into matches (id, kind, face_a_id, face_b_id, similarity, rank_for_a, rank_for_b, model)
-select id, 'face', a_id, b_id, similarity, nullif(rank_for_a, 0), nullif(rank_for_b, 0), 'faces'
+select id, 'face', a_id, b_id, similarity, nullif(rank_for_a, 0), nullif(rank_for_b, 0), %(model)s
 from unnest(
-    %(new_ids)s::uuid[], %(a_ids)s::uuid[], %(b_ids)s::uuid[], %(similarities)s::double precision[],
-    %(ranks_for_a)s::integer[], %(ranks_for_b)s::integer[]
+    %(new_ids)s::uuid[], %(a)s::uuid[], %(b)s::uuid[], %(similarity)s::double precision[],
+    %(rank_for_a)s::integer[], %(rank_for_b)s::integer[]
 ) as pair (id, a_id, b_id, similarity, rank_for_a, rank_for_b)
 order by a_id, b_id
 on conflict (face_a_id, face_b_id) where face_a_id is not null do update set

@@ -1,14 +1,22 @@
--- name: try_lock_lists
+-- The readers-writer lock with a turnstile on the lists of a kind: matching_pipeline/matches/locks.py.
+
+-- name: try_shut_turnstile
+select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches_turnstile.' || %(kind)s))
+
+-- name: pass_turnstile
+select pg_advisory_lock_shared(hashtext('matching_pipeline.matches_turnstile.' || %(kind)s))
+
+-- name: leave_turnstile
+select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches_turnstile.' || %(kind)s))
+
+-- name: try_take_lists
 select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches.' || %(kind)s))
 
--- name: try_be_next_at_lists
-select pg_try_advisory_xact_lock(hashtext('matching_pipeline.next_at_matches.' || %(kind)s))
+-- name: take_lists
+select pg_advisory_lock(hashtext('matching_pipeline.matches.' || %(kind)s))
 
--- name: await_turn_at_lists
-select pg_advisory_lock_shared(hashtext('matching_pipeline.next_at_matches.' || %(kind)s))
-
--- name: end_turn_at_lists
-select pg_advisory_unlock_shared(hashtext('matching_pipeline.next_at_matches.' || %(kind)s))
+-- name: release_lists
+select pg_advisory_unlock(hashtext('matching_pipeline.matches.' || %(kind)s))
 
 -- name: share_lists
 select pg_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
@@ -18,12 +26,6 @@ select pg_try_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(ki
 
 -- name: release_shared_lists
 select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
-
--- name: hold_lists
-select pg_advisory_lock(hashtext('matching_pipeline.matches.' || %(kind)s))
-
--- name: release_lists
-select pg_advisory_unlock(hashtext('matching_pipeline.matches.' || %(kind)s))
 
 -- name: begin_publishing
 select set_config('matching_pipeline.publishing', 'on', true)
@@ -40,7 +42,7 @@ copy (
     from source_images
     join image_ai on image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
     where source_images.source = %(source)s and image_ai.model = %(model)s
-      and (%(owner_ids)s::uuid[] is null or source_images.owner_id = any (%(owner_ids)s::uuid[]))
+      and (%(entity_ids)s::uuid[] is null or source_images.owner_id = any (%(entity_ids)s::uuid[]))
       and (%(first)s::uuid is null or source_images.owner_id >= %(first)s::uuid)
       and (%(before)s::uuid is null or source_images.owner_id < %(before)s::uuid)
     order by source_images.owner_id, source_images.image_id
@@ -55,7 +57,7 @@ copy (
             from unnest(%(directions)s::vector[]) as sought (direction)
         ) as most
         from (
-            -- once an image, as every look at a stored vector fetches it anew
+            -- one normalised vector for each image: each use of a stored vector fetches it from its table again
             select image_id, embedding, attributes, l2_normalize(embedding) as direction
             from image_ai
             where source = 'project' and model = %(model)s
@@ -91,16 +93,16 @@ copy (
     order by project_id, rank
 ) to stdout (format binary)
 
--- name: delete_matches
+-- name: delete_project_pairs
 delete from matches
-using unnest(%(project_ids)s::uuid[], %(product_ids)s::uuid[]) as gone (project_id, product_id)
+using unnest(%(project)s::uuid[], %(product)s::uuid[]) as gone (project_id, product_id)
 where matches.kind = 'project' and matches.project_id = gone.project_id and matches.product_id = gone.product_id
 
--- name: hold_evidence
+-- name: rows_without_evidence
 with held as materialized (
     select pair.number
     from unnest(
-        %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[], %(product_image_ids)s::uuid[]
+        %(project)s::uuid[], %(product)s::uuid[], %(project_image)s::uuid[], %(product_image)s::uuid[]
     ) with ordinality as pair (project_id, product_id, project_image_id, product_image_id, number)
     join listings on listings.id = pair.project_id
     join products on products.id = pair.product_id
@@ -109,14 +111,14 @@ with held as materialized (
     order by pair.project_id, pair.product_id
     for key share of listings, products, listing_images, product_images
 )
-select generate_series(0, cardinality(%(project_ids)s::uuid[]) - 1) except select number - 1 from held
+select generate_series(0, cardinality(%(project)s::uuid[]) - 1) except select number - 1 from held
 
--- name: publish_matches
+-- name: publish_project_pairs
 insert into matches (id, kind, project_id, product_id, project_image_id, product_image_id, similarity, rank, model)
 select id, 'project', project_id, product_id, project_image_id, product_image_id, similarity, rank, %(model)s
 from unnest(
-    %(new_ids)s::uuid[], %(project_ids)s::uuid[], %(product_ids)s::uuid[], %(project_image_ids)s::uuid[],
-    %(product_image_ids)s::uuid[], %(similarities)s::double precision[], %(ranks)s::integer[]
+    %(new_ids)s::uuid[], %(project)s::uuid[], %(product)s::uuid[], %(project_image)s::uuid[],
+    %(product_image)s::uuid[], %(similarity)s::double precision[], %(rank)s::integer[]
 ) as pair (id, project_id, product_id, project_image_id, product_image_id, similarity, rank)
 order by project_id, product_id
 on conflict (project_id, product_id) where kind = 'project' do update set

@@ -1,4 +1,4 @@
--- What `matches` is computed from, read by the definition: from the app's tables, not by the views and functions that the
+-- The inputs of the definition of `matches`. They come from the app's tables, without the views and functions that the
 -- pipeline itself reads.
 
 -- name: sampled_projects
@@ -47,12 +47,12 @@ where mine.id = %(id)s and theirs.embedding is not null
   and me.profile_type::text = 'user' and them.profile_type::text = 'user'
   and (me.gender::text, them.gender::text) in (('male', 'female'), ('female', 'male'))
 
--- name: standing_project_lists
+-- name: stored_project_lists
 select project_id, product_id, similarity, project_image_id, product_image_id, rank
 from matches
 where kind = 'project' and project_id = any (%(ids)s::uuid[])
 
--- name: standing_face_lists
+-- name: stored_face_lists
 select face_a_id, face_b_id, similarity, face_a_id, face_b_id, rank_for_a
 from matches
 where kind = 'face' and face_a_id = any (%(ids)s::uuid[]) and rank_for_a is not null
@@ -61,5 +61,5 @@ select face_b_id, face_a_id, similarity, face_b_id, face_a_id, rank_for_b
 from matches
 where kind = 'face' and face_b_id = any (%(ids)s::uuid[]) and rank_for_b is not null
 
--- name: unfinished_work
-select count(*) from job_queue where queue = %(queue)s and status in ('pending', 'processing')
+-- name: unfinished_jobs
+select queue, count(*) from job_queue where status in ('pending', 'processing') group by queue order by queue

@@ -1,14 +1,13 @@
-"""Attributes as sparse rows of words: their exact overlaps, and a narrow dense form that bounds them from above."""
+"""Attributes as sparse rows of words: their exact overlaps, and a narrow dense form that bounds the overlaps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-Rows = NDArray[np.intp]
+from matching_pipeline.matches.kernel.columns import Numbers, Rows
 
 FOLDED_COLUMNS = 128
 
@@ -16,7 +15,7 @@ _FREE_TEXT = frozenset({"caption"})
 
 
 def attribute_tokens(attributes: Mapping[str, Any]) -> frozenset[str]:
-    """The attributes as a set that can be compared: "key=value" for each value; free text is left out."""
+    """The attributes as a set of words: "key=value" for each value. Free text is left out."""
     return frozenset(
         f"{key}={value}"
         for key, values in attributes.items()
@@ -27,19 +26,19 @@ def attribute_tokens(attributes: Mapping[str, Any]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of some images that both sides of a comparison know; a word of one side adds to no overlap."""
+    """The words of some images that occur on both sides of a comparison. Other words add to no overlap."""
 
     indicators: csr_array
     """(images, vocabulary), the most frequent word first"""
-    counts: NDArray[np.float64]
-    """Of an image's whole set, at least one: an empty one overlaps with nothing instead of dividing by zero."""
+    counts: Numbers
+    """(images,): the size of an image's whole set, but 1 for an empty set, which must not divide by zero"""
 
-    def folded(self) -> NDArray[np.float64]:
-        """(images, at most FOLDED_COLUMNS), whose inner products are at least the overlaps.
+    def folded(self) -> Numbers:
+        """(images, at most FOLDED_COLUMNS): rows whose inner products are at least the overlaps.
 
-        Where the vocabulary fits, a word has a column of its own and the product is the overlap. Where it does not,
-        the rarer words share the upper half of the columns: a row holds how many of its words fell into one. Nothing
-        is negative, and a common word adds at least one to the product of the counts, so sharing can only add.
+        Where the vocabulary fits, each word has its own column and the products are the overlaps. Otherwise the rarer
+        words share the upper half of the columns, and a row counts its words in each. Counts are not negative, and a
+        common word adds one or more to the product. So shared columns can only increase it.
         """
         vocabulary = self.indicators.shape[1]
         width = min(vocabulary, FOLDED_COLUMNS)
@@ -47,7 +46,7 @@ class Words:
         alone = width if vocabulary == width else width // 2
         column = np.where(words < alone, words, alone + (words - alone) % max(width - alone, 1))
         fold = csr_array((np.ones(vocabulary), (words, column)), shape=(vocabulary, width))
-        folded: NDArray[np.float64] = (self.indicators @ fold).toarray()
+        folded: Numbers = (self.indicators @ fold).toarray()
         return folded / np.sqrt(self.counts)[:, None]
 
 
@@ -64,7 +63,7 @@ def shared_words(left: Sequence[frozenset[str]], right: Sequence[frozenset[str]]
     return _words(left_sets, left_numbers, code), _words(right_sets, right_numbers, code)
 
 
-def overlaps(left: Words, right: Words, left_rows: Rows, right_rows: Rows) -> NDArray[np.float64]:
+def overlaps(left: Words, right: Words, left_rows: Rows, right_rows: Rows) -> Numbers:
     """`|A ∩ B| / √(|A|·|B|)` of paired rows (Ochiai's coefficient): the cosine of their indicator vectors."""
     if not left.indicators.nnz or not right.indicators.nnz:
         return np.zeros(len(left_rows))
@@ -72,7 +71,7 @@ def overlaps(left: Words, right: Words, left_rows: Rows, right_rows: Rows) -> ND
     return np.asarray(common / np.sqrt(left.counts[left_rows] * right.counts[right_rows]))
 
 
-def all_overlaps(left: Words, right: Words, left_rows: slice, right_rows: slice) -> NDArray[np.float64]:
+def all_overlaps(left: Words, right: Words, left_rows: slice, right_rows: slice) -> Numbers:
     """The same of every left row with every right row."""
     common = (left.indicators[left_rows] @ right.indicators[right_rows].T).toarray()
     return np.asarray(common / np.sqrt(np.outer(left.counts[left_rows], right.counts[right_rows])))

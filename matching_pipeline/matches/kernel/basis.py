@@ -1,34 +1,31 @@
-"""Few directions that hold most of what tells vectors apart: products of shorter vectors cost less."""
+"""Few directions in which vectors differ most: products of shorter vectors cost less."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]
-Matrix = NDArray[np.float64]
+from matching_pipeline.matches.kernel.columns import Numbers, Vectors
 
-SAMPLE = 4096
+SAMPLED_ROWS = 4096
 STEP = 32
 WORTH_CHOOSING = 2 * 10**11
-"""With fewer multiplications in all, choosing costs more than it saves."""
+"""With fewer multiplications in all, the choice costs more than it saves."""
 LOST_BY_CODES = 0.016
-"""Of a product of unit vectors, by 8-bit codes of both, about: to leave out as much again is not felt."""
+"""About the part of a product of unit vectors that 8-bit codes of both lose. A basis may leave out as much again."""
 
 
 @dataclass(frozen=True)
 class Basis:
-    """Directions (dimensions, depth) that are nearly orthonormal; a vector's part outside of them is its rest.
-
-    With x = Qᵀa and y = Qᵀb of exact directions, a·b = x·y + a⊥·b⊥, and |a⊥·b⊥| ≤ |a⊥||b⊥| by Cauchy–Schwarz.
-    """
+    """Directions (dimensions, depth) that are nearly orthonormal. A vector's part outside of them is its rest."""
 
     directions: Vectors
 
     @property
     def looseness(self) -> float:
-        """By how much of its length a projection may be off: what ‖QᵀQ - I‖ is, and the rounding of its float32
-        sums, each of `dimensions` products, in whatever order."""
+        """By how much of its length a projection may be off.
+
+        The sum of ‖QᵀQ - I‖ and of the rounding of float32 sums of `dimensions` products in any order.
+        """
         exact = self.directions.astype(np.float64)
         skew = float(np.linalg.norm(exact.T @ exact - np.eye(exact.shape[1])))
         rounding = 2 * (exact.shape[0] + 4) * 2.0**-24 * np.sqrt(exact.shape[1])
@@ -36,10 +33,10 @@ class Basis:
 
 
 def choose_basis(left: Vectors, right: Vectors, centre: Vectors) -> Basis | None:
-    """For products of the left with what the right differs from the centre.
+    """A basis for products of the left vectors with the right ones less the centre.
 
-    The principal directions of a sample, so many that what is left out is about what 8-bit codes lose anyway; None
-    where that is not much fewer than all. Whatever is chosen, bounds hold: a bad choice costs time only.
+    It holds the principal directions of a sample, so many that the rest is about as large as the loss of 8-bit codes.
+    None where these are not much fewer than all directions. Bounds hold for any choice: a bad one costs time only.
     """
     dimensions = left.shape[1]
     if len(left) * len(right) * dimensions < WORTH_CHOOSING:
@@ -52,17 +49,17 @@ def choose_basis(left: Vectors, right: Vectors, centre: Vectors) -> Basis | None
     depth = min(-(-enough // STEP) * STEP, dimensions)
     if depth > 0.75 * dimensions:
         return None
-    # mixed, so that no column is much larger than another, which 8-bit codes would pay for
+    # a random rotation, so that no column is much larger than another: 8-bit codes share one scale
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(depth, depth)))[0]
     return Basis(np.ascontiguousarray(directions[:, :depth] @ rotation, dtype=np.float32))
 
 
-def _sample(vectors: Vectors) -> Matrix:
-    spread = np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLE)).astype(np.intp)
+def _sample(vectors: Vectors) -> Numbers:
+    spread = np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLED_ROWS)).astype(np.intp)
     return vectors[spread].astype(np.float64)
 
 
-def _lengths_left_out(vectors: Matrix, directions: Matrix) -> tuple[float, Matrix]:
-    """The vectors' length in the mean, and that of what the first direction leaves out, the first two, and so on."""
+def _lengths_left_out(vectors: Numbers, directions: Numbers) -> tuple[float, Numbers]:
+    """The vectors' mean length (root of mean squares), and the length that the first k directions leave out, by k."""
     inside = np.cumsum(np.mean((vectors @ directions) ** 2, axis=0))
     return float(np.sqrt(inside[-1])), np.sqrt(np.maximum(inside[-1] - inside, 0))

@@ -1,52 +1,56 @@
-"""What must be written so that the pairs that should stand do."""
+"""The difference between the rows that a table of pairs should have and those that it has."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from matching_pipeline.matches.kernel.attributes import Rows
-from matching_pipeline.matches.kernel.images import Ids
+from matching_pipeline.matches.kernel.columns import Columns, Ids, Mask
 
 TOLERANCE = 1e-8
 """Scores that differ by less are the same score, computed on another machine."""
 
-Mask = NDArray[np.bool_]
+
+@dataclass(frozen=True)
+class PairRows(Columns):
+    """Rows of pairs, each pair once. The first two columns are its ids, a column `similarity` its score."""
+
+    @property
+    def keys(self) -> Ids:
+        left, right, *_ = vars(self).values()
+        return pair_keys(left, right)
+
+
+AnyPairRows = TypeVar("AnyPairRows", bound=PairRows)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Of pairs that should stand with those that do."""
+class Change(Generic[AnyPairRows]):
+    upserts: AnyPairRows
+    new: Mask
+    """which of the upserts are no row yet"""
+    deletions: AnyPairRows
 
-    found: Mask
-    """which of the former stand already"""
-    place: Rows
-    """of each of those that are found, its place among the latter"""
-    left_over: Mask
-    """which of the latter should not stand"""
+    def parts(self, size: int) -> Iterator["Change[AnyPairRows]"]:
+        for begin in range(0, max(len(self.upserts), len(self.deletions)), size):
+            part = slice(begin, begin + size)
+            yield Change(self.upserts.take(part), self.new[part], self.deletions.take(part))
 
 
-def pair_keys(left: Ids, right: Ids) -> NDArray[np.bytes_]:
-    """Both ids of each pair in one value, whose order is that of (left, right)."""
+def pair_keys(left: Ids, right: Ids) -> Ids:
+    """Both ids of each pair in one value ("S32") that sorts as (left, right) does."""
     both = np.empty((len(left), 2), dtype="S16")
     both[:, 0], both[:, 1] = left, right
     return both.view("S32").ravel()
 
 
-def compare(wanted: NDArray[np.bytes_], stored: NDArray[np.bytes_]) -> Comparison:
-    """By their keys, each of which occurs once on either side."""
-    order = np.argsort(stored)
-    after = np.minimum(np.searchsorted(stored, wanted, sorter=order), max(len(stored) - 1, 0))
-    place = order[after] if len(stored) else np.zeros(len(wanted), dtype=np.intp)
-    found = stored[place] == wanted if len(stored) else np.zeros(len(wanted), dtype=np.bool_)
-    left_over = np.ones(len(stored), dtype=np.bool_)
-    left_over[place[found]] = False
-    return Comparison(found, place[found], left_over)
-
-
-def among(values: NDArray[np.bytes_], members: NDArray[np.bytes_]) -> Mask:
-    """Which of the values are members, which are sorted."""
-    if not len(members):
-        return np.zeros(len(values), dtype=np.bool_)
-    at = np.minimum(np.searchsorted(members, values), len(members) - 1)
-    return np.asarray(members[at] == values)
+def difference(wanted: AnyPairRows, stored: AnyPairRows) -> Change[AnyPairRows]:
+    _, here, there = np.intersect1d(wanted.keys, stored.keys, assume_unique=True, return_indices=True)
+    new, left_over = np.ones(len(wanted), dtype=np.bool_), np.ones(len(stored), dtype=np.bool_)
+    new[here], left_over[there] = False, False
+    upserts = new.copy()
+    for name, column in vars(wanted).items():
+        ours, theirs = column[here], getattr(stored, name)[there]
+        upserts[here] |= np.abs(ours - theirs) >= TOLERANCE if name == "similarity" else ours != theirs
+    return Change(wanted.take(upserts), new[upserts], stored.take(left_over))

@@ -1,4 +1,4 @@
-"""The nightly look at some lists: what it finds, what it does not judge, and when it comes."""
+"""The nightly comparison of some lists: its findings, the lists that it does not judge, and its time."""
 
 import dagster as dg
 import pytest
@@ -18,7 +18,7 @@ from matching_pipeline_tests.integration.school import School
 
 @pytest.fixture
 def matched(connection: Connection, database_url: str) -> None:
-    """Three projects that match three products each, and a woman and two men; nothing is owed."""
+    """Three projects that match three products each, and a woman and two men. The queue is empty."""
     market, school = Marketplace(connection), School(connection, database_url)
     for n in range(3):
         market.add_image("project", market.add("project"), (1, n / 9, 0))
@@ -26,7 +26,7 @@ def matched(connection: Connection, database_url: str) -> None:
     for gender, vector in (("female", (1.0, 0.0)), ("male", (1.0, 0.0)), ("male", (1.0, 0.5))):
         school.face_of(gender, vector)
     Worker(database_url, MatchHandler()).run()
-    school.drain()
+    school.process()
     connection.execute("delete from job_queue")
 
 
@@ -57,7 +57,7 @@ def test_lists_as_the_definition_has_them_pass(pipeline: Pipeline) -> None:
         ("update match_settings set match_limit = 1 where kind = 'face'", "face", (3, 2, 0, 0, 0, 1)),
     ],
 )
-def test_a_list_that_differs_is_found_and_not_judged_while_work_waits(
+def test_a_list_that_differs_is_found_but_not_judged_while_jobs_wait(
     pipeline: Pipeline, connection: Connection, fault: str, kind: str, found: tuple[int, ...]
 ) -> None:
     connection.execute(fault.encode())
@@ -75,7 +75,7 @@ def test_a_list_that_differs_is_found_and_not_judged_while_work_waits(
 
 
 @pytest.mark.usefixtures("matched")
-def test_of_faces_it_keeps_no_id(pipeline: Pipeline, connection: Connection) -> None:
+def test_it_keeps_no_id_of_a_face(pipeline: Pipeline, connection: Connection) -> None:
     connection.execute("delete from matches")
     connection.execute("delete from job_queue")
     told = repr(evaluate(sampled_lists_are_exact, pipeline))

@@ -1,4 +1,4 @@
-"""A rebuild in Dagster: its shards are steps, which either executor places, and which fail and run again alone."""
+"""A rebuild in Dagster: each shard is a step of either executor, and fails and runs again alone."""
 
 import json
 from collections import Counter
@@ -8,14 +8,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from matching_pipeline.components import rebuild_steps
 from matching_pipeline.components.matches import daily, matches
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.handlers import faces
-from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches import faces, rebuilds
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
 
@@ -37,7 +35,7 @@ def rebuild_job(executor: dg.ExecutorDefinition) -> dg.JobDefinition:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """One that other processes can open."""
+    """An instance that other processes can open."""
     with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
         yield instance
 
@@ -109,7 +107,7 @@ def test_a_re_execution_from_failure_runs_the_failed_shard_alone(
         raise ConfigurationError("something that a person must mend")
 
     with monkeypatch.context() as broken:
-        broken.setitem(rebuild_steps.PUBLISH, faces.KIND, refuse)
+        broken.setattr(faces, "rebuild_shard", refuse)
         failed = execute(instance, in_process)
     assert not failed.success
     assert steps(failed, dg.DagsterEventType.STEP_FAILURE) == {"rebuild_shard[face_2": 1}
@@ -123,7 +121,7 @@ def test_a_re_execution_from_failure_runs_the_failed_shard_alone(
 
 
 @pytest.mark.usefixtures("matched", "pipeline")
-def test_a_run_whose_rebuild_was_overtaken_fails_without_another_try_and_says_by_which(
+def test_a_run_whose_rebuild_is_superseded_fails_without_a_retry_and_names_the_newer(
     instance: dg.DagsterInstance, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = rebuilds.begin

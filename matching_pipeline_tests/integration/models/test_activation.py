@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers.matches import rebuild
 from matching_pipeline.handlers.texts import TextHandler
+from matching_pipeline.matches.projects import rebuild
 from matching_pipeline.models import registry as models
 from matching_pipeline.models.registry import ModelError
 from matching_pipeline.queues.worker import Summary, Worker

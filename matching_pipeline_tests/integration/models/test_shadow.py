@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import connect
-from matching_pipeline.handlers.matches import rebuild
+from matching_pipeline.matches.projects import rebuild
 from matching_pipeline.models import registry as models
 from matching_pipeline.models.registry import ModelError
 from matching_pipeline.providers.factory import WorkingModel

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matching_pipeline.matches.face_rows import FaceRows, difference, listings, lists_in, paired
-from matching_pipeline.matches.kernel.images import ids, uuids
+from matching_pipeline.matches.face_rows import FaceRows, listings, lists_in, paired
+from matching_pipeline.matches.kernel.columns import as_ids, as_uuids
+from matching_pipeline.matches.kernel.differences import difference
 
 Ranks = dict[tuple[int, int], tuple[int, int]]
 
@@ -17,14 +18,14 @@ pairs = st.dictionaries(keys, ranks, max_size=8)
 
 
 def rows_of(given: Ranks) -> FaceRows:
-    a, b = (ids(UUID(int=key[side] << 120) for key in given) for side in (0, 1))
+    a, b = (as_ids(UUID(int=key[side] << 120) for key in given) for side in (0, 1))
     similarity = np.array([a + b / 10 for a, b in given])
     of_a, of_b = (np.array([of[side] for of in given.values()], dtype=np.intp) for side in (0, 1))
     return FaceRows(a, b, similarity, of_a, of_b)
 
 
 def pairs_in(rows: FaceRows) -> Ranks:
-    faces = zip(*([face.int >> 120 for face in uuids(column)] for column in (rows.a, rows.b)), strict=True)
+    faces = zip(*([face.int >> 120 for face in as_uuids(column)] for column in (rows.a, rows.b)), strict=True)
     return dict(zip(faces, zip(rows.rank_for_a.tolist(), rows.rank_for_b.tolist(), strict=True), strict=True))
 
 
@@ -37,12 +38,12 @@ def test_rows_are_their_listings(given: Ranks) -> None:
 
 @given(pairs)
 def test_a_list_is_in_order_of_rank(given: Ranks) -> None:
-    for owner, listed in lists_in(listings(rows_of(given))).items():
-        place = owner.int >> 120
-        of_owner = [(of[0], key[1]) for key, of in given.items() if key[0] == place and of[0]]
-        of_owner += [(of[1], key[0]) for key, of in given.items() if key[1] == place and of[1]]
-        ranks = [next(rank for rank, other in of_owner if other == pair.right_id.int >> 120) for pair in listed]
-        assert ranks == sorted(rank for rank, _ in of_owner)
+    for face, listed in lists_in(listings(rows_of(given))).items():
+        place = face.int >> 120
+        of_face = [(of[0], key[1]) for key, of in given.items() if key[0] == place and of[0]]
+        of_face += [(of[1], key[0]) for key, of in given.items() if key[1] == place and of[1]]
+        ranks = [next(rank for rank, other in of_face if other == pair.right.int >> 120) for pair in listed]
+        assert ranks == sorted(rank for rank, _ in of_face)
 
 
 @given(wanted=pairs, stored=pairs)

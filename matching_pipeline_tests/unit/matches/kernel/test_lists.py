@@ -5,8 +5,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matching_pipeline.matches.kernel.kernel import Policy
 from matching_pipeline.matches.kernel.lists import Lists, Pair, lists_from, merge, pairs_from
+from matching_pipeline.matches.kernel.policy import Policy
 
 scores = st.dictionaries(st.integers(1, 8), st.sampled_from([0.1, 0.5, 0.6, 0.7, 0.8]), max_size=8)
 policy = Policy(threshold=0.5, limit=3)
@@ -37,18 +37,18 @@ def test_merge_never_asks_for_a_fresh_list_when_products_only_improve(
     assert merged == best(after)
 
 
-def test_a_full_list_that_loses_a_pair_must_be_filled_again() -> None:
+def test_a_full_list_that_loses_a_pair_must_be_recomputed() -> None:
     stored = [pair(1, 0.9), pair(2, 0.8), pair(3, 0.7)]
     assert merge(stored, {UUID(int=2)}, [], policy) is None
 
 
-def test_a_list_with_room_that_loses_a_pair_needs_nobody() -> None:
+def test_a_list_with_room_that_loses_a_pair_needs_no_other() -> None:
     assert merge([pair(1, 0.9), pair(2, 0.8)], {UUID(int=2)}, [], policy) == [pair(1, 0.9)]
 
 
 @given(lists=st.dictionaries(st.integers(1, 8), scores))
 def test_lists_are_the_same_lists_as_columns(lists: dict[int, dict[int, float]]) -> None:
-    given: Lists = {UUID(int=owner): best(of) for owner, of in lists.items()}
+    given: Lists = {UUID(int=entity): best(of) for entity, of in lists.items()}
     pairs = pairs_from(given)
-    assert lists_from(pairs) == {owner: listed for owner, listed in given.items() if listed}
-    assert pairs.ranks.tolist() == [rank for owner in sorted(given) for rank in range(1, len(given[owner]) + 1)]
+    assert lists_from(pairs) == {entity: listed for entity, listed in given.items() if listed}
+    assert pairs.ranks.tolist() == [rank for entity in sorted(given) for rank in range(1, len(given[entity]) + 1)]

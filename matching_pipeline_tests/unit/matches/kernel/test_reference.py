@@ -9,18 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matching_pipeline.matches.kernel.images import ids, image_set
-from matching_pipeline.matches.kernel.kernel import Policy, best_pairs
-from matching_pipeline.matches.kernel.lists import lists_from
-from matching_pipeline.matches.kernel.reference import Entry, Image, best_lists
+from matching_pipeline.matches.kernel.columns import as_ids
+from matching_pipeline.matches.kernel.images import image_set
+from matching_pipeline.matches.kernel.lists import Pair, lists_from
+from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline.matches.kernel.reference import Image, best_lists
+from matching_pipeline.matches.kernel.search import best_pairs
 
 
-def image(owner: int, id: int, vector: Sequence[float], *words: str) -> Image:
-    return Image(UUID(int=owner), UUID(int=id), np.array(vector, dtype=np.float32), frozenset(words))
+def image(entity: int, id: int, vector: Sequence[float], *words: str) -> Image:
+    return Image(UUID(int=entity), UUID(int=id), np.array(vector, dtype=np.float32), frozenset(words))
 
 
 def test_a_list_has_its_best_by_cosine_and_shared_words_from_the_threshold_on() -> None:
-    (owned,) = best_lists(
+    (pairs,) = best_lists(
         [image(1, 11, (1, 0), "red", "oak")],
         [
             [
@@ -32,17 +34,17 @@ def test_a_list_has_its_best_by_cosine_and_shared_words_from_the_threshold_on() 
         ],
         Policy(threshold=0.5, limit=3, attribute_weight=0.2),
     ).values()
-    assert [entry.other.int for entry in owned] == [2, 3, 4]
-    assert [entry.similarity for entry in owned] == pytest.approx([0.8 + 0.2 / math.sqrt(2), 0.8, 0.8 * 0.6 + 0.2])
+    assert [pair.right.int for pair in pairs] == [2, 3, 4]
+    assert [pair.similarity for pair in pairs] == pytest.approx([0.8 + 0.2 / math.sqrt(2), 0.8, 0.8 * 0.6 + 0.2])
 
 
-def test_the_best_two_images_stand_for_their_owners_and_ties_go_by_id() -> None:
+def test_the_best_two_images_prove_their_entities_and_ties_go_by_id() -> None:
     parts = [[image(9, 91, (0, 1)), image(9, 93, (1, 0)), image(8, 81, (1, 0))], [image(9, 92, (1, 0))]]
     lists = best_lists([image(1, 12, (5, 0)), image(1, 11, (1, 0))], parts, Policy(limit=5, attribute_weight=0))
     assert lists == {
         UUID(int=1): [
-            Entry(UUID(int=8), 1.0, UUID(int=11), UUID(int=81)),
-            Entry(UUID(int=9), 1.0, UUID(int=11), UUID(int=92)),
+            Pair(UUID(int=8), 1.0, UUID(int=11), UUID(int=81)),
+            Pair(UUID(int=9), 1.0, UUID(int=11), UUID(int=92)),
         ]
     }
 
@@ -76,24 +78,21 @@ def test_it_says_what_the_kernel_says(
 ) -> None:
     ours, theirs = (
         [
-            image(owner, 10 * owner + n, vector, *words)
-            for n, (owner, vector, words) in enumerate(sorted(given, key=lambda row: row[0]))
+            image(entity, 10 * entity + n, vector, *words)
+            for n, (entity, vector, words) in enumerate(sorted(given, key=lambda row: row[0]))
         ]
         for given in (left, right)
     )
     ours_set, theirs_set = (
         image_set(
-            ids(each.owner for each in images),
-            ids(each.id for each in images),
+            as_ids(each.entity for each in images),
+            as_ids(each.id for each in images),
             np.array([each.vector for each in images], dtype=np.float32).reshape(len(images), 3),
-            [each.words for each in images],
+            [each.tokens for each in images],
         )
         for images in (ours, theirs)
     )
     expected = lists_from(best_pairs(ours_set, [theirs_set], policy))
     parts = [theirs[first : first + size] for first in range(0, len(theirs), size)]
     found = best_lists(ours, parts, policy)
-    assert {owner: [tuple(entry) for entry in entries] for owner, entries in found.items() if entries} == {
-        owner: [(pair.right_id, pair.similarity, pair.left_image_id, pair.right_image_id) for pair in pairs]
-        for owner, pairs in expected.items()
-    }
+    assert {entity: pairs for entity, pairs in found.items() if pairs} == expected

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from matching_pipeline.matches.kernel import basis, products, search
+from matching_pipeline.matches.kernel import basis, coding, search, stages
 from matching_pipeline.matches.kernel.images import ImageSet, Scorer, image_set
 from matching_pipeline.matches.kernel.pairs import Found, Pairs, ranked
-from matching_pipeline.matches.kernel.search import Search
 from matching_pipeline_tests.fixtures.vectors import KINDS, Vectors, vectors
 
 
@@ -32,8 +31,8 @@ def words(count: int, vocabulary: int, generator: np.random.Generator) -> list[f
 def parts_of(images: ImageSet, rows: int) -> Iterator[ImageSet]:
     for span in search.spans(images, rows):
         yield ImageSet(
-            images.owners[span.owners],
-            images.starts[span.owners] - span.rows.start,
+            images.entities[span.entities],
+            images.starts[span.entities] - span.rows.start,
             images.image_ids[span.rows],
             images.embeddings[span.rows],
             images.tokens[span.rows],
@@ -42,11 +41,11 @@ def parts_of(images: ImageSet, rows: int) -> Iterator[ImageSet]:
 
 def expected_pairs(left: ImageSet, right: ImageSet, weight: float, floors: Any, limit: int | None) -> Pairs:
     a, b = np.divmod(np.arange(len(left.image_ids) * len(right.image_ids)), len(right.image_ids))
-    found = Found(left.owner_of_row[a], right.owner_of_row[b], Scorer(left, right, weight).exact(a, b), a, b)
+    found = Found(left.entity_of_row[a], right.entity_of_row[b], Scorer(left, right, weight).exact(a, b), a, b)
     found = ranked(found.take(found.similarity >= floors[found.left]), limit, several=True)
     return Pairs(
-        left.owners[found.left],
-        right.owners[found.right],
+        left.entities[found.left],
+        right.entities[found.right],
         found.similarity,
         left.image_ids[found.left_row],
         right.image_ids[found.right_row],
@@ -59,7 +58,7 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.importorskip("numkong", reason="it has no wheel for this platform")
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "numpy":
-            patch.setattr(products, "numkong", None)
+            patch.setattr(coding, "numkong", None)
         yield request.param
 
 
@@ -94,20 +93,17 @@ def test_pairs_are_those_of_all_scores(
         an_image_set(vectors(kind, size, dimensions, generator), group, words(size, vocabulary, generator))
         for kind, size, group in zip(kinds, sizes, groups, strict=True)
     )
-    floors = np.full(len(left.owners), threshold)
+    floors = np.full(len(left.entities), threshold)
     with pytest.MonkeyPatch.context() as patch:
-        # small, so that a few hundred rows are many tiles and blocks
-        patch.setattr(search, "FEW_SCORES", 0)
-        patch.setattr(search, "TILE_ROWS", 16)
-        patch.setattr(search, "BLOCK_ROWS", 32)
+        # small, so that a few hundred rows are many tiles
+        patch.setattr(coding, "FEW_SCORES", 0)
+        patch.setattr(search, "LEFT_ROWS", 16)
+        patch.setattr(search, "RIGHT_ROWS", 32)
         patch.setattr(search, "MOST_WAITING", 300)
         patch.setattr(basis, "WORTH_CHOOSING", 0)
         patch.setattr(basis, "STEP", 2)
-        patch.setattr(search, "CROWDED", 0.05 if seed % 2 else 2.0)
-        searched = Search(left, weight, floors, limit)
-        for each in parts_of(right, part):
-            searched.add(each)
-        found = searched.pairs()
+        patch.setattr(stages, "CROWDED", 0.05 if seed % 2 else 2.0)
+        found = search.search(left, parts_of(right, part), weight, floors, limit)
     expected = expected_pairs(left, right, weight, floors, limit)
     for column, wanted in zip(vars(found).values(), vars(expected).values(), strict=True):
         np.testing.assert_array_equal(column, wanted)

@@ -9,16 +9,18 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matching_pipeline.matches.kernel.images import ImageSet, ids, image_set
-from matching_pipeline.matches.kernel.kernel import Policy, best_pairs, pairs_above
+from matching_pipeline.matches.kernel.columns import as_ids
+from matching_pipeline.matches.kernel.images import ImageSet, image_set
 from matching_pipeline.matches.kernel.lists import Lists, Pair, lists_from
+from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline.matches.kernel.search import best_pairs, pairs_above
 
 Image = tuple[Sequence[float], frozenset[str]]
 
 # few directions and few words: ties and equal images are the rule, not the exception
 vectors = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=3, max_size=3).filter(any)
 images = st.tuples(vectors, st.frozensets(st.sampled_from(["color=red", "color=blue", "style=plain"])))
-owners = st.lists(st.lists(images, min_size=1, max_size=3), max_size=6)
+entities = st.lists(st.lists(images, min_size=1, max_size=3), max_size=6)
 policies = st.builds(
     Policy,
     threshold=st.sampled_from([-1.0, 0.0, 0.3, 0.5]),
@@ -27,17 +29,17 @@ policies = st.builds(
 )
 
 
-def an_image_set(owners: Sequence[Sequence[Image]], offset: int, first: int = 0) -> ImageSet:
+def an_image_set(entities: Sequence[Sequence[Image]], offset: int, first: int = 0) -> ImageSet:
     rows = [
-        (UUID(int=offset + owner), UUID(int=offset + 100 * owner + number))
-        for owner, owned in enumerate(owners, start=first)
+        (UUID(int=offset + entity), UUID(int=offset + 100 * entity + number))
+        for entity, owned in enumerate(entities, start=first)
         for number in range(len(owned))
     ]
-    flat = [image for owned in owners for image in owned]
+    flat = [image for owned in entities for image in owned]
     dimensions = len(flat[0][0]) if flat else 3
     embeddings = np.array([vector for vector, _ in flat], dtype=np.float32).reshape(-1, dimensions)
-    owner_ids, image_ids = ids(owner for owner, _ in rows), ids(image for _, image in rows)
-    return image_set(owner_ids, image_ids, embeddings, [tokens for _, tokens in flat])
+    entity_ids, image_ids = as_ids(entity for entity, _ in rows), as_ids(image for _, image in rows)
+    return image_set(entity_ids, image_ids, embeddings, [tokens for _, tokens in flat])
 
 
 def score(one: Image, other: Image, weight: float) -> float:
@@ -69,7 +71,7 @@ def expected_lists(pairs: Mapping[UUID, Sequence[Pair]], policy: Policy) -> List
     }
 
 
-@given(projects=owners, products=owners, policy=policies, parts=st.integers(1, 3))
+@given(projects=entities, products=entities, policy=policies, parts=st.integers(1, 3))
 @settings(deadline=None)
 def test_best_pairs_are_those_of_a_plain_loop_in_however_many_parts_the_right_side_comes(
     projects: list[list[Image]], products: list[list[Image]], policy: Policy, parts: int
@@ -81,7 +83,7 @@ def test_best_pairs_are_those_of_a_plain_loop_in_however_many_parts_the_right_si
     assert found == {project: pairs for project, pairs in expected.items() if pairs}
 
 
-@given(projects=owners, products=owners, policy=policies, floor=st.sampled_from([-1.0, 0.4, 1.0]))
+@given(projects=entities, products=entities, policy=policies, floor=st.sampled_from([-1.0, 0.4, 1.0]))
 @settings(deadline=None)
 def test_pairs_above_are_all_from_the_floor_on(
     projects: list[list[Image]], products: list[list[Image]], policy: Policy, floor: float
@@ -101,7 +103,7 @@ def test_a_score_within_the_rounding_of_the_cut_is_decided_exactly() -> None:
     products = [[(list(map(float, vector)), frozenset[str]())] for vector in (nearly, base, nearly, base)]
     projects = [[(list(map(float, base)), frozenset[str]())]]
     found = best_pairs(an_image_set(projects, 1000), [an_image_set(products, 5000)], Policy(limit=2))
-    assert [pair.right_id.int for pair in lists_from(found)[UUID(int=1000)]] == [5001, 5003]
+    assert [pair.right.int for pair in lists_from(found)[UUID(int=1000)]] == [5001, 5003]
 
 
 def test_no_images_on_either_side_give_no_pairs() -> None:

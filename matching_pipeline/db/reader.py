@@ -1,0 +1,80 @@
+"""Columns of many rows out of Postgres by binary COPY, without a Python object a value.
+
+PostgreSQL's documentation, "COPY", Binary Format: a signature, flags and extension length; then a row as a field
+count and, for each field, its length and its bytes; a trailer. pgvector sends a vector as its dimensions (int16), an
+unused int16 and big-endian float32s.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+VECTOR = "vector"
+
+Fields = Mapping[str, str]
+"""The columns' names and formats, in their order: UUID, FLOAT and INTEGER of `arrays`, or VECTOR. No value is null.
+All vectors of a column have the same number of dimensions."""
+ColumnsByName = dict[str, NDArray[Any]]
+
+_HEADER_BYTES = 19
+_TRAILER = b"\xff\xff"
+
+
+def read_columns(
+    connection: psycopg.Connection[Any], statement: bytes, parameters: Mapping[str, Any], fields: Fields
+) -> ColumnsByName:
+    return _columns(b"".join(_rows(connection, statement, parameters)), fields)
+
+
+def read_parts(
+    connection: psycopg.Connection[Any],
+    statement: bytes,
+    parameters: Mapping[str, Any],
+    fields: Fields,
+    least_rows: int = sys.maxsize,
+) -> Iterator[tuple[ColumnsByName, list[bytes]]]:
+    """The columns and a text, which is the last column of each row, in one part or more.
+
+    A part has `least_rows` rows and all further ones with the same first column as the last of these. The caller uses
+    the session for nothing else until the parts end.
+    """
+    data, texts, first_column, width = bytearray(), list[bytes](), b"", 0
+    for row in _rows(connection, statement, parameters):
+        if len(texts) >= least_rows and not row.startswith(first_column):
+            yield _columns(data, fields), texts
+            data, texts = bytearray(), []
+        width = width or _layout(fields, row).itemsize
+        first_column = row[: 6 + int.from_bytes(row[2:6])]
+        data += row[:width]
+        texts.append(row[width + 4 :])
+    yield _columns(data, fields), texts
+
+
+def _rows(connection: psycopg.Connection[Any], statement: bytes, parameters: Mapping[str, Any]) -> Iterator[bytes]:
+    with connection.cursor() as cursor, cursor.copy(statement, parameters) as copy:
+        for number, message in enumerate(copy):
+            row = bytes(message)[_HEADER_BYTES if number == 0 else 0 :]
+            if row[:2] != _TRAILER:
+                yield row
+
+
+def _columns(data: bytes | bytearray, fields: Fields) -> ColumnsByName:
+    rows = np.frombuffer(data, dtype=_layout(fields, data))
+    return {name: rows[name].astype(rows[name].dtype.newbyteorder("=")) for name in fields}
+
+
+def _layout(fields: Fields, row: bytes | bytearray) -> "np.dtype[np.void]":
+    """The layout of rows such as this one."""
+    layout: list[tuple[str, str] | tuple[str, str, tuple[int]]] = [("field count", "V2")]
+    for name, form in fields.items():
+        start = np.dtype(layout).itemsize
+        if form == VECTOR:
+            dimensions = int.from_bytes(row[start + 4 : start + 6])
+            layout += [(f"head of {name}", "V8"), (name, ">f4", (dimensions,))]
+        else:
+            layout += [(f"length of {name}", "V4"), (name, form)]
+    return np.dtype(layout)

@@ -1,0 +1,15 @@
+"""What a top-k list keeps."""
+
+from dataclasses import dataclass
+
+DECIMALS = 9
+"""Scores are rounded to this many decimals, so that equal inputs tie."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A list keeps its best `limit` matches of those that score `threshold` or more."""
+
+    threshold: float = 0.5
+    limit: int = 20
+    attribute_weight: float = 0.2
