@@ -36,7 +36,7 @@ from matching_pipeline.errors import ConfigurationError, ProviderUnavailable, Re
 from matching_pipeline.handlers import registry
 from matching_pipeline.matches.feed import announcements
 from matching_pipeline.models.registry import ModelError
-from matching_pipeline.providers.ledger import queue_cost_today
+from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.enqueue import NotFound

@@ -13,8 +13,8 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.handlers import registry
 from matching_pipeline.models.registry import standings
+from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.providers.factory import Modality
-from matching_pipeline.providers.ledger import queue_cost_today
 from matching_pipeline.queues import client
 from matching_pipeline.queues.worker import Summary
 

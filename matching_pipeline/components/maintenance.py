@@ -7,7 +7,7 @@ import dagster as dg
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.pictures.store import PictureStore
-from matching_pipeline.providers import ledger
+from matching_pipeline.providers import answer_cache, call_log
 from matching_pipeline.queues import client
 from matching_pipeline.sources.enqueue import enqueue_missing, forget_orphan_pictures, forget_orphans
 
@@ -27,7 +27,8 @@ def delete_old_answers(context: dg.OpExecutionContext, pipeline: Pipeline) -> No
     answers = timedelta(days=pipeline.settings.keep_answers_days)
     calls = timedelta(days=pipeline.settings.keep_calls_days)
     with pipeline.connection() as connection:
-        context.log.info(f"{ledger.purge(connection, answers, calls)} old answers and requests are forgotten")
+        purged = answer_cache.purge(connection, answers) + call_log.purge(connection, calls)
+        context.log.info(f"{purged} old answers and requests are forgotten")
 
 
 @dg.op

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.providers.ledger import Ledger
+from matching_pipeline.providers.answer_cache import AnswerCache
+from matching_pipeline.providers.call_log import CallLog
 from matching_pipeline.providers.openai.names import EmbeddingName, VisionName
 from matching_pipeline.providers.protocols import ImageAnalyzer, ImageGenerator, TextEmbedder
+from matching_pipeline.providers.session import ReconnectingSession
+from matching_pipeline.providers.single_flight import SingleFlight
 from matching_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -120,17 +123,17 @@ def openai_client(settings: Settings, database_url: str, queue: str) -> Iterator
 
     if settings.openai_api_key is None:
         raise ConfigurationError("OPENAI_API_KEY is not set; a server that needs no key takes any word for one")
-    with (
-        Ledger(database_url, queue, settings.ai_daily_budget_usd) as ledger,
-        OpenAIClient(
+    with ReconnectingSession(database_url) as session:
+        cache = AnswerCache(session)
+        with OpenAIClient(
             settings.openai_api_key.get_secret_value(),
             settings.openai_base_url,
             settings.openai_timeout_seconds,
             settings.openai_concurrency,
-            ledger,
-        ) as client,
-    ):
-        yield client
+            CallLog(session, cache, queue, settings.ai_daily_budget_usd),
+            SingleFlight(session, cache),
+        ) as client:
+            yield client
 
 
 def openai_text_embedder(

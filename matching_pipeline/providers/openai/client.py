@@ -8,9 +8,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
 from matching_pipeline.errors import ConfigurationError, PermanentFailure, ProviderUnavailable
-from matching_pipeline.providers.ledger import Answer, Call, Ledger, Outcome
+from matching_pipeline.providers.answer_cache import Answer
+from matching_pipeline.providers.call_log import Call, CallLog, CallOutcome
 from matching_pipeline.providers.openai.faults import BadRequest, Misfit, RateLimited, as_policy
 from matching_pipeline.providers.openai.rate_limiter import Gate
+from matching_pipeline.providers.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     import openai
@@ -57,7 +59,15 @@ class Question:
 class OpenAIClient:
     """Neither retries nor waits for a provider that is down: the queue does."""
 
-    def __init__(self, api_key: str, base_url: str | None, timeout: float, concurrency: int, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str | None,
+        timeout: float,
+        concurrency: int,
+        call_log: CallLog,
+        single_flight: SingleFlight,
+    ) -> None:
         import openai
 
         if not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
@@ -66,7 +76,8 @@ class OpenAIClient:
             raise ConfigurationError(f"OPENAI_BASE_URL: {base_url!r} is not an http:// or https:// address")
         # beyond the requests under way, others are made ready and answers are written
         self.threads = concurrency + 2
-        self.ledger = ledger
+        self.single_flight = single_flight
+        self._call_log = call_log
         self._gate = Gate(concurrency)
         try:
             self._api = openai.OpenAI(api_key=api_key, base_url=base_url, timeout=timeout, max_retries=0)
@@ -85,14 +96,14 @@ class OpenAIClient:
 
         Raises what `faults` says of what went wrong, or what `read` raised; that is recorded as well.
         """
-        self.ledger.require_budget()
+        self._call_log.require_budget()
         model = question.model
         with self._gate.passage(model.name, question.estimated_tokens):
             began = time.monotonic()
             reply, headers, failure = self._attempt(question, read)
             milliseconds = round((time.monotonic() - began) * 1000)
             self._gate.learn(model.name, question.estimated_tokens, headers)
-        self.ledger.record(
+        self._call_log.record(
             Call(
                 model=model.name,
                 items=question.items,
@@ -103,9 +114,9 @@ class OpenAIClient:
                 cost_usd=model.cost(reply.input_tokens, reply.output_tokens),
                 request_id=headers.get("x-request-id"),
                 error=None if failure is None else str(failure) or type(failure).__name__,
-                answered_by=question.answered_by,
-                answers=reply.answers,
-            )
+            ),
+            question.answered_by,
+            reply.answers,
         )
         if failure is not None:
             raise failure
@@ -150,7 +161,7 @@ def _reply(content: bytes) -> Reply:
         raise Misfit(f"{type(error).__name__}: {error}") from error
 
 
-def _outcome(failure: Exception | None) -> Outcome:
+def _outcome(failure: Exception | None) -> CallOutcome:
     match failure:
         case None:
             return "answered"

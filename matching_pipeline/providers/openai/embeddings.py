@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from matching_pipeline.errors import ConfigurationError, JobFailure, PermanentFailure, TransientFailure
-from matching_pipeline.providers.ledger import Answer
+from matching_pipeline.providers.answer_cache import Answer
 from matching_pipeline.providers.openai.client import Model, OpenAIClient, Question, Reply
 from matching_pipeline.providers.openai.faults import BadRequest, Misfit, TooLong
 from matching_pipeline.providers.openai.names import EmbeddingName
@@ -67,7 +67,7 @@ class OpenAITextEmbedder:
         sent = [self._cut(text.encode("utf-8", "replace").decode().strip()) for text in texts]
         hashes = [hashlib.sha256(text.encode()).digest() for text in sent]
         by_hash = {input_hash: text for input_hash, text in zip(hashes, sent, strict=True) if text}
-        answers = self._client.ledger.answers(
+        answers = self._client.single_flight.answers(
             self.model,
             by_hash,
             lambda missing: self._ask({input_hash: by_hash[input_hash] for input_hash in missing}),

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
-from matching_pipeline.providers.ledger import Answer
+from matching_pipeline.providers.answer_cache import Answer
 from matching_pipeline.providers.openai.client import Model, OpenAIClient, Question, Reply
 from matching_pipeline.providers.openai.faults import BadRequest, Misfit
 from matching_pipeline.providers.protocols import GeneratedPicture
@@ -62,7 +62,7 @@ class OpenAIImageGenerator:
         data = _png(photo)
         parts = hashlib.sha256(data).digest(), hashlib.sha256(prompt.encode()).digest(), anew.bytes if anew else b""
         input_hash = hashlib.sha256(b"".join(parts)).digest()
-        answer = self._client.ledger.answers(
+        answer = self._client.single_flight.answers(
             self.model, [input_hash], lambda missing: self._edit(missing[0], data, prompt)
         )[input_hash]
         if isinstance(answer, JobFailure):

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from matching_pipeline.errors import ConfigurationError, JobFailure, PermanentFailure, TransientFailure
-from matching_pipeline.providers.ledger import Answer
+from matching_pipeline.providers.answer_cache import Answer
 from matching_pipeline.providers.openai.client import Model, OpenAIClient, Question, Reply
 from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
 from matching_pipeline.providers.openai.faults import BadRequest, Misfit
@@ -107,7 +107,7 @@ class OpenAIImageAnalyzer:
     def analyze(self, picture: Image.Image) -> ImageAnalysis:
         data = _jpeg(picture)
         input_hash = hashlib.sha256(data).digest()
-        answer = self._client.ledger.answers(
+        answer = self._client.single_flight.answers(
             self._described_by, [input_hash], lambda missing: self._describe(missing[0], data)
         )[input_hash]
         if isinstance(answer, JobFailure):

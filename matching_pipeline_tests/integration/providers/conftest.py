@@ -1,13 +1,16 @@
-"""Clients of the stand-in server, with a ledger on a real database."""
+"""Clients of the stand-in server, with a call log on a real database."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ProviderUnavailable
+from matching_pipeline.providers.answer_cache import Answer, AnswerCache
+from matching_pipeline.providers.call_log import Call, CallLog
 from matching_pipeline.providers.factory import (
     openai_client,
     openai_image_analyzer,
@@ -18,6 +21,8 @@ from matching_pipeline.providers.openai.client import OpenAIClient
 from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
 from matching_pipeline.providers.openai.pictures import OpenAIImageGenerator
 from matching_pipeline.providers.openai.vision import OpenAIImageAnalyzer
+from matching_pipeline.providers.session import ReconnectingSession
+from matching_pipeline.providers.single_flight import SingleFlight
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.openai_server import (
     KEY,
@@ -29,7 +34,8 @@ from matching_pipeline_tests.fixtures.openai_server import (
     server_error,
 )
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+OpenAsker = Callable[[], "Asker"]
 OpenClient = Callable[..., OpenAIClient]
 OpenEmbedder = Callable[..., OpenAITextEmbedder]
 OpenAnalyzer = Callable[..., OpenAIImageAnalyzer]
@@ -64,6 +70,25 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
+class Asker:
+    """What a client of one process has: call log, answer cache and single flight on one session."""
+
+    def __init__(self, session: ReconnectingSession) -> None:
+        self.cache = AnswerCache(session)
+        self.answers = SingleFlight(session, self.cache).answers
+        self._call_log = CallLog(session, self.cache, "queue")
+
+    def record(self, **answers: bytes) -> None:
+        """A request to the model `m`, and its answers."""
+        kept = {name.encode(): Answer(content, 1, 0) for name, content in answers.items()}
+        self._call_log.record(Call("m", 1, 5, "answered", cost_usd=Decimal("0.5")), "m", kept)
+
+
+@pytest.fixture
+def open_asker(database_url: str, stack: ExitStack) -> OpenAsker:
+    return lambda: Asker(stack.enter_context(ReconnectingSession(database_url)))
+
+
 @pytest.fixture
 def open_embedder(settings_for: Callable[..., Settings], database_url: str, stack: ExitStack) -> OpenEmbedder:
     def embedder(**changes: Any) -> OpenAITextEmbedder:
@@ -93,7 +118,7 @@ def open_generator(settings_for: Callable[..., Settings], database_url: str, sta
 
 
 def calls(connection: Connection) -> list[tuple[str, int]]:
-    """Outcome and items of each request in the ledger, in order."""
+    """Outcome and number of inputs of each request in the call log, in order."""
     return connection.execute("select outcome, items from ai_calls order by id").fetchall()
 
 
@@ -109,8 +134,8 @@ def fails_once(
     failure: type[Exception],
     reason: str,
     costs: int,
-    ask: Callable[[], Answer],
-) -> Answer:
+    ask: Callable[[], Result],
+) -> Result:
     """The fault costs one request, and nothing of its answer is kept; returns the answer that follows it."""
     server.faults.append(fault)
     with pytest.raises(failure, match=reason):

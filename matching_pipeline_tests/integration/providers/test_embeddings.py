@@ -127,10 +127,11 @@ def test_a_request_waits_rather_than_run_into_the_rate_limit(
 ) -> None:
     from matching_pipeline_tests.fixtures.openai_server import RateLimit
 
+    embedder = open_embedder(openai_concurrency=4)
+    embedder.embed(["the first request opens client and session, while the limit would fill up"])
     server.requests_per_minute = RateLimit(300)
     server.requests_per_minute.level = 4
-    embedder = open_embedder(openai_concurrency=4)
-    embedder.embed(["the first answer states the limits"])
+    embedder.embed(["this answer states the limits"])
     refused = []
 
     def embed(number: int) -> None:
@@ -145,7 +146,7 @@ def test_a_request_waits_rather_than_run_into_the_rate_limit(
     assert time.monotonic() - began > 1
     # the server's clock is not ours: one may come a moment too early; without waiting six would
     assert len(refused) <= 1
-    assert calls(connection).count(("answered", 1)) == 11 - len(refused)
+    assert calls(connection).count(("answered", 1)) == 12 - len(refused)
 
 
 def test_one_slow_request_holds_nobody_else_up(open_embedder: OpenEmbedder, server: OpenAIServer) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
 from matching_pipeline.handlers import registry
-from matching_pipeline.providers.ledger import queue_cost_today
+from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.openai_server import Hold, OpenAIServer, server_error
@@ -28,12 +28,12 @@ BUDGET = "0.0000682"
 SettingsFor = Callable[..., Settings]
 DIE_AT_THE_WRITE = """
 import os, signal
-from matching_pipeline import lanes
+from matching_pipeline.handlers import registry
 from matching_pipeline.settings import Settings
-from matching_pipeline.handlers.images import ImageStage
-ImageStage.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from matching_pipeline.handlers.images import ImageHandler
+ImageHandler.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()
-lanes.drain(settings, settings.database_url, lanes.IMAGE_AI)
+registry.drain(settings, settings.database_url, registry.IMAGE_AI)
 """
 
 

@@ -12,7 +12,7 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ProviderUnavailable
 from matching_pipeline.handlers import registry
-from matching_pipeline.providers.ledger import queue_cost_today
+from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.queues.worker import Summary
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.openai_images import moderation_blocked
@@ -23,12 +23,12 @@ from matching_pipeline_tests.fixtures.studio import TYPES, Studio
 Drained = Callable[..., Summary]
 DIE_BEFORE_THE_FILE = """
 import os, signal
-from matching_pipeline import lanes
+from matching_pipeline.handlers import registry
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.settings import Settings
 PictureStore.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()
-lanes.drain(settings, settings.database_url, lanes.GENERATED_IMAGES)
+registry.drain(settings, settings.database_url, registry.GENERATED_IMAGES)
 """
 
 
