@@ -67,9 +67,9 @@ class ImageGenerator(Protocol):
     """How many pictures it is worth to make at once in one process."""
 
     def generate(
-        self, photo: Image.Image, image_type: str, prompt: str, anew: UUID | None = None
+        self, photo: Image.Image, image_type: str, prompt: str, forced_by: UUID | None = None
     ) -> GeneratedPicture:
-        """`anew` is the job that wants another picture than the one there is: its retries may have what it bought."""
+        """`forced_by` is a job that wants another picture than the one there is: its retries get what it bought."""
         ...
 
 

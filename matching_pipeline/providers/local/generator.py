@@ -31,7 +31,7 @@ class LocalImageGenerator:
         self._last: tuple[ref[Image.Image], Subject] | None = None
 
     def generate(
-        self, photo: Image.Image, image_type: str, prompt: str, anew: UUID | None = None
+        self, photo: Image.Image, image_type: str, prompt: str, forced_by: UUID | None = None
     ) -> GeneratedPicture:
         from matching_pipeline.providers.local.studio.scenes import SCENES, white_background
 

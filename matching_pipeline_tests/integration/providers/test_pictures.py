@@ -77,12 +77,12 @@ def test_what_was_paid_for_is_not_bought_again(
     assert server.asked.total() == charged(connection) == 4
 
 
-def test_a_job_that_wants_it_anew_buys_another_once(
+def test_a_job_that_forces_another_picture_buys_it_once(
     open_generator: OpenGenerator, server: OpenAIServer, connection: Connection
 ) -> None:
     generator, job = open_generator(), uuid4()
-    for anew in (None, job, job, uuid4(), None):
-        generator.generate(MUG, "scale", PROMPT, anew)
+    for forced_by in (None, job, job, uuid4(), None):
+        generator.generate(MUG, "scale", PROMPT, forced_by)
     assert server.asked.total() == charged(connection) == 3
 
 

@@ -115,15 +115,15 @@ def finish(reason: str) -> Fault:
             id="picture refused",
         ),
         pytest.param(finish("length"), TransientFailure, "did not come to an end", 1, id="cut short"),
-        pytest.param(message(content='{"caption": "A te'), TransientFailure, "not of the schema", 1, id="not JSON"),
+        pytest.param(message(content='{"caption": "A te'), TransientFailure, "breaks the schema", 1, id="not JSON"),
         pytest.param(
             message(content=json.dumps({"caption": "A thing."})),
             TransientFailure,
-            "not of the schema",
+            "breaks the schema",
             1,
             id="schema",
         ),
-        pytest.param(message(content=None), TransientFailure, "not of the schema", 1, id="no content"),
+        pytest.param(message(content=None), TransientFailure, "breaks the schema", 1, id="no content"),
         pytest.param(
             Fault(change=lambda body: body | {"choices": []}), ProviderUnavailable, "form", 1, id="no choice"
         ),
