@@ -26,7 +26,7 @@ class PictureBucket:
         scheme, _, place = url.partition("://")
         bucket, _, prefix = place.partition("/")
         if not bucket:
-            raise ConfigurationError(f"IMAGES_URL: {url!r} does not name a bucket as s3://bucket/prefix")
+            raise ConfigurationError(f"GENERATED_IMAGES_URL: {url!r} does not name a bucket as s3://bucket/prefix")
         bucket_url = f"{scheme.lower()}://{bucket}"
         self._prefix = f"{prefix.strip('/')}/".lstrip("/")
         self.url = f"{bucket_url}/{self._prefix}".rstrip("/")
@@ -84,7 +84,7 @@ class PictureBucket:
             yield
         except (BaseError, OSError, ValueError) as error:
             reason = reason_of(error)
-            message = f"IMAGES_URL: {self.url} cannot be used: {reason}"
+            message = f"GENERATED_IMAGES_URL: {self.url} cannot be used: {reason}"
             refused = isinstance(error, (FileNotFoundError, PermissionDeniedError, UnauthenticatedError, ValueError))
             status = re.search(r"status code: (\d{3})", reason)
             hopeless = status and int(status[1]) != CONFLICT and not is_transient(int(status[1]))
@@ -102,4 +102,4 @@ def _open(bucket_url: str) -> "ObjectStore":
         # No client options: given any, obstore ignores those of the environment (AWS_ALLOW_HTTP, …).
         return from_url(bucket_url, retry_config=retries)
     except (BaseError, ValueError) as error:
-        raise ConfigurationError(f"IMAGES_URL: object storage is not set up: {reason_of(error)}") from error
+        raise ConfigurationError(f"GENERATED_IMAGES_URL: object storage is not set up: {reason_of(error)}") from error

@@ -23,9 +23,9 @@ class PictureFolder:
         parts = urlsplit(url)
         path = unquote(parts.path)
         if parts.netloc not in ("", "localhost") or path[:1] != "/" or not path.strip("/") or "\0" in path:
-            raise ConfigurationError(f"IMAGES_URL: {url!r} does not name a folder as file:///folder")
+            raise ConfigurationError(f"GENERATED_IMAGES_URL: {url!r} does not name a folder as file:///folder")
         if parts.query or parts.fragment:
-            raise ConfigurationError(f"IMAGES_URL: {url!r}: write ? as %3F and # as %23")
+            raise ConfigurationError(f"GENERATED_IMAGES_URL: {url!r}: write ? as %3F and # as %23")
         self._root = Path(path)
         self.url = self._root.as_uri().rstrip("/")
 
@@ -83,7 +83,7 @@ class PictureFolder:
         try:
             yield
         except OSError as error:
-            message = f"IMAGES_URL: {self.url} cannot be used: {error.strerror}"
+            message = f"GENERATED_IMAGES_URL: {self.url} cannot be used: {error.strerror}"
             if error.errno in SET_UP_WRONGLY:
                 raise ConfigurationError(message) from error
             raise ProviderUnavailable(message, RETRY_AFTER) from error

@@ -45,9 +45,9 @@ class Place(Protocol):
 
 
 class PictureStore:
-    """Pictures below a URL: `file:///folder`, `s3://bucket/prefix`, `gs://…`, `az://…`; the setting IMAGES_URL.
+    """Pictures below the URL of the setting GENERATED_IMAGES_URL: `file:///folder`, `s3://…`, `gs://…`, `az://…`.
 
-    Many processes may use one place at once. Raises ConfigurationError where IMAGES_URL cannot be right, and
+    Many processes may use one place at once. Raises ConfigurationError where the setting cannot be right, and
     ProviderUnavailable where the place is full or away.
     """
 
@@ -79,7 +79,7 @@ class PictureStore:
         """
         name = url.removeprefix(f"{self._place.url}/")
         if name == url or not NAME.fullmatch(name):
-            raise ValueError(f"{url} is no picture below IMAGES_URL ({self._place.url})")
+            raise ValueError(f"{url} is no picture below GENERATED_IMAGES_URL ({self._place.url})")
         return self._place.remove_old(name, datetime.now(UTC) - older_than)
 
     def list(self, older_than: timedelta) -> Iterator[str]:
@@ -100,4 +100,6 @@ def _place(url: str) -> Place:
         return PictureFolder(url)
     if scheme in OBJECT_STORAGE_SCHEMES:
         return PictureBucket(url)
-    raise ConfigurationError(f"IMAGES_URL: {url!r} is not file:///folder, s3://bucket/prefix, gs://… or az://…")
+    raise ConfigurationError(
+        f"GENERATED_IMAGES_URL: {url!r} is not file:///folder, s3://bucket/prefix, gs://… or az://…"
+    )

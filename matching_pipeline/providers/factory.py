@@ -154,7 +154,7 @@ def openai_image_analyzer(
     from matching_pipeline.providers.openai.vision import OpenAIImageAnalyzer
 
     name = name or _chosen_vision(settings)
-    effort = None if settings.openai_vision_effort == "unsaid" else settings.openai_vision_effort
+    effort = None if settings.openai_vision_reasoning_effort == "unsaid" else settings.openai_vision_reasoning_effort
     embedder = openai_text_embedder(settings, client, name.embedding)
     return OpenAIImageAnalyzer(client, vision_model(settings, name.model), embedder, effort, name.prompt)
 

@@ -150,7 +150,7 @@ def test_a_place_that_is_forbidden_is_found_before_anything_is_paid_for(studio: 
     studio.made.write_text("a file where the folder should be")
     job = studio.ask(studio.project())
     generator = PaintGenerator()
-    with pytest.raises(ConfigurationError, match="IMAGES_URL"):
+    with pytest.raises(ConfigurationError, match="GENERATED_IMAGES_URL"):
         studio.drain(database_url, generator)
     assert not generator.asked
     assert studio.job(job)[0] == "pending"
@@ -187,7 +187,7 @@ def test_a_place_that_fills_up_in_the_middle_keeps_what_was_stored(
 
     def put_three(data: bytes, extension: str) -> str:
         if len(studio.files()) == 3:
-            raise ProviderUnavailable("IMAGES_URL: full", timedelta(minutes=2))
+            raise ProviderUnavailable("GENERATED_IMAGES_URL: full", timedelta(minutes=2))
         return put(data, extension)
 
     monkeypatch.setattr(store, "put", put_three)

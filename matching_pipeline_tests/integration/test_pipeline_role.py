@@ -226,7 +226,7 @@ def test_dagster_keeps_and_deletes_its_runs_with_the_roles_rights(
     (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
     environment = {
         "DAGSTER_HOME": str(tmp_path), "DAGSTER_POSTGRES_URL": instance_url(url), "DATABASE_URL": url,
-        "KEEP_RUNS_DAYS": "0",
+        "KEEP_DAGSTER_RUNS_DAYS": "0",
     }  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -29,7 +29,7 @@ FILTERED = {
 }
 SETTINGS = {
     "dimensions": "OPENAI_EMBEDDING_DIMENSIONS",
-    "reasoning_effort": "OPENAI_VISION_EFFORT",
+    "reasoning_effort": "OPENAI_VISION_REASONING_EFFORT",
     "quality": "OPENAI_IMAGE_QUALITY",
 }
 """The setting behind a parameter of a request."""

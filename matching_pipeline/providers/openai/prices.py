@@ -34,19 +34,19 @@ class PricedModel:
 
 
 def embedding_model(settings: Settings, name: str) -> PricedModel:
-    prices = settings.openai_embedding_price, 0.0
+    prices = settings.openai_embedding_usd_per_million_tokens, 0.0
     return _priced(name, settings.openai_embedding_model, "OPENAI_EMBEDDING_MODEL", prices)
 
 
 def vision_model(settings: Settings, name: str) -> PricedModel:
-    prices = settings.openai_vision_input_price, settings.openai_vision_output_price
+    prices = settings.openai_vision_input_usd_per_million_tokens, settings.openai_vision_output_usd_per_million_tokens
     return _priced(name, settings.openai_vision_model, "OPENAI_VISION_MODEL", prices)
 
 
 def image_model(settings: Settings) -> PricedModel:
     """The prompt is charged at the price of a picture, which is higher: it is a small part of the input."""
     name = settings.openai_image_model
-    prices = settings.openai_image_input_price, settings.openai_image_output_price
+    prices = settings.openai_image_input_usd_per_million_tokens, settings.openai_image_output_usd_per_million_tokens
     return _priced(name, name, "OPENAI_IMAGE_MODEL", prices)
 
 

@@ -70,7 +70,7 @@ def test_without_a_key_the_local_providers_fit(run: Run, server: OpenAIServer) -
         ({"OPENAI_EMBEDDING_DIMENSIONS": "9000"}, "embeddings", "OPENAI_EMBEDDING_DIMENSIONS"),
         ({"OPENAI_VISION_MODEL": "unknown"}, "vision", "OPENAI_VISION_MODEL"),
         ({"OPENAI_IMAGE_MODEL": "unknown"}, "pictures", "OPENAI_IMAGE_MODEL"),
-        ({"IMAGES_URL": "ftp://pictures"}, "picture store", "IMAGES_URL"),
+        ({"GENERATED_IMAGES_URL": "ftp://pictures"}, "picture store", "GENERATED_IMAGES_URL"),
         ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "vision", "http://127.0.0.1:9/v1"),
         ({"OPENAI_API_KEY": "", "IMAGE_ANALYZER": "openai"}, "vision", "OPENAI_API_KEY"),
     ],

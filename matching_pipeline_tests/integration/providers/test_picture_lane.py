@@ -42,7 +42,7 @@ def photo() -> Iterator[str]:
 @pytest.fixture
 def drain(settings_for: Callable[..., Settings], database_url: str, studio: Studio) -> Drained:
     def drain(**changes: object) -> Summary:
-        settings = settings_for(image_allow_private_hosts=True, images_url=studio.made.as_uri(), **changes)
+        settings = settings_for(image_allow_private_hosts=True, generated_images_url=studio.made.as_uri(), **changes)
         return registry.drain(settings, database_url, registry.GENERATED_IMAGES)
 
     return drain
@@ -145,7 +145,7 @@ def test_what_reached_a_worker_that_was_killed_is_not_bought_again(
         "OPENAI_API_KEY": "sk-test-0123456789",
         "OPENAI_BASE_URL": server.url,
         "IMAGE_ALLOW_PRIVATE_HOSTS": "true",
-        "IMAGES_URL": studio.made.as_uri(),
+        "GENERATED_IMAGES_URL": studio.made.as_uri(),
     }
     killed = subprocess.run([sys.executable, "-c", DIE_BEFORE_THE_FILE], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL

@@ -62,7 +62,7 @@ def test_how_much_the_model_reasons_is_a_setting_that_can_be_left_unsaid(
     open_analyzer: OpenAnalyzer, server: OpenAIServer
 ) -> None:
     for number, effort in enumerate(("none", "low", "unsaid")):
-        open_analyzer(openai_vision_effort=effort).analyze(Image.new("RGB", (10, 10 + number)))
+        open_analyzer(openai_vision_reasoning_effort=effort).analyze(Image.new("RGB", (10, 10 + number)))
     sent = [body.get("reasoning_effort") for body in server.bodies if "messages" in body]
     assert sent == ["none", "low", None]
 
@@ -149,7 +149,7 @@ def test_each_fault_has_its_policy_and_costs_one_request(
     ("changes", "setting"),
     [
         ({"openai_vision_model": "gpt-9"}, "OPENAI_VISION_MODEL"),
-        ({"openai_vision_effort": "extreme"}, "OPENAI_VISION_EFFORT"),
+        ({"openai_vision_reasoning_effort": "extreme"}, "OPENAI_VISION_REASONING_EFFORT"),
         ({"openai_api_key": "sk-wrong"}, "OPENAI_API_KEY"),
     ],
 )

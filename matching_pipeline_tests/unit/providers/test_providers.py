@@ -85,7 +85,7 @@ def test_a_model_that_cannot_be_made_is_said(model: str, message: str) -> None:
 
 
 def test_the_settings_price_is_that_of_their_model_and_others_have_their_own() -> None:
-    settings = Settings(openai_embedding_model="mine", openai_embedding_price=7)
+    settings = Settings(openai_embedding_model="mine", openai_embedding_usd_per_million_tokens=7)
     prices = {
         name: embedding_model(settings, name).input_price for name in ("mine", "text-embedding-3-large", "unknown")
     }
