@@ -91,7 +91,7 @@ def migrate() -> None:
 
 
 @cli.command()
-def check() -> None:
+def doctor() -> None:
     """Say whether database, key, models and dimensions fit, before anything runs; status 1 if not."""
     settings, database_url = open_settings()
     found = []
