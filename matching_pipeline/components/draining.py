@@ -12,7 +12,7 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.handlers import registry
-from matching_pipeline.models.registry import standings
+from matching_pipeline.models.registry import registered_models
 from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.providers.factory import Modality
 from matching_pipeline.queues import client
@@ -89,7 +89,7 @@ def cost_today(connection: Connection, *registry: str) -> dict[str, Any]:
 def describe_models(connection: Connection, modality: Modality) -> dict[str, Any]:
     """Metadata of a lane that models work in: the active one, and the shadow with its coverage where there is one."""
     described = {}
-    for model, coverage in standings(connection):
+    for model, coverage in registered_models(connection):
         if model.modality == modality and coverage is not None:
             described[f"{model.status} model"] = model.name
             if model.status == "shadow":

@@ -12,7 +12,8 @@ from matching_pipeline.handlers import matches as matching
 from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.matches.match_table import Figures
-from matching_pipeline.models import registry as models
+from matching_pipeline.models import activation
+from matching_pipeline.models.registry import registered_models
 from matching_pipeline_tests.integration.law import (
     DIMENSIONS,
     Law,
@@ -135,8 +136,8 @@ class MatchingLaw(Law):
         if upheaval:
             self.connection.execute(upheaval.encode())
         else:
-            (shadow,) = [model.name for model, _ in models.standings(self.connection) if model.status == "shadow"]
-            models.activate(self.connection, shadow, force=True)
+            (shadow,) = [model.name for model, _ in registered_models(self.connection) if model.status == "shadow"]
+            activation.activate(self.connection, shadow, force=True)
 
     def owners(self, kind: str) -> list[UUID]:
         return self.ids("listings" if kind == "project" else "products")

@@ -7,7 +7,8 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers import registry
-from matching_pipeline.models import registry as models
+from matching_pipeline.models import activation
+from matching_pipeline.models.registry import registered_models
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.queues.worker import Summary
 from matching_pipeline.settings import Settings
@@ -71,11 +72,11 @@ class Market(JobBoard):
 
 
 def add(connection: Connection, name: str, dimensions: int = 64) -> int:
-    return models.add(connection, WorkingModel(name, dimensions), "text" if name == TEXT else "image")[1]
+    return activation.add(connection, WorkingModel(name, dimensions), "text" if name == TEXT else "image")[1]
 
 
 def statuses(connection: Connection) -> dict[str, str]:
-    return {model.name: model.status for model, _ in models.standings(connection)}
+    return {model.name: model.status for model, _ in registered_models(connection)}
 
 
 def models_of(connection: Connection, table: str) -> dict[str, int]:

@@ -11,8 +11,8 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.matches import rebuild
 from matching_pipeline.handlers.texts import TextHandler
-from matching_pipeline.models import registry as models
-from matching_pipeline.models.registry import ModelError
+from matching_pipeline.models import activation
+from matching_pipeline.models.activation import ModelChangeRefused
 from matching_pipeline.queues.worker import Summary, Worker
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder
 from matching_pipeline_tests.integration.models.conftest import (
@@ -63,10 +63,10 @@ def test_a_reader_never_sees_nothing_nor_some_of_each(market: Market, drain: Dra
         add(connection, VISION), add(connection, TEXT)
         drain("image_ai_shadow"), drain("job_embeddings_shadow")
         for _ in range(3):
-            models.activate(connection, VISION), models.activate(connection, TEXT)
+            activation.activate(connection, VISION), activation.activate(connection, TEXT)
             expected[TEXT] = search(connection)
             let_both_read()
-            models.activate(connection, LOCAL_IMAGE), models.activate(connection, LOCAL_TEXT)
+            activation.activate(connection, LOCAL_IMAGE), activation.activate(connection, LOCAL_TEXT)
             let_both_read()
         done.set()
         for reader in readers:
@@ -87,7 +87,7 @@ def test_a_drain_that_is_open_across_the_activation_writes_nothing_and_loses_not
     connection = board.connection
 
     def activate(texts: Sequence[str]) -> None:
-        models.activate(connection, "other")
+        activation.activate(connection, "other")
 
     old, new = LetterEmbedder(activate), LetterEmbedder()
     new.model = "other"
@@ -131,7 +131,7 @@ def test_work_of_a_transaction_that_is_open_across_the_activation_is_owed_to_bot
             job = app.post("Cook")
         else:
             app.run("update jobs set title = 'Cook' where id = %s", job)
-        models.activate(board.connection, TEXT)
+        activation.activate(board.connection, TEXT)
     assert board.owed() == {(queue, "posting", job) for queue in ("job_embeddings", "job_embeddings_shadow")}
 
 
@@ -143,7 +143,7 @@ def test_the_work_that_is_owed_goes_with_its_model(board: JobBoard, drain: Drain
     bad = board.post("Nurse")
     board.run("delete from job_queue where queue = 'job_embeddings_shadow' or entity_id <> %s", bad)
     board.fail(bad)
-    models.activate(board.connection, TEXT)
+    activation.activate(board.connection, TEXT)
     assert board.owed() == {("job_embeddings_shadow", "posting", bad)}
     assert board.run("select id from embedding_queue") == []
 
@@ -167,7 +167,7 @@ def test_an_image_that_is_deleted_as_the_model_changes_is_in_no_pair(
     with ThreadPoolExecutor() as threads:
         deletion = threads.submit(delete_slowly)
         deleted.wait()
-        models.activate(market.connection, VISION)
+        activation.activate(market.connection, VISION)
         deletion.result()
     drain("matches")
     assert models_of(market.connection, "matches") == {VISION: 12}
@@ -184,8 +184,8 @@ def test_of_two_activations_at_once_one_is_refused(market: Market, drain: DrainL
     def activate(_: int) -> bool:
         with connect(database_url) as session:
             try:
-                models.activate(session, VISION)
-            except ModelError as refusal:
+                activation.activate(session, VISION)
+            except ModelChangeRefused as refusal:
                 assert f"{VISION} is active, no shadow" in str(refusal)
                 return False
             return True

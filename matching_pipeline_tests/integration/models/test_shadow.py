@@ -6,8 +6,8 @@ import pytest
 
 from matching_pipeline.db.connections import connect
 from matching_pipeline.handlers.matches import rebuild
-from matching_pipeline.models import registry as models
-from matching_pipeline.models.registry import ModelError
+from matching_pipeline.models import activation
+from matching_pipeline.models.activation import ModelChangeRefused
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.sources.enqueue import forget_orphans
 from matching_pipeline_tests.fixtures.postings import JobBoard
@@ -32,14 +32,14 @@ def test_an_image_model_fills_is_activated_and_goes_back_and_is_retired(market: 
     assert models_of(connection, "matches") == {LOCAL_IMAGE: 16}
 
     assert add(connection, VISION) == 8
-    with pytest.raises(ModelError, match=f"{VISION} lacks 8 of the images"):
-        models.activate(connection, VISION)
+    with pytest.raises(ModelChangeRefused, match=f"{VISION} lacks 8 of the images"):
+        activation.activate(connection, VISION)
     assert drain("image_ai_shadow").completed == 8
     assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 8, VISION: 8}
     assert market.run("select count(*) from job_queue where status = 'pending'") == [0]
     assert market.pairs() == before
 
-    figures = models.activate(connection, VISION)
+    figures = activation.activate(connection, VISION)
     assert figures.lists == 4
     assert statuses(connection) == {VISION: "active", LOCAL_IMAGE: "shadow"}
     assert models_of(connection, "matches") == {VISION: 16}
@@ -47,9 +47,9 @@ def test_an_image_model_fills_is_activated_and_goes_back_and_is_retired(market: 
     again = rebuild(connection)
     assert (again.added, again.changed, again.removed) == (0, 0, 0)
 
-    models.activate(connection, LOCAL_IMAGE)
+    activation.activate(connection, LOCAL_IMAGE)
     assert (market.pairs(), models_of(connection, "matches")) == (before, {LOCAL_IMAGE: 16})
-    assert models.retire(connection, VISION) == 8
+    assert activation.retire(connection, VISION) == 8
     assert statuses(connection) == {LOCAL_IMAGE: "active", VISION: "retired"}
     assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 8}
     assert market.run("select count(*) from job_queue where queue = 'image_ai_shadow'") == [0]
@@ -65,12 +65,12 @@ def test_a_text_model_fills_and_the_search_follows_the_active_one(board: JobBoar
     assert add(connection, TEXT) == 3
     drain("job_embeddings_shadow")
     assert board.run(search, jobs[0]) == before
-    models.activate(connection, TEXT)
+    activation.activate(connection, TEXT)
     assert len(board.run(search, jobs[0])) == 2
     assert board.run(search, jobs[0]) != before
-    models.activate(connection, LOCAL_TEXT)
+    activation.activate(connection, LOCAL_TEXT)
     assert board.run(search, jobs[0]) == before
-    models.retire(connection, TEXT)
+    activation.retire(connection, TEXT)
     assert models_of(connection, "job_embeddings") == {LOCAL_TEXT: 3}
 
 
@@ -119,10 +119,10 @@ def test_what_lacks_is_refused_unless_forced(market: Market, drain: DrainLane) -
     market.open(2)
     drain("image_ai"), drain("matches")
     add(market.connection, VISION)
-    with pytest.raises(ModelError, match=r"lacks 4 of the images.*retry image_ai_shadow --all.*--force"):
-        models.activate(market.connection, VISION)
+    with pytest.raises(ModelChangeRefused, match=r"lacks 4 of the images.*retry image_ai_shadow --all.*--force"):
+        activation.activate(market.connection, VISION)
     assert statuses(market.connection) == {LOCAL_IMAGE: "active", VISION: "shadow"}
-    models.activate(market.connection, VISION, force=True)
+    activation.activate(market.connection, VISION, force=True)
     assert market.pairs() == []
     assert market.run("select distinct queue from job_queue where status = 'pending'") == ["image_ai"]
     drain("image_ai"), drain("matches")
@@ -131,19 +131,19 @@ def test_what_lacks_is_refused_unless_forced(market: Market, drain: DrainLane) -
 
 def test_what_cannot_be_done_is_refused_with_the_reason(board: JobBoard, drain: DrainLane) -> None:
     connection = board.connection
-    assert models.add(connection, WorkingModel(LOCAL_TEXT, 384), "text") == ("active", 0)
-    with pytest.raises(ModelError, match="is the active text model already"):
-        models.add(connection, WorkingModel(LOCAL_TEXT, 384), "text")
+    assert activation.add(connection, WorkingModel(LOCAL_TEXT, 384), "text") == ("active", 0)
+    with pytest.raises(ModelChangeRefused, match="is the active text model already"):
+        activation.add(connection, WorkingModel(LOCAL_TEXT, 384), "text")
     add(connection, TEXT)
-    with pytest.raises(ModelError, match="is the shadow text model already"):
+    with pytest.raises(ModelChangeRefused, match="is the shadow text model already"):
         add(connection, TEXT)
-    with pytest.raises(ModelError, match=f"{TEXT} is filling as the shadow already: retire it first"):
-        models.add(connection, WorkingModel("third:3", 3), "text")
-    for action in (models.activate, models.retire):
-        with pytest.raises(ModelError, match="is active, no shadow"):
+    with pytest.raises(ModelChangeRefused, match=f"{TEXT} is the shadow already: retire it first"):
+        activation.add(connection, WorkingModel("third:3", 3), "text")
+    for action in (activation.activate, activation.retire):
+        with pytest.raises(ModelChangeRefused, match="is active, no shadow"):
             action(connection, LOCAL_TEXT)
         for unknown in ("unknown", "faces"):
-            with pytest.raises(ModelError, match="there is no model"):
+            with pytest.raises(ModelChangeRefused, match="there is no model"):
                 action(connection, unknown)
 
 
@@ -156,7 +156,7 @@ def test_what_an_open_transaction_owed_to_a_shadow_that_was_retired_is_forgotten
         add(board.connection, TEXT)
         with connect(database_url) as session, session.transaction():
             late: UUID = JobBoard(session).post("Cook")
-            models.retire(board.connection, TEXT)
+            activation.retire(board.connection, TEXT)
         assert ("job_embeddings_shadow", "posting", late) in board.owed()
         forget()
         assert {queue for queue, *_ in board.owed()} == {"job_embeddings"}
