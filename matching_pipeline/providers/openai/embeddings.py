@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from math import ceil
 from typing import Any
 
@@ -17,8 +16,9 @@ from matching_pipeline.providers.openai.client import OpenAIClient, Question, Re
 from matching_pipeline.providers.openai.faults import InputRefused, InputTooLong, MalformedResponse
 from matching_pipeline.providers.openai.names import EmbeddingName
 from matching_pipeline.providers.openai.prices import PricedModel
+from matching_pipeline.providers.single_flight import AnswersByHash
 
-Vector = NDArray[np.float32]
+Floats = NDArray[np.float32]
 Texts = Mapping[bytes, str]
 """By the hash of each text."""
 
@@ -62,7 +62,7 @@ class OpenAITextEmbedder:
         one_byte = len(text.encode("ascii", "ignore"))
         return ceil(one_byte / 3 + (len(text.encode("utf-8", "replace")) - one_byte) / 2) + 1
 
-    def embed(self, texts: Sequence[str]) -> list[Vector | JobFailure]:
+    def embed(self, texts: Sequence[str]) -> list[Floats | JobFailure]:
         """Asks for equal texts once, and for texts with an answer in the cache not at all."""
         sent = [self._cut(text.encode("utf-8", "replace").decode().strip()) for text in texts]
         hashes = [hashlib.sha256(text.encode()).digest() for text in sent]
@@ -87,11 +87,8 @@ class OpenAITextEmbedder:
             text = text[: len(text) * self._max_tokens // tokens]
         return text
 
-    def _ask(self, texts: Texts) -> dict[bytes, Answer | JobFailure]:
-        answers: dict[bytes, Answer | JobFailure] = {}
-        for batch in self._batches(texts):
-            answers |= self._answers(batch)
-        return answers
+    def _ask(self, texts: Texts) -> AnswersByHash:
+        return {key: answer for batch in self._batches(texts) for key, answer in self._answers(batch).items()}
 
     def _batches(self, texts: Texts) -> Iterator[Texts]:
         batch: dict[bytes, str] = {}
@@ -105,19 +102,20 @@ class OpenAITextEmbedder:
             tokens += estimate
         yield batch
 
-    def _answers(self, texts: Texts) -> dict[bytes, Answer | JobFailure]:
+    def _answers(self, texts: Texts) -> AnswersByHash:
         """Halves a batch that the server refuses until the refused text is alone: a refusal costs nothing."""
         try:
             return self._request(texts)
         except (InputRefused, PermanentFailure) as refusal:
             if len(texts) > 1:
-                return self._answers(_part(texts, 0)) | self._answers(_part(texts, 1))
+                items, middle = list(texts.items()), len(texts) // 2
+                return self._answers(dict(items[:middle])) | self._answers(dict(items[middle:]))
             ((input_hash, text),) = texts.items()
             if isinstance(refusal, InputTooLong) and len(text) > 1:
                 return self._answers({input_hash: text[: len(text) // 2]})
             return {input_hash: PermanentFailure(f"{self._model.name} refuses the text: {refusal}")}
 
-    def _request(self, texts: Texts) -> dict[bytes, Answer | JobFailure]:
+    def _request(self, texts: Texts) -> AnswersByHash:
         hashes = list(texts)
         failures: dict[bytes, JobFailure] = {}
 
@@ -145,7 +143,7 @@ class OpenAITextEmbedder:
         )
         return {**self._client.send(question, read).answers, **failures}
 
-    def _vectors(self, body: Any, count: int) -> tuple[list[int], Vector]:
+    def _vectors(self, body: Any, count: int) -> tuple[list[int], Floats]:
         """The index that the response states for each vector, and the vectors as rows.
 
         Raises MalformedResponse if an index is stated twice or out of range: its vector may be another text's.
@@ -167,16 +165,11 @@ class OpenAITextEmbedder:
         return indexes, np.stack(rows)
 
 
-def _part(texts: Texts, half: int) -> Texts:
-    middle = len(texts) // 2
-    return dict(islice(texts.items(), middle if half else 0, None if half else middle))
-
-
-def _decoded(embedding: str | list[float]) -> Vector:
+def _decoded(embedding: str | list[float]) -> Floats:
     if isinstance(embedding, str):
         return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
     return np.array(embedding, dtype=np.float32)
 
 
-def _vector(answer: Answer | JobFailure) -> Vector | JobFailure:
+def _vector(answer: Answer | JobFailure) -> Floats | JobFailure:
     return answer if isinstance(answer, JobFailure) else np.frombuffer(answer.content, dtype="<f4")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,14 +37,6 @@ class Bucket:
         return min(self.limit, self.level + (now - self.at) * self.per_second)
 
 
-@dataclass
-class Traffic:
-    """The requests to one model that are under way, and their tokens."""
-
-    requests: float = 0
-    tokens: float = 0
-
-
 class RateLimiter:
     """Shared by all requests of a client; each model has limits of its own.
 
@@ -55,13 +48,13 @@ class RateLimiter:
         self._clock = clock
         self._changed = threading.Condition()
         self._buckets: dict[tuple[str, str], Bucket] = {}
-        self._traffic: dict[str, Traffic] = {}
+        self._under_way: dict[tuple[str, str], float] = defaultdict(float)
         self._closed = False
 
     @contextmanager
     def admit(self, model: str, tokens: float) -> Iterator[None]:
         """Waits until the request may go. Raises RateLimited if the limits leave nothing for long."""
-        needs = {"requests": 1.0, "tokens": tokens}
+        needs = _needs(tokens)
         with self._changed:
             while (seconds := self._seconds(model, needs)) > 0 or self._free <= 0:
                 # a request that ends meanwhile makes room, or states its limits: look again then
@@ -80,15 +73,14 @@ class RateLimiter:
         The provider may not have counted the other requests that are under way: they are taken off.
         """
         with self._changed:
-            traffic = self._traffic[model]
-            others = {"requests": traffic.requests - 1, "tokens": traffic.tokens - tokens}
-            for what in ("requests", "tokens"):
+            for what, need in _needs(tokens).items():
                 limit, left = (_number(headers.get(f"x-ratelimit-{name}-{what}")) for name in ("limit", "remaining"))
                 reset = seconds_of(headers.get(f"x-ratelimit-reset-{what}", ""))
                 if limit is None or left is None or reset is None or limit <= 0:
                     continue
+                level = left - (self._under_way[model, what] - need)
                 per_second = (limit - left) / reset if reset > 0 else limit
-                self._buckets[model, what] = Bucket(limit, left - others[what], per_second, self._clock())
+                self._buckets[model, what] = Bucket(limit, level, per_second, self._clock())
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -115,14 +107,15 @@ class RateLimiter:
         return seconds
 
     def _move(self, model: str, needs: Mapping[str, float], direction: int) -> None:
-        traffic = self._traffic.setdefault(model, Traffic())
-        traffic.requests += direction
-        traffic.tokens += direction * needs["tokens"]
         self._free -= direction
-        if direction > 0:
-            for what, need in needs.items():
-                if bucket := self._buckets.get((model, what)):
-                    bucket.take(need, self._clock())
+        for what, need in needs.items():
+            self._under_way[model, what] += direction * need
+            if direction > 0 and (bucket := self._buckets.get((model, what))):
+                bucket.take(need, self._clock())
+
+
+def _needs(tokens: float) -> dict[str, float]:
+    return {"requests": 1.0, "tokens": tokens}
 
 
 def _number(header: str | None) -> float | None:

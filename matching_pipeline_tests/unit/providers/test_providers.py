@@ -72,8 +72,8 @@ def test_a_name_tells_of_which_model_it_is() -> None:
     ("model", "message"),
     [
         ("m/describe-0/e:8", "the prompt describe-0, which this version does not have"),
-        ("given", "nothing here makes the image model 'given'"),
-        ("text-embedding-3-small:8", "nothing here makes the image model"),
+        ("given", "no provider here makes the image model 'given'"),
+        ("text-embedding-3-small:8", "no provider here makes the image model"),
     ],
 )
 def test_a_model_that_cannot_be_made_is_said(model: str, message: str) -> None:
