@@ -16,7 +16,7 @@ from benchmarks import (
     kernel,
     local_analyzer,
     match_lane,
-    posting_lane,
+    posting_queue,
     provider,
     queue_lane,
     rebuild,
@@ -57,7 +57,7 @@ def main() -> None:
         ),
         "incremental": partial(incremental.main, sizes=sorted(asked.project_images)),
         "provider": provider.main,
-        "postings": posting_lane.main,
+        "postings": posting_queue.main,
         "faces": partial(faces.main, count=asked.faces),
     }
     if unknown := set(asked.measurements) - {*measurements, "analyzer"}:

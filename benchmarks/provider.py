@@ -1,4 +1,4 @@
-"""Rows embedded a second through a provider that takes 100 ms, against the ideal and against a row a request."""
+"""Rows embedded a second by a provider that takes 100 ms, against the ideal and against a request for each row."""
 
 import resource
 import subprocess

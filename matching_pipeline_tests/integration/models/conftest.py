@@ -1,4 +1,4 @@
-"""A market and a job board whose models change, and drains by any model that they may come to."""
+"""A market and a job board whose models change, and workers for any model."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,12 +20,12 @@ LOCAL_IMAGE, LOCAL_TEXT = "local-visual-1", "local-words-1"
 TEXT = "text-embedding-3-small:64"
 VISION = f"gpt-6-luna/describe-1/{TEXT}"
 COLORS = ("red", "green", "blue", "black", "white", "orange")
-DrainLane = Callable[[str], Summary]
+Work = Callable[[str], Summary]
 
 
 @pytest.fixture
-def drain(database_url: str) -> Iterator[DrainLane]:
-    """Drains a lane with local providers by the settings, and the stand-in for models of OpenAI."""
+def work(database_url: str) -> Iterator[Work]:
+    """Works a queue off: the settings choose local providers, and the stand-in has the models of OpenAI."""
     with openai_server() as server:
         settings = Settings(
             image_analyzer="local",

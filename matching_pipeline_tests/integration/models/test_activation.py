@@ -1,4 +1,4 @@
-"""Another model takes the place of the active one beside readers, drains and the app."""
+"""Another model takes the place of the active one beside readers, workers and the app."""
 
 import time
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ from matching_pipeline_tests.integration.models.conftest import (
     LOCAL_TEXT,
     TEXT,
     VISION,
-    DrainLane,
     Market,
+    Work,
     add,
     models_of,
     statuses,
 )
 
 
-def test_a_reader_never_sees_nothing_nor_some_of_each(market: Market, drain: DrainLane, database_url: str) -> None:
+def test_a_reader_always_sees_all_of_one_model(market: Market, work: Work, database_url: str) -> None:
     connection = market.connection
     market.open()
     jobs = [market.post(title) for title in ("Baker", "Baker early", "Nurse")]
-    drain("image_ai"), drain("matches"), drain("job_embeddings")
+    work("image_ai"), work("matches"), work("job_embeddings")
     done = Event()
     expected = {}
 
@@ -61,7 +61,7 @@ def test_a_reader_never_sees_nothing_nor_some_of_each(market: Market, drain: Dra
     with ThreadPoolExecutor() as threads:
         readers = [threads.submit(read, reader) for reader in range(2)]
         add(connection, VISION), add(connection, TEXT)
-        drain("image_ai_shadow"), drain("job_embeddings_shadow")
+        work("image_ai_shadow"), work("job_embeddings_shadow")
         for _ in range(3):
             activation.activate(connection, VISION), activation.activate(connection, TEXT)
             expected[TEXT] = search(connection)
@@ -75,13 +75,13 @@ def test_a_reader_never_sees_nothing_nor_some_of_each(market: Market, drain: Dra
             assert neighbours == set(expected.values())
 
 
-def drain_open_across_an_activation(board: JobBoard, database_url: str, embedder: LetterEmbedder) -> Summary:
+def run_across_an_activation(board: JobBoard, database_url: str, embedder: LetterEmbedder) -> Summary:
     """The embedder's `before` activates."""
     with TextHandler(embedder) as handler:
         return Worker(database_url, handler).run()
 
 
-def test_a_drain_that_is_open_across_the_activation_writes_nothing_and_loses_nothing(
+def test_a_worker_that_runs_across_the_activation_writes_nothing_and_loses_nothing(
     board: JobBoard, database_url: str
 ) -> None:
     connection = board.connection
@@ -93,7 +93,7 @@ def test_a_drain_that_is_open_across_the_activation_writes_nothing_and_loses_not
     new.model = "other"
     board.run("insert into embedding_models values ('letters', 'text', 3, 'active'), ('other', 'text', 3, 'shadow')")
     job = board.post("Baker")
-    summary = drain_open_across_an_activation(board, database_url, old)
+    summary = run_across_an_activation(board, database_url, old)
     assert "letters is not the active model now" in summary.stopped_because
     assert (summary.completed, summary.counts["snoozed"]) == (0, 1)
     assert models_of(connection, "job_embeddings") == {}
@@ -105,7 +105,7 @@ def test_a_drain_that_is_open_across_the_activation_writes_nothing_and_loses_not
     assert models_of(connection, "job_embeddings") == {"letters": 1, "other": 1}
 
 
-def test_while_an_activation_is_under_way_drains_give_their_items_back(board: JobBoard, database_url: str) -> None:
+def test_while_an_activation_is_under_way_workers_release_their_jobs(board: JobBoard, database_url: str) -> None:
     board.run("insert into embedding_models values ('letters', 'text', 3, 'active')")
     board.post("Baker")
     with connect(database_url) as other, other.transaction():
@@ -117,13 +117,13 @@ def test_while_an_activation_is_under_way_drains_give_their_items_back(board: Jo
 
 
 @pytest.mark.parametrize("way", ["insert", "edit"])
-def test_work_of_a_transaction_that_is_open_across_the_activation_is_owed_to_both(
-    board: JobBoard, drain: DrainLane, database_url: str, way: str
+def test_a_transaction_that_is_open_across_the_activation_enqueues_for_both(
+    board: JobBoard, work: Work, database_url: str, way: str
 ) -> None:
     job = board.post("Baker")
-    drain("job_embeddings")
+    work("job_embeddings")
     add(board.connection, TEXT)
-    drain("job_embeddings_shadow")
+    work("job_embeddings_shadow")
     board.settle()
     with connect(database_url) as session, session.transaction():
         app = JobBoard(session)
@@ -135,11 +135,11 @@ def test_work_of_a_transaction_that_is_open_across_the_activation_is_owed_to_bot
     assert board.owed() == {(queue, "posting", job) for queue in ("job_embeddings", "job_embeddings_shadow")}
 
 
-def test_the_work_that_is_owed_goes_with_its_model(board: JobBoard, drain: DrainLane) -> None:
+def test_jobs_stay_with_the_model_that_they_are_for(board: JobBoard, work: Work) -> None:
     board.post("Baker")
-    drain("job_embeddings")
+    work("job_embeddings")
     add(board.connection, TEXT)
-    drain("job_embeddings_shadow")
+    work("job_embeddings_shadow")
     bad = board.post("Nurse")
     board.run("delete from job_queue where queue = 'job_embeddings_shadow' or entity_id <> %s", bad)
     board.fail(bad)
@@ -149,12 +149,12 @@ def test_the_work_that_is_owed_goes_with_its_model(board: JobBoard, drain: Drain
 
 
 def test_an_image_that_is_deleted_as_the_model_changes_is_in_no_pair(
-    market: Market, drain: DrainLane, database_url: str
+    market: Market, work: Work, database_url: str
 ) -> None:
     market.open()
-    drain("image_ai"), drain("matches")
+    work("image_ai"), work("matches")
     add(market.connection, VISION)
-    drain("image_ai_shadow")
+    work("image_ai_shadow")
     (image,) = market.run("select id from product_images limit 1")
 
     def delete_slowly() -> None:
@@ -169,17 +169,17 @@ def test_an_image_that_is_deleted_as_the_model_changes_is_in_no_pair(
         deleted.wait()
         activation.activate(market.connection, VISION)
         deletion.result()
-    drain("matches")
+    work("matches")
     assert models_of(market.connection, "matches") == {VISION: 12}
     again = rebuild(market.connection)
     assert (again.added, again.changed, again.removed) == (0, 0, 0)
 
 
-def test_of_two_activations_at_once_one_is_refused(market: Market, drain: DrainLane, database_url: str) -> None:
+def test_of_two_activations_at_once_one_is_refused(market: Market, work: Work, database_url: str) -> None:
     market.open()
-    drain("image_ai"), drain("matches")
+    work("image_ai"), work("matches")
     add(market.connection, VISION)
-    drain("image_ai_shadow")
+    work("image_ai_shadow")
 
     def activate(_: int) -> bool:
         with connect(database_url) as session:

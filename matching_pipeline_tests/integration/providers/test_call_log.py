@@ -1,4 +1,4 @@
-"""The call log and the answer cache: what is written, on which session, and for how long it is kept."""
+"""The call log and the answer cache: their session, and for how long they keep rows."""
 
 from datetime import timedelta
 
@@ -33,7 +33,7 @@ def test_a_request_is_recorded_though_the_callers_transaction_is_rolled_back(
     assert connection.execute("select count(*) from ai_answers").fetchone() == (1,)
 
 
-def test_what_is_older_than_it_is_kept_leaves(open_asker: OpenAsker, connection: Connection) -> None:
+def test_old_rows_are_deleted(open_asker: OpenAsker, connection: Connection) -> None:
     asker, days = open_asker(), timedelta(days=7)
     asker.record(old=b"1")
     for table in ("ai_calls", "ai_answers"):
@@ -44,7 +44,7 @@ def test_what_is_older_than_it_is_kept_leaves(open_asker: OpenAsker, connection:
     assert (answer_cache.purge(connection, days), call_log.purge(connection, days)) == (0, 1)
 
 
-def test_large_answers_leave_few_at_a_time(connection: Connection) -> None:
+def test_large_answers_are_deleted_few_at_a_time(connection: Connection) -> None:
     connection.execute(
         "insert into ai_answers (model, input_hash, answer, input_tokens, output_tokens, created_at) "
         "select 'm', sha256(n::text::bytea), "

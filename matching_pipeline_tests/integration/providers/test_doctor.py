@@ -40,7 +40,7 @@ def lines(result: "subprocess.CompletedProcess[str]") -> dict[str, tuple[str, st
     return {head[3:].strip(): (head[:3].strip(), because) for head, _, because in parts}
 
 
-def test_what_fits_has_a_line_each_and_the_requests_are_in_the_call_log(
+def test_each_thing_that_fits_has_a_line_and_the_requests_are_in_the_call_log(
     run: Run, connection: Connection, server: OpenAIServer
 ) -> None:
     result = run("doctor")
@@ -75,9 +75,7 @@ def test_without_a_key_the_local_providers_fit(run: Run, server: OpenAIServer) -
         ({"OPENAI_API_KEY": "", "IMAGE_ANALYZER": "openai"}, "vision", "OPENAI_API_KEY"),
     ],
 )
-def test_what_does_not_fit_is_said_with_its_setting(
-    run: Run, environment: dict[str, str], what: str, message: str
-) -> None:
+def test_a_setting_that_does_not_fit_is_named(run: Run, environment: dict[str, str], what: str, message: str) -> None:
     result = run("doctor", **environment)
     verdict, because = lines(result)[what]
     assert verdict == "NO"
@@ -86,7 +84,7 @@ def test_what_does_not_fit_is_said_with_its_setting(
     assert lines(result)["database"][0] == "ok"
 
 
-def test_an_empty_database_and_another_active_model_are_said(
+def test_an_empty_database_and_another_active_model_are_reported(
     run: Run, connection: Connection, new_database: Callable[..., str]
 ) -> None:
     result = run("doctor", DATABASE_URL=new_database())
@@ -129,7 +127,7 @@ def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection
     assert json.loads(run("status", "--json").stdout).keys() == registry
 
 
-def test_a_provider_without_quota_is_said(run: Run, server: OpenAIServer) -> None:
+def test_a_provider_without_quota_is_reported(run: Run, server: OpenAIServer) -> None:
     server.fault = out_of_quota()
     assert "billing" in lines(run("doctor"))["vision"][1]
 

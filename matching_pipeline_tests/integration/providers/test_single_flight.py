@@ -22,7 +22,7 @@ def unasked(missing: list[bytes]) -> AnswersByHash:
     raise AssertionError(f"asked for {missing}")
 
 
-def test_threads_that_wait_for_anothers_answer_get_its_failure_too(open_asker: OpenAsker) -> None:
+def test_a_thread_that_waits_for_another_gets_its_failure_too(open_asker: OpenAsker) -> None:
     asker = open_asker()
     seen: list[object] = []
 
@@ -43,18 +43,18 @@ def test_threads_that_wait_for_anothers_answer_get_its_failure_too(open_asker: O
         asker.answers("m", [b"a"], ask)
     waiting.join()
     assert len(seen) == 1
-    # and nobody is left who believes that it is being asked
+    # and no thread is left that counts as asking
     failure = TransientFailure("odd")
     assert asker.answers("m", [b"a"], lambda missing: {b"a": failure}) == {b"a": failure}
 
 
-def test_answers_of_one_model_are_not_anothers(open_asker: OpenAsker) -> None:
+def test_each_model_has_its_own_answers(open_asker: OpenAsker) -> None:
     asker = open_asker()
     asker.record(a=b"1")
     assert asker.answers("another", [b"a"], lambda missing: TWO) == TWO
 
 
-def test_what_another_process_is_asking_is_waited_for(open_asker: OpenAsker) -> None:
+def test_a_process_waits_for_the_answer_of_another(open_asker: OpenAsker) -> None:
     one, other = open_asker(), open_asker()
     got: list[AnswersByHash] = []
     waiting = Thread(target=lambda: got.append(other.answers("m", [b"a"], unasked)))
@@ -71,8 +71,8 @@ def test_what_another_process_is_asking_is_waited_for(open_asker: OpenAsker) -> 
     assert got == [ONE]
 
 
-def test_of_what_two_processes_ask_each_asks_its_own_part(open_asker: OpenAsker, connection: Connection) -> None:
-    """In opposite orders, so that neither may wait with something in hand."""
+def test_two_processes_share_the_inputs_that_both_want(open_asker: OpenAsker, connection: Connection) -> None:
+    """In opposite orders: neither may wait while it holds inputs."""
     asked: list[list[bytes]] = []
 
     def answer(asker: Asker, wanted: list[bytes]) -> None:
@@ -94,7 +94,7 @@ def test_of_what_two_processes_ask_each_asks_its_own_part(open_asker: OpenAsker,
     assert connection.execute("select count(*) from ai_asking").fetchone() == (0,)
 
 
-def test_what_another_process_failed_to_get_is_asked_again(open_asker: OpenAsker) -> None:
+def test_an_answer_that_another_process_failed_to_get_is_asked_for_again(open_asker: OpenAsker) -> None:
     one, other = open_asker(), open_asker()
     got: list[AnswersByHash] = []
     waiting = Thread(target=lambda: got.append(other.answers("m", [b"a"], lambda missing: TWO)))
@@ -110,7 +110,9 @@ def test_what_another_process_failed_to_get_is_asked_again(open_asker: OpenAsker
     assert got == [TWO]
 
 
-def test_what_a_process_that_died_was_asking_is_asked_again(open_asker: OpenAsker, connection: Connection) -> None:
+def test_an_answer_that_a_dead_process_asked_for_is_asked_for_again(
+    open_asker: OpenAsker, connection: Connection
+) -> None:
     dead, alive = open_asker(), open_asker()
 
     def ask(missing: list[bytes]) -> AnswersByHash:
@@ -124,7 +126,7 @@ def test_what_a_process_that_died_was_asking_is_asked_again(open_asker: OpenAske
     assert dead.answers("m", [b"a"], ask) == TWO
 
 
-def test_what_the_dead_were_asking_is_forgotten(open_asker: OpenAsker, connection: Connection) -> None:
+def test_the_rows_of_dead_processes_are_removed(open_asker: OpenAsker, connection: Connection) -> None:
     connection.execute("insert into ai_asking (model, input_hash, asker) values ('m', 'a', 1)")
     open_asker().record(a=b"1")
     assert connection.execute("select count(*) from ai_asking").fetchone() == (0,)

@@ -1,4 +1,4 @@
-"""Who does what, by the settings."""
+"""The provider of each model, by the settings or by name."""
 
 from decimal import Decimal
 from typing import Any
@@ -60,7 +60,7 @@ def test_openai_without_a_key_names_the_setting() -> None:
         pass
 
 
-def test_a_name_tells_of_which_model_it_is() -> None:
+def test_a_name_holds_its_models() -> None:
     name = VisionName("meta/llama-4", "describe-1", EmbeddingName("BAAI/bge-m3:latest", 1024))
     assert VisionName.parse(str(name)) == name
     assert EmbeddingName.parse(str(name.embedding)) == name.embedding
@@ -76,7 +76,7 @@ def test_a_name_tells_of_which_model_it_is() -> None:
         ("text-embedding-3-small:8", "no provider here makes the image model"),
     ],
 )
-def test_a_model_that_cannot_be_made_is_said(model: str, message: str) -> None:
+def test_a_model_that_cannot_be_made_is_named(model: str, message: str) -> None:
     with (
         pytest.raises(ConfigurationError, match=message),
         image_analyzer(Settings(**KEY), "nowhere", "image_ai", model),

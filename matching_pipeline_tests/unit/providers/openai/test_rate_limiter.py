@@ -1,4 +1,4 @@
-"""When a request may go."""
+"""The rate limiter: when a request may go."""
 
 import threading
 import time
@@ -62,7 +62,7 @@ def test_a_request_that_passes_takes_its_tokens() -> None:
     assert not passes(limiter, tokens=80, within=0.01)
 
 
-def test_what_is_under_way_is_taken_off_what_a_server_says_is_left() -> None:
+def test_requests_under_way_are_taken_off_the_limits_that_a_server_states() -> None:
     limiter = RateLimiter(4, Clock())
     with limiter.admit("m", 10):
         learn(limiter, headers(60, 1, "6s"))
@@ -89,7 +89,7 @@ def test_a_long_wait_is_given_up_at_once() -> None:
     assert raised.value.retry_after == timedelta(seconds=360)
 
 
-def test_limits_that_say_nothing_are_passed_over() -> None:
+def test_limits_without_meaning_are_ignored() -> None:
     limiter = RateLimiter(4, Clock())
     for told in (headers(-1, -1, "0"), headers(60, 0, "soon"), {"x-ratelimit-limit-requests": "many"}, {}):
         learn(limiter, told)
@@ -125,7 +125,7 @@ def test_durations_are_read_as_providers_write_them(duration: str, seconds: floa
 
 
 @pytest.mark.parametrize("duration", ["", "soon", "-3", "1 s", "1d", "s"])
-def test_what_is_no_duration_is_none(duration: str) -> None:
+def test_other_texts_are_no_duration(duration: str) -> None:
     assert seconds_of(duration) is None
 
 

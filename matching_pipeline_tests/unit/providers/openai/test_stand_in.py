@@ -1,4 +1,4 @@
-"""The stand-in server, asked by OpenAI's own client: what it answers, and what it refuses as the real one does."""
+"""The stand-in server with OpenAI's own client: its answers, and its refusals, which are like the real ones."""
 
 import base64
 from collections.abc import Iterator
