@@ -33,7 +33,7 @@ def main(database_url: str) -> None:
             openai_embedding_dimensions=1536,
         )
         with text_embedder(settings, database_url, "bench") as embedder:
-            embedder.embed(["what is loaded once"])
+            embedder.embed(["the first request loads the client"])
             one_by_one = rows_a_second(embedder, texts("alone", ROWS_ALONE), batch=1, threads=1)
             batched = rows_a_second(embedder, texts("batch", ROWS), batch=BATCH, threads=embedder.concurrency)
     ideal = BATCH * CONCURRENCY / LATENCY_SECONDS

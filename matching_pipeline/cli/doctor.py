@@ -1,4 +1,4 @@
-"""Whether database, providers and picture store fit the settings: what `matching-pipeline doctor` prints."""
+"""`matching-pipeline doctor`: whether database, providers and picture store fit the settings."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ def _picture_store(settings: Settings, database_url: str) -> str:
 
 
 def _registered_models(settings: Settings, database_url: str, modality: Modality) -> str:
-    """Names the active model and the shadow. Asks those that the settings do not choose, and raises what is wrong."""
+    """Names the active model and the shadow. Makes a request to each that the settings do not choose."""
     queue, chosen = QUEUES[modality], chosen_models(settings)[modality]
     with connect(database_url) as connection:
         active, shadow = model_of(connection, queue), model_of(connection, shadow_queue(queue))

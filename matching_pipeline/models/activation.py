@@ -13,15 +13,15 @@ from matching_pipeline.providers.protocols import EmbeddingProvider
 from matching_pipeline.queues import client
 
 REGISTRY_WAIT = "5s"
-"""For workers that are writing. Nothing else is locked by then, so that nobody waits for this session."""
+"""For workers that are writing. This session holds no other lock by then, so that no other session waits for it."""
 
 
 class ModelChangeRefused(Exception):
-    """The message says why, and what to do."""
+    """The message gives the reason and the remedy."""
 
 
 def add(connection: Connection, provider: EmbeddingProvider, modality: Modality) -> tuple[Status, int]:
-    """Registers the provider's model and enqueues what it lacks; returns its status and the number of jobs.
+    """Registers the provider's model and enqueues the rows that it lacks; returns its status and the number of jobs.
 
     The model becomes the shadow, or the active one if there is none.
     """
@@ -44,8 +44,8 @@ def add(connection: Connection, provider: EmbeddingProvider, modality: Modality)
 def activate(connection: Connection, name: str, *, force: bool = False) -> Figures:
     """Lets the shadow and the active model change places, in one transaction with all that readers see of it.
 
-    Returns what that did to `matches`. Raises ModelChangeRefused if the model is no shadow, or if it lacks rows that
-    the active model has and `force` is not given.
+    Returns the figures of the change in `matches`. Raises ModelChangeRefused if the model is no shadow, or, without
+    `force`, if it lacks rows that the active model has.
     """
     modality = _modality(connection, name)
     action = partial(_activate, connection, name, modality, force)
@@ -107,9 +107,9 @@ def _require_complete(connection: Connection, name: str, modality: Modality) -> 
     ((lacking,),) = connection.execute(query("rows_lacking_shadow"), {"modality": modality}).fetchall()
     if lacking:
         raise ModelChangeRefused(
-            f"{name} lacks {lacking} of the {EMBEDDED[modality]} that the active model has. `dev` or `process "
-            f"--missing` does the jobs that wait; `retry {shadow_queue(QUEUES[modality])} --all` makes those wait "
-            "that failed; --force activates the model nevertheless"
+            f"{name} lacks {lacking} of the {EMBEDDED[modality]} that the active model has: `dev` or `process "
+            f"--missing` does the jobs that wait, `retry {shadow_queue(QUEUES[modality])} --all` makes failed ones "
+            "wait, --force activates the model nevertheless"
         )
 
 

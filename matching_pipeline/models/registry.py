@@ -23,7 +23,7 @@ QUEUES: Mapping[Modality, str] = {"image": "image_ai", "text": "job_embeddings"}
 """The queue of each modality's active model."""
 MODALITIES: Mapping[str, Modality] = {queue: modality for modality, queue in QUEUES.items()}
 EMBEDDED: Mapping[Modality, str] = {"image": "images", "text": "postings"}
-"""What the models of each modality embed."""
+"""The models of each modality embed these."""
 SHADOW = "_shadow"
 
 

@@ -1,4 +1,4 @@
-"""The requests to providers (`ai_calls`): what each cost, and what the day may still cost."""
+"""The requests to providers (`ai_calls`): the cost of each, and the budget of the day."""
 
 import threading
 import time

@@ -105,7 +105,7 @@ def image_generator(settings: Settings, database_url: str, queue: str) -> Iterat
 def require_working(
     settings: Settings, database_url: str, queue: str, modality: Modality, model: str
 ) -> WorkingModel:
-    """Makes a real request if the model has a server; raises what is wrong."""
+    """Makes a real request if the model has a server; raises the fault, if any."""
     open_provider = image_analyzer if modality == "image" else text_embedder
     with open_provider(settings, database_url, queue, model) as provider:
         if isinstance(provider, Probed):

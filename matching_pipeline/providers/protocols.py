@@ -1,4 +1,4 @@
-"""What the pipeline asks of a provider of AI: a protocol for each capability."""
+"""The capabilities of providers, each a protocol."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class GeneratedPicture:
     width: int
     height: int
     cost_usd: Decimal | None = None
-    """What the first request for it cost; None if the provider charges nothing."""
+    """The cost of the first request for it; None if the provider charges nothing."""
 
 
 class ImageGenerator(Protocol):
@@ -71,7 +71,7 @@ class ImageGenerator(Protocol):
     def generate(
         self, photo: Image.Image, image_type: str, prompt: str, forced_by: UUID | None = None
     ) -> GeneratedPicture:
-        """`forced_by` is a job that wants another picture than the one there is: its retries get what it bought."""
+        """`forced_by` is a job that wants another picture than the one there is; its retries get that other one."""
         ...
 
 

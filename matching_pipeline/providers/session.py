@@ -22,7 +22,7 @@ stamina.instrumentation.set_on_retry_hooks(())
 class ReconnectingSession:
     """A session that opens at its first use and opens again after it was lost. Threads may share it.
 
-    It is not the caller's session: a rollback of the caller's transaction does not undo what is recorded here.
+    It is not the caller's session: a rollback of the caller's transaction does not undo these records.
     """
 
     def __init__(self, database_url: str) -> None:

@@ -40,7 +40,7 @@ class SingleFlight:
     def answers(self, model: str, input_hashes: Collection[bytes], ask: Ask) -> AnswersByHash:
         """The answer to each input: from the cache, from a request that is under way, or by `ask`.
 
-        `ask` answers every input that it is given, and has written what was paid for when it returns.
+        `ask` answers every input that it is given, and has written the paid answers when it returns.
         """
         answers: AnswersByHash = {}
         wanted = dict.fromkeys(input_hashes)
@@ -49,7 +49,7 @@ class SingleFlight:
             flight: Future[AnswersByHash] = Future()
             ours, others = self._divide(model, waiting, flight)
             answers |= self._fly(model, ours, flight, ask, late=time.monotonic() > until)
-            # by now nobody waits for this thread: two threads never wait for each other
+            # no thread waits for this one by now: two threads never wait for each other
             if len(answers) < len(wanted):
                 self._wait(others.values())
             for input_hash, other in others.items():
@@ -105,10 +105,10 @@ class SingleFlight:
             self._session.run(lambda connection: connection.execute(query("end_asking"), parameters))
 
     def _announce(self, connection: Connection) -> None:
-        """Shows other processes that this session lives, and what it asks for."""
+        """Shows other processes that this session lives, and its inputs under way."""
         connection.execute(query("lock_asker"))
         connection.execute(query("forget_dead_askers"))
-        # threads go on asking for what they began to ask for on the session that was lost
+        # threads that began to ask on the lost session are still asking
         asking: dict[str, list[bytes]] = defaultdict(list)
         with self._lock:
             for model, input_hash in self._under_way:

@@ -18,7 +18,7 @@ from matching_pipeline.providers.openai.names import EmbeddingName
 from matching_pipeline.providers.openai.prices import PricedModel
 from matching_pipeline.providers.single_flight import AnswersByHash
 
-Floats = NDArray[np.float32]
+Float32Array = NDArray[np.float32]
 Texts = Mapping[bytes, str]
 """By the hash of each text."""
 
@@ -62,7 +62,7 @@ class OpenAITextEmbedder:
         one_byte = len(text.encode("ascii", "ignore"))
         return ceil(one_byte / 3 + (len(text.encode("utf-8", "replace")) - one_byte) / 2) + 1
 
-    def embed(self, texts: Sequence[str]) -> list[Floats | JobFailure]:
+    def embed(self, texts: Sequence[str]) -> list[Float32Array | JobFailure]:
         """Asks for equal texts once, and for texts with an answer in the cache not at all."""
         sent = [self._cut(text.encode("utf-8", "replace").decode().strip()) for text in texts]
         hashes = [hashlib.sha256(text.encode()).digest() for text in sent]
@@ -78,7 +78,7 @@ class OpenAITextEmbedder:
         ]
 
     def probe(self) -> None:
-        """Asks for one embedding, past the cache; raises what is wrong."""
+        """Asks for one embedding, past the cache; raises the fault, if any."""
         text = "matching_pipeline doctor"
         self._request({hashlib.sha256(text.encode()).digest(): text})
 
@@ -143,7 +143,7 @@ class OpenAITextEmbedder:
         )
         return {**self._client.send(question, read).answers, **failures}
 
-    def _vectors(self, body: Any, count: int) -> tuple[list[int], Floats]:
+    def _vectors(self, body: Any, count: int) -> tuple[list[int], Float32Array]:
         """The index that the response states for each vector, and the vectors as rows.
 
         Raises MalformedResponse if an index is stated twice or out of range: its vector may be another text's.
@@ -165,11 +165,11 @@ class OpenAITextEmbedder:
         return indexes, np.stack(rows)
 
 
-def _decoded(embedding: str | list[float]) -> Floats:
+def _decoded(embedding: str | list[float]) -> Float32Array:
     if isinstance(embedding, str):
         return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
     return np.array(embedding, dtype=np.float32)
 
 
-def _vector(answer: Answer | JobFailure) -> Floats | JobFailure:
+def _vector(answer: Answer | JobFailure) -> Float32Array | JobFailure:
     return answer if isinstance(answer, JobFailure) else np.frombuffer(answer.content, dtype="<f4")

@@ -1,4 +1,4 @@
-"""What can go wrong with a request, and the one policy for each fault."""
+"""The faults of requests, and the one policy for each."""
 
 import re
 import time
@@ -96,7 +96,7 @@ def policy_for(error: Exception, model: PricedModel, base_url: str, timeout_sett
 
 
 def _refusal(error: "openai.APIStatusError", model: PricedModel) -> Exception:
-    """The policy for a bad request, which either holds what the server refuses, or asks for it in a wrong way."""
+    """The policy for a bad request: either the server refuses an input, or the request itself is wrong."""
     message, code, parameter = error.message, error.code or "", error.param or ""
     if code in OUT_OF_QUOTA:
         return _out_of_quota(error)

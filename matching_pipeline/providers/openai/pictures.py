@@ -77,7 +77,7 @@ class OpenAIImageGenerator:
         return GeneratedPicture(answer.content, media_type, width, height, cost)
 
     def probe(self) -> None:
-        """Asks whether the model exists, and raises what is wrong; a picture would cost real money."""
+        """Asks whether the model exists; raises the fault, if any. A picture would cost real money."""
         question = Question(
             self._model,
             answered_by=self.model,

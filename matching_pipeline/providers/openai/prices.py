@@ -1,4 +1,4 @@
-"""What models cost. The prices in the settings are those of the models that the settings name."""
+"""The prices of models. The prices in the settings are those of the models that the settings name."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -51,7 +51,7 @@ def image_model(settings: Settings) -> PricedModel:
 
 
 def _priced(name: str, chosen: str, setting: str, prices: tuple[float, float]) -> PricedModel:
-    """A model that is neither chosen nor known costs what the chosen one does: the budget needs some figure."""
+    """A model that is neither chosen nor known has the price of the chosen one: the budget needs a figure."""
     by_settings = str(prices[0]), str(prices[1])
     for_input, for_output = by_settings if name == chosen else KNOWN.get(name, by_settings)
     return PricedModel(

@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 30.0
 
 @dataclass
 class Bucket:
-    """What a rate limit leaves, as its headers last said; it fills up evenly."""
+    """The rest of a rate limit, as its headers last stated it; it fills up evenly."""
 
     limit: float
     level: float

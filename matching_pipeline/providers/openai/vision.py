@@ -114,7 +114,7 @@ class OpenAIImageAnalyzer:
         return ImageAnalysis(embedding, attributes, self._model.name, answer.input_tokens, answer.output_tokens)
 
     def probe(self) -> None:
-        """Asks both models, past the cache; raises what is wrong."""
+        """Asks both models, past the cache; raises the fault, if any."""
         self.probe_vision()
         self._embedder.probe()
 

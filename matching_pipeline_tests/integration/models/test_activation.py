@@ -75,7 +75,7 @@ def test_a_reader_always_sees_all_of_one_model(market: Market, work: Work, datab
             assert neighbours == set(expected.values())
 
 
-def run_across_an_activation(board: JobBoard, database_url: str, embedder: LetterEmbedder) -> Summary:
+def run_across_an_activation(database_url: str, embedder: LetterEmbedder) -> Summary:
     """The embedder's `before` activates."""
     with TextHandler(embedder) as handler:
         return Worker(database_url, handler).run()
@@ -93,7 +93,7 @@ def test_a_worker_that_runs_across_the_activation_writes_nothing_and_loses_nothi
     new.model = "other"
     board.run("insert into embedding_models values ('letters', 'text', 3, 'active'), ('other', 'text', 3, 'shadow')")
     job = board.post("Baker")
-    summary = run_across_an_activation(board, database_url, old)
+    summary = run_across_an_activation(database_url, old)
     assert "letters is not the active model now" in summary.stopped_because
     assert (summary.completed, summary.counts["snoozed"]) == (0, 1)
     assert models_of(connection, "job_embeddings") == {}

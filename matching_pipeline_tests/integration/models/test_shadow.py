@@ -129,7 +129,7 @@ def test_a_model_that_lacks_rows_is_refused_unless_forced(market: Market, work: 
     assert models_of(market.connection, "matches") == {VISION: 4}
 
 
-def test_a_change_that_cannot_be_made_is_refused_with_the_reason(board: JobBoard, work: Work) -> None:
+def test_a_change_that_cannot_be_made_is_refused_with_the_reason(board: JobBoard) -> None:
     connection = board.connection
     assert activation.add(connection, WorkingModel(LOCAL_TEXT, 384), "text") == ("active", 0)
     with pytest.raises(ModelChangeRefused, match="is the active text model already"):

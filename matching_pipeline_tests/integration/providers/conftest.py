@@ -75,7 +75,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 class Asker:
-    """What a client of one process has: call log, answer cache and single flight on one session."""
+    """Call log, answer cache and single flight on one session, as the client of one process has them."""
 
     def __init__(self, session: ReconnectingSession) -> None:
         self.cache = AnswerCache(session)

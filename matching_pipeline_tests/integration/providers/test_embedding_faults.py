@@ -109,11 +109,7 @@ def test_a_refused_connection_snoozes_and_names_the_address(
     ],
 )
 def test_a_setting_that_does_not_fit_is_named(
-    open_embedder: OpenEmbedder,
-    server: OpenAIServer,
-    connection: Connection,
-    changes: dict[str, Any],
-    setting: str,
+    open_embedder: OpenEmbedder, connection: Connection, changes: dict[str, Any], setting: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"^{setting}: "):
         open_embedder(**changes).embed(TEXTS)

@@ -1,4 +1,4 @@
-"""From a mask to a soft edge: how much of each pixel is the product, and in what colour."""
+"""From a mask to a soft edge: the share of the product in each pixel, and its colour."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""A first guess at where the product is: regions unlike the photo's border stand out.
+"""A first guess at where the product is: regions unlike the photo's border are salient.
 
 After Zhu, Liang, Wei and Sun, "Saliency Optimization from Robust Background Detection" (2014). A region is taken with
 the regions of its colour that it touches: the longer they lie along the border, the more it is background. So a tiled
