@@ -13,12 +13,12 @@ import numpy as np
 from psycopg import Notify
 
 from benchmarks.face_data import GENDERS, SCHOOLS, Faces, Upload
+from benchmarks.serving import serve
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.faces import KIND, rebuild, update
-from matching_pipeline.handlers.registry import FACES, drain
+from matching_pipeline.handlers.registry import FACES
 from matching_pipeline.matches.match_table import take_lists
 from matching_pipeline.queues.client import queue_state, stop_all
-from matching_pipeline.settings import Settings
 
 TIMES = 200
 """How often everything but the rebuild is done."""
@@ -37,7 +37,7 @@ def main(database_url: str, count: int) -> None:
         function, blocks = function_seconds(connection, faces)
         search = search_seconds(connection, faces)
         write = write_seconds(connection, faces)
-        with lingering_run(database_url, connection), connect(database_url) as feed:
+        with serving_process(database_url, connection), connect(database_url) as feed:
             feed.execute("listen matches")
             visible = visible_seconds(connection, feed, faces)
             broadcast = broadcast_seconds(connection, feed)
@@ -124,12 +124,11 @@ def write_seconds(connection: Connection, faces: Faces) -> list[float]:
 
 
 @contextmanager
-def lingering_run(database_url: str, connection: Connection) -> Iterator[None]:
-    """A drain in a process of its own, as Dagster's runs are."""
-    settings = Settings(database_url=database_url)
-    run = get_context("spawn").Process(target=drain, args=(settings, database_url, FACES), kwargs={"linger": 600})
+def serving_process(database_url: str, connection: Connection) -> Iterator[None]:
+    """A worker in a process of its own, as Dagster's runs are."""
+    run = get_context("spawn").Process(target=serve, args=(database_url, FACES))
     run.start()
-    while not queue_state(connection, FACES).drains:
+    while not queue_state(connection, FACES).workers:
         time.sleep(0.1)
     yield
     stop_all(connection)

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers.registry import IMAGE_AI, drain
+from matching_pipeline.handlers.registry import IMAGE_AI, process_due
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.sample_data import draw_sample_data
 from matching_pipeline.settings import Settings
@@ -23,9 +23,8 @@ def main(database_url: str) -> None:
         with connect(database_url) as connection:
             insert_products(connection, files)
         settings = Settings(database_url=database_url, image_file_roots=(Path(folder),))
-        drain(settings, database_url, IMAGE_AI, deadline=time.monotonic())  # loads what is loaded once
         began = time.monotonic()
-        summary = drain(settings, database_url, IMAGE_AI)
+        summary = process_due(settings, database_url, IMAGE_AI)
         through = summary.completed / (time.monotonic() - began)
     print(f"bare analyzer, decoded pictures, one thread: {bare:.1f}")
     print(f"through the lane, {summary.completed} files, {settings.image_concurrency} threads: {through:.1f}")

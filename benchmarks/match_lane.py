@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.image_lane import distinct_pictures
+from benchmarks.serving import serve
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.matches import update
-from matching_pipeline.handlers.registry import QUEUES, drain
+from matching_pipeline.handlers.registry import QUEUES, SHADOWS
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.queues.client import stop_all
 from matching_pipeline.settings import Settings
@@ -67,8 +68,9 @@ def fill(connection: Connection, files: list[Path]) -> None:
 def match_seconds(connection: Connection, settings: Settings, database_url: str, files: list[Path]) -> float:
     """The first upload warms up the runs and is not counted."""
     runs = [
-        threading.Thread(target=drain, args=(settings, database_url, queue), kwargs={"linger": 600})
+        threading.Thread(target=serve, args=(database_url, queue, settings))
         for queue in QUEUES
+        if queue not in SHADOWS
     ]
     for run in runs:
         run.start()

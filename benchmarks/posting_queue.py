@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from benchmarks.provider import BATCH, LATENCY_SECONDS, stand_in
 from matching_pipeline.db.connections import connect
-from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, drain
+from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, process_due
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.openai_server import KEY
 
@@ -52,5 +52,5 @@ def drain_postings(database_url: str, provider_url: str, concurrency: int) -> tu
     """Rows completed, seconds, peak memory in MiB."""
     settings = Settings(openai_api_key=SecretStr(KEY), openai_base_url=provider_url, openai_concurrency=concurrency)
     began = time.monotonic()
-    summary = drain(settings, database_url, JOB_EMBEDDINGS)
+    summary = process_due(settings, database_url, JOB_EMBEDDINGS)
     return summary.completed, time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

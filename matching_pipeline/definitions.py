@@ -1,10 +1,19 @@
-"""What Dagster loads: everything in `defs`."""
+"""What Dagster loads."""
 
 import dagster as dg
 
-from matching_pipeline import components as package
-from matching_pipeline.components import generated_images, image_ai, job_embeddings, maintenance, matches, sources
+from matching_pipeline.components import (
+    generated_images,
+    image_ai,
+    job_embeddings,
+    maintenance,
+    matches,
+    sources,
+    worker,
+)
+from matching_pipeline.components.parity import sampled_lists_are_exact
 from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.sensors import queue_sensors, worker_sensor
 
 defs = dg.Definitions(
     assets=[
@@ -14,17 +23,12 @@ defs = dg.Definitions(
         matches.matches,
         generated_images.generated_images,
     ],
-    asset_checks=dg.load_asset_checks_from_package_module(package),
-    sensors=[
-        image_ai.image_ai_sensor,
-        image_ai.image_ai_shadow_sensor,
-        job_embeddings.job_embeddings_sensor,
-        job_embeddings.job_embeddings_shadow_sensor,
-        matches.matches_sensor,
-        matches.faces_sensor,
-        generated_images.generated_images_sensor,
+    asset_checks=[
+        *(check.definition for report in worker.REPORTS for check in report.checks),
+        sampled_lists_are_exact.definition,
     ],
-    jobs=[matches.nightly, maintenance.cleanup],
+    sensors=[worker_sensor, *queue_sensors.values()],
+    jobs=[worker.worker, worker.process_now, matches.nightly, maintenance.cleanup],
     schedules=[matches.nightly_schedule, maintenance.cleanup_schedule],
     resources={"pipeline": Pipeline()},
     # a run is one process: its steps share what is warm

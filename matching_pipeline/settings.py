@@ -61,10 +61,8 @@ class Settings(BaseSettings):
         None, description="Generated pictures are written below this URL: file:///folder, s3://bucket, …"
     )
 
-    linger_seconds: float = Field(60, ge=0, description="how long an idle run waits for more work before it ends")
-    drain_seconds: float = Field(1800, gt=0, description="a run that is busy for longer makes way for a new one")
-    max_runs: int = Field(2, gt=0, description="drains of one lane alive at once")
-    sensor_wait_seconds: float = Field(20, ge=0, le=50, description="how long a sensor's tick listens for new rows")
+    worker_seconds: float = Field(3600, gt=0, description="Another worker relieves a standing worker of this age.")
+    max_workers: int = Field(2, gt=0, description="At most this many standing workers run at once.")
     keep_completed_jobs_days: float = Field(7, ge=0, description="Completed jobs are kept this long.")
     keep_ai_answers_days: float = Field(7, ge=0, description="Answers of providers are kept this long.")
     keep_ai_calls_days: float = Field(90, ge=0, description="The call log keeps a request this long.")

@@ -37,6 +37,7 @@ begin
         ('ai_answers', 'select, insert, delete'), ('ai_asking', 'select, insert, update, delete'),
         ('generated_images', 'select, insert, update, delete'), ('image_types', 'select'),
         ('rebuilds', 'select, insert, delete'), ('rebuild_shards', 'select, insert, update, delete'),
+        ('workers', 'select, insert, update, delete'),
         ('match_settings', 'select'), ('matching_pipeline_migrations', 'select')
     loop
         execute format('grant %s on %I to matching_pipeline', right_to, name);

@@ -16,6 +16,7 @@ import psycopg
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
+from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.handlers.registry import QUEUES
 from matching_pipeline.queues import client
@@ -23,7 +24,7 @@ from matching_pipeline.settings import Settings
 
 PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 30.0
-"""How long drains may take to finish the batch they are at."""
+"""How long workers may take to finish their batch."""
 
 
 @contextmanager
@@ -86,13 +87,12 @@ class Dagster:
             raise ConfigurationError(f"Dagster ended by itself; the end of its log {self.log}:\n{tail}")
 
     def stop(self, database_url: str) -> None:
-        """Ends sensors, then Dagster, then lets every drain finish its batch; nothing is left running."""
+        """Ends Dagster, whose sensors would start another worker, then lets the workers finish their batch."""
+        self._signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_SECONDS)
         with suppress(psycopg.Error, ConfigurationError), connect(database_url) as connection:
-            client.stop_all(connection)
-            self._signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_SECONDS)
-            _end_drains(connection)
+            _end_workers(connection)
         _wait_for(lambda: not self._group_is_alive(), 5)
         self._signal(signal.SIGKILL, group=True)
         self._process.wait()
@@ -141,12 +141,14 @@ def free_port(preferred: int) -> int:
     raise ConfigurationError("no port is free on 127.0.0.1")
 
 
-def _end_drains(connection: Connection) -> None:
-    """Tells drains to stop until none is alive: one that was just starting did not hear the first call."""
+def _end_workers(connection: Connection) -> None:
+    """Tells workers to stop until none is alive: one that was just starting did not hear the first call."""
+    # a run that has not started by now is killed
+    connection.execute(query("delete_requested_workers"))
 
     def none_alive() -> bool:
         client.stop_all(connection)
-        return not any(client.queue_state(connection, queue).drains for queue in QUEUES)
+        return not any(client.queue_state(connection, queue).workers for queue in QUEUES)
 
     _wait_for(none_alive, STOP_SECONDS)
 

@@ -79,7 +79,7 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
             else:
                 say("New rows are processed as they come. Ctrl-C stops everything.")
                 machine.run_until_interrupted(dagster)
-                say("Stopping: runs finish the batch they are at …")
+                say("Stopping: the worker finishes its batch …")
         if until_idle:
             best_matches_table(connection)
 
@@ -242,14 +242,10 @@ def _say_warning(notice: psycopg.errors.Diagnostic) -> None:
 def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str]:
     from matching_pipeline.components.instance import instance_url
 
-    threads = str(len(registry.QUEUES) + 8)
     return {
         "DATABASE_URL": database_url,
         "DAGSTER_POSTGRES_URL": settings.dagster_postgres_url or instance_url(database_url),
         "DAGSTER_DISABLE_TELEMETRY": "1",
-        # every sensor's tick waits in a thread of its own
-        "DAGSTER_GRPC_MAX_WORKERS": threads,
-        "DAGSTER_CODE_SERVER_MAX_WORKERS": threads,
     }
 
 

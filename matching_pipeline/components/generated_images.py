@@ -1,6 +1,6 @@
 """`generated_images`: the product pictures that were asked for."""
 
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -8,9 +8,15 @@ import dagster as dg
 from pydantic import Field
 
 from matching_pipeline.components.contact_sheet import contact_sheet
-from matching_pipeline.components.draining import accounted_for, coverage, drain_lane, queue_check_result
-from matching_pipeline.components.lane_sensors import queue_sensor
 from matching_pipeline.components.pictures import markdown_table, picture
+from matching_pipeline.components.reporting import (
+    AssetReport,
+    accounted_for,
+    coverage,
+    process_by_hand,
+    queue_check_result,
+    reported_check,
+)
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import JobFailure, PermanentFailure
@@ -20,37 +26,28 @@ from matching_pipeline.sources.enqueue import enqueue_packs
 
 SAMPLE = 20
 """Pictures whose files the check looks for."""
+READS_AT_ONCE = 8
 
 
-class PacksToMake(dg.Config):
-    """What to queue before draining. By default nothing: pictures are made when they are asked for."""
+class PacksConfig(dg.Config):
+    """What to queue before processing. By default nothing: pictures are made when they are asked for."""
 
     packs: list[str] = Field(default=[], description="ids of projects (of the table projects) for a complete pack")
-    linger_seconds: float = Field(default=0.0, description="wait this long for more before the run ends")
 
 
 @dg.asset(
     deps=["projects"],
     group_name="pictures",
     kinds={"postgres", "python"},
-    output_required=False,
     description="Product pictures made from each project's photo, one a type of the table `image_types`. Materialize "
     "it to make what waits; list projects in the launchpad to ask for their packs.",
 )
 def generated_images(
-    context: dg.AssetExecutionContext, config: PacksToMake, pipeline: Pipeline
-) -> Iterator[dg.MaterializeResult[None]]:
+    context: dg.AssetExecutionContext, config: PacksConfig, pipeline: Pipeline
+) -> dg.MaterializeResult[None]:
     with pipeline.connection() as connection:
         enqueue_packs(connection, [UUID(id) for id in config.packs])
-    metadata = drain_lane(
-        context,
-        pipeline,
-        registry.GENERATED_IMAGES,
-        lambda: describe_generated_images(pipeline),
-        linger=config.linger_seconds,
-    )
-    if metadata is not None:
-        yield dg.MaterializeResult(metadata=metadata)
+    return process_by_hand(context, pipeline, generated_images_report)
 
 
 def describe_generated_images(pipeline: Pipeline) -> dict[str, Any]:
@@ -77,8 +74,12 @@ def _blank(row: tuple[Any, ...]) -> list[Any]:
 
 
 def _read(pipeline: Pipeline, urls: list[str]) -> list[bytes | JobFailure]:
-    with ImageFetcher(registry.fetch_limits(pipeline.settings)) as fetcher:
-        return [_read_one(fetcher, url) for url in urls]
+    """The files, which are read beside each other: the store may be an object store."""
+    with (
+        ImageFetcher(registry.fetch_limits(pipeline.settings)) as fetcher,
+        ThreadPoolExecutor(READS_AT_ONCE) as pool,
+    ):
+        return list(pool.map(lambda url: _read_one(fetcher, url), urls))
 
 
 def _read_one(fetcher: ImageFetcher, url: str) -> bytes | JobFailure:
@@ -88,10 +89,7 @@ def _read_one(fetcher: ImageFetcher, url: str) -> bytes | JobFailure:
         return failure
 
 
-generated_images_sensor = queue_sensor(registry.GENERATED_IMAGES, generated_images, PacksToMake)
-
-
-@dg.asset_check(
+@reported_check(
     asset=generated_images,
     description="Every picture that was asked for is there, waits in the queue, or failed for a stated reason.",
 )
@@ -99,7 +97,7 @@ def every_asked_picture_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckRes
     return accounted_for(pipeline, registry.GENERATED_IMAGES)
 
 
-@dg.asset_check(
+@reported_check(
     asset=generated_images, description=f"No row names a file that is gone, on a sample of {SAMPLE} pictures."
 )
 def every_picture_has_its_file(pipeline: Pipeline) -> dg.AssetCheckResult:
@@ -113,8 +111,16 @@ def every_picture_has_its_file(pipeline: Pipeline) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(
+@reported_check(
     asset=generated_images, description="No job has failed for good; one that has waits for a person to retry it."
 )
 def no_failed_pictures(pipeline: Pipeline) -> dg.AssetCheckResult:
     return queue_check_result(pipeline, registry.GENERATED_IMAGES)
+
+
+generated_images_report = AssetReport(
+    "generated_images",
+    queues=(registry.GENERATED_IMAGES,),
+    describe=describe_generated_images,
+    checks=(every_asked_picture_is_accounted_for, every_picture_has_its_file, no_failed_pictures),
+)

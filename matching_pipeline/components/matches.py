@@ -1,19 +1,14 @@
 """`matches`: which products belong to which projects, and which faces to which, best first."""
 
-from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
-from matching_pipeline.components.draining import drain_lane, queue_check_result
 from matching_pipeline.components.image_ai import image_ai
 from matching_pipeline.components.job_embeddings import job_embeddings
-from matching_pipeline.components.lane_sensors import queue_sensor
-from matching_pipeline.components.parity import sampled_lists_are_exact
 from matching_pipeline.components.pictures import histogram, markdown_table, picture
 from matching_pipeline.components.rebuild_steps import done_by, plan, rebuild_shard
+from matching_pipeline.components.reporting import AssetReport, queue_check_result, reported_check
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
@@ -21,63 +16,23 @@ from matching_pipeline.handlers import registry
 from matching_pipeline.handlers.matches import best_matches
 from matching_pipeline.settings import Settings
 
-# with the offset today is a partition: `matches` is what stands now, and today's partition keeps today's figures
+# with the offset today is a partition: the table holds what is true now, and today's partition keeps today's figures
 daily = dg.DailyPartitionsDefinition(start_date="2026-11-01", end_offset=1)
-
-
-class HowToMatch(dg.Config):
-    rebuild: bool = Field(
-        default=True, description="compute all matches anew; otherwise drain what waits in the queue"
-    )
-    queue: str = Field(
-        default=registry.MATCHES, description="when draining: `matches` for projects and products, or `faces`"
-    )
-    linger_seconds: float = Field(
-        default=0.0, description="when draining, wait this long for more before the run ends"
-    )
 
 
 @dg.op(
     ins={"shards": dg.In(dg.Nothing)},
-    out=dg.Out(dg.Nothing, is_required=False),
-    description="Tells what the rebuild's shards did; where the run only drains, drains.",
+    out=dg.Out(dg.Nothing),
+    description="Tells what the shards of the rebuild did.",
 )
-def drain_or_report(
-    context: dg.OpExecutionContext, config: HowToMatch, pipeline: Pipeline
-) -> Iterator[dg.Output[None]]:
-    def describe() -> dict[str, Any]:
-        with pipeline.connection() as connection:
-            return describe_matches(connection)
-
-    if config.rebuild:
-        done = done_by(context, pipeline)
-        figures = {**vars(done.figures), "shards": done.shards, "busy seconds": round(done.seconds, 3)}
-        yield dg.Output(None, metadata={**figures, **describe()})
-        return
-    metadata = drain_lane(
-        context,
-        pipeline,
-        config.queue,
-        describe,
-        linger=config.linger_seconds,
-        until=context.partition_time_window.end,
-        partition=context.partition_key,
-    )
-    if metadata is not None:
-        yield dg.Output(None, metadata=metadata)
-
-
-@dg.config_mapping
-def each_step(config: HowToMatch) -> dict[str, Any]:
-    return {
-        "plan": {"config": {"rebuild": config.rebuild}},
-        "drain_or_report": {"config": config.model_dump()},
-    }
+def report(context: dg.OpExecutionContext, pipeline: Pipeline) -> dg.Output[None]:
+    done = done_by(context, pipeline)
+    figures = {**vars(done.figures), "shards": done.shards, "busy seconds": round(done.seconds, 3)}
+    return dg.Output(None, metadata={**figures, **describe_matches(pipeline)})
 
 
 @dg.graph_asset(
     ins={name: dg.AssetIn(dagster_type=dg.Nothing) for name in ("image_ai", "faces", "profiles")},
-    config=each_step,
     group_name="matching",
     kinds={"postgres", "numpy"},
     partitions_def=daily,
@@ -88,12 +43,13 @@ def each_step(config: HowToMatch) -> dict[str, Any]:
 )
 def matches(image_ai: None, faces: None, profiles: None) -> Any:
     shards = plan(image_ai=image_ai, faces=faces, profiles=profiles).map(lambda each: rebuild_shard(planned=each))
-    return drain_or_report(shards=shards.collect())
+    return report(shards=shards.collect())
 
 
-def describe_matches(connection: Connection) -> dict[str, Any]:
-    """Projects and faces apart. Of faces only numbers: what the UI keeps, an erasure does not reach."""
-    return {**_describe_projects(connection), **_describe_faces(connection)}
+def describe_matches(pipeline: Pipeline) -> dict[str, Any]:
+    """Projects and faces apart. Of faces only numbers: an erasure does not reach the copies that the UI keeps."""
+    with pipeline.connection() as connection:
+        return {**_describe_projects(connection), **_describe_faces(connection)}
 
 
 def _describe_projects(connection: Connection) -> dict[str, Any]:
@@ -124,15 +80,7 @@ def _scores(connection: Connection, kind: str) -> dict[str, Any]:
     return {f"{kind} pairs": sum(counts), f"{kind} scores": dg.MetadataValue.md(plot)}
 
 
-AT_NIGHT = [sampled_lists_are_exact]
-what_waits = partial(HowToMatch, rebuild=False)
-matches_sensor = queue_sensor(
-    registry.MATCHES, matches, partial(what_waits, queue=registry.MATCHES), without=AT_NIGHT
-)
-faces_sensor = queue_sensor(registry.FACES, matches, partial(what_waits, queue=registry.FACES), without=AT_NIGHT)
-
-
-@dg.asset_check(
+@reported_check(
     asset=matches, description="No pair is below the threshold or was made by another than the active model."
 )
 def every_pair_holds(pipeline: Pipeline) -> dg.AssetCheckResult:
@@ -143,15 +91,24 @@ def every_pair_holds(pipeline: Pipeline) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(asset=matches, description="No project or product has failed to be matched for good.")
+@reported_check(asset=matches, description="No project or product has failed to be matched for good.")
 def no_failed_matches(pipeline: Pipeline) -> dg.AssetCheckResult:
     return queue_check_result(pipeline, registry.MATCHES)
 
 
-@dg.asset_check(asset=matches, description="No face has failed to be matched for good.")
+@reported_check(asset=matches, description="No face has failed to be matched for good.")
 def no_failed_faces(pipeline: Pipeline) -> dg.AssetCheckResult:
     return queue_check_result(pipeline, registry.FACES, anonymous=True)
 
+
+matches_report = AssetReport(
+    "matches",
+    queues=(registry.MATCHES, registry.FACES),
+    describe=describe_matches,
+    # the sampled lists cost a pass over all vectors: they come with a rebuild only
+    checks=(every_pair_holds, no_failed_matches, no_failed_faces),
+    partition=daily.get_last_partition_key,
+)
 
 nightly = dg.define_asset_job(
     "nightly",

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from matching_pipeline.components.reporting import reported_check
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.handlers import faces
 from matching_pipeline.handlers import matches as matching
@@ -14,7 +15,7 @@ SAMPLE = 20
 """Lists of each kind: each is scored against everything, by plain code."""
 
 
-@dg.asset_check(
+@reported_check(
     asset="matches",
     description=f"{SAMPLE} projects' and {SAMPLE} faces' lists, others each day, are what the definition gives, "
     "computed anew without the kernel. It comes with a rebuild, not with a drain.",

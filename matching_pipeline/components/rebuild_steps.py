@@ -17,21 +17,16 @@ from matching_pipeline.matches.rebuilds import Done, Publish
 PUBLISH: dict[str, Publish] = {matching.KIND: matching.rebuild_shard, faces.KIND: faces.rebuild_shard}
 
 
-class HowToPlan(dg.Config):
-    rebuild: bool = True
-
-
 @dg.op(
     ins={name: dg.In(dg.Nothing) for name in ("image_ai", "faces", "profiles")},
     out=dg.DynamicOut(dg.Nothing),
-    description="Begins a rebuild and divides it into shards; into none where the run only drains.",
+    description="Begins a rebuild and divides it into shards.",
 )
-def plan(context: dg.OpExecutionContext, config: HowToPlan, pipeline: Pipeline) -> Iterator[dg.DynamicOutput[None]]:
-    if config.rebuild:
-        with pipeline.connection() as connection:
-            for kind in PUBLISH:
-                for shard in rebuilds.begin(connection, kind, first_run(context)):
-                    yield dg.DynamicOutput(None, mapping_key=f"{kind}_{shard.rebuild}_{shard.place}")
+def plan(context: dg.OpExecutionContext, pipeline: Pipeline) -> Iterator[dg.DynamicOutput[None]]:
+    with pipeline.connection() as connection:
+        for kind in PUBLISH:
+            for shard in rebuilds.begin(connection, kind, first_run(context)):
+                yield dg.DynamicOutput(None, mapping_key=f"{kind}_{shard.rebuild}_{shard.place}")
 
 
 @dg.op(

@@ -1,13 +1,15 @@
-"""The lanes there are, and a drain of each as the settings want it."""
+"""The queues there are, and the handler of each as the settings want it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
 
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.queries import named_rows
 from matching_pipeline.errors import ModelSwitched
-from matching_pipeline.handlers import faces, generation, images
-from matching_pipeline.handlers import matches as matching
-from matching_pipeline.handlers import texts as postings
+from matching_pipeline.handlers import faces, generation, images, matches, texts
 from matching_pipeline.handlers.faces import FaceHandler
 from matching_pipeline.handlers.generation import GenerationHandler
 from matching_pipeline.handlers.images import ImageHandler
@@ -23,52 +25,92 @@ from matching_pipeline.queues.worker import Handler, Summary, Worker
 from matching_pipeline.settings import Settings
 
 IMAGE_AI, IMAGE_AI_SHADOW = images.QUEUE, images.SHADOW_QUEUE
-JOB_EMBEDDINGS, JOB_EMBEDDINGS_SHADOW = postings.QUEUE, postings.SHADOW_QUEUE
-MATCHES = matching.QUEUE
+JOB_EMBEDDINGS, JOB_EMBEDDINGS_SHADOW = texts.QUEUE, texts.SHADOW_QUEUE
+MATCHES = matches.QUEUE
 FACES = faces.QUEUE
 GENERATED_IMAGES = generation.QUEUE
 SHADOWS = (IMAGE_AI_SHADOW, JOB_EMBEDDINGS_SHADOW)
-"""What another model than the active one does: nothing that a reader waits for."""
+"""Queues of a model that is not the active one: no reader waits for them."""
 QUEUES = (IMAGE_AI, JOB_EMBEDDINGS, MATCHES, FACES, GENERATED_IMAGES, *SHADOWS)
 """In the order in which work flows through them."""
+WAIT_SECONDS = 0.5
+"""Between two looks at jobs that another worker has leased."""
 
 
 def in_use(connection: Connection) -> list[str]:
-    """The lanes without those of a shadow that there is not."""
+    """The queues, without those of a shadow model where there is none."""
     return [queue for queue in QUEUES if queue not in SHADOWS or models.model_of(connection, queue)]
 
 
-def drain(
-    settings: Settings,
-    database_url: str,
-    queue: str,
-    *,
-    linger: float = 0,
-    deadline: float = float("inf"),
-    slots: int = 64,
-    on_progress: Callable[[Summary], None] = lambda summary: None,
+@dataclass(frozen=True)
+class WorkedOff:
+    """What became of the jobs that were unfinished in a queue."""
+
+    jobs: int
+    failed: int
+    """here or in another worker"""
+    summary: Summary
+    """of what was done here"""
+
+
+def process_due(
+    settings: Settings, database_url: str, queue: str, on_progress: Callable[[Summary], None] = lambda summary: None
 ) -> Summary:
-    """Drains one lane; `deadline` is on the monotonic clock, `slots` how many drains of it may be alive."""
+    """Does the jobs of one queue that are due, and returns when none is."""
     try:
         with open_handler(settings, database_url, queue) as handler:
-            return Worker(
-                database_url, handler, linger=linger, deadline=deadline, slots=slots, on_progress=on_progress
-            ).run()
+            return Worker(database_url, handler, on_progress=on_progress).run()
     except ModelSwitched as reason:
         return Summary(stopped_because=str(reason))
 
 
+def work_off(
+    settings: Settings,
+    database_url: str,
+    queue: str,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_wait: Callable[[list[UUID]], None] = lambda jobs: None,
+) -> WorkedOff:
+    """Does the jobs that are due in one queue now, and waits for those that other workers have leased.
+
+    `on_progress` is called with (done, total); `on_wait` with the jobs' ids whenever nothing was left to do here.
+    """
+    total = Summary()
+
+    def advance(summary: Summary) -> None:
+        on_progress(min(summary.counts.total(), len(ids)), len(ids))
+
+    with connect(database_url) as connection:
+        ids = [row["id"] for row in named_rows(connection, "unfinished_items", queue=queue, ids=None)]
+        while left := named_rows(connection, "unfinished_items", queue=queue, ids=ids):
+            on_progress(len(ids) - len(left), len(ids))
+            summary = process_due(
+                settings,
+                database_url,
+                queue,
+                advance,
+            )
+            total.add(summary)
+            if not summary.counts.total():
+                on_wait(ids)
+                time.sleep(WAIT_SECONDS)
+        on_progress(len(ids), len(ids))
+        failed = len(named_rows(connection, "failed_items", queue=queue, ids=ids))
+    return WorkedOff(len(ids), max(failed, total.counts["failed"]), total)
+
+
 @contextmanager
 def open_handler(settings: Settings, database_url: str, queue: str) -> Iterator[Handler]:
-    """Raises Superseded where the lane's model is no more."""
+    """Raises ModelSwitched where the queue's model is no longer registered."""
     match queue:
         case images.QUEUE | images.SHADOW_QUEUE:
             with _image_handler(settings, database_url, queue) as handler:
                 yield handler
-        case postings.QUEUE | postings.SHADOW_QUEUE:
+        case texts.QUEUE | texts.SHADOW_QUEUE:
             with _text_handler(settings, database_url, queue) as handler:
                 yield handler
-        case matching.QUEUE:
+        case matches.QUEUE:
             yield MatchHandler()
         case faces.QUEUE:
             yield FaceHandler()
@@ -111,9 +153,9 @@ def _model(database_url: str, queue: str) -> str | None:
     with connect(database_url) as connection:
         model = models.model_of(connection, queue)
         if model is None and queue in SHADOWS:
-            # left by transactions of the app that ended after it was retired
+            # transactions of the app that ended after the model was retired left them
             forget_work_of_no_model(connection)
-            raise ModelSwitched(f"there is no model for the lane {queue}: `matching-pipeline model add` makes one")
+            raise ModelSwitched(f"there is no model for the queue {queue}: `matching-pipeline model add` makes one")
     return model
 
 

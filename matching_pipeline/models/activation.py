@@ -50,7 +50,7 @@ def activate(connection: Connection, name: str, *, force: bool = False) -> Figur
     modality = _modality(connection, name)
     action = partial(_activate, connection, name, modality, force)
     # so that few workers write while this session waits for the registry
-    client.stop_all(connection)
+    client.reopen_all(connection)
     if modality == "text":
         return give_way(connection, action)
     with holding_lists(connection, matching.KIND):
@@ -77,7 +77,7 @@ def _activate(connection: Connection, name: str, modality: Modality, force: bool
     queue = QUEUES[modality]
     connection.execute(query("exchange_queues"), {"queue": queue, "shadow_queue": shadow_queue(queue)})
     # workers hear this at the commit, those too that started since the first call
-    client.stop_all(connection)
+    client.reopen_all(connection)
     return matching.rebuild_at_once(connection) if modality == "image" else Figures()
 
 

@@ -1,4 +1,4 @@
-"""The queue's verbs over one connection. What they mean is in `sql/functions/1_queue.sql`."""
+"""The queue's verbs over one connection. `sql/functions/1_queue.sql` says what they mean."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,11 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 
 STOP_ALL = "stop"
-"""The NOTIFY payload that tells every waiting sensor and drain to look up and leave."""
+"""The NOTIFY payload that tells every worker to leave after its batch."""
+REOPEN = "reopen"
+"""The NOTIFY payload that tells every worker to open its handler again after its batch, as a model has switched."""
+WAKE = "wake"
+"""The NOTIFY payload that makes every waiting worker look at its stop signal."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,10 @@ class Job:
 class QueueState:
     due: bool
     seconds_to_next: float | None
-    """Until the earliest row may be claimed; negative when it is due, None where the lane is empty."""
-    drains: int
+    """Until the earliest job may be claimed; negative when it is due, None where the queue is empty."""
+    waiting: int
+    """Jobs that are due, counted up to a thousand."""
+    workers: int
 
 
 def enqueue(connection: Connection, queue: str, kind: str, ids: Iterable[UUID]) -> int:
@@ -88,12 +94,12 @@ def status(connection: Connection, queue: str) -> dict[str, Any]:
 def queue_state(connection: Connection, queue: str) -> QueueState:
     row = connection.execute(query("queue_state"), {"queue": queue}).fetchone()
     assert row is not None
-    due, _, seconds_to_next, drains = row
-    return QueueState(due, seconds_to_next, drains)
+    due, _, seconds_to_next, waiting, workers = row
+    return QueueState(due, seconds_to_next, waiting, workers)
 
 
-def take_drain_slot(connection: Connection, queue: str, slots: int) -> int | None:
-    """Marks this session as one of the lane's drains until it closes; None when all slots are taken."""
+def take_worker_slot(connection: Connection, queue: str, slots: int) -> int | None:
+    """Marks this session as one of the queue's workers until it closes; None when all slots are taken."""
     return _scalar(connection, "take_worker_slot", queue=queue, slots=slots)  # type: ignore[no-any-return]
 
 
@@ -102,20 +108,29 @@ def listen(connection: Connection) -> None:
 
 
 def wait_for_work(connection: Connection, queue: str, seconds: float) -> str | None:
-    """Waits on a listening session; returns the lane's name or WAKE_ALL when told so, None when time is up."""
+    """Waits on a listening session; returns STOP_ALL, REOPEN, WAKE or the queue's name as soon as one of them is
+    announced, in this order of precedence, and None when the time is up."""
     deadline = time.monotonic() + seconds
     while True:
         remaining = max(deadline - time.monotonic(), 0)
         heard = {notice.payload for notice in connection.notifies(timeout=remaining, stop_after=1)}
-        if news := heard & {STOP_ALL, queue}:
-            return STOP_ALL if STOP_ALL in news else queue
+        for news in (STOP_ALL, REOPEN, WAKE, queue):
+            if news in heard:
+                return news
         if not remaining:
             return None
 
 
 def stop_all(connection: Connection) -> None:
-    """Ends every waiting sensor tick and every drain, after the batch it is at."""
-    connection.execute(query("stop_all"), {"payload": STOP_ALL})
+    connection.execute(query("notify_workers"), {"payload": STOP_ALL})
+
+
+def reopen_all(connection: Connection) -> None:
+    connection.execute(query("notify_workers"), {"payload": REOPEN})
+
+
+def wake(connection: Connection) -> None:
+    connection.execute(query("notify_workers"), {"payload": WAKE})
 
 
 def _ids(connection: Connection, name: str, jobs: Sequence[Job], **parameters: Any) -> set[UUID]:

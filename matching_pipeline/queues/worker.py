@@ -1,6 +1,7 @@
-"""The loop that every lane shares: claim a batch, do it, write it, repeat; linger for what arrives."""
+"""The loop that every queue shares: claim a batch, do it, write it, repeat; then wait for more, or leave."""
 
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
 
 LOOK_AGAIN_SECONDS = 5.0
-"""How long a drain trusts NOTIFY: it looks at the queue at least this often."""
+"""A waiting worker looks at the queue at least this often, should a NOTIFY be lost."""
 LOOK_AGAIN_AT_LOCKED_SECONDS = 0.05
 RECONNECT_SECONDS = 120.0
 LOCK_BUSY_DELAY = timedelta(seconds=5)
@@ -84,16 +85,22 @@ class Handler(Protocol):
 
 @dataclass
 class Summary:
-    """What one drain did so far."""
+    """What one worker did so far."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """completed, failed (also those that will be tried again), deferred, lost (the lease was ours no more)"""
+    """completed, failed (also those that will be tried again), snoozed, lost (the lease had run out)"""
     figures: Counter[str] = field(default_factory=Counter)
     """what the stage's writes did, by its own names"""
     started: float = field(default_factory=time.monotonic)
     busy_seconds: float = 0.0
     """time spent on items, without waiting for them"""
     stopped_because: str = "nothing is due"
+
+    def add(self, other: "Summary") -> None:
+        """Adds what another worker did."""
+        self.counts += other.counts
+        self.figures += other.figures
+        self.busy_seconds += other.busy_seconds
 
     @property
     def completed(self) -> int:
@@ -104,11 +111,27 @@ class Summary:
         return time.monotonic() - self.started
 
 
-class Worker:
-    """Drains one lane until it is idle for `linger`, the time is up, or it is told to stop.
+class StopSignal:
+    """Tells workers in other threads to leave: after the batch that they do, or at once, with its jobs released.
 
-    It holds one session: its advisory lock says that the drain is alive, and it listens for new work.
-    `on_progress` is called after each write, and every few seconds while the drain is idle.
+    A worker that waits for a notification sees the signal when `client.wake` is called.
+    """
+
+    def __init__(self) -> None:
+        self.after_batch = threading.Event()
+        self.at_once = threading.Event()
+
+    def set(self, *, at_once: bool = False) -> None:
+        self.after_batch.set()
+        if at_once:
+            self.at_once.set()
+
+
+class Worker:
+    """Does the jobs of one queue: those that are due, or with `serve` all that come until it is told to stop.
+
+    It holds one session: an advisory lock of it says that the worker is alive, and it listens for new jobs.
+    `on_progress` is called after each write, and every few seconds while the worker waits.
     A session that is lost (the database restarts) is opened again, and results in hand are written then.
     """
 
@@ -117,30 +140,33 @@ class Worker:
         database_url: str,
         handler: Handler,
         *,
-        linger: float = 0,
-        deadline: float = float("inf"),
-        slots: int = 8,
+        serve: bool = False,
+        stop: StopSignal | None = None,
+        slots: int = 64,
+        on_enter: Callable[[], None] = lambda: None,
         on_progress: Callable[[Summary], None] = lambda summary: None,
     ) -> None:
         self.handler = handler
         self.summary = Summary()
         self._database_url = database_url
-        self._linger = linger
-        self._deadline = deadline
+        self._serve = serve
+        self._stop = stop or StopSignal()
         self._slots = slots
+        self._on_enter = on_enter
         self._on_progress = on_progress
         self._held: dict[UUID, Job] = {}
-        """The batch's items that are neither written nor given back, by id: their leases are ours."""
+        """The batch's jobs that are neither written nor released, by id: their leases are ours."""
         self._renewed = 0.0
 
     def run(self) -> Summary:
-        """Returns what was done. Leases of unfinished items are given back on every way out."""
+        """Returns what was done. The worker releases the leases of unfinished jobs on every way out."""
         self._connection = connect(self._database_url)
         try:
             if self._enter():
+                self._on_enter()
                 self._loop()
             else:
-                self.summary.stopped_because = f"{self._slots} drains of the lane are alive already"
+                self.summary.stopped_because = f"{self._slots} workers of the queue are alive already"
         except ModelSwitched as reason:
             self.summary.stopped_because = str(reason)
         finally:
@@ -150,30 +176,26 @@ class Worker:
     def _enter(self) -> bool:
         self._connection.execute(query("do_not_compile"))
         client.listen(self._connection)
-        return client.take_drain_slot(self._connection, self.handler.queue, self._slots) is not None
+        return client.take_worker_slot(self._connection, self.handler.queue, self._slots) is not None
 
     def _loop(self) -> None:
-        idle_since = time.monotonic()
-        while time.monotonic() < self._deadline:
+        while not self._stop.after_batch.is_set():
             began = time.monotonic()
             if jobs := self._claim():
                 self._do(jobs)
-                idle_since = time.monotonic()
-                self.summary.busy_seconds += idle_since - began
+                self.summary.busy_seconds += time.monotonic() - began
                 if self._told_to_stop(within=0):
                     return
                 continue
             state = self._persist(lambda connection: client.queue_state(connection, self.handler.queue))
-            patience = min(idle_since + self._linger, self._deadline) - time.monotonic()
-            if patience <= 0 and not state.due:
+            if not self._serve and not state.due:
                 return
             self._on_progress(self.summary)
-            # what is due and cannot be claimed is locked, by another drain's claim or the app's open transaction
+            # jobs that are due and cannot be claimed are locked, by another worker's claim or the app's transaction
             next_due = LOOK_AGAIN_SECONDS if state.seconds_to_next is None else state.seconds_to_next
-            within = min(patience, next_due, LOOK_AGAIN_SECONDS)
-            if self._told_to_stop(max(within, LOOK_AGAIN_AT_LOCKED_SECONDS)):
+            if self._told_to_stop(max(min(next_due, LOOK_AGAIN_SECONDS), LOOK_AGAIN_AT_LOCKED_SECONDS)):
                 return
-        self.summary.stopped_because = "its time was up"
+        self.summary.stopped_because = "it was told to stop"
 
     def _claim(self) -> list[Job]:
         handler = self.handler
@@ -185,7 +207,10 @@ class Worker:
         heard = self._persist(lambda connection: client.wait_for_work(connection, self.handler.queue, within))
         if heard == client.STOP_ALL:
             self.summary.stopped_because = "it was told to stop"
-        return heard == client.STOP_ALL
+            self._stop.set()
+        if heard == client.REOPEN:
+            self.summary.stopped_because = "its handler is to be opened again"
+        return heard in (client.STOP_ALL, client.REOPEN)
 
     def _do(self, jobs: Sequence[Job]) -> None:
         self._held = {job.id: job for job in jobs}
@@ -225,6 +250,8 @@ class Worker:
             if ended := [outcome for outcome in outcomes if not outcome.lock_busy]:
                 self._finish(ended)
             self._renew()
+            if self._stop.at_once.is_set():
+                return
 
     def _renew(self) -> None:
         if self._held and time.monotonic() - self._renewed > self.handler.lease.total_seconds() / 3:

@@ -19,8 +19,6 @@ def app(connection: Connection, database_url: str) -> FaceApp:
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Pipeline:
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("SENSOR_WAIT_SECONDS", "0")
-    monkeypatch.setenv("LINGER_SECONDS", "0")
     return Pipeline()
 
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import dagster as dg
 
-from matching_pipeline.components.matches import faces_sensor, matches
 from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.sensors import queue_sensors
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.definitions import defs
 from matching_pipeline.handlers.faces import FaceHandler
@@ -53,7 +53,7 @@ class FaceApp(School):
         Handler.batch_size = batch_size
         summaries: list[Summary] = []
         with ThreadPoolExecutor(drains) as threads:
-            running = [threads.submit(Worker(self.database_url, Handler(), linger=60).run) for _ in range(drains)]
+            running = [threads.submit(Worker(self.database_url, Handler(), serve=True).run) for _ in range(drains)]
             self._await_drains(drains)
             try:
                 yield summaries
@@ -70,7 +70,7 @@ class FaceApp(School):
 
     def _await_drains(self, count: int) -> None:
         deadline = time.monotonic() + 30
-        while client.queue_state(self.connection, "faces").drains < count:
+        while client.queue_state(self.connection, "faces").workers < count:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -92,23 +92,35 @@ def upload(connection: Connection, user: UUID, vector: Sequence[float] = (1.0,))
 def tick(pipeline: Pipeline, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
     """What the sensor says now."""
     with dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}, definitions=defs) as context:
-        result = faces_sensor(context)
+        result = queue_sensors["faces"](context)
     assert isinstance(result, dg.RunRequest | dg.SkipReason)
     return result
 
 
 def tick_and_run(pipeline: Pipeline, instance: dg.DagsterInstance) -> dict[str, Any]:
-    """The run that the sensor requests, to its end; returns what it reports."""
+    """The run that the sensor requests, until nothing is due; returns what it reports of `matches`."""
     request = tick(pipeline, instance)
     assert isinstance(request, dg.RunRequest), request
-    result = dg.materialize(
-        [matches],
-        resources={"pipeline": pipeline},
-        instance=instance,
-        partition_key=request.partition_key,
-        run_config=request.run_config,
-        tags=request.tags,
-    )
+    with ThreadPoolExecutor(1) as threads:
+        stopping = threads.submit(stop_when_idle, pipeline.database_url)
+        result = defs.resolve_job_def("worker").execute_in_process(
+            run_config=request.run_config, tags=request.tags, instance=instance, resources={"pipeline": pipeline}
+        )
+        stopping.result()
     assert result.success
-    reported = result.asset_materializations_for_node("matches")[-1].metadata
+    (reported,) = (
+        each.metadata
+        for each in result.asset_materializations_for_node("serve_queues")
+        if each.asset_key == dg.AssetKey("matches")
+    )
     return {name: value.value for name, value in reported.items()}
+
+
+def stop_when_idle(database_url: str) -> None:
+    """Tells the workers to leave once a worker has entered and no job is due or in work."""
+    busy = """select not exists (select from workers where entered_at is not null) or exists (
+        select from job_queue where status = 'processing' or (status = 'pending' and run_at <= now()))"""
+    with connect(database_url) as connection:
+        while connection.execute(busy.encode()).fetchone() == (True,):
+            time.sleep(0.1)
+        client.stop_all(connection)

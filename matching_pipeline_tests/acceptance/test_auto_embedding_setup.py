@@ -7,7 +7,7 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline.errors import TransientFailure
-from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, drain
+from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, process_due
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, drain_postings
@@ -61,7 +61,7 @@ def test_when_a_new_job_is_inserted_or_updated_and_has_no_embedding_it_is_added_
 def test_a_background_job_processes_the_queue_and_generates_embeddings(board: JobBoard, database_url: str) -> None:
     job = board.post("Baker")
     assert {sensor.name for sensor in defs.get_repository_def().sensor_defs} >= {"job_embeddings_sensor"}
-    assert drain(Settings(), database_url, JOB_EMBEDDINGS).completed == 1
+    assert process_due(Settings(), database_url, JOB_EMBEDDINGS).completed == 1
     assert board.embedded() == {job}
 
 
@@ -232,6 +232,6 @@ def test_insert_a_test_job_check_it_is_in_queue_process_the_queue_verify_the_emb
 ) -> None:
     job = board.post("Baker", company="Loaf", description="Bread in the morning")
     assert in_queue(board, job) == [("pending", 0, None, False)]
-    drain(Settings(), database_url, JOB_EMBEDDINGS)
+    process_due(Settings(), database_url, JOB_EMBEDDINGS)
     assert in_queue(board, job) == [("completed", 0, None, True)]
     assert board.embedded() == {job}

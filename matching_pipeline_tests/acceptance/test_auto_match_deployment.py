@@ -11,9 +11,11 @@ from uuid import UUID
 import dagster as dg
 import pytest
 
-from matching_pipeline.components.matches import HowToMatch, daily, matches
+from matching_pipeline.components.matches import daily
 from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.worker import QueueConfig
 from matching_pipeline.db.connections import connect
+from matching_pipeline.definitions import defs
 from matching_pipeline.matches.feed import announcements
 from matching_pipeline.queues import client
 from matching_pipeline_tests.acceptance.face_app import FaceApp, tick_and_run, upload
@@ -70,17 +72,17 @@ def test_3_verify_realtime_updates(app: FaceApp) -> None:
 def test_4_manual_edge_function_trigger(
     app: FaceApp, photo: UUID, pipeline: Pipeline, instance: dg.DagsterInstance
 ) -> None:
-    """By hand it is a materialization of `matches` with the lane `faces`."""
+    """By hand it is a run of `process_now` with the queue `faces`."""
     for completed, added in ((1, 2), (0, 0)):
-        result = dg.materialize(
-            [matches],
+        result = defs.resolve_job_def("process_now").execute_in_process(
             resources={"pipeline": pipeline},
             instance=instance,
-            partition_key=daily.get_last_partition_key(),
-            run_config=dg.RunConfig({"matches": HowToMatch(rebuild=False, queue="faces")}),
+            run_config=dg.RunConfig({"process_queue": QueueConfig(queue="faces")}),
         )
         assert result.success
-        reported = result.asset_materializations_for_node("matches")[-1].metadata
+        (event,) = result.asset_materializations_for_node("process_queue")
+        assert (event.asset_key, event.partition) == (dg.AssetKey("matches"), daily.get_last_partition_key())
+        reported = event.metadata
         assert reported["completed"].value == completed
         assert reported.get("added", dg.IntMetadataValue(0)).value == added
     assert app.jobs() == [(photo, "completed")]

@@ -1,9 +1,9 @@
 """«Auto-Match Generation on Photo Upload»: its testing checklist, retry logic and error scenarios, a
 test each, by their names. (The success criteria have a file of their own.)
 
-What is Supabase's has its counterpart here. `supabase db push` is `migrate`; the Edge Function is a run of the asset
-`matches`; that pg_cron invokes it is that a tick of `faces_sensor` requests the run; its logs are what the run
-reports.
+What is Supabase's has its counterpart here. `supabase db push` is `migrate`; the Edge Function is the
+standing worker; pg_cron invoking it is a tick of `faces_sensor` that requests its run; its logs are the report of
+the run.
 """
 
 import time
@@ -126,7 +126,7 @@ def test_failed_job_retry_logic(app: FaceApp, pipeline: Pipeline, instance: dg.D
     assert app.all("select status, attempts from match_jobs") == [("pending", 1)]
     skipped = tick(pipeline, instance)
     assert isinstance(skipped, dg.SkipReason)
-    assert "the next item is in" in (skipped.skip_message or "")
+    assert "the next job in" in (skipped.skip_message or "")
     app.later()
     tick_and_run(pipeline, instance)
     assert app.all("select status, attempts, error_message from match_jobs") == [("completed", 2, None)]

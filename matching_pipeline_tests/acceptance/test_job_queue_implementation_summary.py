@@ -10,7 +10,7 @@ from PIL import Image
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.definitions import defs
 from matching_pipeline.errors import TransientFailure
-from matching_pipeline.handlers.registry import GENERATED_IMAGES, drain
+from matching_pipeline.handlers.registry import GENERATED_IMAGES, process_due
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
@@ -96,7 +96,7 @@ def test_image_generation_is_processed_and_the_job_marked_as_completed(
     studio: Studio, database_url: str, settings: Settings
 ) -> None:
     job = studio.ask(studio.project(), "white_background")
-    assert drain(settings, database_url, GENERATED_IMAGES).completed == 1
+    assert process_due(settings, database_url, GENERATED_IMAGES).completed == 1
     assert studio.job(job) == ("completed", None)
 
 
@@ -128,7 +128,7 @@ def test_create_a_project_upload_images_click_generate_complete_pack_check_job_q
     job = studio.ask(project)
     rows = studio.connection.execute("select id, queue, entity_kind, entity_id, status from job_queue").fetchall()
     assert rows == [(job, "generated_images", "complete_pack", project, "pending")]
-    drain(settings, database_url, GENERATED_IMAGES)
+    process_due(settings, database_url, GENERATED_IMAGES)
     assert studio.job(job) == ("completed", None)
     assert studio.state(project) == "COMPLETED"
     assert client.status(studio.connection, GENERATED_IMAGES)["message"] == "0 jobs pending image generation"

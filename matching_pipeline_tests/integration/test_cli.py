@@ -203,14 +203,14 @@ def test_process_of_a_gallery_leaves_what_else_waits(run: Run, app: App, lamp_ur
 
 def test_process_makes_a_pack_of_product_pictures(run: Run, app: App, lamp_url: str) -> None:
     (project,) = app.run("insert into projects (source_image_url) values (%s) returning id", lamp_url)
-    result = run("process", "--pack", project)
+    result = run("process", "--pack-for", project)
     assert result.returncode == 0, result.stderr
     assert "1 packs of product pictures queued" in result.stderr
     assert app.run("select count(*) from generated_images") == [6]
     assert app.run("select status from projects") == ["COMPLETED"]
     assert "6 of 6 product pictures" in run("status").stdout
     unknown = uuid4()
-    refuses(run("process", "--pack", unknown), f"there is no row {unknown} in projects")
+    refuses(run("process", "--pack-for", unknown), f"there is no row {unknown} in projects")
 
 
 def test_rebuild_says_what_it_changed(run: Run, app: App, lamp_url: str) -> None:

@@ -13,8 +13,9 @@ import pytest
 from psycopg.sql import SQL, Identifier, Literal
 
 from matching_pipeline.components.instance import create_instance_tables, instance_url
-from matching_pipeline.components.matches import HowToMatch, daily, matches, no_failed_faces
+from matching_pipeline.components.matches import no_failed_faces
 from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.worker import QueueConfig, process_now
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.handlers.faces import FaceHandler, rebuild
@@ -286,14 +287,13 @@ def test_dagster_keeps_no_trace_of_a_face(
     school.face_of("male", vector())
     face = school.face_of("female", vector())
     with matches_refused(school):
-        result = dg.materialize(
-            [matches, no_failed_faces],
+        result = process_now.execute_in_process(
             resources={"pipeline": Pipeline()},
             instance=instance,
-            partition_key=daily.get_last_partition_key(),
-            run_config=dg.RunConfig({"matches": HowToMatch(rebuild=False, queue="faces")}),
+            run_config=dg.RunConfig({"process_queue": QueueConfig(queue="faces")}),
         )
     assert result.success
+    assert no_failed_faces.key.name in {each.check_name for each in result.get_asset_check_evaluations()}
     traces = Traces(school, face)
     school.run(DELETE_FACE, face)
     assert {where for where in traces.found() if where.startswith("dagster.")} == set()

@@ -1,6 +1,5 @@
 """Bad input: what the database refuses, what a drain fails at once, and what simply matches nobody."""
 
-import time
 from uuid import UUID
 
 import psycopg
@@ -215,7 +214,7 @@ def test_a_database_error_at_a_face_that_has_pairs_waits_its_back_off_too(school
     school.settle()
     school.connection.execute(ALWAYS_REFUSES.encode())
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
-    summary = Worker(school.database_url, FaceHandler(), deadline=time.monotonic() + 5).run()
+    summary = Worker(school.database_url, FaceHandler()).run()
     jobs = school.connection.execute(
         "select status, attempts - snoozes, run_at > now() + interval '50 seconds' from job_queue "
         "where entity_id = %s",
@@ -230,7 +229,7 @@ def test_a_database_error_that_passes_leaves_the_pairs_that_stand(school: School
     school.drain()
     school.connection.execute(ALWAYS_REFUSES.encode())
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
-    Worker(school.database_url, FaceHandler(), deadline=time.monotonic() + 5).run()
+    Worker(school.database_url, FaceHandler()).run()
     assert school.pairs() == {frozenset((him, her))}
 
 

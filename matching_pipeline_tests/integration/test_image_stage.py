@@ -15,7 +15,7 @@ from PIL import Image
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError, ModelSwitched
-from matching_pipeline.handlers.registry import IMAGE_AI, drain
+from matching_pipeline.handlers.registry import IMAGE_AI, process_due
 from matching_pipeline.models.registry import hold_role, require_dimensions
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.settings import Settings
@@ -45,7 +45,7 @@ def test_a_row_says_what_was_seen(app: App, database_url: str, tmp_path: Path) -
     file = tmp_path / "picture.png"
     file.write_bytes(picture("teal", (200, 100)))
     image = app.product_image(app.product(), file.as_uri())
-    summary = drain(Settings(image_file_roots=(tmp_path,)), database_url, IMAGE_AI)
+    summary = process_due(Settings(image_file_roots=(tmp_path,)), database_url, IMAGE_AI)
     assert summary.completed == 1
     ((embedding, thumbnail, *rest),) = app.connection.execute(
         "select embedding, thumbnail, source, image_id, model, dimensions, image_url, content_hash, attributes "

@@ -16,7 +16,7 @@ from matching_pipeline_tests.integration.school import School
 WORKER = """
 import sys, time
 from matching_pipeline.db.connections import connect
-from matching_pipeline.queues.worker import Drain
+from matching_pipeline.queues.worker import Worker
 from matching_pipeline.handlers import faces, matches as matching
 
 def stop_here():
@@ -34,7 +34,7 @@ class Stuck(stage):
         stop_here()
 
 if what == "drain":
-    Drain(url, Stuck()).run()
+    Worker(url, Stuck()).run()
 matching.LISTS_AT_ONCE = 1
 stages.rebuild(connect(url), lambda done, total: done and stop_here())
 """

@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from matching_pipeline.components.instance import create_instance_tables, instance_url
-from matching_pipeline.components.lane_sensors import await_due_work
 from matching_pipeline.components.maintenance import cleanup
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
@@ -27,6 +26,7 @@ from matching_pipeline.matches.parity import sampled_parity
 from matching_pipeline.models import activation
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.queues import client
+from matching_pipeline.queues.supervision import Policy, request_worker
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import picture
@@ -127,11 +127,11 @@ def test_it_drains_rebuilds_listens_and_cleans_up(
     fill(connection, tmp_path, database_url)
     url = as_role(database_url)
     settings = Settings(database_url=url, image_file_roots=(tmp_path,), data_dir=tmp_path)
-    with connect(url) as own, connect(url) as listener, dg.DagsterInstance.ephemeral() as instance:
+    with connect(url) as own, connect(url) as listener:
+        assert isinstance(request_worker(own, registry.QUEUES, Policy("1", 3600, 2)), tuple)
         feed = announcements(listener, timeout=3)
         for queue in registry.in_use(own):
-            assert await_due_work(own, instance, queue, max_runs=2, wait_seconds=0) is None
-            assert +registry.drain(settings, url, queue).counts == {"completed": 2}
+            assert +registry.process_due(settings, url, queue).counts == {"completed": 2}
         assert kinds(connection) == [("face", 1.0), ("project", 1.0)]
         assert {(told.kind, len(told.pairs)) for told in feed} == {("face", 1), ("project", 1)}
         assert matching.rebuild(own).unchanged == faces.rebuild(own).unchanged == 1
@@ -150,7 +150,7 @@ def test_it_drains_rebuilds_listens_and_cleans_up(
         connection.execute("update job_queue set completed_at = now() - interval '1 year' where status = 'completed'")
         for name, value in (("DATABASE_URL", url), ("IMAGE_FILE_ROOTS", str(tmp_path))):
             monkeypatch.setenv(name, value)
-        assert cleanup.execute_in_process(instance=instance, resources={"pipeline": Pipeline()}).success
+        assert cleanup.execute_in_process(resources={"pipeline": Pipeline()}).success
     assert connection.execute("select count(*) from image_ai").fetchone() == (2,)
     assert connection.execute("select from job_queue where status = 'completed'").fetchall() == []
 
@@ -161,7 +161,7 @@ def test_what_the_app_deletes_goes_and_what_fails_can_be_retried(
     fill(connection, tmp_path, database_url)
     connection.execute("update product_images set src = 'file:///nowhere'")
     settings = Settings(database_url=role_url, image_file_roots=(tmp_path,))
-    assert +registry.drain(settings, role_url, registry.IMAGE_AI).counts == {"completed": 1, "failed": 1}
+    assert +registry.process_due(settings, role_url, registry.IMAGE_AI).counts == {"completed": 1, "failed": 1}
     assert "nowhere" in command(tmp_path, role_url, "status").stdout
     assert "1 items are pending again" in command(tmp_path, role_url, "retry", "image_ai", "--all").stderr
     assert "1 added" in command(tmp_path, role_url, "rebuild").stderr

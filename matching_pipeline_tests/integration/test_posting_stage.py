@@ -19,7 +19,7 @@ from matching_pipeline.errors import (
     ProviderUnavailable,
     TransientFailure,
 )
-from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, drain
+from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, process_due
 from matching_pipeline.models.registry import hold_role
 from matching_pipeline.providers.local.text import LocalTextEmbedder
 from matching_pipeline.settings import Settings
@@ -34,7 +34,7 @@ def board(connection: Connection) -> JobBoard:
 
 def test_a_row_says_what_was_embedded_and_by_whom(board: JobBoard, database_url: str) -> None:
     job = board.post(" Baker ", company="", description="Bread, early\n")
-    drain(Settings(), database_url, JOB_EMBEDDINGS)
+    process_due(Settings(), database_url, JOB_EMBEDDINGS)
     ((embedding, *rest),) = board.connection.execute(
         "select embedding, job_id, model, dimensions, input_hash from job_embeddings"
     ).fetchall()
@@ -195,7 +195,7 @@ def test_odd_texts_are_embedded(board: JobBoard, database_url: str) -> None:
     odd = {
         board.post(text) for text in ("👩‍🍳 пекарь", "x" * 2_000_000, "'; drop table jobs; --", "%s %(a)s \\", "1")
     }
-    summary = drain(Settings(), database_url, JOB_EMBEDDINGS)
+    summary = process_due(Settings(), database_url, JOB_EMBEDDINGS)
     assert (summary.completed, board.embedded()) == (5, odd)
 
 

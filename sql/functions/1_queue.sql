@@ -217,13 +217,13 @@ language sql as $$
     select count(*) from purged
 $$;
 
--- The number that names a lane among advisory locks.
+-- The number that names a queue among advisory locks.
 create or replace function queue_lock(lane text) returns integer
 language sql immutable as $$
     select hashtext('matching_pipeline.lane.' || lane)
 $$;
 
--- A drain is alive as long as its session holds one of the lane's slots; null when all are taken.
+-- A worker is alive as long as its session holds one of the queue's slots; null when all are taken.
 create or replace function take_worker_slot(lane text, slots integer) returns integer
 language plpgsql as $$
 begin

@@ -1,14 +1,20 @@
 -- What can be asked of a lane.
 
--- For a sensor or a drain: is anything due, when is the next, how many drains are alive. Index look-ups only.
-create or replace function queue_state(lane text, out due boolean, out next_run_at timestamptz, out drains integer)
+-- For a sensor or a worker: is a job due, when is the next, how many are due (up to a thousand), how many workers are
+-- alive. Index look-ups only.
+create or replace function queue_state(lane text, out due boolean, out next_run_at timestamptz, out waiting integer, out workers integer)
 language sql stable as $$
-    select coalesce(earliest.run_at <= now(), false), earliest.run_at, alive.drains
+    select coalesce(earliest.run_at <= now(), false), earliest.run_at, ready.waiting, alive.workers
     from (
         select min(run_at) as run_at from job_queue where queue = lane and status in ('pending', 'processing')
     ) as earliest,
     (
-        select count(*)::integer as drains from pg_locks
+        select count(*)::integer as waiting from (
+            select from job_queue where queue = lane and status in ('pending', 'processing') and run_at <= now() limit 1000
+        ) as due_now
+    ) as ready,
+    (
+        select count(*)::integer as workers from pg_locks
         where locktype = 'advisory' and granted and objsubid = 2
           and database = (select oid from pg_database where datname = current_database())
           and classid::bigint = queue_lock(lane)::bigint & x'ffffffff'::bigint

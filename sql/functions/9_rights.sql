@@ -61,12 +61,13 @@ begin
             'job_queue', 'match_jobs', 'embedding_models', 'image_ai', 'match_settings', 'matches', 'matchable_faces',
             'image_owners', 'source_images', 'matching_pipeline_migrations', 'job_embeddings', 'embedding_queue',
             'source_postings', 'embedded_postings', 'ai_calls', 'ai_answers', 'ai_asking',
-            'image_types', 'generated_images', 'asked_images', 'project_progress', 'rebuilds', 'rebuild_shards'
+            'image_types', 'generated_images', 'asked_images', 'project_progress', 'rebuilds', 'rebuild_shards',
+            'workers'
         ] loop
             execute format('revoke all on %I from %s', name, outsider);
         end loop;
         -- Who may create a trigger on a table of their own with one of the trigger functions could have it delete in
-        -- their owner's name; an existing trigger fires without this right. Who holds a slot passes for a drain.
+        -- their owner's name; an existing trigger fires without this right. A session that holds a slot passes for a worker.
         for name in
             select tgfoid::regprocedure from pg_trigger
             join pg_proc on pg_proc.oid = tgfoid and pronamespace = current_schema()::regnamespace

@@ -33,17 +33,17 @@ select purge_completed_jobs(%(keep)s)
 select take_worker_slot(%(queue)s, %(slots)s)
 
 -- name: queue_state
-select due, next_run_at, extract(epoch from next_run_at - clock_timestamp())::double precision as seconds_to_next, drains
+select due, next_run_at, extract(epoch from next_run_at - clock_timestamp())::double precision as seconds_to_next, waiting, workers
 from queue_state(%(queue)s)
 
 -- name: listen
 listen job_queue
 
 -- name: do_not_compile
--- what a drain asks is over before its plan would be compiled
+-- a worker's statement is over before its plan would be compiled
 select set_config('jit', 'off', false)
 
--- name: stop_all
+-- name: notify_workers
 select pg_notify('job_queue', %(payload)s)
 
 -- name: limit_lock_waits

@@ -20,7 +20,6 @@ def sample_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pipeline(monkeypatch: pytest.MonkeyPatch, database_url: str, sample_pictures: Path) -> Pipeline:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("IMAGE_FILE_ROOTS", str(sample_pictures))
-    monkeypatch.setenv("SENSOR_WAIT_SECONDS", "0")
     return Pipeline()
 
 

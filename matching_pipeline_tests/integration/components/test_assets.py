@@ -7,9 +7,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from matching_pipeline.components.image_ai import ImagesToProcess, image_ai
+from matching_pipeline.components.image_ai import ImagesConfig, image_ai
 from matching_pipeline.components.job_embeddings import job_embeddings
-from matching_pipeline.components.matches import HowToMatch, daily, matches
+from matching_pipeline.components.matches import daily, matches
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
@@ -34,15 +34,6 @@ def materializations(result: dg.ExecuteInProcessResult, asset: str) -> list[dg.A
     events = result.filter_events(lambda event: event.is_step_materialization)
     found = [event.step_materialization_data.materialization for event in events]
     return [materialization for materialization in found if materialization.asset_key == dg.AssetKey(asset)]
-
-
-def test_a_lingering_run_that_had_nothing_to_do_reports_nothing(
-    pipeline: Pipeline, instance: dg.DagsterInstance
-) -> None:
-    config = dg.RunConfig({"image_ai": ImagesToProcess(missing=False, linger_seconds=0.1)})
-    result = materialize(pipeline, instance, run_config=config)
-    assert result.success
-    assert not materializations(result, "image_ai")
 
 
 def count(connection: Connection, table: str) -> int:
@@ -107,20 +98,8 @@ def test_a_project_named_in_the_launchpad_is_processed_anew(
     project, images = connection.execute(
         "select listing_id, count(*) from listing_images group by listing_id order by 2 desc limit 1"
     ).fetchall()[0]
-    config = dg.RunConfig({"image_ai": ImagesToProcess(projects=[str(project)], missing=False)})
+    config = dg.RunConfig({"image_ai": ImagesConfig(projects=[str(project)], missing=False)})
     assert metadata(materialize(pipeline, instance, run_config=config), "image_ai")["completed"] == images
-
-
-@pytest.mark.usefixtures("sample_rows")
-def test_a_drain_of_matches_fills_the_partition_that_it_runs_in(
-    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
-) -> None:
-    materialize(pipeline, instance)
-    config = dg.RunConfig({"matches": HowToMatch(rebuild=False)})
-    result = materialize(pipeline, instance, assets=[matches], partition_key=TODAY, run_config=config)
-    assert metadata(result, "matches")["completed"] == 36
-    assert {event.partition for event in materializations(result, "matches")} == {TODAY}
-    assert count(connection, "matches") > 0
 
 
 @pytest.mark.usefixtures("sample_rows")
@@ -135,7 +114,7 @@ def test_a_backfill_of_many_days_is_one_rebuild(
     steps = [str(event.step_key) for event in result.get_step_success_events()]
     rebuilds = connection.execute("select kind, number from rebuilds order by kind").fetchall()
     shards = [f"matches.rebuild_shard[{kind}_{number}_1]" for kind, number in rebuilds]
-    assert sorted(steps) == ["matches.drain_or_report", "matches.plan", *shards]
+    assert sorted(steps) == ["matches.plan", *shards, "matches.report"]
     assert len(rebuilds) == 2
 
 

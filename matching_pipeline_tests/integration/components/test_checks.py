@@ -11,15 +11,14 @@ from matching_pipeline.components.job_embeddings import (
     no_failed_shadow_postings,
 )
 from matching_pipeline.components.matches import every_pair_holds, no_failed_matches
+from matching_pipeline.components.reporting import ReportedCheck
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline_tests.integration.marketplace import Marketplace
 
 
-def evaluate(check: dg.AssetChecksDefinition, pipeline: Pipeline) -> dg.AssetCheckResult:
-    result = check(pipeline=pipeline)
-    assert isinstance(result, dg.AssetCheckResult)
-    return result
+def evaluate(check: ReportedCheck, pipeline: Pipeline) -> dg.AssetCheckResult:
+    return check.evaluate(pipeline)
 
 
 def fail_everything(connection: Connection) -> None:

@@ -9,14 +9,15 @@ import dagster as dg
 import pytest
 
 from matching_pipeline.components.generated_images import (
-    PacksToMake,
+    PacksConfig,
     every_asked_picture_is_accounted_for,
     every_picture_has_its_file,
     generated_images,
-    generated_images_sensor,
     no_failed_pictures,
 )
+from matching_pipeline.components.reporting import ReportedCheck
 from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.sensors import queue_sensors
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline_tests.fixtures.studio import TYPES, Studio
@@ -35,16 +36,14 @@ def materialize(pipeline: Pipeline, instance: dg.DagsterInstance, **config: Any)
         [generated_images],
         resources={"pipeline": pipeline},
         instance=instance,
-        run_config=dg.RunConfig({"generated_images": PacksToMake(**config)}),
+        run_config=dg.RunConfig({"generated_images": PacksConfig(**config)}),
     )
     last = result.asset_materializations_for_node("generated_images")[-1]
     return {name: value.value for name, value in last.metadata.items()}
 
 
-def evaluate(check: dg.AssetChecksDefinition, pipeline: Pipeline) -> dg.AssetCheckResult:
-    result = check(pipeline=pipeline)
-    assert isinstance(result, dg.AssetCheckResult)
-    return result
+def evaluate(check: ReportedCheck, pipeline: Pipeline) -> dg.AssetCheckResult:
+    return check.evaluate(pipeline)
 
 
 def test_a_run_makes_the_packs_named_in_the_launchpad_and_shows_the_newest(
@@ -67,11 +66,11 @@ def test_a_run_without_a_request_makes_nothing(
     assert materialize(pipeline, instance)["completed"] == 0
 
 
-def test_a_request_starts_a_run(pipeline: Pipeline, instance: dg.DagsterInstance, studio: Studio) -> None:
+def test_a_request_starts_the_worker(pipeline: Pipeline, instance: dg.DagsterInstance, studio: Studio) -> None:
     context = dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}, definitions=defs)
-    assert isinstance(generated_images_sensor(context), dg.SkipReason)
+    assert isinstance(queue_sensors["generated_images"](context), dg.SkipReason)
     studio.ask(studio.project())
-    assert isinstance(generated_images_sensor(context), dg.RunRequest)
+    assert isinstance(queue_sensors["generated_images"](context), dg.RunRequest)
 
 
 def test_a_picture_that_was_asked_for_and_is_lost_is_found(

@@ -3,6 +3,7 @@
 import dagster as dg
 import pytest
 
+from matching_pipeline.components.matches import every_pair_holds, matches_report
 from matching_pipeline.components.parity import sampled_lists_are_exact
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
@@ -89,14 +90,8 @@ def test_a_seed_names_its_sample(connection: Connection) -> None:
     assert set(found) == {0, 3}
 
 
-def test_it_comes_with_a_rebuild_and_not_with_a_drain() -> None:
-    repository = defs.get_repository_def()
-    steps = {
-        job: {node.name for node in repository.get_job(job).nodes}
-        for job in (
-            "nightly",
-            *(repository.get_sensor_def(f"{queue}_sensor").targets[0].job_name for queue in ("matches", "faces")),
-        )
-    }
-    assert [job for job, nodes in steps.items() if "matches_sampled_lists_are_exact" in nodes] == ["nightly"]
-    assert all("matches_every_pair_holds" in nodes for nodes in steps.values())
+def test_it_comes_with_a_rebuild_and_not_with_the_reports_of_a_worker() -> None:
+    nightly = {node.name for node in defs.get_repository_def().get_job("nightly").nodes}
+    assert {"matches_sampled_lists_are_exact", "matches_every_pair_holds"} <= nightly
+    assert sampled_lists_are_exact not in matches_report.checks
+    assert every_pair_holds in matches_report.checks

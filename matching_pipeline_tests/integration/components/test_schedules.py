@@ -31,8 +31,7 @@ def test_schedules_and_sensors_run_from_the_first_start_on() -> None:
         (
             *("nightly_schedule", "cleanup_schedule"),
             *("image_ai_sensor", "job_embeddings_sensor", "matches_sensor", "faces_sensor"),
-            *("image_ai_shadow_sensor", "job_embeddings_shadow_sensor"),
-            "generated_images_sensor",
+            *("generated_images_sensor", "worker_sensor"),
         ),
         "RUNNING",
     )
@@ -48,10 +47,10 @@ def test_cleanup_removes_what_is_older_than_the_settings_keep(
     )
     long_ago = datetime.now(UTC) - timedelta(days=31)
     for status in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED):
-        run = dg.DagsterRun(job_name="drain", run_id=str(uuid4()), status=status)
+        run = dg.DagsterRun(job_name="worker", run_id=str(uuid4()), status=status)
         instance.run_storage.add_historical_run(run, long_ago)
     defs.get_job_def("cleanup").execute_in_process(instance=instance, resources={"pipeline": pipeline})
     row = connection.execute("select count(*) from job_queue").fetchone()
     assert row == (3,)
-    statuses = {run.status for run in instance.get_runs() if run.job_name == "drain"}
+    statuses = {run.status for run in instance.get_runs() if run.job_name == "worker"}
     assert statuses == {dg.DagsterRunStatus.STARTED}

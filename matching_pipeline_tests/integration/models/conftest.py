@@ -34,7 +34,7 @@ def work(database_url: str) -> Iterator[Work]:
             openai_base_url=server.url,
             image_allow_private_hosts=True,
         )
-        yield lambda queue: registry.drain(settings, database_url, queue)
+        yield lambda queue: registry.process_due(settings, database_url, queue)
 
 
 @pytest.fixture

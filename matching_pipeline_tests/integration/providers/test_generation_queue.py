@@ -24,7 +24,7 @@ from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.settings import Settings
 PictureStore.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()
-registry.drain(settings, settings.database_url, registry.GENERATED_IMAGES)
+registry.process_due(settings, settings.database_url, registry.GENERATED_IMAGES)
 """
 
 
@@ -39,7 +39,7 @@ def photo() -> Iterator[str]:
 def work(settings_for: Callable[..., Settings], database_url: str, studio: Studio) -> Work:
     def work(**changes: object) -> Summary:
         settings = settings_for(image_allow_private_hosts=True, generated_images_url=studio.made.as_uri(), **changes)
-        return registry.drain(settings, database_url, registry.GENERATED_IMAGES)
+        return registry.process_due(settings, database_url, registry.GENERATED_IMAGES)
 
     return work
 

@@ -29,7 +29,7 @@ from matching_pipeline.settings import Settings
 from matching_pipeline.handlers.images import ImageHandler
 ImageHandler.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()
-registry.drain(settings, settings.database_url, registry.IMAGE_AI)
+registry.process_due(settings, settings.database_url, registry.IMAGE_AI)
 """
 
 
@@ -49,7 +49,7 @@ def pictures() -> Iterator[PictureServer]:
 def work(settings_for: SettingsFor, database_url: str) -> Callable[..., object]:
     def work(**changes: object) -> object:
         settings = settings_for(image_allow_private_hosts=True, database_url=database_url, **changes)
-        return registry.drain(settings, database_url, registry.IMAGE_AI)
+        return registry.process_due(settings, database_url, registry.IMAGE_AI)
 
     return work
 

@@ -139,11 +139,11 @@ def test_status_of_an_empty_lane(connection: Connection) -> None:
     assert not any(status[key] for key in ("pending", "retries", "due", "processing", "failed"))
 
 
-def test_lane_state_of_nothing_of_due_and_of_leased_work(connection: Connection) -> None:
-    assert client.queue_state(connection, QUEUE) == QueueState(due=False, seconds_to_next=None, drains=0)
+def test_queue_state_of_nothing_of_due_and_of_leased_work(connection: Connection) -> None:
+    assert client.queue_state(connection, QUEUE) == QueueState(due=False, seconds_to_next=None, waiting=0, workers=0)
     enqueue(connection)
     state = client.queue_state(connection, QUEUE)
-    assert state.due
+    assert (state.due, state.waiting) == (True, 1)
     assert state.seconds_to_next is not None
     assert state.seconds_to_next < 0
     claim_one(connection)
@@ -154,18 +154,18 @@ def test_lane_state_of_nothing_of_due_and_of_leased_work(connection: Connection)
     assert client.queue_state(connection, QUEUE).due
 
 
-def test_lane_state_counts_the_drains_that_are_alive(connection: Connection, database_url: str) -> None:
+def test_queue_state_counts_the_workers_that_are_alive(connection: Connection, database_url: str) -> None:
     with connect(database_url) as first, connect(database_url) as second, connect(database_url) as third:
-        assert client.take_drain_slot(first, QUEUE, 2) == 1
-        assert client.take_drain_slot(second, QUEUE, 2) == 2
-        assert client.take_drain_slot(third, QUEUE, 2) is None
-        assert client.take_drain_slot(third, "another lane", 2) == 1
-        assert client.queue_state(connection, QUEUE).drains == 2
+        assert client.take_worker_slot(first, QUEUE, 2) == 1
+        assert client.take_worker_slot(second, QUEUE, 2) == 2
+        assert client.take_worker_slot(third, QUEUE, 2) is None
+        assert client.take_worker_slot(third, "another lane", 2) == 1
+        assert client.queue_state(connection, QUEUE).workers == 2
     with connect(database_url) as next_session:
         slot = None
         while slot is None:  # a session ends a moment after its client left
-            slot = client.take_drain_slot(next_session, QUEUE, 1)
-    assert client.queue_state(connection, QUEUE).drains <= 1
+            slot = client.take_worker_slot(next_session, QUEUE, 1)
+    assert client.queue_state(connection, QUEUE).workers <= 1
 
 
 def test_waiting_hears_the_own_lane_and_the_call_to_stop_only(connection: Connection, database_url: str) -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 WORKER = """
 import signal, sys, time
 from datetime import timedelta
-from matching_pipeline.queues.worker import Drain, Outcome
+from matching_pipeline.queues.worker import Outcome, Worker
 from matching_pipeline_tests.integration.conftest import RecordingStage
 
 class Stuck(RecordingStage):
@@ -57,9 +57,9 @@ class Stuck(RecordingStage):
 def interrupt(*_):
     raise KeyboardInterrupt
 
-url, stage = sys.argv[1:]
+url, handler = sys.argv[1:]
 signal.signal(signal.SIGTERM, interrupt)
-Drain(url, {"stuck": Stuck, "lingering": RecordingStage}[stage](), linger=60,
+Worker(url, {"stuck": Stuck, "serving": RecordingStage}[handler](), serve=True,
       on_progress=lambda summary: print("progress", flush=True)).run()
 """
 
@@ -164,13 +164,17 @@ def test_a_killed_worker_loses_nothing_but_its_leases(connection: Connection, da
         read_until(worker, "stuck")
         worker.kill()
     assert states(connection) == {"completed": 1, "processing": 4, "pending": 3}
-    Worker(database_url, RecordingStage(), linger=2).run()
+    with ThreadPoolExecutor() as pool:
+        survivor = pool.submit(Worker(database_url, RecordingStage(), serve=True).run)
+        until(connection, "not exists (select from job_queue where status <> 'completed')")
+        client.stop_all(connection)
+        survivor.result(timeout=30)
     assert recorded(connection) == dict.fromkeys(ids, 1)
     assert states(connection) == {"completed": 8}
 
 
 @pytest.mark.usefixtures("records")
-@pytest.mark.parametrize(("stage", "said", "left"), [("stuck", "stuck", 7), ("lingering", "progress", 0)])
+@pytest.mark.parametrize(("handler", "said", "left"), [("stuck", "stuck", 7), ("serving", "progress", 0)])
 def test_a_terminated_worker_leaves_no_leases(
     connection: Connection, database_url: str, handler: str, said: str, left: int
 ) -> None:
@@ -228,7 +232,7 @@ class Reading(Unhurried):
             connection.execute("select 1")
 
 
-@pytest.mark.parametrize("stage", [Unhurried(), Reading()])
+@pytest.mark.parametrize("handler", [Unhurried(), Reading()])
 def test_a_busy_drain_goes_on_when_the_database_is_back(
     server: "PostgresServer", restartable_url: str, handler: RecordingStage
 ) -> None:
@@ -246,11 +250,11 @@ def test_a_busy_drain_goes_on_when_the_database_is_back(
     assert summary.completed + summary.counts["lost"] == 40
 
 
-def test_a_lingering_drain_goes_on_when_the_database_is_back(server: "PostgresServer", restartable_url: str) -> None:
+def test_a_waiting_worker_goes_on_when_the_database_is_back(server: "PostgresServer", restartable_url: str) -> None:
     with ThreadPoolExecutor() as pool:
-        drain = pool.submit(Worker(restartable_url, RecordingStage(), linger=30).run)
+        drain = pool.submit(Worker(restartable_url, RecordingStage(), serve=True).run)
         with connect(restartable_url) as connection:
-            until(connection, f"(queue_state('{QUEUE}')).drains = 1")
+            until(connection, f"(queue_state('{QUEUE}')).workers = 1")
         restart(server)
         with connect(restartable_url) as connection:
             ids = enqueue(connection, 3)

@@ -18,6 +18,7 @@ from matching_pipeline.queues.worker import (
     LOOK_AGAIN_SECONDS,
     LockBusy,
     Outcome,
+    StopSignal,
     Summary,
     Worker,
 )
@@ -44,11 +45,11 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def linger(pool: ThreadPoolExecutor, connection: Connection, database_url: str, **options: Any) -> Future[Summary]:
+def serving(pool: ThreadPoolExecutor, connection: Connection, database_url: str, **options: Any) -> Future[Summary]:
     """A drain that waits for work in a thread."""
-    drains = client.queue_state(connection, QUEUE).drains
-    future = pool.submit(Worker(database_url, RecordingStage(), linger=5, **options).run)
-    until(connection, f"(queue_state('{QUEUE}')).drains > {drains}")
+    drains = client.queue_state(connection, QUEUE).workers
+    future = pool.submit(Worker(database_url, RecordingStage(), serve=True, **options).run)
+    until(connection, f"(queue_state('{QUEUE}')).workers > {drains}")
     return future
 
 
@@ -99,7 +100,7 @@ def test_it_does_all_that_is_due(connection: Connection, database_url: str) -> N
 def test_lingering_it_takes_what_arrives_at_once(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
-    drain = linger(pool, connection, database_url)
+    drain = serving(pool, connection, database_url)
     enqueue(connection)
     started = time.monotonic()
     until(connection, "exists (select from recorded)")
@@ -113,18 +114,48 @@ def test_lingering_it_takes_what_becomes_due(
 ) -> None:
     enqueue(connection)
     client.snooze(connection, claim(connection), timedelta(seconds=0.5), None)
-    drain = linger(pool, connection, database_url)
+    drain = serving(pool, connection, database_url)
     until(connection, "exists (select from recorded)")
     client.stop_all(connection)
     assert drain.result().seconds < 4
 
 
-def test_it_stops_when_its_time_is_up(connection: Connection, database_url: str) -> None:
+def test_a_stop_signal_ends_it_after_its_batch(
+    connection: Connection, database_url: str, pool: ThreadPoolExecutor
+) -> None:
+    stop = StopSignal()
+    worker = serving(pool, connection, database_url, stop=stop)
     enqueue(connection)
-    summary = Worker(database_url, RecordingStage(), linger=60, deadline=time.monotonic() + 2).run()
-    assert summary.seconds < 30
-    assert summary.completed == 1
-    assert summary.stopped_because == "its time was up"
+    until(connection, "exists (select from recorded)")
+    stop.set()
+    client.wake(connection)
+    assert worker.result(timeout=30).stopped_because == "it was told to stop"
+
+
+def test_a_stop_signal_for_at_once_releases_the_rest_of_the_batch(
+    connection: Connection, database_url: str, pool: ThreadPoolExecutor
+) -> None:
+    stop = StopSignal()
+
+    class Stopped(RecordingStage):
+        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
+            yield [Outcome(items[0], "fine")]
+            stop.set(at_once=True)
+            yield []
+            raise AssertionError("it should have left")
+
+    enqueue(connection, 3)
+    assert Worker(database_url, Stopped(), serve=True, stop=stop).run().completed == 1
+    assert states(connection) == {"completed": 1, "pending": 2}
+    assert sorted(charged(connection)) == [0, 0, 1]
+
+
+def test_told_to_open_its_handler_again_it_leaves(
+    connection: Connection, database_url: str, pool: ThreadPoolExecutor
+) -> None:
+    worker = serving(pool, connection, database_url)
+    client.reopen_all(connection)
+    assert worker.result(timeout=30).stopped_because == "its handler is to be opened again"
 
 
 def test_told_to_stop_it_finishes_its_batch(connection: Connection, database_url: str) -> None:
@@ -138,9 +169,9 @@ def test_told_to_stop_it_finishes_its_batch(connection: Connection, database_url
 
 def test_with_all_slots_taken_it_leaves(connection: Connection, database_url: str) -> None:
     enqueue(connection)
-    assert client.take_drain_slot(connection, QUEUE, 1)
+    assert client.take_worker_slot(connection, QUEUE, 1)
     summary = Worker(database_url, RecordingStage(), slots=1).run()
-    assert summary.stopped_because == "1 drains of the lane are alive already"
+    assert summary.stopped_because == "1 workers of the queue are alive already"
     assert states(connection) == {"pending": 1}
 
 

@@ -1,0 +1,99 @@
+"""The sensors: one keeps the standing worker alive, and one a queue says what it detects."""
+
+import dagster as dg
+import psycopg
+
+from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.version import version_of
+from matching_pipeline.components.worker import WorkerConfig, worker
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.handlers import registry
+from matching_pipeline.queues import client
+from matching_pipeline.queues.supervision import Policy, request_worker
+from matching_pipeline.settings import Settings
+
+TICK_SECONDS = 5
+"""Dagster looks at sensors no more often."""
+QUEUE_TICK_SECONDS = 15
+"""`worker_sensor` alone keeps a worker alive; the others say what waits, and make up for it where it is off."""
+
+DETECTS = {
+    registry.IMAGE_AI: "images of projects and products that have no up-to-date row in `image_ai`",
+    registry.JOB_EMBEDDINGS: "active postings that have no current embedding",
+    registry.MATCHES: "projects and products whose matches may have changed",
+    registry.FACES: "faces that are new or changed and not matched yet",
+    registry.GENERATED_IMAGES: "product pictures that were asked for",
+}
+"""What the queue of each sensor holds; the sensor speaks for the shadow queue too."""
+
+
+@dg.sensor(
+    name="worker_sensor",
+    job=worker,
+    minimum_interval_seconds=TICK_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts the standing worker where none is alive, and its successor when it is old, runs "
+    "other code or settings, or failed in a queue. Starts helpers, up to MAX_WORKERS, while jobs "
+    "wait for more than ten seconds.",
+)
+def worker_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
+    try:
+        with connect(pipeline.database_url) as connection:
+            return _ask(context.instance, connection, pipeline.settings)
+    except psycopg.OperationalError as error:
+        return dg.SkipReason(f"the database is away: {error}")
+
+
+def queue_sensor(queue: str) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"{queue}_sensor",
+        job=worker,
+        minimum_interval_seconds=QUEUE_TICK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Detects {DETECTS[queue]}, and starts the standing worker where none serves them.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
+        try:
+            with connect(pipeline.database_url) as connection:
+                shadow = f"{queue}_shadow"
+                queues = [each for each in registry.in_use(connection) if each in (queue, shadow)]
+                states = {each: client.queue_state(connection, each) for each in queues}
+                told = "; ".join(_told(each, state) for each, state in states.items())
+                if all(not state.due or state.workers for state in states.values()):
+                    return dg.SkipReason(told)
+                asked = _ask(context.instance, connection, pipeline.settings)
+                if isinstance(asked, dg.SkipReason):
+                    return dg.SkipReason(f"{told}; {asked.skip_message}")
+                return asked
+        except psycopg.OperationalError as error:
+            return dg.SkipReason(f"the database is away: {error}")
+
+    return sensor
+
+
+queue_sensors = {queue: queue_sensor(queue) for queue in DETECTS}
+
+
+def _ask(instance: dg.DagsterInstance, connection: Connection, settings: Settings) -> dg.RunRequest | dg.SkipReason:
+    queued = dg.RunsFilter(job_name=worker.name, statuses=[dg.DagsterRunStatus.QUEUED])
+    if instance.get_runs_count(queued):
+        return dg.SkipReason("a run of the worker waits in Dagster's run queue for its turn")
+    policy = Policy(version_of(settings), settings.worker_seconds, settings.max_workers)
+    asked = request_worker(connection, registry.QUEUES, policy)
+    if isinstance(asked, str):
+        return dg.SkipReason(asked)
+    id, request = asked
+    config = WorkerConfig(requested=id, version=policy.version, helps=request.helps)
+    return dg.RunRequest(
+        run_config=dg.RunConfig({"serve_queues": config}), tags={"matching_pipeline/because": request.because}
+    )
+
+
+def _told(queue: str, state: client.QueueState) -> str:
+    served = f"{state.workers} workers serve it" if state.workers > 1 else "a worker serves it"
+    served = served if state.workers else "no worker serves it"
+    if state.due:
+        return f"{queue}: {state.waiting}{' or more' if state.waiting == 1000 else ''} jobs are due, {served}"
+    if state.seconds_to_next is not None:
+        return f"{queue}: nothing is due, the next job in {state.seconds_to_next:.0f} s; {served}"
+    return f"{queue}: nothing is pending; {served}"

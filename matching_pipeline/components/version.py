@@ -1,0 +1,25 @@
+"""The version of code and settings that a worker runs: sensors relieve a worker that runs another."""
+
+import hashlib
+from pathlib import Path
+
+import matching_pipeline
+from matching_pipeline.db.files import ROOT
+from matching_pipeline.settings import Settings
+
+
+def _hash_of_code() -> str:
+    files = [*Path(matching_pipeline.__file__).parent.rglob("*.py"), *(ROOT / "sql").rglob("*.sql")]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+CODE = _hash_of_code()
+"""Of the files as they were when this process loaded them."""
+
+
+def version_of(settings: Settings) -> str:
+    """Of this process' code and of the settings, which change the hash but cannot be read from it."""
+    return hashlib.sha256(f"{CODE}\n{settings!r}".encode()).hexdigest()[:16]

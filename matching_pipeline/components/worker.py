@@ -1,0 +1,96 @@
+"""The job `worker`: a run that serves all queues for an hour; and `process_now`, by hand."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import dagster as dg
+import psycopg
+from pydantic import Field
+
+from matching_pipeline.components.generated_images import generated_images_report
+from matching_pipeline.components.image_ai import image_ai_report
+from matching_pipeline.components.job_embeddings import job_embeddings_report
+from matching_pipeline.components.matches import matches_report
+from matching_pipeline.components.reporting import Reporter
+from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.version import version_of
+from matching_pipeline.errors import ConfigurationError
+from matching_pipeline.handlers import registry
+from matching_pipeline.queues.standing import QueuesFailed, StandingWorker
+from matching_pipeline.settings import Settings
+
+REPORTS = (image_ai_report, job_embeddings_report, matches_report, generated_images_report)
+
+
+class WorkerConfig(dg.Config):
+    """A sensor fills it; a worker that a person starts needs none of it."""
+
+    requested: int | None = Field(default=None, description="the row of `workers` that asked for this run")
+    version: str | None = Field(default=None, description="the code and settings that it is started for")
+    helps: bool = Field(default=False, description="leave when nothing is due, and relieve no worker")
+
+
+@dg.op(out={}, description="Serves all queues until another worker serves them.")
+def serve_queues(
+    context: dg.OpExecutionContext, config: WorkerConfig, pipeline: Pipeline
+) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    settings, database_url = pipeline.settings, pipeline.database_url
+    reporter = Reporter(context.instance, pipeline, REPORTS)
+    standing = StandingWorker(
+        database_url,
+        registry.QUEUES,
+        lambda queue: registry.open_handler(settings, database_url, queue),
+        version=config.version or version_of(settings),
+        run_id=context.run_id,
+        requested=config.requested,
+        helps=config.helps,
+    )
+    with standing, closing(standing.serve()) as looks:
+        try:
+            for _ in looks:
+                # the UI waits where the database is away: Dagster keeps its events there too
+                with_database = _is_there(pipeline)
+                if with_database:
+                    yield from reporter.events(standing.take_work())
+        except QueuesFailed as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+    yield from reporter.events(standing.take_work(), last=True)
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags={"dagster/max_runtime": str(int(2 * Settings().worker_seconds + 3600))},
+    description="The standing worker. Sensors start it and relieve it; it outlives each day's partition.",
+)
+def worker() -> None:
+    serve_queues()
+
+
+class QueueConfig(dg.Config):
+    queue: str = Field(description=f"one of {', '.join(registry.QUEUES)}")
+
+
+@dg.op(out={}, description="Processes what is due in one queue now, beside the standing worker.")
+def process_queue(
+    context: dg.OpExecutionContext, config: QueueConfig, pipeline: Pipeline
+) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    reports = [report for report in REPORTS if config.queue in report.queues]
+    if not reports:
+        raise dg.Failure(f"there is no queue {config.queue!r}, only {', '.join(registry.QUEUES)}")
+    done = registry.work_off(pipeline.settings, pipeline.database_url, config.queue)
+    context.log.info(f"{config.queue}: {done.jobs} jobs, {done.failed} failed")
+    yield reports[0].materialization(pipeline, done.summary)
+    yield from reports[0].evaluations(pipeline).values()
+
+
+@dg.job(executor_def=dg.in_process_executor, description="Processes what is due in one queue, by hand.")
+def process_now() -> None:
+    process_queue()
+
+
+def _is_there(pipeline: Pipeline) -> bool:
+    try:
+        with pipeline.connection():
+            return True
+    except (psycopg.OperationalError, ConfigurationError):
+        return False

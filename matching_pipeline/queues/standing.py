@@ -1,0 +1,245 @@
+"""The standing worker: one process that serves all queues, a thread each, until its successor serves them too.
+
+Its row in `workers` and the advisory lock of its session tell sensors and other workers that it is alive
+(`matching_pipeline/queues/supervision.py` decides when another is started).
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from typing import Self
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from matching_pipeline.db.connections import connect
+from matching_pipeline.db.queries import query
+from matching_pipeline.errors import ConfigurationError, ModelSwitched, ProviderUnavailable
+from matching_pipeline.queues import client
+from matching_pipeline.queues.supervision import worker_states
+from matching_pipeline.queues.worker import Handler, StopSignal, Summary, Worker
+
+LOOK_SECONDS = 1.0
+"""How often the standing worker looks whether it is to leave."""
+IDLE_SECONDS = 30.0
+"""A helper leaves when it has had nothing to do for so long."""
+PATIENCE_SECONDS = 20.0
+"""How long a terminated worker waits for its threads to release their jobs."""
+REOPEN_SECONDS = (5.0, 60.0)
+"""The first and the longest pause before the handler of a queue that failed is opened again."""
+NO_MODEL_SECONDS = 10.0
+"""A shadow queue without a shadow model is looked at this often."""
+
+log = logging.getLogger(__name__)
+
+
+class QueuesFailed(Exception):
+    """The handlers of some queues failed while the others went on; names each queue and its last error."""
+
+
+OpenHandler = Callable[[str], AbstractContextManager[Handler]]
+"""Opens the handler of a queue; raises ModelSwitched where the queue has no model now."""
+
+
+@dataclass
+class QueueWork:
+    """What the standing worker has done in one queue since it was last asked."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """as in Summary"""
+    figures: Counter[str] = field(default_factory=Counter)
+    """as in Summary"""
+    busy_seconds: float = 0.0
+
+    def merge(self, other: "QueueWork") -> None:
+        self.counts += other.counts
+        self.figures += other.figures
+        self.busy_seconds += other.busy_seconds
+
+    def add(self, summary: Summary, before: Summary) -> None:
+        """Adds what the summary says more than the one before."""
+        self.counts += summary.counts - before.counts
+        self.figures += summary.figures - before.figures
+        self.busy_seconds += summary.busy_seconds - before.busy_seconds
+
+
+class StandingWorker:
+    """Use it as a context manager, and loop over `serve`. The constructor opens nothing."""
+
+    def __init__(
+        self,
+        database_url: str,
+        queues: Sequence[str],
+        open_handler: OpenHandler,
+        *,
+        version: str,
+        run_id: str,
+        requested: int | None = None,
+        helps: bool = False,
+    ) -> None:
+        """`requested` is the id of the row of `workers` that a sensor made; without it the worker makes its own."""
+        self._database_url = database_url
+        self._open_handler = open_handler
+        self._version, self._run_id, self._helps = version, run_id, helps
+        self._id = requested
+        self._stop = StopSignal()
+        self._lock = threading.Lock()
+        self._work: dict[str, QueueWork] = {}
+        self._failures: dict[str, str] = {}
+        self._marked: dict[str, str] = {}
+        self._last_job = time.monotonic()
+        self._entered = {queue: threading.Event() for queue in queues}
+        self._threads = [
+            threading.Thread(target=self._serve_queue, args=(queue,), name=f"queue {queue}", daemon=True)
+            for queue in queues
+        ]
+
+    def __enter__(self) -> Self:
+        self._connection = connect(self._database_url)
+        self._register()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Waits for the batches under way; after an exception only until the jobs are released."""
+        self._stop.set(at_once=kind is not None)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        with suppress(psycopg.Error):
+            client.wake(self._connection)
+        for thread in self._threads:
+            while thread.is_alive() and (kind is None or time.monotonic() < deadline):
+                thread.join(0.5)
+        with suppress(psycopg.Error):
+            self._connection.execute(query("delete_workers"), {"ids": [self._id]})
+        self._connection.close()
+
+    def serve(self) -> Generator[None, None, None]:
+        """Yields every second until the worker is to leave. While the database is away it yields nothing.
+
+        Raises QueuesFailed where handlers failed, once a successor serves their queues.
+        """
+        entered = False
+        while not self._stop.after_batch.wait(LOOK_SECONDS):
+            try:
+                if not entered and (entered := all(event.is_set() for event in self._entered.values())):
+                    self._connection.execute(query("mark_worker_entered"), {"id": self._id})
+                    log.info("worker %s serves %s", self._id, ", ".join(self._entered))
+                self._mark_failures()
+                if reason := self._reason_to_leave():
+                    log.info("worker %s leaves: %s", self._id, reason)
+                    break
+            except psycopg.OperationalError:
+                self._reconnect()
+                continue
+            yield
+        if self._failures:
+            raise QueuesFailed("; ".join(f"queue {queue}: {error}" for queue, error in self._failures.items()))
+
+    def take_work(self) -> dict[str, QueueWork]:
+        """What was done in each queue since the last call."""
+        with self._lock:
+            taken, self._work = self._work, {}
+            return taken
+
+    def _register(self) -> None:
+        if self._id is None:
+            row = self._connection.execute(
+                query("request_worker"), {"version": self._version, "helps": self._helps}
+            ).fetchone()
+            assert row is not None
+            self._id = row[0]
+        self._hold()
+        started = self._connection.execute(query("start_worker"), {"id": self._id, "run_id": self._run_id})
+        if started.fetchone() is None:
+            raise ConfigurationError(
+                f"worker {self._id} was started already, or has been forgotten: the sensor starts another"
+            )
+
+    def _hold(self) -> None:
+        self._connection.execute(query("hold_worker"), {"id": self._id})
+
+    def _reconnect(self) -> None:
+        if self._connection.closed:
+            with suppress(psycopg.OperationalError, ConfigurationError):
+                self._connection = connect(self._database_url)
+                self._hold()
+
+    def _mark_failures(self) -> None:
+        failures = dict(self._failures)
+        if failures != self._marked:
+            self._connection.execute(query("mark_worker_failures"), {"id": self._id, "failures": Jsonb(failures)})
+            self._marked = failures
+
+    def _reason_to_leave(self) -> str | None:
+        if self._helps and time.monotonic() - self._last_job > IDLE_SECONDS:
+            return "it helped, and nothing is due"
+        assert self._id is not None
+        for other in worker_states(self._connection):
+            if other.id > self._id and other.entered and other.alive and not other.helps:
+                return f"worker {other.id} serves the queues now"
+        return None
+
+    # in the thread of a queue
+
+    def _serve_queue(self, queue: str) -> None:
+        pause = REOPEN_SECONDS[0]
+        while not self._stop.after_batch.is_set():
+            began = time.monotonic()
+            try:
+                with self._open_handler(queue) as handler:
+                    self._serve_by(handler)
+                continue
+            except ModelSwitched:
+                # a shadow queue without a model has nothing to serve
+                self._entered[queue].set()
+                self._stop.after_batch.wait(NO_MODEL_SECONDS)
+                continue
+            except (psycopg.OperationalError, ProviderUnavailable) as error:
+                log.warning("queue %s: %s", queue, error)
+                self._stop.after_batch.wait(random.uniform(0.5, 1))
+                continue
+            except Exception as error:
+                log.exception("queue %s failed", queue)
+                self._failures[queue] = f"{type(error).__name__}: {error}"
+                self._entered[queue].set()
+            if time.monotonic() - began > 2 * REOPEN_SECONDS[1]:
+                pause = REOPEN_SECONDS[0]
+            self._stop.after_batch.wait(pause)
+            pause = min(2 * pause, REOPEN_SECONDS[1])
+
+    def _serve_by(self, handler: Handler) -> None:
+        """Until the worker is to stop, or the handler to be opened again."""
+        while not self._stop.after_batch.is_set():
+            try:
+                self._run_worker(handler)
+                return
+            except ProviderUnavailable as error:
+                # the worker has snoozed the queue: the next claim waits until then
+                log.warning("queue %s waits: %s", handler.queue, error)
+
+    def _run_worker(self, handler: Handler) -> None:
+        before = Summary()
+
+        def progress(summary: Summary) -> None:
+            nonlocal before
+            if summary.counts == before.counts:
+                return
+            with self._lock:
+                self._work.setdefault(handler.queue, QueueWork()).add(summary, before)
+                before = Summary(summary.counts.copy(), summary.figures.copy(), busy_seconds=summary.busy_seconds)
+                self._last_job = time.monotonic()
+
+        Worker(
+            self._database_url,
+            handler,
+            serve=True,
+            stop=self._stop,
+            on_enter=self._entered[handler.queue].set,
+            on_progress=progress,
+        ).run()

@@ -1,0 +1,42 @@
+-- name: hold_worker_requests
+-- two sensors decide one after another
+select pg_advisory_xact_lock(worker_lock(), 0)
+
+-- name: worker_states
+-- For some seconds after a restart of the server each worker counts as alive: its session is not open again yet.
+select id, version, helps, run_id, failures,
+    entered_at is not null as entered,
+    extract(epoch from clock_timestamp() - requested_at)::double precision as requested_seconds,
+    extract(epoch from clock_timestamp() - started_at)::double precision as age_seconds,
+    started_at is not null and (
+        clock_timestamp() - pg_postmaster_start_time() < interval '15 seconds'
+        or exists (
+            select from pg_locks
+            where locktype = 'advisory' and granted and objsubid = 2
+              and database = (select oid from pg_database where datname = current_database())
+              and classid::bigint = worker_lock()::bigint & x'ffffffff'::bigint and objid::bigint = workers.id
+        )
+    ) as alive
+from workers
+order by id
+
+-- name: request_worker
+insert into workers (version, helps) values (%(version)s, %(helps)s) returning id
+
+-- name: start_worker
+update workers set run_id = %(run_id)s, started_at = now() where id = %(id)s and started_at is null returning id
+
+-- name: hold_worker
+select pg_try_advisory_lock(worker_lock(), %(id)s)
+
+-- name: mark_worker_entered
+update workers set entered_at = now() where id = %(id)s
+
+-- name: mark_worker_failures
+update workers set failures = %(failures)s where id = %(id)s
+
+-- name: delete_workers
+delete from workers where id = any (%(ids)s)
+
+-- name: delete_requested_workers
+delete from workers where started_at is null
