@@ -17,7 +17,7 @@ from benchmarks import (
     kernel,
     local_analyzer,
     match_lane,
-    posting_lane,
+    posting_queue,
     provider,
     queue_lane,
     rebuild,
@@ -61,7 +61,7 @@ def main() -> None:
         ),
         "incremental": partial(incremental.main, sizes=sorted(asked.project_images)),
         "provider": provider.main,
-        "postings": posting_lane.main,
+        "postings": posting_queue.main,
         "faces": partial(faces.main, count=asked.faces),
     }
     on_databases_of_their_own = {

@@ -1,4 +1,4 @@
-"""Rows embedded a second through a provider that takes 100 ms, against the ideal and against a row a request."""
+"""Rows embedded a second by a provider that takes 100 ms, against the ideal and against a request for each row."""
 
 import resource
 import subprocess
@@ -33,7 +33,7 @@ def main(database_url: str) -> None:
             openai_embedding_dimensions=1536,
         )
         with text_embedder(settings, database_url, "bench") as embedder:
-            embedder.embed(["what is loaded once"])
+            embedder.embed(["the first request loads the client"])
             one_by_one = rows_a_second(embedder, texts("alone", ROWS_ALONE), batch=1, threads=1)
             batched = rows_a_second(embedder, texts("batch", ROWS), batch=BATCH, threads=embedder.concurrency)
     ideal = BATCH * CONCURRENCY / LATENCY_SECONDS

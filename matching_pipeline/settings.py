@@ -1,4 +1,4 @@
-"""Every setting of the product: an environment variable or a line in `.env`, by the field's name in capitals."""
+"""The settings. Each is an environment variable or a line in `.env`, named as the field in capitals."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -12,83 +12,89 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore")
 
-    database_url: str | None = Field(None, description="Postgres with pgvector; an embedded one where it is not set")
-    dagster_postgres_url: str | None = Field(None, description="Dagster's own tables, if not in the same database")
-    data_dir: Path = Field(Path(".data"), description="embedded database, Dagster's files, sample and made pictures")
+    database_url: str | None = Field(
+        None, description="The pipeline works on this Postgres; if unset, on an embedded one."
+    )
+    dagster_postgres_url: str | None = Field(None, description="Dagster keeps its own tables in this database.")
+    data_dir: Path = Field(Path(".data"), description="The pipeline keeps its own files in this folder.")
 
-    image_analyzer: Literal["openai", "local"] | None = Field(None, description="who analyses images")
-    image_generator: Literal["openai", "local"] | None = Field(None, description="who makes product pictures")
+    image_analyzer: Literal["openai", "local"] | None = Field(None, description="This provider analyses images.")
+    image_generator: Literal["openai", "local"] | None = Field(None, description="This provider makes pictures.")
     image_file_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="folders below which file:// images may be read, separated by ':'"
+        (), description="The pipeline may read file:// images below these folders, which ':' separates."
     )
-    image_allow_private_hosts: bool = Field(False, description="fetch from private and loopback addresses too")
-    image_timeout_seconds: float = Field(30, gt=0, description="for one fetch, redirects and body included")
-    image_max_bytes: int = Field(20 * 2**20, gt=0, description="a larger file is refused")
-    image_max_pixels: int = Field(40_000_000, gt=0, description="a larger picture is refused before it is decoded")
-    image_max_redirects: int = Field(5, ge=0, description="redirects followed for one image")
-    image_concurrency: int = Field(8, gt=0, description="images fetched and analysed at once by one drain")
+    image_allow_private_hosts: bool = Field(False, description="The pipeline fetches from private addresses too.")
+    image_timeout_seconds: float = Field(30, gt=0, description="One fetch, with its redirects, may take this long.")
+    image_max_bytes: int = Field(20 * 2**20, gt=0, description="A larger file is refused.")
+    image_max_pixels: int = Field(40_000_000, gt=0, description="A larger picture is refused before it is decoded.")
+    image_max_redirects: int = Field(5, ge=0, description="One fetch follows this many redirects at most.")
+    image_concurrency: int = Field(8, gt=0, description="A worker fetches this many images at once.")
 
-    text_embedder: Literal["openai", "local"] | None = Field(None, description="who embeds texts")
-    openai_api_key: SecretStr | None = Field(None, description="with it, `openai` is the provider by default")
-    openai_base_url: str | None = Field(None, description="another server that speaks OpenAI's protocol")
-    openai_embedding_model: str = Field("text-embedding-3-small", description="gives embeddings")
-    openai_embedding_dimensions: int = Field(1536, gt=0, description="of its embeddings")
-    openai_embedding_max_tokens: int = Field(8192, gt=0, description="it takes of one text; a longer one is cut")
-    openai_embedding_price: float = Field(0.02, ge=0, description="USD for a million tokens")
-    openai_vision_model: str = Field("gpt-6-luna", description="describes pictures")
-    openai_vision_effort: str = Field("none", description="how much it reasons; `unsaid` leaves it to the server")
-    openai_vision_input_price: float = Field(0.1, ge=0, description="USD for a million tokens")
-    openai_vision_output_price: float = Field(0.5, ge=0, description="USD for a million tokens")
-    openai_image_model: str = Field("gpt-image-2.6-sunburst", description="makes product pictures")
-    openai_image_quality: str = Field("medium", description="of those; `unsaid` leaves it to the server")
-    openai_image_input_price: float = Field(8, ge=0, description="USD for a million tokens")
-    openai_image_output_price: float = Field(30, ge=0, description="USD for a million tokens")
+    text_embedder: Literal["openai", "local"] | None = Field(None, description="This provider embeds texts.")
+    openai_api_key: SecretStr | None = Field(None, description="If it is set, `openai` is the provider by default.")
+    openai_base_url: str | None = Field(None, description="This is another server that speaks OpenAI's protocol.")
+    openai_embedding_model: str = Field("text-embedding-3-small", description="This model embeds texts.")
+    openai_embedding_dimensions: int = Field(1536, gt=0, description="Its embeddings have this many dimensions.")
+    openai_embedding_max_tokens: int = Field(8192, gt=0, description="A text with more tokens is cut.")
+    openai_embedding_usd_per_million_tokens: float = Field(0.02, ge=0, description="Its input costs this much.")
+    openai_vision_model: str = Field("gpt-6-luna", description="This model describes pictures.")
+    openai_vision_reasoning_effort: str = Field(
+        "none", description="It reasons this much before it answers. With `unsaid` the server decides."
+    )
+    openai_vision_input_usd_per_million_tokens: float = Field(0.1, ge=0, description="Its input costs this much.")
+    openai_vision_output_usd_per_million_tokens: float = Field(0.5, ge=0, description="Its output costs this much.")
+    openai_image_model: str = Field("gpt-image-2.6-sunburst", description="This model makes product pictures.")
+    openai_image_quality: str = Field("medium", description="The request states this quality, unless it is `unsaid`.")
+    openai_image_input_usd_per_million_tokens: float = Field(8, ge=0, description="Its input costs this much.")
+    openai_image_output_usd_per_million_tokens: float = Field(30, ge=0, description="Its output costs this much.")
     openai_image_timeout_seconds: float = Field(
-        300, gt=0, description="as OPENAI_TIMEOUT_SECONDS, for a picture: one that is given up is paid for"
+        300, gt=0, description="A silent request for a picture is given up after this long."
     )
-    openai_timeout_seconds: float = Field(60, gt=0, description="without a byte of an answer")
-    openai_concurrency: int = Field(8, gt=0, description="requests at once by one process")
+    openai_timeout_seconds: float = Field(
+        60, gt=0, description="Any other silent request is given up after this long."
+    )
+    openai_concurrency: int = Field(8, gt=0, description="A process makes this many requests at once.")
     ai_daily_budget_usd: Decimal | None = Field(
-        None, ge=0, description="when it is spent, work waits for the next day"
+        None, ge=0, description="Work waits for the next day (UTC) when a day's requests have cost this much."
     )
-    images_url: str | None = Field(None, description="where generated pictures go: file:///folder, s3://bucket, …")
+    generated_images_url: str | None = Field(
+        None, description="Generated pictures are written below this URL: file:///folder, s3://bucket, …"
+    )
 
-    worker_seconds: float = Field(3600, gt=0, description="age at which another worker relieves the standing one")
-    max_workers: int = Field(2, gt=0, description="standing workers at once; more than one help while jobs wait")
-    keep_completed_days: float = Field(7, ge=0, description="completed queue rows are kept this long")
-    keep_answers_days: float = Field(
-        7, ge=0, description="providers' answers are kept this long, against asking twice"
-    )
-    keep_calls_days: float = Field(90, ge=0, description="the records of requests to providers are kept this long")
-    keep_runs_days: float = Field(30, ge=0, description="finished Dagster runs are kept this long")
+    worker_seconds: float = Field(3600, gt=0, description="Another worker relieves a standing worker of this age.")
+    max_workers: int = Field(2, gt=0, description="At most this many standing workers run at once.")
+    keep_completed_jobs_days: float = Field(7, ge=0, description="Completed jobs are kept this long.")
+    keep_ai_answers_days: float = Field(7, ge=0, description="Answers of providers are kept this long.")
+    keep_ai_calls_days: float = Field(90, ge=0, description="The call log keeps a request this long.")
+    keep_dagster_runs_days: float = Field(30, ge=0, description="Finished Dagster runs are kept this long.")
     match_part_images: int = Field(
-        100_000, gt=0, description="images held at once to match others with: 200 MB where they have 512 dimensions"
+        100_000, gt=0, description="The matcher holds this many images at once: 200 MB if they have 512 dimensions."
     )
-    nightly_hour: int = Field(3, ge=0, le=23, description="when the nightly job starts, UTC")
+    nightly_hour_utc: int = Field(3, ge=0, le=23, description="The nightly job starts at this hour.")
 
     @property
     def sample_pictures(self) -> Path:
-        """Where the demo's pictures are drawn; what is in it may always be read."""
+        """The folder of the demo's pictures, which the pipeline may always read."""
         return self.data_dir.resolve() / "sample_pictures"
 
     @property
     def pictures_url(self) -> str:
-        """Where generated pictures are written to: by default to a folder of the database's own, as `cleanup` deletes
-        what its database does not name."""
-        if self.images_url:
-            return self.images_url
+        """Where generated pictures are written. Each database has a folder of its own by default, as `cleanup`
+        deletes the pictures that its database does not name."""
+        if self.generated_images_url:
+            return self.generated_images_url
         from psycopg.conninfo import conninfo_to_dict
 
         database = conninfo_to_dict(self.database_url or "")
         host = str(database.get("host") or "")
-        # a socket's folder may be another each time
+        # the folder of a socket can change at each start
         server = f"{host}_" if host and not host.startswith("/") else ""
         name = f"{server}{database.get('dbname') or 'postgres'}"
         return (self.data_dir.resolve() / "generated_pictures" / name).as_uri()
 
     @property
     def readable_folders(self) -> tuple[Path, ...]:
-        """Where `file://` images may be read: what the setting says, and what the pipeline itself has made."""
+        """The folders with `file://` images: those of the setting, and those that the pipeline itself writes."""
         made = urlsplit(self.pictures_url)
         pictures = (Path(unquote(made.path)),) if made.scheme == "file" else ()
         return (*self.image_file_roots, self.sample_pictures, *pictures)

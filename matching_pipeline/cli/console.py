@@ -15,7 +15,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers.registry import in_use
 from matching_pipeline.matches.feed import Announcement
 from matching_pipeline.matches.projects import best_matches
-from matching_pipeline.models.registry import Standing
+from matching_pipeline.models.registry import ModelCoverage
 from matching_pipeline.queues import client
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def coverage_table(state: dict[str, dict[str, Any]]) -> None:
     _print(table)
 
 
-def models_table(standings: Sequence[Standing]) -> None:
+def models_table(models: Sequence[ModelCoverage]) -> None:
     table = Table("model", "modality", "status", "dimensions", "covered", "waiting", "failed")
-    for model, coverage in standings:
+    for model, coverage in models:
         covered = f"{coverage.covered} of {coverage.rows} {coverage.what}" if coverage else "–"
         counts = (coverage.waiting, coverage.failed_for_good) if coverage else ("–", "–")
         table.add_row(

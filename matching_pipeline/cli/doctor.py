@@ -1,4 +1,4 @@
-"""Whether everything fits before anything runs: what `matching-pipeline check` prints."""
+"""`matching-pipeline doctor`: whether database, providers and picture store fit the settings."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ from matching_pipeline.providers.factory import (
 )
 from matching_pipeline.settings import Settings
 
-QUEUE = "check"
-"""Under which the requests made here stand in the ledger."""
+QUEUE = "doctor"
+"""The call log records the requests made here under this name."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +37,22 @@ class Finding:
 
 
 def findings(settings: Settings, database_url: str) -> Iterator[Finding]:
-    """What was found, as it is found. A provider is asked for real, which costs a small part of a cent."""
+    """Yields each finding at once. It makes real requests to a provider, which cost a small part of a cent."""
     database = _finding("database", lambda: _database(database_url))
     yield database
-    providers = {
-        "images": image_provider(settings),
-        "texts": text_provider(settings),
-        "pictures": picture_provider(settings),
-    }
-    for what, provider in providers.items():
+    images, texts, pictures = image_provider(settings), text_provider(settings), picture_provider(settings)
+    for what, provider in (("images", images), ("texts", texts), ("pictures", pictures)):
         if provider == "local":
             yield Finding(what, True, "the local provider: no key, no network")
     if not database.fits:
-        if "openai" in providers.values():
-            yield Finding("provider", False, "not asked: the ledger of requests needs the database")
+        if "openai" in (images, texts, pictures):
+            yield Finding("provider", False, "not asked: the call log needs the database")
         return
-    if "openai" in (providers["images"], providers["texts"]):
+    if "openai" in (images, texts):
         yield _finding("embeddings", lambda: _embeddings(settings, database_url))
-    if providers["images"] == "openai":
+    if images == "openai":
         yield _finding("vision", lambda: _vision(settings, database_url))
-    if providers["pictures"] == "openai":
+    if pictures == "openai":
         yield _finding("pictures", lambda: _pictures(settings, database_url))
     yield _finding("picture store", lambda: _picture_store(settings, database_url))
     for modality in QUEUES:
@@ -64,7 +60,7 @@ def findings(settings: Settings, database_url: str) -> Iterator[Finding]:
 
 
 def unchosen_models(settings: Settings, connection: Connection) -> list[str]:
-    """A line for each modality where the settings choose another model than the active one: the registry decides."""
+    """A line for each modality whose active model is not the one that the settings choose."""
     lines = (_unchosen(settings, connection, modality) for modality in QUEUES)
     return [line for line in lines if line is not None]
 
@@ -74,15 +70,16 @@ def _unchosen(settings: Settings, connection: Connection, modality: Modality) ->
     active = model_of(connection, queue)
     if active in (None, chosen):
         return None
-    way = f"which `matching-pipeline model add {modality}` brings in"
     if chosen == model_of(connection, shadow_queue(queue)):
-        way = f"which fills beside it until `matching-pipeline model activate {chosen}`"
-    return f"the active {modality} model is {active}; the settings choose {chosen}, {way}"
+        then = f"it is the shadow until `matching-pipeline model activate {chosen}`"
+    else:
+        then = f"`matching-pipeline model add {modality}` makes it the shadow"
+    return f"the active {modality} model is {active}; the settings choose {chosen}: {then}"
 
 
-def _finding(what: str, check: Callable[[], str]) -> Finding:
+def _finding(what: str, look: Callable[[], str]) -> Finding:
     try:
-        return Finding(what, True, check())
+        return Finding(what, True, look())
     except (ConfigurationError, ProviderUnavailable, JobFailure, psycopg.Error) as error:
         return Finding(what, False, str(error).strip())
     except Exception as error:
@@ -100,19 +97,19 @@ def _embeddings(settings: Settings, database_url: str) -> str:
     with openai_client(settings, database_url, QUEUE) as client:
         embedder = openai_text_embedder(settings, client)
         embedder.probe()
-        return f"the key is taken; {settings.openai_embedding_model} gives {embedder.dimensions} dimensions"
+        return f"the key is accepted; {settings.openai_embedding_model} gives {embedder.dimensions} dimensions"
 
 
 def _vision(settings: Settings, database_url: str) -> str:
     with openai_client(settings, database_url, QUEUE) as client:
         openai_image_analyzer(settings, client).probe_vision()
-        return f"the key is taken; {settings.openai_vision_model} describes pictures as the schema says"
+        return f"the key is accepted; {settings.openai_vision_model} describes pictures by the schema"
 
 
 def _pictures(settings: Settings, database_url: str) -> str:
     with openai_client(settings, database_url, QUEUE) as client:
         openai_image_generator(settings, client).probe()
-        return f"the key is taken; there is the model {settings.openai_image_model}, no picture is bought to try it"
+        return f"the key is accepted; the model {settings.openai_image_model} exists (no picture was bought)"
 
 
 def _picture_store(settings: Settings, database_url: str) -> str:
@@ -122,7 +119,7 @@ def _picture_store(settings: Settings, database_url: str) -> str:
 
 
 def _registered_models(settings: Settings, database_url: str, modality: Modality) -> str:
-    """What is active, and the shadow; those that the settings do not choose are asked here."""
+    """Names the active model and the shadow. Makes a request to each that the settings do not choose."""
     queue, chosen = QUEUES[modality], chosen_models(settings)[modality]
     with connect(database_url) as connection:
         active, shadow = model_of(connection, queue), model_of(connection, shadow_queue(queue))

@@ -35,8 +35,8 @@ from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.errors import ConfigurationError, ProviderUnavailable, RebuildSuperseded
 from matching_pipeline.handlers import registry
 from matching_pipeline.matches.feed import announcements
-from matching_pipeline.models.registry import ModelError
-from matching_pipeline.providers.ledger import queue_cost_today
+from matching_pipeline.models.activation import ModelChangeRefused
+from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.enqueue import NotFound
@@ -91,7 +91,7 @@ def migrate() -> None:
 
 
 @cli.command()
-def check() -> None:
+def doctor() -> None:
     """Say whether database, key, models and dimensions fit, before anything runs; status 1 if not."""
     settings, database_url = open_settings()
     found = []
@@ -183,7 +183,7 @@ def main() -> None:
             f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (it is {e['input']!r})" for e in error.errors()
         ]
         _end("; ".join(problems))
-    except (ConfigurationError, ProviderUnavailable, NotFound, ModelError, RebuildSuperseded) as error:
+    except (ConfigurationError, ProviderUnavailable, NotFound, ModelChangeRefused, RebuildSuperseded) as error:
         _end(str(error))
     except psycopg.errors.InsufficientPrivilege as error:
         _end(f"DATABASE_URL: its role lacks a right: {error.diag.message_primary}")

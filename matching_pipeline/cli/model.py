@@ -5,7 +5,8 @@ import click
 from matching_pipeline.cli.console import models_table, say
 from matching_pipeline.cli.doctor import QUEUE as ASKING
 from matching_pipeline.cli.opening import connected
-from matching_pipeline.models import registry as models
+from matching_pipeline.models import activation
+from matching_pipeline.models.registry import EMBEDDED, QUEUES, registered_models
 from matching_pipeline.providers.factory import Modality, chosen_models, require_working
 
 
@@ -21,11 +22,11 @@ def model() -> None:
 def show() -> None:
     """Show the models, and how far each has come."""
     with connected() as (_, connection):
-        models_table(models.standings(connection))
+        models_table(registered_models(connection))
 
 
 @model.command()
-@click.argument("modality", type=click.Choice(list(models.QUEUES)))
+@click.argument("modality", type=click.Choice(list(QUEUES)))
 @click.argument("name", required=False)
 def add(modality: Modality, name: str | None) -> None:
     """Let a model fill beside the active one: NAME, or the one that the settings choose."""
@@ -33,8 +34,8 @@ def add(modality: Modality, name: str | None) -> None:
         assert settings.database_url is not None
         name = name or chosen_models(settings)[modality]
         working = require_working(settings, settings.database_url, ASKING, modality, name)
-        status, queued = models.add(connection, working, modality)
-    say(f"{name} is the {status} {modality} model; {queued} {models.TABLES[modality][1]} queued")
+        status, queued = activation.add(connection, working, modality)
+    say(f"{name} is the {status} {modality} model; {queued} {EMBEDDED[modality]} queued")
     if status == "shadow":
         say(f"when `matching-pipeline model list` shows it whole: matching-pipeline model activate {name}")
 
@@ -45,7 +46,7 @@ def add(modality: Modality, name: str | None) -> None:
 def activate(name: str, force: bool) -> None:
     """Let the shadow and the active model change places, at once for all readers; going back is the same."""
     with connected() as (settings, connection):
-        figures = models.activate(connection, name, force=force, part_images=settings.match_part_images)
+        figures = activation.activate(connection, name, force=force, part_images=settings.match_part_images)
     say(f"{name} is active; the model before it is kept and fills on, until `matching-pipeline model retire`")
     if figures.lists:
         say("matches: " + ", ".join(f"{count} {figure}" for figure, count in vars(figures).items()))
@@ -56,5 +57,5 @@ def activate(name: str, force: bool) -> None:
 def retire(name: str) -> None:
     """Remove a shadow's rows and the work that is owed to it."""
     with connected() as (_, connection):
-        removed = models.retire(connection, name)
+        removed = activation.retire(connection, name)
     say(f"{name} is retired; {removed} of its rows are gone")

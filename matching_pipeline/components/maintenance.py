@@ -7,7 +7,7 @@ import dagster as dg
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.pictures.store import PictureStore
-from matching_pipeline.providers import ledger
+from matching_pipeline.providers import answer_cache, call_log
 from matching_pipeline.queues import client
 from matching_pipeline.sources.enqueue import enqueue_missing
 from matching_pipeline.sources.orphans import delete_orphan_files, delete_orphan_rows
@@ -18,17 +18,18 @@ RUNS_AT_ONCE = 100
 
 @dg.op
 def delete_completed_rows(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
-    keep = timedelta(days=pipeline.settings.keep_completed_days)
+    keep = timedelta(days=pipeline.settings.keep_completed_jobs_days)
     with pipeline.connection() as connection:
         context.log.info(f"{client.purge(connection, keep)} completed rows left the queue")
 
 
 @dg.op
 def delete_old_answers(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
-    answers = timedelta(days=pipeline.settings.keep_answers_days)
-    calls = timedelta(days=pipeline.settings.keep_calls_days)
+    answers = timedelta(days=pipeline.settings.keep_ai_answers_days)
+    calls = timedelta(days=pipeline.settings.keep_ai_calls_days)
     with pipeline.connection() as connection:
-        context.log.info(f"{ledger.purge(connection, answers, calls)} old answers and requests are forgotten")
+        purged = answer_cache.purge(connection, answers) + call_log.purge(connection, calls)
+        context.log.info(f"{purged} old answers and requests are forgotten")
 
 
 @dg.op
@@ -42,7 +43,7 @@ def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
 
 @dg.op
 def delete_orphan_pictures(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
-    """What a crash or a deleted project left where IMAGES_URL says."""
+    """What a crash or a deleted project left where GENERATED_IMAGES_URL says."""
     with pipeline.connection() as connection:
         store = PictureStore(pipeline.settings.pictures_url)
         context.log.info(f"{delete_orphan_files(connection, store)} pictures that no row names are deleted")
@@ -51,7 +52,7 @@ def delete_orphan_pictures(context: dg.OpExecutionContext, pipeline: Pipeline) -
 @dg.op
 def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     """Dagster itself keeps runs and their events for ever. A rebuild can be continued as long as its run is there."""
-    keep = timedelta(days=pipeline.settings.keep_runs_days)
+    keep = timedelta(days=pipeline.settings.keep_dagster_runs_days)
     with pipeline.connection() as connection:
         context.log.info(f"{rebuilds.forget(connection, keep)} rebuilds are forgotten")
     before = datetime.now(UTC) - keep

@@ -120,5 +120,5 @@ nightly = dg.define_asset_job(
 )
 
 nightly_schedule = dg.build_schedule_from_partitioned_job(
-    nightly, hour_of_day=Settings().nightly_hour, default_status=dg.DefaultScheduleStatus.RUNNING
+    nightly, hour_of_day=Settings().nightly_hour_utc, default_status=dg.DefaultScheduleStatus.RUNNING
 )

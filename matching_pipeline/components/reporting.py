@@ -14,9 +14,9 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.handlers import registry
-from matching_pipeline.models.registry import standings
+from matching_pipeline.models.registry import registered_models
+from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.providers.factory import Modality
-from matching_pipeline.providers.ledger import queue_cost_today
 from matching_pipeline.queues import client
 from matching_pipeline.queues.standing import QueueWork
 from matching_pipeline.queues.worker import Summary
@@ -224,7 +224,7 @@ def cost_today(connection: Connection, *queues: str) -> dict[str, Any]:
 def describe_models(connection: Connection, modality: Modality) -> dict[str, Any]:
     """Metadata of an asset that models work for: the active one, and the shadow with its coverage."""
     described = {}
-    for model, coverage in standings(connection):
+    for model, coverage in registered_models(connection):
         if model.modality == modality and coverage is not None:
             described[f"{model.status} model"] = model.name
             if model.status == "shadow":

@@ -17,10 +17,11 @@ from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline.matches import faces, projects
 from matching_pipeline.models import registry as models
-from matching_pipeline.models.registry import Model, forget_work_of_no_model
+from matching_pipeline.models.registry import forget_work_of_no_model
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers.factory import image_analyzer, image_generator, text_embedder
+from matching_pipeline.providers.protocols import EmbeddingProvider
 from matching_pipeline.queues.worker import Handler, Summary, Worker
 from matching_pipeline.settings import Settings
 
@@ -159,7 +160,7 @@ def _model(database_url: str, queue: str) -> str | None:
     return model
 
 
-def _require_dimensions(database_url: str, provider: Model) -> None:
+def _require_dimensions(database_url: str, provider: EmbeddingProvider) -> None:
     with connect(database_url) as connection:
         models.require_dimensions(connection, provider)
 

@@ -19,9 +19,9 @@ RETRY_AFTER: Final = timedelta(minutes=2)
 
 
 class PictureStore:
-    """Pictures below a URL: `file:///folder`, `s3://bucket/prefix`, `gs://…`, `az://…`; the setting IMAGES_URL.
+    """Pictures below the URL of the setting GENERATED_IMAGES_URL: `file:///folder`, `s3://…`, `gs://…`, `az://…`.
 
-    Many processes may use one store at once. Every method raises ConfigurationError where IMAGES_URL is wrong, and
+    Many processes may use one store at once. Every method raises ConfigurationError where that setting is wrong, and
     ProviderUnavailable where the store is full or out of reach.
     """
 
@@ -29,7 +29,7 @@ class PictureStore:
         try:
             self._files = _open(url)
         except ValueError as error:
-            raise ConfigurationError(f"IMAGES_URL: {error}") from error
+            raise ConfigurationError(f"GENERATED_IMAGES_URL: {error}") from error
 
     def put(self, data: bytes, extension: str) -> str:
         """Stores the picture durably and returns its URL. The same bytes have the same URL and are written once.
@@ -57,7 +57,7 @@ class PictureStore:
         """
         name = url.removeprefix(f"{self._files.url}/")
         if name == url or not NAME.fullmatch(name):
-            raise ValueError(f"{url} is no picture below IMAGES_URL ({self._files.url})")
+            raise ValueError(f"{url} is no picture below GENERATED_IMAGES_URL ({self._files.url})")
         with self._failures():
             return self._files.remove_old(name, datetime.now(UTC) - older_than)
 
@@ -82,7 +82,7 @@ class PictureStore:
             if explained is None:
                 raise
             reason, is_permanent = explained
-            message = f"IMAGES_URL: {self._files.url} cannot be used: {reason}"
+            message = f"GENERATED_IMAGES_URL: {self._files.url} cannot be used: {reason}"
             if is_permanent:
                 raise ConfigurationError(message) from error
             raise ProviderUnavailable(message, RETRY_AFTER) from error

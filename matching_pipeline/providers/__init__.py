@@ -1,1 +1,1 @@
-"""Providers, a protocol a capability; the record of what was asked and answered."""
+"""Providers, a protocol for each capability; the call log and the answer cache."""

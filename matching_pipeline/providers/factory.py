@@ -1,21 +1,26 @@
-"""Which provider does what: by the name of a model, or as the settings choose."""
+"""Makes the provider of a model by the model's name, or the provider that the settings choose."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.providers.ledger import Ledger
+from matching_pipeline.providers.answer_cache import AnswerCache
+from matching_pipeline.providers.call_log import CallLog
+from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
+from matching_pipeline.providers.local.generator import LocalImageGenerator
+from matching_pipeline.providers.local.text import LocalTextEmbedder
+from matching_pipeline.providers.openai.client import OpenAIClient
+from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
 from matching_pipeline.providers.openai.names import EmbeddingName, VisionName
+from matching_pipeline.providers.openai.pictures import OpenAIImageGenerator
+from matching_pipeline.providers.openai.prices import embedding_model, image_model, vision_model
+from matching_pipeline.providers.openai.vision import PROMPT_VERSION, OpenAIImageAnalyzer
 from matching_pipeline.providers.protocols import ImageAnalyzer, ImageGenerator, TextEmbedder
+from matching_pipeline.providers.session import ReconnectingSession
+from matching_pipeline.providers.single_flight import SingleFlight
 from matching_pipeline.settings import Settings
-
-if TYPE_CHECKING:
-    from matching_pipeline.providers.openai.client import OpenAIClient
-    from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
-    from matching_pipeline.providers.openai.pictures import OpenAIImageGenerator
-    from matching_pipeline.providers.openai.vision import OpenAIImageAnalyzer
 
 Provider = Literal["openai", "local"]
 Modality = Literal["image", "text"]
@@ -30,7 +35,7 @@ class Probed(Protocol):
 
 @dataclass
 class WorkingModel:
-    """One that can be made here, and that answered where it was asked."""
+    """A model whose provider can be made here and, if it has a server, has answered."""
 
     model: str
     dimensions: int
@@ -50,9 +55,10 @@ def picture_provider(settings: Settings) -> Provider:
 
 def chosen_models(settings: Settings) -> dict[Modality, str]:
     """The names of the models that the settings choose."""
+    images, texts = image_provider(settings), text_provider(settings)
     return {
-        "image": _local_image_model() if image_provider(settings) == "local" else str(_chosen_vision(settings)),
-        "text": _local_text_model() if text_provider(settings) == "local" else str(_chosen_embedding(settings)),
+        "image": LocalImageAnalyzer.model if images == "local" else str(_chosen_vision(settings)),
+        "text": LocalTextEmbedder.model if texts == "local" else str(_chosen_embedding(settings)),
     }
 
 
@@ -60,42 +66,36 @@ def chosen_models(settings: Settings) -> dict[Modality, str]:
 def image_analyzer(
     settings: Settings, database_url: str, queue: str, model: str | None = None
 ) -> Iterator[ImageAnalyzer]:
-    """Of this name, or the settings' choice. What it asks of a provider is written into the ledger, for the lane."""
+    """The analyzer of this name or of the settings' choice. The call log records its requests under the queue."""
     model = model or chosen_models(settings)["image"]
-    if model == _local_image_model():
-        from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
-
+    if model == LocalImageAnalyzer.model:
         yield LocalImageAnalyzer()
     elif name := VisionName.parse(model):
         with openai_client(settings, database_url, queue) as client:
             yield openai_image_analyzer(settings, client, name)
     else:
-        raise ConfigurationError(f"embedding_models: nothing here makes the image model {model!r}")
+        raise ConfigurationError(f"embedding_models: no provider here makes the image model {model!r}")
 
 
 @contextmanager
 def text_embedder(
     settings: Settings, database_url: str, queue: str, model: str | None = None
 ) -> Iterator[TextEmbedder]:
-    """Of this name, or the settings' choice. What it asks of a provider is written into the ledger, for the lane."""
+    """The embedder of this name or of the settings' choice. The call log records its requests under the queue."""
     model = model or chosen_models(settings)["text"]
-    if model == _local_text_model():
-        from matching_pipeline.providers.local.text import LocalTextEmbedder
-
+    if model == LocalTextEmbedder.model:
         yield LocalTextEmbedder()
     elif (name := EmbeddingName.parse(model)) and not VisionName.parse(model):
         with openai_client(settings, database_url, queue) as client:
             yield openai_text_embedder(settings, client, name)
     else:
-        raise ConfigurationError(f"embedding_models: nothing here makes the text model {model!r}")
+        raise ConfigurationError(f"embedding_models: no provider here makes the text model {model!r}")
 
 
 @contextmanager
 def image_generator(settings: Settings, database_url: str, queue: str) -> Iterator[ImageGenerator]:
-    """What it asks of a provider is written into the ledger, for the lane."""
+    """The generator of the settings' choice. The call log records its requests under the queue."""
     if picture_provider(settings) == "local":
-        from matching_pipeline.providers.local.generator import LocalImageGenerator
-
         yield LocalImageGenerator()
     else:
         with openai_client(settings, database_url, queue) as client:
@@ -105,7 +105,7 @@ def image_generator(settings: Settings, database_url: str, queue: str) -> Iterat
 def require_working(
     settings: Settings, database_url: str, queue: str, modality: Modality, model: str
 ) -> WorkingModel:
-    """Asks the model for real where a server is behind it; raises what is wrong."""
+    """Makes a real request if the model has a server; raises the fault, if any."""
     open_provider = image_analyzer if modality == "image" else text_embedder
     with open_provider(settings, database_url, queue, model) as provider:
         if isinstance(provider, Probed):
@@ -114,54 +114,46 @@ def require_working(
 
 
 @contextmanager
-def openai_client(settings: Settings, database_url: str, queue: str) -> Iterator["OpenAIClient"]:
-    # the client takes most of a second to import
-    from matching_pipeline.providers.openai.client import OpenAIClient
-
+def openai_client(settings: Settings, database_url: str, queue: str) -> Iterator[OpenAIClient]:
     if settings.openai_api_key is None:
-        raise ConfigurationError("OPENAI_API_KEY is not set; a server that needs no key takes any word for one")
-    with (
-        Ledger(database_url, queue, settings.ai_daily_budget_usd) as ledger,
-        OpenAIClient(
+        raise ConfigurationError("OPENAI_API_KEY is not set; for a server that needs no key, set any word")
+    with ReconnectingSession(database_url) as session:
+        cache = AnswerCache(session)
+        with OpenAIClient(
             settings.openai_api_key.get_secret_value(),
             settings.openai_base_url,
             settings.openai_timeout_seconds,
             settings.openai_concurrency,
-            ledger,
-        ) as client,
-    ):
-        yield client
+            CallLog(session, cache, queue, settings.ai_daily_budget_usd),
+            SingleFlight(session, cache),
+        ) as client:
+            yield client
 
 
 def openai_text_embedder(
-    settings: Settings, client: "OpenAIClient", name: EmbeddingName | None = None
-) -> "OpenAITextEmbedder":
-    from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
-    from matching_pipeline.providers.openai.prices import embedding_model
-
+    settings: Settings, client: OpenAIClient, name: EmbeddingName | None = None
+) -> OpenAITextEmbedder:
     name = name or _chosen_embedding(settings)
     model = embedding_model(settings, name.model)
     return OpenAITextEmbedder(client, model, name.dimensions, settings.openai_embedding_max_tokens)
 
 
 def openai_image_analyzer(
-    settings: Settings, client: "OpenAIClient", name: VisionName | None = None
-) -> "OpenAIImageAnalyzer":
-    from matching_pipeline.providers.openai.prices import vision_model
-    from matching_pipeline.providers.openai.vision import OpenAIImageAnalyzer
-
+    settings: Settings, client: OpenAIClient, name: VisionName | None = None
+) -> OpenAIImageAnalyzer:
     name = name or _chosen_vision(settings)
-    effort = None if settings.openai_vision_effort == "unsaid" else settings.openai_vision_effort
+    effort = settings.openai_vision_reasoning_effort
     embedder = openai_text_embedder(settings, client, name.embedding)
-    return OpenAIImageAnalyzer(client, vision_model(settings, name.model), embedder, effort, name.prompt)
+    return OpenAIImageAnalyzer(client, vision_model(settings, name.model), embedder, _said(effort), name.prompt)
 
 
-def openai_image_generator(settings: Settings, client: "OpenAIClient") -> "OpenAIImageGenerator":
-    from matching_pipeline.providers.openai.pictures import OpenAIImageGenerator
-    from matching_pipeline.providers.openai.prices import image_model
-
-    quality = None if settings.openai_image_quality == "unsaid" else settings.openai_image_quality
+def openai_image_generator(settings: Settings, client: OpenAIClient) -> OpenAIImageGenerator:
+    quality = _said(settings.openai_image_quality)
     return OpenAIImageGenerator(client, image_model(settings), quality, settings.openai_image_timeout_seconds)
+
+
+def _said(value: str) -> str | None:
+    return None if value == "unsaid" else value
 
 
 def _chosen_embedding(settings: Settings) -> EmbeddingName:
@@ -169,21 +161,7 @@ def _chosen_embedding(settings: Settings) -> EmbeddingName:
 
 
 def _chosen_vision(settings: Settings) -> VisionName:
-    from matching_pipeline.providers.openai.vision import PROMPT_VERSION
-
     return VisionName(settings.openai_vision_model, PROMPT_VERSION, _chosen_embedding(settings))
-
-
-def _local_image_model() -> str:
-    from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
-
-    return LocalImageAnalyzer.model
-
-
-def _local_text_model() -> str:
-    from matching_pipeline.providers.local.text import LocalTextEmbedder
-
-    return LocalTextEmbedder.model
 
 
 def _default(settings: Settings) -> Provider:

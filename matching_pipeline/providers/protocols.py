@@ -1,4 +1,4 @@
-"""What the pipeline asks of AI providers, whichever one is configured."""
+"""The capabilities of providers, each a protocol."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from matching_pipeline.errors import JobFailure
 
 @dataclass(frozen=True)
 class ImageAnalysis:
-    """What an analyzer says of one picture.
+    """The analysis of one picture.
 
     `embedding` is float32 of shape (dimensions,), finite and of unit length: a dot product is a cosine.
-    `attributes` is JSON-able: every value is a short string or a list of short strings.
-    The rest says what it took, where a model described the picture.
+    `attributes` can be written as JSON: each value is a short string or a list of short strings.
+    If a vision model described the picture, the other fields name it and the tokens that it took.
     """
 
     embedding: NDArray[np.float32]
@@ -29,16 +29,18 @@ class ImageAnalysis:
     output_tokens: int | None = None
 
 
-class ImageAnalyzer(Protocol):
-    """Turns a decoded picture (mode RGB, upright) into an embedding and attributes.
-
-    `model` names the vector space: it changes whenever the same picture would get another vector.
-    """
+class EmbeddingProvider(Protocol):
+    """`model` names the vector space: it changes whenever the same input would get another vector."""
 
     model: str
     dimensions: int
+
+
+class ImageAnalyzer(EmbeddingProvider, Protocol):
+    """Turns a decoded picture (mode RGB, upright) into an embedding and attributes."""
+
     concurrency: int
-    """How many pictures it is worth to analyse at once in one process."""
+    """One process gains by analysing so many pictures at once."""
 
     def analyze(self, picture: Image.Image) -> ImageAnalysis: ...
 
@@ -52,37 +54,32 @@ class GeneratedPicture:
     width: int
     height: int
     cost_usd: Decimal | None = None
-    """What it was bought for, whoever asked for it first; None where nobody charges."""
+    """The cost of the first request for it; None if the provider charges nothing."""
 
 
 class ImageGenerator(Protocol):
     """Makes a product picture from the product's photo (a decoded picture, upright).
 
-    `model` names who made it: it changes whenever the same request would give another picture.
-    Raises PermanentFailure or TransientFailure for this picture, ProviderUnavailable and ConfigurationError for any.
+    `model` changes whenever the same request would give another picture. Raises PermanentFailure or TransientFailure
+    if this picture cannot be made, ProviderUnavailable or ConfigurationError if none can.
     """
 
     model: str
     concurrency: int
-    """How many pictures it is worth to make at once in one process."""
+    """One process gains by making so many pictures at once."""
 
     def generate(
-        self, photo: Image.Image, image_type: str, prompt: str, anew: UUID | None = None
+        self, photo: Image.Image, image_type: str, prompt: str, forced_by: UUID | None = None
     ) -> GeneratedPicture:
-        """`anew` is the job that wants another picture than the one there is: its retries may have what it bought."""
+        """`forced_by` is a job that wants another picture than the one there is; its retries get that other one."""
         ...
 
 
-class TextEmbedder(Protocol):
-    """Turns texts into embeddings.
+class TextEmbedder(EmbeddingProvider, Protocol):
+    """Turns texts into embeddings."""
 
-    `model` names the vector space: it changes whenever the same text would get another vector.
-    """
-
-    model: str
-    dimensions: int
     concurrency: int
-    """How many requests it is worth to make at once in one process."""
+    """One process gains by making so many requests at once."""
     batch_items: int
     """Texts in one request at most."""
     batch_tokens: int
@@ -93,6 +90,6 @@ class TextEmbedder(Protocol):
     def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32] | JobFailure]:
         """An embedding of unit length or a failure for each text, in their order.
 
-        Raises ProviderUnavailable where nobody can be served, ConfigurationError where a person must act.
+        Raises ProviderUnavailable if no text can be embedded now, ConfigurationError if a person must act.
         """
         ...

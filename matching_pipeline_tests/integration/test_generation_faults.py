@@ -154,7 +154,7 @@ def test_a_forbidden_store_is_found_before_anything_is_paid_for(studio: Studio, 
     studio.made.write_text("a file where the folder should be")
     job = studio.ask(studio.project())
     generator = PaintGenerator()
-    with pytest.raises(ConfigurationError, match="IMAGES_URL"):
+    with pytest.raises(ConfigurationError, match="GENERATED_IMAGES_URL"):
         studio.work(database_url, generator)
     assert not generator.asked
     assert studio.job(job)[0] == "pending"
@@ -191,7 +191,7 @@ def test_a_store_that_becomes_full_keeps_the_pictures_that_it_has(
 
     def put_three(data: bytes, extension: str) -> str:
         if len(studio.files()) == 3:
-            raise ProviderUnavailable("IMAGES_URL: full", timedelta(minutes=2))
+            raise ProviderUnavailable("GENERATED_IMAGES_URL: full", timedelta(minutes=2))
         return put(data, extension)
 
     monkeypatch.setattr(store, "put", put_three)

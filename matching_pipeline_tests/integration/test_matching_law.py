@@ -11,7 +11,8 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.matches import projects, rebuilds
 from matching_pipeline.matches.match_table import Figures
-from matching_pipeline.models import registry as models
+from matching_pipeline.models import activation
+from matching_pipeline.models.registry import registered_models
 from matching_pipeline_tests.integration.law import (
     DIMENSIONS,
     Law,
@@ -136,8 +137,8 @@ class MatchingLaw(Law):
         if upheaval:
             self.connection.execute(upheaval.encode())
         else:
-            (shadow,) = [model.name for model, _ in models.standings(self.connection) if model.status == "shadow"]
-            models.activate(self.connection, shadow, force=True, part_images=PART_IMAGES)
+            (shadow,) = [model.name for model, _ in registered_models(self.connection) if model.status == "shadow"]
+            activation.activate(self.connection, shadow, force=True, part_images=PART_IMAGES)
 
     def entities(self, kind: str) -> list[UUID]:
         return self.ids("listings" if kind == "project" else "products")

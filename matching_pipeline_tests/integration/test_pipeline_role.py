@@ -23,7 +23,7 @@ from matching_pipeline.matches import faces, projects
 from matching_pipeline.matches.audit import audit, repair
 from matching_pipeline.matches.feed import announcements
 from matching_pipeline.matches.parity import sampled_parity
-from matching_pipeline.models import registry as models
+from matching_pipeline.models import activation
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.queues import client
 from matching_pipeline.queues.supervision import Policy, request_worker
@@ -142,10 +142,10 @@ def test_it_drains_rebuilds_listens_and_cleans_up(
         assert len(list(repair(own, audit(own)))) == 2
         assert audit(own).faults == []
         assert client.status(own, registry.FACES)["failed"] == 0
-        models.add(own, WorkingModel("other", 3), "image")
-        models.activate(own, "other", force=True)
-        models.activate(own, "local-visual-1")
-        models.retire(own, "other")
+        activation.add(own, WorkingModel("other", 3), "image")
+        activation.activate(own, "other", force=True)
+        activation.activate(own, "local-visual-1")
+        activation.retire(own, "other")
 
         connection.execute("update job_queue set completed_at = now() - interval '1 year' where status = 'completed'")
         for name, value in (("DATABASE_URL", url), ("IMAGE_FILE_ROOTS", str(tmp_path))):
@@ -226,7 +226,7 @@ def test_dagster_keeps_and_deletes_its_runs_with_the_roles_rights(
     (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
     environment = {
         "DAGSTER_HOME": str(tmp_path), "DAGSTER_POSTGRES_URL": instance_url(url), "DATABASE_URL": url,
-        "KEEP_RUNS_DAYS": "0",
+        "KEEP_DAGSTER_RUNS_DAYS": "0",
     }  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

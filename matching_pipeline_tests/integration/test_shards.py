@@ -22,7 +22,7 @@ from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.matches.match_table import Figures
 from matching_pipeline.matches.projects import KIND, rebuild_shard
 from matching_pipeline.matches.rebuilds import OnPart, Shard, begin, run
-from matching_pipeline.models import registry as models
+from matching_pipeline.models import activation
 from matching_pipeline.queues.worker import Worker
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
@@ -186,7 +186,7 @@ def another_model(market: Marketplace) -> None:
         "insert into image_ai select source, image_id, 'other', dimensions, l2_normalize(embedding + '[0, 1, 0]'), "
         "attributes, image_url, content_hash, thumbnail from image_ai"
     )
-    models.activate(market.connection, "other")
+    activation.activate(market.connection, "other")
 
 
 @pytest.mark.parametrize("change", CHANGES)

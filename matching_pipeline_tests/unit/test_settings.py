@@ -21,5 +21,5 @@ def test_each_database_has_a_place_of_its_own_for_pictures(database_url: str | N
 
 
 def test_pictures_go_where_they_are_told_to() -> None:
-    settings = Settings(database_url="postgresql://db.example.com/shop", images_url="s3://bucket/prefix")
+    settings = Settings(database_url="postgresql://db.example.com/shop", generated_images_url="s3://bucket/prefix")
     assert settings.pictures_url == "s3://bucket/prefix"

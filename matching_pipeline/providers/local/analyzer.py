@@ -1,8 +1,8 @@
 """The `local` analyzer: visual similarity, not meaning. No key, no network, no trained weights.
 
 A picture is split into foreground and background by colour. The embedding describes the outline of the
-foreground, the edges inside it and its colours; the attributes name what can be measured. Two pictures of
-the same lamp come close together; two lamps of different build need not.
+foreground, the edges inside it and its colours; the attributes name properties of the pixels. Two pictures of
+the same lamp come close together; two different lamps need not.
 """
 
 from functools import cache
@@ -30,13 +30,13 @@ COLOUR_BINS: Final = (4, 7, 7)  # along L, a and b
 COLOUR_LOW: Final = np.array([0.0, -60.0, -60.0])
 COLOUR_HIGH: Final = np.array([100.0, 60.0, 60.0])
 
-# Outlines say most about what is shown; the other two tell things of one shape apart.
+# Outlines tell most about the thing in the picture; the other two parts tell things of one shape apart.
 OUTLINE_WEIGHT: Final = 1.0
 INTERIOR_WEIGHT: Final = 0.5
 COLOUR_WEIGHT: Final = 0.3
 
-# Each part has what it says of a featureless picture subtracted, so that unrelated pictures score low.
-# Slightly less than all of it: then a picture that is itself featureless keeps a direction of its own.
+# From each part its value for a featureless picture is subtracted, so that unrelated pictures score low.
+# A little of it stays: else the embedding of a featureless picture would have no direction.
 EXPECTED_SHARE: Final = 0.8
 
 PALETTE: Final[dict[str, list[tuple[int, int, int]]]] = {
@@ -67,7 +67,7 @@ class Box(NamedTuple):
 
 
 class LocalImageAnalyzer:
-    """Classical descriptors only: the same pixels always give the same analysis."""
+    """The ImageAnalyzer of classical descriptors: the same pixels always give the same analysis."""
 
     model = "local-visual-1"
     dimensions = 2 * GRID * (GRID // 2) * ORIENTATIONS + int(np.prod(COLOUR_BINS))
@@ -104,7 +104,7 @@ def scaled(picture: Image.Image, longest_side: int) -> Image.Image:
 def foreground_probability(lab: Floats) -> Floats:
     """Probability of each pixel (height x width) of a Lab picture to be foreground.
 
-    Starts from the belief that things stand in the middle, then alternates, as expectation maximisation does,
+    It starts from the belief that things are in the middle. Then it alternates, as expectation maximisation does,
     between colour histograms of both sides and each pixel's odds under them. A picture of one colour keeps
     the initial belief.
     """
@@ -130,7 +130,7 @@ def foreground_probability(lab: Floats) -> Floats:
 
 
 def bounding_box(foreground: Floats) -> Box:
-    """The box that holds all but one hundredth of the foreground beyond each of its edges."""
+    """The box that leaves one hundredth of the foreground beyond each of its edges."""
     solid = foreground > 0.5
     if solid.mean() < 0.02:
         solid = foreground >= np.quantile(foreground, 0.8)
@@ -148,9 +148,8 @@ def bounding_box(foreground: Floats) -> Box:
 def square_crop(plane: Floats, box: Box, side: int, *, extended: bool = False) -> Floats:
     """The box with a margin, as side x side values; its aspect ratio is halved on a logarithmic scale.
 
-    Half, since a full stretch hides whether a thing is tall or wide, and none at all leaves most of the
-    square empty for a thing that is long. Beyond the picture lie zeros or, if
-    extended, its outermost values.
+    A full stretch would hide whether a thing is tall or wide; without any, a long thing would leave most of the
+    square empty. Beyond the picture lie zeros or, if extended, its outermost values.
     """
     height, width = plane.shape
     box_width, box_height = (box.right - box.left) * width, (box.bottom - box.top) * height
@@ -193,7 +192,7 @@ def edges(plane: Floats, weights: Floats | float = 1.0) -> Floats:
 
 @cache
 def blob_edges() -> Floats:
-    """The edges of a rounded square with a soft rim that fills the box: an outline that says nothing."""
+    """The edges of a rounded square with a soft rim that fills the box: an outline without features."""
     axis = pixel_centres(OUTLINE_CROP) * (1 + 2 * CROP_MARGIN)
     radius = (np.abs(axis[:, None]) ** 3 + np.abs(axis[None, :]) ** 3) ** (1 / 3)
     return edges(1 / (1 + np.exp((radius - 1) / 0.1)))
@@ -229,7 +228,7 @@ def blurred(values: Floats, sigma: float) -> Floats:
 
 
 def centred(vector: Floats) -> Floats:
-    """The vector less most of its mean, which is what a flat histogram would say."""
+    """The vector minus most of its mean: the mean alone would be a flat histogram."""
     return np.asarray(vector - EXPECTED_SHARE * vector.mean())
 
 
@@ -256,7 +255,7 @@ def describe(picture: Image.Image, lab: Floats, foreground: Floats) -> dict[str,
 
 
 def texture(lightness: Floats, weights: Floats) -> str:
-    """What varies most under the weights: nothing much, detail of a pixel or two, or larger patches."""
+    """`smooth`, `fine` if details of a pixel or two vary most under the weights, `coarse` if larger patches do."""
 
     def variation(difference: Floats) -> float:
         return float(np.sqrt(np.average(difference**2, weights=weights + 1e-9)))

@@ -18,9 +18,8 @@ JPEG_QUALITY = 90
 class LocalImageGenerator:
     """Cuts the product out and sets it into drawn scenes; the same photo always gives the same picture.
 
-    Each type of the standard pack has a scene of its own. It cannot read a prompt: a type that a user added becomes
-    the product on white, which any shop can use. Where product and background cannot be told apart, the whole photo
-    takes the product's place, instead of a torn outline.
+    Each type of the standard pack has a scene of its own. The generator cannot read a prompt: a type that a user
+    added becomes the product on white. If product and background cannot be told apart, the whole photo is shown.
     """
 
     model = "local-pictures-1"
@@ -31,7 +30,7 @@ class LocalImageGenerator:
         self._last: tuple[ref[Image.Image], Subject] | None = None
 
     def generate(
-        self, photo: Image.Image, image_type: str, prompt: str, anew: UUID | None = None
+        self, photo: Image.Image, image_type: str, prompt: str, forced_by: UUID | None = None
     ) -> GeneratedPicture:
         from matching_pipeline.providers.local.studio.scenes import SCENES, white_background
 
@@ -41,7 +40,7 @@ class LocalImageGenerator:
         return GeneratedPicture(file.getvalue(), "image/jpeg", picture.width, picture.height)
 
     def _subject(self, photo: Image.Image) -> "Subject":
-        """Finding it takes most of the time, and a pack asks for it six times in a row."""
+        """Finding it takes most of the time, and a pack needs it six times in a row."""
         from matching_pipeline.providers.local.studio.subject import find_subject
 
         last = self._last

@@ -22,7 +22,7 @@ class LocalTextEmbedder:
 
     model = "local-words-1"
     dimensions = DIMENSIONS
-    # it counts in Python, which holds the interpreter: a second thread makes both slower
+    # counting in Python holds the interpreter: a second thread makes both slower
     concurrency = 1
     batch_items = 100
     batch_tokens = 250_000
@@ -55,7 +55,7 @@ class LocalTextEmbedder:
 def _folded(counts: Any) -> NDArray[np.float64]:
     """Dense rows of few columns, from a sparse matrix of many; often repeated n-grams count for little more.
 
-    The hash gave each n-gram its sign, so that those which fall together cancel out on average.
+    The hash gave each n-gram its sign, so that n-grams in one column cancel out on average.
     """
     folded = np.zeros((counts.shape[0], DIMENSIONS))
     rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))

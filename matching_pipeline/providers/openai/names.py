@@ -1,4 +1,4 @@
-"""Names of models in the registry: they hold all that a provider can be made of again."""
+"""Names of models in the registry. A name holds all that is needed to make its provider again."""
 
 import re
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class EmbeddingName:
 
 @dataclass(frozen=True)
 class VisionName:
-    """`gpt-6-luna/describe-1/text-embedding-3-small:1536`: who describes, by which prompt, and who embeds that."""
+    """`gpt-6-luna/describe-1/text-embedding-3-small:1536`: the vision model, its prompt, and the embedding model."""
 
     model: str
     prompt: str

@@ -1,4 +1,4 @@
-"""Product pictures by an image model that edits the product's photo."""
+"""Product pictures: an image model edits the product's photo."""
 
 import base64
 import hashlib
@@ -9,10 +9,10 @@ from uuid import UUID
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
-from matching_pipeline.providers.ledger import Answer
-from matching_pipeline.providers.openai.client import Model, OpenAIClient, Question, Reply
-from matching_pipeline.providers.openai.faults import BadRequest, Misfit
+from matching_pipeline.errors import TransientFailure
+from matching_pipeline.providers.openai.client import OpenAIClient, Question
+from matching_pipeline.providers.openai.faults import MalformedResponse
+from matching_pipeline.providers.openai.prices import PricedModel
 from matching_pipeline.providers.protocols import GeneratedPicture
 
 PHOTO_SIDE: Final = 1536
@@ -20,11 +20,11 @@ PHOTO_SIDE: Final = 1536
 SIZE: Final = "1024x1024"
 ESTIMATED_TOKENS: Final = 3000
 FORMATS: Final = ("JPEG", "PNG", "WEBP")
-"""In which an answer is taken: a compatible server may not know how to make a JPEG."""
+"""The formats that are taken: a compatible server may not be able to make a JPEG."""
 EDIT_VERSION: Final = "edit-1"
-"""Part of the model's name: it changes with how the photo is sent, and how the picture is asked for."""
+"""Part of the model's name: it changes when the request is made in another way."""
 FAITHFUL_WHEN_TOLD: Final = "gpt-image-1.5"
-"""Models before it cannot be told to keep to the photo; later ones do, and refuse to be told."""
+"""Only these models take a high `input_fidelity`. Later ones keep to the photo without it, and refuse it."""
 
 
 class ImageEntry(BaseModel):
@@ -36,13 +36,13 @@ class ImagesBody(BaseModel):
 
 
 class OpenAIImageGenerator:
-    """The ImageGenerator: the photo is sent as data, scaled down, with the type's prompt.
+    """The ImageGenerator of an OpenAI image model. The photo is sent as data, scaled down, with the type's prompt.
 
-    A picture that reached us is not bought again: the same photo and prompt give the same one in any project,
-    until `anew` says for which job there must be another. `quality` None leaves it to the server.
+    A picture is bought once: the same photo and prompt give the same one in any project, unless a job asks for
+    another. With `quality` None the server chooses the quality.
     """
 
-    def __init__(self, client: OpenAIClient, model: Model, quality: str | None, timeout: float) -> None:
+    def __init__(self, client: OpenAIClient, model: PricedModel, quality: str | None, timeout: float) -> None:
         self.model = "/".join(filter(None, (model.name, quality, EDIT_VERSION)))
         self.concurrency = client.threads
         self._client = client
@@ -57,70 +57,53 @@ class OpenAIImageGenerator:
         }
 
     def generate(
-        self, photo: Image.Image, image_type: str, prompt: str, anew: UUID | None = None
+        self, photo: Image.Image, image_type: str, prompt: str, forced_by: UUID | None = None
     ) -> GeneratedPicture:
         data = _png(photo)
-        parts = hashlib.sha256(data).digest(), hashlib.sha256(prompt.encode()).digest(), anew.bytes if anew else b""
-        input_hash = hashlib.sha256(b"".join(parts)).digest()
-        answer = self._client.ledger.answers(
-            self.model, [input_hash], lambda missing: self._edit(missing[0], data, prompt)
-        )[input_hash]
-        if isinstance(answer, JobFailure):
-            raise answer
-        media_type, width, height = _looked_at(answer.content)
-        cost = self._model.cost(answer.input_tokens, answer.output_tokens)
-        return GeneratedPicture(answer.content, media_type, width, height, cost)
-
-    def probe(self) -> None:
-        """Asks whether there is the model, and raises what is wrong; a picture would cost real money."""
+        parts = hashlib.sha256(data).digest(), hashlib.sha256(prompt.encode()).digest()
+        input_hash = hashlib.sha256(b"".join(parts) + (forced_by.bytes if forced_by else b"")).digest()
         question = Question(
             self._model,
             answered_by=self.model,
-            items=1,
-            estimated_tokens=0,
-            ask=lambda api: api.models.with_raw_response.retrieve(self._model.name),
-        )
-        self._client.send(question, lambda reply: None)
-
-    def _edit(self, input_hash: bytes, data: bytes, prompt: str) -> dict[bytes, Answer | JobFailure]:
-        def read(reply: Reply) -> None:
-            reply.answers[input_hash] = Answer(self._picture(reply.body), reply.input_tokens, reply.output_tokens)
-
-        question = Question(
-            self._model,
-            answered_by=self.model,
-            items=1,
             estimated_tokens=ESTIMATED_TOKENS,
             ask=lambda api: api.images.with_raw_response.edit(
                 image=("photo.png", data, "image/png"), prompt=prompt, **self._asked
             ),
             timeout_setting="OPENAI_IMAGE_TIMEOUT_SECONDS",
         )
-        try:
-            return {**self._client.send(question, read).answers}
-        except JobFailure as failure:
-            return {input_hash: failure}
-        except BadRequest as error:
-            return {input_hash: PermanentFailure(f"{self._model.name} refuses the picture: {error}")}
+        answer = self._client.answer(question, input_hash, self._picture)
+        media_type, width, height = _inspected(answer.content)
+        cost = self._model.cost(answer.input_tokens, answer.output_tokens)
+        return GeneratedPicture(answer.content, media_type, width, height, cost)
+
+    def probe(self) -> None:
+        """Asks whether the model exists; raises the fault, if any. A picture would cost real money."""
+        question = Question(
+            self._model,
+            answered_by=self.model,
+            estimated_tokens=0,
+            ask=lambda api: api.models.with_raw_response.retrieve(self._model.name),
+        )
+        self._client.send(question, lambda reply: None)
 
     def _picture(self, body: Any) -> bytes:
-        """Its file. Raises TransientFailure where the model gave none."""
+        """The picture's file. Raises TransientFailure if the model gave none."""
         try:
             entries = ImagesBody.model_validate(body).data or []
         except ValidationError as error:
-            raise Misfit(str(error)) from error
+            raise MalformedResponse(str(error)) from error
         if not entries or not entries[0].b64_json:
             raise TransientFailure(f"{self._model.name} gave no picture")
         try:
             picture = base64.b64decode(entries[0].b64_json, validate=True)
-            _looked_at(picture)
-        except Exception as error:  # damage shows in any exception
+            _inspected(picture)
+        except Exception as error:  # a damaged file can raise any exception
             reason = str(error) or type(error).__name__
             raise TransientFailure(f"{self._model.name} gave something that is no picture: {reason}") from error
         return picture
 
 
-def _looked_at(data: bytes) -> tuple[str, int, int]:
+def _inspected(data: bytes) -> tuple[str, int, int]:
     """Media type, width and height of a whole picture."""
     with Image.open(BytesIO(data), formats=FORMATS) as picture:
         picture.load()

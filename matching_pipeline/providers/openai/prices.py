@@ -1,9 +1,9 @@
-"""What models cost that the settings do not name: the settings' prices are those of the settings' models."""
+"""The prices of models. The prices in the settings are those of the models that the settings name."""
 
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from matching_pipeline.providers.openai.client import Model
 from matching_pipeline.settings import Settings
 
 KNOWN: Final = {
@@ -17,27 +17,43 @@ KNOWN: Final = {
     "gpt-4o": ("2.5", "10"),
     "gpt-4o-mini": ("0.15", "0.6"),
 }
-"""USD for a million tokens, read and written, as far as known; the settings win for the models that they name."""
+"""USD for a million tokens, of input and of output."""
 
 
-def embedding_model(settings: Settings, name: str) -> Model:
-    prices = settings.openai_embedding_price, 0.0
-    return _model(settings.openai_embedding_model, "OPENAI_EMBEDDING_MODEL", name, prices)
+@dataclass(frozen=True)
+class PricedModel:
+    """`setting` is the one that names the model; prices are in USD for a million tokens."""
+
+    name: str
+    setting: str
+    input_price: Decimal
+    output_price: Decimal
+
+    def cost(self, input_tokens: int, output_tokens: int) -> Decimal:
+        return (input_tokens * self.input_price + output_tokens * self.output_price) / 1_000_000
 
 
-def vision_model(settings: Settings, name: str) -> Model:
-    prices = settings.openai_vision_input_price, settings.openai_vision_output_price
-    return _model(settings.openai_vision_model, "OPENAI_VISION_MODEL", name, prices)
+def embedding_model(settings: Settings, name: str) -> PricedModel:
+    prices = settings.openai_embedding_usd_per_million_tokens, 0.0
+    return _priced(name, settings.openai_embedding_model, "OPENAI_EMBEDDING_MODEL", prices)
 
 
-def image_model(settings: Settings) -> Model:
-    """A prompt is charged as a picture is, which costs more: its part is small."""
-    prices = settings.openai_image_input_price, settings.openai_image_output_price
-    return _model(settings.openai_image_model, "OPENAI_IMAGE_MODEL", settings.openai_image_model, prices)
+def vision_model(settings: Settings, name: str) -> PricedModel:
+    prices = settings.openai_vision_input_usd_per_million_tokens, settings.openai_vision_output_usd_per_million_tokens
+    return _priced(name, settings.openai_vision_model, "OPENAI_VISION_MODEL", prices)
 
 
-def _model(chosen: str, setting: str, name: str, prices: tuple[float, float]) -> Model:
-    """One that is neither chosen nor known costs what the chosen one does: rather a wrong figure than no budget."""
+def image_model(settings: Settings) -> PricedModel:
+    """The prompt is charged at the price of a picture, which is higher: it is a small part of the input."""
+    name = settings.openai_image_model
+    prices = settings.openai_image_input_usd_per_million_tokens, settings.openai_image_output_usd_per_million_tokens
+    return _priced(name, name, "OPENAI_IMAGE_MODEL", prices)
+
+
+def _priced(name: str, chosen: str, setting: str, prices: tuple[float, float]) -> PricedModel:
+    """A model that is neither chosen nor known has the price of the chosen one: the budget needs a figure."""
     by_settings = str(prices[0]), str(prices[1])
-    read, written = by_settings if name == chosen else KNOWN.get(name, by_settings)
-    return Model(name, setting if name == chosen else "embedding_models", Decimal(read), Decimal(written))
+    for_input, for_output = by_settings if name == chosen else KNOWN.get(name, by_settings)
+    return PricedModel(
+        name, setting if name == chosen else "embedding_models", Decimal(for_input), Decimal(for_output)
+    )

@@ -27,7 +27,7 @@ from matching_pipeline_tests.fixtures.studio import TYPES, Studio
 def studio(connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
     studio = Studio(connection, tmp_path)
     monkeypatch.setenv("IMAGE_FILE_ROOTS", str(tmp_path))
-    monkeypatch.setenv("IMAGES_URL", studio.made.as_uri())
+    monkeypatch.setenv("GENERATED_IMAGES_URL", studio.made.as_uri())
     return studio
 
 

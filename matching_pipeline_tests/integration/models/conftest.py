@@ -1,4 +1,4 @@
-"""A market and a job board whose models change, and drains by any model that they may come to."""
+"""A market and a job board whose models change, and workers for any model."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,7 +7,8 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers import registry
-from matching_pipeline.models import registry as models
+from matching_pipeline.models import activation
+from matching_pipeline.models.registry import registered_models
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.queues.worker import Summary
 from matching_pipeline.settings import Settings
@@ -19,12 +20,12 @@ LOCAL_IMAGE, LOCAL_TEXT = "local-visual-1", "local-words-1"
 TEXT = "text-embedding-3-small:64"
 VISION = f"gpt-6-luna/describe-1/{TEXT}"
 COLORS = ("red", "green", "blue", "black", "white", "orange")
-DrainLane = Callable[[str], Summary]
+Work = Callable[[str], Summary]
 
 
 @pytest.fixture
-def drain(database_url: str) -> Iterator[DrainLane]:
-    """Drains a lane with local providers by the settings, and the stand-in for models of OpenAI."""
+def work(database_url: str) -> Iterator[Work]:
+    """Works a queue off: the settings choose local providers, and the stand-in has the models of OpenAI."""
     with openai_server() as server:
         settings = Settings(
             image_analyzer="local",
@@ -71,11 +72,11 @@ class Market(JobBoard):
 
 
 def add(connection: Connection, name: str, dimensions: int = 64) -> int:
-    return models.add(connection, WorkingModel(name, dimensions), "text" if name == TEXT else "image")[1]
+    return activation.add(connection, WorkingModel(name, dimensions), "text" if name == TEXT else "image")[1]
 
 
 def statuses(connection: Connection) -> dict[str, str]:
-    return {model.name: model.status for model, _ in models.standings(connection)}
+    return {model.name: model.status for model, _ in registered_models(connection)}
 
 
 def models_of(connection: Connection, table: str) -> dict[str, int]:

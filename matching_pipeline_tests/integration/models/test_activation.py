@@ -1,4 +1,4 @@
-"""Another model takes the place of the active one beside readers, drains and the app."""
+"""Another model takes the place of the active one beside readers, workers and the app."""
 
 import time
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline.matches.projects import rebuild
-from matching_pipeline.models import registry as models
-from matching_pipeline.models.registry import ModelError
+from matching_pipeline.models import activation
+from matching_pipeline.models.activation import ModelChangeRefused
 from matching_pipeline.queues.worker import Summary, Worker
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder
 from matching_pipeline_tests.integration.models.conftest import (
@@ -20,19 +20,19 @@ from matching_pipeline_tests.integration.models.conftest import (
     LOCAL_TEXT,
     TEXT,
     VISION,
-    DrainLane,
     Market,
+    Work,
     add,
     models_of,
     statuses,
 )
 
 
-def test_a_reader_never_sees_nothing_nor_some_of_each(market: Market, drain: DrainLane, database_url: str) -> None:
+def test_a_reader_always_sees_all_of_one_model(market: Market, work: Work, database_url: str) -> None:
     connection = market.connection
     market.open()
     jobs = [market.post(title) for title in ("Baker", "Baker early", "Nurse")]
-    drain("image_ai"), drain("matches"), drain("job_embeddings")
+    work("image_ai"), work("matches"), work("job_embeddings")
     done = Event()
     expected = {}
 
@@ -61,12 +61,12 @@ def test_a_reader_never_sees_nothing_nor_some_of_each(market: Market, drain: Dra
     with ThreadPoolExecutor() as threads:
         readers = [threads.submit(read, reader) for reader in range(2)]
         add(connection, VISION), add(connection, TEXT)
-        drain("image_ai_shadow"), drain("job_embeddings_shadow")
+        work("image_ai_shadow"), work("job_embeddings_shadow")
         for _ in range(3):
-            models.activate(connection, VISION), models.activate(connection, TEXT)
+            activation.activate(connection, VISION), activation.activate(connection, TEXT)
             expected[TEXT] = search(connection)
             let_both_read()
-            models.activate(connection, LOCAL_IMAGE), models.activate(connection, LOCAL_TEXT)
+            activation.activate(connection, LOCAL_IMAGE), activation.activate(connection, LOCAL_TEXT)
             let_both_read()
         done.set()
         for reader in readers:
@@ -75,25 +75,25 @@ def test_a_reader_never_sees_nothing_nor_some_of_each(market: Market, drain: Dra
             assert neighbours == set(expected.values())
 
 
-def drain_open_across_an_activation(board: JobBoard, database_url: str, embedder: LetterEmbedder) -> Summary:
+def run_across_an_activation(database_url: str, embedder: LetterEmbedder) -> Summary:
     """The embedder's `before` activates."""
     with TextHandler(embedder) as handler:
         return Worker(database_url, handler).run()
 
 
-def test_a_drain_that_is_open_across_the_activation_writes_nothing_and_loses_nothing(
+def test_a_worker_that_runs_across_the_activation_writes_nothing_and_loses_nothing(
     board: JobBoard, database_url: str
 ) -> None:
     connection = board.connection
 
     def activate(texts: Sequence[str]) -> None:
-        models.activate(connection, "other")
+        activation.activate(connection, "other")
 
     old, new = LetterEmbedder(activate), LetterEmbedder()
     new.model = "other"
     board.run("insert into embedding_models values ('letters', 'text', 3, 'active'), ('other', 'text', 3, 'shadow')")
     job = board.post("Baker")
-    summary = drain_open_across_an_activation(board, database_url, old)
+    summary = run_across_an_activation(database_url, old)
     assert "letters is not the active model now" in summary.stopped_because
     assert (summary.completed, summary.counts["snoozed"]) == (0, 1)
     assert models_of(connection, "job_embeddings") == {}
@@ -105,7 +105,7 @@ def test_a_drain_that_is_open_across_the_activation_writes_nothing_and_loses_not
     assert models_of(connection, "job_embeddings") == {"letters": 1, "other": 1}
 
 
-def test_while_an_activation_is_under_way_drains_give_their_items_back(board: JobBoard, database_url: str) -> None:
+def test_while_an_activation_is_under_way_workers_release_their_jobs(board: JobBoard, database_url: str) -> None:
     board.run("insert into embedding_models values ('letters', 'text', 3, 'active')")
     board.post("Baker")
     with connect(database_url) as other, other.transaction():
@@ -117,13 +117,13 @@ def test_while_an_activation_is_under_way_drains_give_their_items_back(board: Jo
 
 
 @pytest.mark.parametrize("way", ["insert", "edit"])
-def test_work_of_a_transaction_that_is_open_across_the_activation_is_owed_to_both(
-    board: JobBoard, drain: DrainLane, database_url: str, way: str
+def test_a_transaction_that_is_open_across_the_activation_enqueues_for_both(
+    board: JobBoard, work: Work, database_url: str, way: str
 ) -> None:
     job = board.post("Baker")
-    drain("job_embeddings")
+    work("job_embeddings")
     add(board.connection, TEXT)
-    drain("job_embeddings_shadow")
+    work("job_embeddings_shadow")
     board.settle()
     with connect(database_url) as session, session.transaction():
         app = JobBoard(session)
@@ -131,30 +131,30 @@ def test_work_of_a_transaction_that_is_open_across_the_activation_is_owed_to_bot
             job = app.post("Cook")
         else:
             app.run("update jobs set title = 'Cook' where id = %s", job)
-        models.activate(board.connection, TEXT)
+        activation.activate(board.connection, TEXT)
     assert board.owed() == {(queue, "posting", job) for queue in ("job_embeddings", "job_embeddings_shadow")}
 
 
-def test_the_work_that_is_owed_goes_with_its_model(board: JobBoard, drain: DrainLane) -> None:
+def test_jobs_stay_with_the_model_that_they_are_for(board: JobBoard, work: Work) -> None:
     board.post("Baker")
-    drain("job_embeddings")
+    work("job_embeddings")
     add(board.connection, TEXT)
-    drain("job_embeddings_shadow")
+    work("job_embeddings_shadow")
     bad = board.post("Nurse")
     board.run("delete from job_queue where queue = 'job_embeddings_shadow' or entity_id <> %s", bad)
     board.fail(bad)
-    models.activate(board.connection, TEXT)
+    activation.activate(board.connection, TEXT)
     assert board.owed() == {("job_embeddings_shadow", "posting", bad)}
     assert board.run("select id from embedding_queue") == []
 
 
 def test_an_image_that_is_deleted_as_the_model_changes_is_in_no_pair(
-    market: Market, drain: DrainLane, database_url: str
+    market: Market, work: Work, database_url: str
 ) -> None:
     market.open()
-    drain("image_ai"), drain("matches")
+    work("image_ai"), work("matches")
     add(market.connection, VISION)
-    drain("image_ai_shadow")
+    work("image_ai_shadow")
     (image,) = market.run("select id from product_images limit 1")
 
     def delete_slowly() -> None:
@@ -167,25 +167,25 @@ def test_an_image_that_is_deleted_as_the_model_changes_is_in_no_pair(
     with ThreadPoolExecutor() as threads:
         deletion = threads.submit(delete_slowly)
         deleted.wait()
-        models.activate(market.connection, VISION)
+        activation.activate(market.connection, VISION)
         deletion.result()
-    drain("matches")
+    work("matches")
     assert models_of(market.connection, "matches") == {VISION: 12}
     again = rebuild(market.connection)
     assert (again.added, again.changed, again.removed) == (0, 0, 0)
 
 
-def test_of_two_activations_at_once_one_is_refused(market: Market, drain: DrainLane, database_url: str) -> None:
+def test_of_two_activations_at_once_one_is_refused(market: Market, work: Work, database_url: str) -> None:
     market.open()
-    drain("image_ai"), drain("matches")
+    work("image_ai"), work("matches")
     add(market.connection, VISION)
-    drain("image_ai_shadow")
+    work("image_ai_shadow")
 
     def activate(_: int) -> bool:
         with connect(database_url) as session:
             try:
-                models.activate(session, VISION)
-            except ModelError as refusal:
+                activation.activate(session, VISION)
+            except ModelChangeRefused as refusal:
                 assert f"{VISION} is active, no shadow" in str(refusal)
                 return False
             return True

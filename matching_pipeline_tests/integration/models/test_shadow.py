@@ -1,4 +1,4 @@
-"""A model fills beside the active one, takes its place, goes back and is retired; what stands in the way is said."""
+"""A model fills beside the active one, takes its place, goes back and is retired, or is refused with the reason."""
 
 from uuid import UUID
 
@@ -6,8 +6,8 @@ import pytest
 
 from matching_pipeline.db.connections import connect
 from matching_pipeline.matches.projects import rebuild
-from matching_pipeline.models import registry as models
-from matching_pipeline.models.registry import ModelError
+from matching_pipeline.models import activation
+from matching_pipeline.models.activation import ModelChangeRefused
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.sources.orphans import delete_orphan_rows
 from matching_pipeline_tests.fixtures.postings import JobBoard
@@ -16,30 +16,30 @@ from matching_pipeline_tests.integration.models.conftest import (
     LOCAL_TEXT,
     TEXT,
     VISION,
-    DrainLane,
     Market,
+    Work,
     add,
     models_of,
     statuses,
 )
 
 
-def test_an_image_model_fills_is_activated_and_goes_back_and_is_retired(market: Market, drain: DrainLane) -> None:
+def test_an_image_model_fills_is_activated_and_goes_back_and_is_retired(market: Market, work: Work) -> None:
     connection = market.connection
     market.open()
-    drain("image_ai"), drain("matches")
+    work("image_ai"), work("matches")
     before = market.pairs()
     assert models_of(connection, "matches") == {LOCAL_IMAGE: 16}
 
     assert add(connection, VISION) == 8
-    with pytest.raises(ModelError, match=f"{VISION} lacks 8 of the images"):
-        models.activate(connection, VISION)
-    assert drain("image_ai_shadow").completed == 8
+    with pytest.raises(ModelChangeRefused, match=f"{VISION} lacks 8 of the images"):
+        activation.activate(connection, VISION)
+    assert work("image_ai_shadow").completed == 8
     assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 8, VISION: 8}
     assert market.run("select count(*) from job_queue where status = 'pending'") == [0]
     assert market.pairs() == before
 
-    figures = models.activate(connection, VISION)
+    figures = activation.activate(connection, VISION)
     assert figures.lists == 4
     assert statuses(connection) == {VISION: "active", LOCAL_IMAGE: "shadow"}
     assert models_of(connection, "matches") == {VISION: 16}
@@ -47,40 +47,40 @@ def test_an_image_model_fills_is_activated_and_goes_back_and_is_retired(market: 
     again = rebuild(connection)
     assert (again.added, again.changed, again.removed) == (0, 0, 0)
 
-    models.activate(connection, LOCAL_IMAGE)
+    activation.activate(connection, LOCAL_IMAGE)
     assert (market.pairs(), models_of(connection, "matches")) == (before, {LOCAL_IMAGE: 16})
-    assert models.retire(connection, VISION) == 8
+    assert activation.retire(connection, VISION) == 8
     assert statuses(connection) == {LOCAL_IMAGE: "active", VISION: "retired"}
     assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 8}
     assert market.run("select count(*) from job_queue where queue = 'image_ai_shadow'") == [0]
     assert add(connection, VISION) == 8
 
 
-def test_a_text_model_fills_and_the_search_follows_the_active_one(board: JobBoard, drain: DrainLane) -> None:
+def test_a_text_model_fills_and_the_search_follows_the_active_one(board: JobBoard, work: Work) -> None:
     connection = board.connection
     jobs = [board.post(title) for title in ("Baker", "Baker early", "Nurse")]
     search = "select similarity from find_similar_jobs(%s)"
-    drain("job_embeddings")
+    work("job_embeddings")
     before = board.run(search, jobs[0])
     assert add(connection, TEXT) == 3
-    drain("job_embeddings_shadow")
+    work("job_embeddings_shadow")
     assert board.run(search, jobs[0]) == before
-    models.activate(connection, TEXT)
+    activation.activate(connection, TEXT)
     assert len(board.run(search, jobs[0])) == 2
     assert board.run(search, jobs[0]) != before
-    models.activate(connection, LOCAL_TEXT)
+    activation.activate(connection, LOCAL_TEXT)
     assert board.run(search, jobs[0]) == before
-    models.retire(connection, TEXT)
+    activation.retire(connection, TEXT)
     assert models_of(connection, "job_embeddings") == {LOCAL_TEXT: 3}
 
 
-def test_what_comes_changes_and_goes_while_a_shadow_stands_reaches_both(market: Market, drain: DrainLane) -> None:
+def test_inserts_edits_and_deletes_beside_a_shadow_reach_both(market: Market, work: Work) -> None:
     connection = market.connection
     market.open(1)
     job = market.post("Baker")
-    drain("image_ai"), drain("job_embeddings")
+    work("image_ai"), work("job_embeddings")
     add(connection, VISION), add(connection, TEXT)
-    drain("image_ai_shadow"), drain("job_embeddings_shadow")
+    work("image_ai_shadow"), work("job_embeddings_shadow")
     market.settle()
 
     image, other = market.product_image(market.product(), market.picture("blue")), market.post("Cook")
@@ -89,7 +89,7 @@ def test_what_comes_changes_and_goes_while_a_shadow_stands_reaches_both(market: 
     both = ("image_ai", "image_ai_shadow"), ("job_embeddings", "job_embeddings_shadow")
     assert owed == {(queue, image) for queue in both[0]} | {(queue, id) for queue in both[1] for id in (job, other)}
     for queue in (*both[0], *both[1]):
-        drain(queue)
+        work(queue)
     assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 3, VISION: 3}
     assert models_of(connection, "job_embeddings") == {LOCAL_TEXT: 2, TEXT: 2}
     hashes = market.run("select count(distinct input_hash) from job_embeddings where job_id = %s", job)
@@ -104,9 +104,9 @@ def test_what_comes_changes_and_goes_while_a_shadow_stands_reaches_both(market: 
     assert not {entity for _, _, entity in market.owed()} & {image, other}
 
 
-def test_a_text_that_one_of_the_two_lacks_is_owed_to_both(board: JobBoard, drain: DrainLane) -> None:
+def test_a_text_that_one_of_the_two_lacks_is_enqueued_for_both(board: JobBoard, work: Work) -> None:
     job = board.post("Baker")
-    drain("job_embeddings")
+    work("job_embeddings")
     add(board.connection, TEXT)
     board.settle()
     board.run("update jobs set title = 'Cook' where id = %s", job)
@@ -115,48 +115,48 @@ def test_a_text_that_one_of_the_two_lacks_is_owed_to_both(board: JobBoard, drain
     assert board.owed() == {(queue, "posting", job) for queue in ("job_embeddings", "job_embeddings_shadow")}
 
 
-def test_what_lacks_is_refused_unless_forced(market: Market, drain: DrainLane) -> None:
+def test_a_model_that_lacks_rows_is_refused_unless_forced(market: Market, work: Work) -> None:
     market.open(2)
-    drain("image_ai"), drain("matches")
+    work("image_ai"), work("matches")
     add(market.connection, VISION)
-    with pytest.raises(ModelError, match=r"lacks 4 of the images.*retry image_ai_shadow --all.*--force"):
-        models.activate(market.connection, VISION)
+    with pytest.raises(ModelChangeRefused, match=r"lacks 4 of the images.*retry image_ai_shadow --all.*--force"):
+        activation.activate(market.connection, VISION)
     assert statuses(market.connection) == {LOCAL_IMAGE: "active", VISION: "shadow"}
-    models.activate(market.connection, VISION, force=True)
+    activation.activate(market.connection, VISION, force=True)
     assert market.pairs() == []
     assert market.run("select distinct queue from job_queue where status = 'pending'") == ["image_ai"]
-    drain("image_ai"), drain("matches")
+    work("image_ai"), work("matches")
     assert models_of(market.connection, "matches") == {VISION: 4}
 
 
-def test_what_cannot_be_done_is_refused_with_the_reason(board: JobBoard, drain: DrainLane) -> None:
+def test_a_change_that_cannot_be_made_is_refused_with_the_reason(board: JobBoard) -> None:
     connection = board.connection
-    assert models.add(connection, WorkingModel(LOCAL_TEXT, 384), "text") == ("active", 0)
-    with pytest.raises(ModelError, match="is the active text model already"):
-        models.add(connection, WorkingModel(LOCAL_TEXT, 384), "text")
+    assert activation.add(connection, WorkingModel(LOCAL_TEXT, 384), "text") == ("active", 0)
+    with pytest.raises(ModelChangeRefused, match="is the active text model already"):
+        activation.add(connection, WorkingModel(LOCAL_TEXT, 384), "text")
     add(connection, TEXT)
-    with pytest.raises(ModelError, match="is the shadow text model already"):
+    with pytest.raises(ModelChangeRefused, match="is the shadow text model already"):
         add(connection, TEXT)
-    with pytest.raises(ModelError, match=f"{TEXT} is filling as the shadow already: retire it first"):
-        models.add(connection, WorkingModel("third:3", 3), "text")
-    for action in (models.activate, models.retire):
-        with pytest.raises(ModelError, match="is active, no shadow"):
+    with pytest.raises(ModelChangeRefused, match=f"{TEXT} is the shadow already: retire it first"):
+        activation.add(connection, WorkingModel("third:3", 3), "text")
+    for action in (activation.activate, activation.retire):
+        with pytest.raises(ModelChangeRefused, match="is active, no shadow"):
             action(connection, LOCAL_TEXT)
         for unknown in ("unknown", "faces"):
-            with pytest.raises(ModelError, match="there is no model"):
+            with pytest.raises(ModelChangeRefused, match="there is no model"):
                 action(connection, unknown)
 
 
-def test_what_an_open_transaction_owed_to_a_shadow_that_was_retired_is_forgotten(
-    board: JobBoard, drain: DrainLane, database_url: str
+def test_jobs_of_an_open_transaction_for_a_retired_shadow_are_forgotten(
+    board: JobBoard, work: Work, database_url: str
 ) -> None:
     board.post("Baker")
-    drain("job_embeddings")
-    for forget in (lambda: drain("job_embeddings_shadow"), lambda: delete_orphan_rows(board.connection)):
+    work("job_embeddings")
+    for forget in (lambda: work("job_embeddings_shadow"), lambda: delete_orphan_rows(board.connection)):
         add(board.connection, TEXT)
         with connect(database_url) as session, session.transaction():
             late: UUID = JobBoard(session).post("Cook")
-            models.retire(board.connection, TEXT)
+            activation.retire(board.connection, TEXT)
         assert ("job_embeddings_shadow", "posting", late) in board.owed()
         forget()
         assert {queue for queue, *_ in board.owed()} == {"job_embeddings"}

@@ -1,13 +1,20 @@
-"""Clients of the stand-in server, with a ledger on a real database."""
+"""Clients of the stand-in server, with a call log on a real database."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ProviderUnavailable
+from matching_pipeline.providers.answer_cache import Answer, AnswerCache
+from matching_pipeline.providers.call_log import Call, CallLog
 from matching_pipeline.providers.factory import (
     openai_client,
     openai_image_analyzer,
@@ -18,6 +25,8 @@ from matching_pipeline.providers.openai.client import OpenAIClient
 from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
 from matching_pipeline.providers.openai.pictures import OpenAIImageGenerator
 from matching_pipeline.providers.openai.vision import OpenAIImageAnalyzer
+from matching_pipeline.providers.session import ReconnectingSession
+from matching_pipeline.providers.single_flight import SingleFlight
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.openai_server import (
     KEY,
@@ -29,8 +38,9 @@ from matching_pipeline_tests.fixtures.openai_server import (
     server_error,
 )
 
-Answer = TypeVar("Answer")
-OpenClient = Callable[..., OpenAIClient]
+Result = TypeVar("Result")
+FailsOnce = Callable[..., Any]
+OpenAsker = Callable[[], "Asker"]
 OpenEmbedder = Callable[..., OpenAITextEmbedder]
 OpenAnalyzer = Callable[..., OpenAIImageAnalyzer]
 OpenGenerator = Callable[..., OpenAIImageGenerator]
@@ -41,7 +51,7 @@ OF_THE_PROVIDER = (
     pytest.param(server_error(503), ProviderUnavailable, "overloaded", 0, id="503"),
     pytest.param(Fault(cut_after=20), ProviderUnavailable, "no answer", 0, id="reset"),
 )
-"""Faults that have nothing to do with what is asked: fault, failure, reason, how many requests cost something."""
+"""Faults that are not of the input: fault, failure, reason, number of requests that cost something."""
 
 
 @pytest.fixture
@@ -52,7 +62,7 @@ def server() -> Iterator[OpenAIServer]:
 
 @pytest.fixture
 def settings_for(server: OpenAIServer) -> Callable[..., Settings]:
-    """Settings for the stand-in, the named ones changed."""
+    """Settings for the stand-in, with changes."""
     return lambda **changes: Settings(
         **{"openai_api_key": KEY, "openai_base_url": server.url, "openai_timeout_seconds": 10, **changes}
     )
@@ -64,58 +74,78 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-@pytest.fixture
-def open_embedder(settings_for: Callable[..., Settings], database_url: str, stack: ExitStack) -> OpenEmbedder:
-    def embedder(**changes: Any) -> OpenAITextEmbedder:
-        settings = settings_for(**changes)
-        return openai_text_embedder(settings, stack.enter_context(openai_client(settings, database_url, "postings")))
+class Asker:
+    """Call log, answer cache and single flight on one session, as the client of one process has them."""
 
-    return embedder
+    def __init__(self, session: ReconnectingSession) -> None:
+        self.cache = AnswerCache(session)
+        self.answers = SingleFlight(session, self.cache).answers
+        self._call_log = CallLog(session, self.cache, "queue")
 
-
-@pytest.fixture
-def open_analyzer(settings_for: Callable[..., Settings], database_url: str, stack: ExitStack) -> OpenAnalyzer:
-    def analyzer(**changes: Any) -> OpenAIImageAnalyzer:
-        settings = settings_for(**changes)
-        return openai_image_analyzer(settings, stack.enter_context(openai_client(settings, database_url, "image_ai")))
-
-    return analyzer
+    def record(self, **answers: bytes) -> None:
+        """A request to the model `m`, and its answers."""
+        kept = {name.encode(): Answer(content, 1, 0) for name, content in answers.items()}
+        self._call_log.record(Call("m", 1, 5, "answered", cost_usd=Decimal("0.5")), "m", kept)
 
 
 @pytest.fixture
-def open_generator(settings_for: Callable[..., Settings], database_url: str, stack: ExitStack) -> OpenGenerator:
-    def generator(**changes: Any) -> OpenAIImageGenerator:
-        settings = settings_for(**changes)
-        client = stack.enter_context(openai_client(settings, database_url, "generated_images"))
-        return openai_image_generator(settings, client)
+def open_asker(database_url: str, stack: ExitStack) -> OpenAsker:
+    return lambda: Asker(stack.enter_context(ReconnectingSession(database_url)))
 
-    return generator
+
+def _opens(queue: str, make: Callable[[Settings, OpenAIClient], Result]) -> Callable[..., Callable[..., Result]]:
+    @pytest.fixture
+    def open_provider(
+        settings_for: Callable[..., Settings], database_url: str, stack: ExitStack
+    ) -> Callable[..., Result]:
+        def open_by(**changes: Any) -> Result:
+            settings = settings_for(**changes)
+            return make(settings, stack.enter_context(openai_client(settings, database_url, queue)))
+
+        return open_by
+
+    return open_provider
+
+
+open_embedder = _opens("postings", openai_text_embedder)
+open_analyzer = _opens("image_ai", openai_image_analyzer)
+open_generator = _opens("generated_images", openai_image_generator)
 
 
 def calls(connection: Connection) -> list[tuple[str, int]]:
-    """Outcome and items of each request in the ledger, in order."""
+    """Outcome and number of inputs of each request in the call log, in order."""
     return connection.execute("select outcome, items from ai_calls order by id").fetchall()
 
 
 def charged(connection: Connection) -> int:
-    """How many requests cost something."""
+    """The number of requests that cost something."""
     return int(connection.execute("select count(*) from ai_calls where cost_usd > 0").fetchall()[0][0])
 
 
-def fails_once(
-    server: OpenAIServer,
-    connection: Connection,
-    fault: Fault,
-    failure: type[Exception],
-    reason: str,
-    costs: int,
-    ask: Callable[[], Answer],
-) -> Answer:
-    """The fault costs one request, and nothing of its answer is kept; returns the answer that follows it."""
-    server.faults.append(fault)
-    with pytest.raises(failure, match=reason):
-        ask()
-    assert server.asked.total() == len(calls(connection)) == 1
-    assert charged(connection) == costs
-    assert connection.execute("select count(*) from ai_answers").fetchone() == (0,)
-    return ask()
+@pytest.fixture
+def fails_once(server: OpenAIServer, connection: Connection) -> FailsOnce:
+    """Asks with a fault that costs one request, of which nothing is kept; returns the answer to the next request."""
+
+    def fails_once(fault: Fault, failure: type[Exception], reason: str, costs: int, ask: Callable[[], Any]) -> Any:
+        server.faults.append(fault)
+        with pytest.raises(failure, match=reason):
+            ask()
+        assert server.asked.total() == len(calls(connection)) == 1
+        assert charged(connection) == costs
+        assert connection.execute("select count(*) from ai_answers").fetchone() == (0,)
+        return ask()
+
+    return fails_once
+
+
+@pytest.fixture
+def run_killed(server: OpenAIServer, database_url: str) -> Callable[..., None]:
+    """Runs a script that kills itself, with these settings besides those of the stand-in."""
+
+    def run_killed(script: str, **environment: str) -> None:
+        provider = {"DATABASE_URL": database_url, "OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url}
+        environment = {**os.environ, **provider, "IMAGE_ALLOW_PRIVATE_HOSTS": "true", **environment}
+        killed = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
+        assert killed.returncode == -signal.SIGKILL
+
+    return run_killed

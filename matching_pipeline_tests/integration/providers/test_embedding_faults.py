@@ -1,4 +1,4 @@
-"""Every way in which a provider of embeddings fails: the policy, the requests made, the requests charged."""
+"""Each fault of a provider of embeddings: its policy, the requests made, and the requests that cost something."""
 
 import socket
 from datetime import timedelta
@@ -49,7 +49,7 @@ def seconds(*bounds: float) -> tuple[timedelta, ...]:
         pytest.param(Fault(change=lambda body: {}), 30, 30, "unavailable", id="another form"),
     ],
 )
-def test_a_provider_that_fails_defers_the_lane_after_one_request_and_charges_nobody(
+def test_a_provider_that_fails_is_asked_once_and_says_how_long_to_snooze(
     open_embedder: OpenEmbedder,
     server: OpenAIServer,
     connection: Connection,
@@ -69,7 +69,7 @@ def test_a_provider_that_fails_defers_the_lane_after_one_request_and_charges_nob
     assert len(open_embedder().embed(TEXTS)) == 3
 
 
-def test_a_date_to_retry_after_is_kept_to(open_embedder: OpenEmbedder, server: OpenAIServer) -> None:
+def test_a_date_to_retry_after_is_obeyed(open_embedder: OpenEmbedder, server: OpenAIServer) -> None:
     import time
 
     server.faults.append(rate_limit(retry_after=formatdate(time.time() + 90, usegmt=True)))
@@ -84,7 +84,7 @@ def test_a_quota_that_is_used_up_says_to_look_at_billing(open_embedder: OpenEmbe
         open_embedder().embed(TEXTS)
 
 
-def test_a_refused_connection_defers_and_names_the_address(
+def test_a_refused_connection_snoozes_and_names_the_address(
     open_embedder: OpenEmbedder, connection: Connection
 ) -> None:
     with socket.socket() as unused:
@@ -109,11 +109,7 @@ def test_a_refused_connection_defers_and_names_the_address(
     ],
 )
 def test_a_setting_that_does_not_fit_is_named(
-    open_embedder: OpenEmbedder,
-    server: OpenAIServer,
-    connection: Connection,
-    changes: dict[str, Any],
-    setting: str,
+    open_embedder: OpenEmbedder, connection: Connection, changes: dict[str, Any], setting: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"^{setting}: "):
         open_embedder(**changes).embed(TEXTS)
@@ -162,7 +158,7 @@ def test_one_bad_text_in_a_batch_of_100_fails_alone(
     assert sum(items for outcome, items in calls(connection) if outcome == "answered") == 99
 
 
-def test_a_batch_over_the_token_limit_is_split_and_nobody_is_charged_for_it(
+def test_a_batch_over_the_token_limit_is_split_without_cost(
     open_embedder: OpenEmbedder, server: OpenAIServer, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openai_models, "MAX_REQUEST_TOKENS", 25)
@@ -268,7 +264,7 @@ def test_each_request_is_recorded_with_what_it_took(
     assert rows[1][7] is None
 
 
-def test_nothing_that_is_recorded_or_said_holds_the_key(open_embedder: OpenEmbedder, connection: Connection) -> None:
+def test_no_record_and_no_message_holds_the_key(open_embedder: OpenEmbedder, connection: Connection) -> None:
     with pytest.raises(ConfigurationError) as raised:
         open_embedder(openai_api_key="sk-very-secret").embed(TEXTS)
     recorded = connection.execute("select error from ai_calls").fetchall()

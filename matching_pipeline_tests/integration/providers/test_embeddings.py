@@ -1,4 +1,4 @@
-"""Texts through OpenAI's client to the stand-in: what is answered, and what is asked only once."""
+"""Texts through OpenAI's client to the stand-in: the answers, and requests that are made only once."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ def test_fewer_dimensions_are_asked_for(open_embedder: OpenEmbedder) -> None:
     assert vectors(embedder.embed(["a text"])).shape == (1, 256)
 
 
-def test_a_model_that_takes_no_dimensions_is_told_none(open_embedder: OpenEmbedder) -> None:
+def test_a_model_that_takes_no_dimensions_gets_none(open_embedder: OpenEmbedder) -> None:
     assert vectors(open_embedder(openai_embedding_model="text-embedding-ada-002").embed(["a text"])).shape == (
         1,
         1536,
@@ -127,10 +127,11 @@ def test_a_request_waits_rather_than_run_into_the_rate_limit(
 ) -> None:
     from matching_pipeline_tests.fixtures.openai_server import RateLimit
 
+    embedder = open_embedder(openai_concurrency=4)
+    embedder.embed(["the first request opens client and session, while the limit would fill up"])
     server.requests_per_minute = RateLimit(300)
     server.requests_per_minute.level = 4
-    embedder = open_embedder(openai_concurrency=4)
-    embedder.embed(["the first answer states the limits"])
+    embedder.embed(["this answer states the limits"])
     refused = []
 
     def embed(number: int) -> None:
@@ -145,10 +146,10 @@ def test_a_request_waits_rather_than_run_into_the_rate_limit(
     assert time.monotonic() - began > 1
     # the server's clock is not ours: one may come a moment too early; without waiting six would
     assert len(refused) <= 1
-    assert calls(connection).count(("answered", 1)) == 11 - len(refused)
+    assert calls(connection).count(("answered", 1)) == 12 - len(refused)
 
 
-def test_one_slow_request_holds_nobody_else_up(open_embedder: OpenEmbedder, server: OpenAIServer) -> None:
+def test_one_slow_request_does_not_hold_up_the_others(open_embedder: OpenEmbedder, server: OpenAIServer) -> None:
     embedder, hold = open_embedder(openai_concurrency=4, openai_timeout_seconds=60), Hold()
     server.faults.append(hold.fault)
     with ThreadPoolExecutor(4) as threads:

@@ -1,4 +1,4 @@
-"""Product pictures through OpenAI's client to the stand-in: what is sent, paid and kept, and every way to fail."""
+"""Product pictures through OpenAI's client to the stand-in: request, cost, cache, and each fault."""
 
 from decimal import Decimal
 from io import BytesIO
@@ -15,17 +15,17 @@ from matching_pipeline_tests.fixtures.openai_models import Refusal, count_tokens
 from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer, server_error
 from matching_pipeline_tests.integration.providers.conftest import (
     OF_THE_PROVIDER,
+    FailsOnce,
     OpenGenerator,
     calls,
     charged,
-    fails_once,
 )
 
 MUG = Image.new("RGB", (2000, 1000), "teal")
 PROMPT = "the same product on white"
 
 
-def test_the_photo_is_edited_into_a_square_jpeg_and_its_cost_is_in_the_ledger(
+def test_the_photo_is_edited_into_a_square_jpeg_and_its_cost_is_in_the_call_log(
     open_generator: OpenGenerator, connection: Connection
 ) -> None:
     generator = open_generator()
@@ -65,7 +65,7 @@ def test_quality_is_a_setting_and_fidelity_is_asked_of_the_model_that_takes_it(
     assert said == [(b"high", b"high"), (b"low", None), (None, None)]
 
 
-def test_what_was_paid_for_is_not_bought_again(
+def test_a_picture_is_not_bought_again(
     open_generator: OpenGenerator, server: OpenAIServer, connection: Connection
 ) -> None:
     first = open_generator().generate(MUG, "scale", PROMPT)
@@ -77,12 +77,12 @@ def test_what_was_paid_for_is_not_bought_again(
     assert server.asked.total() == charged(connection) == 4
 
 
-def test_a_job_that_wants_it_anew_buys_another_once(
+def test_a_job_that_forces_another_picture_buys_it_once(
     open_generator: OpenGenerator, server: OpenAIServer, connection: Connection
 ) -> None:
     generator, job = open_generator(), uuid4()
-    for anew in (None, job, job, uuid4(), None):
-        generator.generate(MUG, "scale", PROMPT, anew)
+    for forced_by in (None, job, job, uuid4(), None):
+        generator.generate(MUG, "scale", PROMPT, forced_by)
     assert server.asked.total() == charged(connection) == 3
 
 
@@ -142,17 +142,14 @@ def refused(code: str | None, parameter: str | None = None, message: str = "Not 
 )
 def test_each_fault_has_its_policy_and_costs_one_request(
     open_generator: OpenGenerator,
-    server: OpenAIServer,
-    connection: Connection,
+    fails_once: FailsOnce,
     fault: Fault,
     failure: type[Exception],
     reason: str,
     costs: int,
 ) -> None:
     generator = open_generator(openai_image_timeout_seconds=2)
-    answer = fails_once(
-        server, connection, fault, failure, reason, costs, lambda: generator.generate(MUG, "scale", PROMPT)
-    )
+    answer = fails_once(fault, failure, reason, costs, lambda: generator.generate(MUG, "scale", PROMPT))
     assert answer.width == 1024
 
 

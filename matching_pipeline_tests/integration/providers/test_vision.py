@@ -1,4 +1,4 @@
-"""Pictures through OpenAI's client to the stand-in: descriptions, and every way in which they fail."""
+"""Pictures through OpenAI's client to the stand-in: descriptions, and each fault."""
 
 import base64
 import json
@@ -16,10 +16,10 @@ from matching_pipeline_tests.fixtures.openai_models import Refusal, embedding
 from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer
 from matching_pipeline_tests.integration.providers.conftest import (
     OF_THE_PROVIDER,
+    FailsOnce,
     OpenAnalyzer,
     calls,
     charged,
-    fails_once,
 )
 
 TEAL = Image.new("RGB", (1600, 800), "teal")
@@ -58,11 +58,11 @@ def test_the_picture_is_sent_as_data_scaled_down_and_never_as_a_url(
     assert Image.open(BytesIO(base64.b64decode(data))).size == (768, 384)
 
 
-def test_how_much_the_model_reasons_is_a_setting_that_can_be_left_unsaid(
+def test_the_reasoning_effort_is_a_setting_that_can_be_left_unsaid(
     open_analyzer: OpenAnalyzer, server: OpenAIServer
 ) -> None:
     for number, effort in enumerate(("none", "low", "unsaid")):
-        open_analyzer(openai_vision_effort=effort).analyze(Image.new("RGB", (10, 10 + number)))
+        open_analyzer(openai_vision_reasoning_effort=effort).analyze(Image.new("RGB", (10, 10 + number)))
     sent = [body.get("reasoning_effort") for body in server.bodies if "messages" in body]
     assert sent == ["none", "low", None]
 
@@ -115,15 +115,15 @@ def finish(reason: str) -> Fault:
             id="picture refused",
         ),
         pytest.param(finish("length"), TransientFailure, "did not come to an end", 1, id="cut short"),
-        pytest.param(message(content='{"caption": "A te'), TransientFailure, "not of the schema", 1, id="not JSON"),
+        pytest.param(message(content='{"caption": "A te'), TransientFailure, "breaks the schema", 1, id="not JSON"),
         pytest.param(
             message(content=json.dumps({"caption": "A thing."})),
             TransientFailure,
-            "not of the schema",
+            "breaks the schema",
             1,
             id="schema",
         ),
-        pytest.param(message(content=None), TransientFailure, "not of the schema", 1, id="no content"),
+        pytest.param(message(content=None), TransientFailure, "breaks the schema", 1, id="no content"),
         pytest.param(
             Fault(change=lambda body: body | {"choices": []}), ProviderUnavailable, "form", 1, id="no choice"
         ),
@@ -133,15 +133,14 @@ def finish(reason: str) -> Fault:
 )
 def test_each_fault_has_its_policy_and_costs_one_request(
     open_analyzer: OpenAnalyzer,
-    server: OpenAIServer,
-    connection: Connection,
+    fails_once: FailsOnce,
     fault: Fault,
     failure: type[Exception],
     reason: str,
     costs: int,
 ) -> None:
     analyzer = open_analyzer(openai_timeout_seconds=2)
-    answer = fails_once(server, connection, fault, failure, reason, costs, lambda: analyzer.analyze(TEAL))
+    answer = fails_once(fault, failure, reason, costs, lambda: analyzer.analyze(TEAL))
     assert answer.attributes["category"] == "surface"
 
 
@@ -149,7 +148,7 @@ def test_each_fault_has_its_policy_and_costs_one_request(
     ("changes", "setting"),
     [
         ({"openai_vision_model": "gpt-9"}, "OPENAI_VISION_MODEL"),
-        ({"openai_vision_effort": "extreme"}, "OPENAI_VISION_EFFORT"),
+        ({"openai_vision_reasoning_effort": "extreme"}, "OPENAI_VISION_REASONING_EFFORT"),
         ({"openai_api_key": "sk-wrong"}, "OPENAI_API_KEY"),
     ],
 )
@@ -161,7 +160,7 @@ def test_a_setting_that_does_not_fit_is_named(
     assert calls(connection) == [("configuration", 1)]
 
 
-def test_what_a_model_says_is_tidied(open_analyzer: OpenAnalyzer, server: OpenAIServer) -> None:
+def test_a_description_is_tidied(open_analyzer: OpenAnalyzer, server: OpenAIServer) -> None:
     said = {
         "caption": "  Two\n chairs\0 ",
         "category": " ",

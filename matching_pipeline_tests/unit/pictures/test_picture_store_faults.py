@@ -52,7 +52,7 @@ def test_a_folder_that_is_full_or_away_is_tried_later_and_keeps_no_part(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        with pytest.raises(ProviderUnavailable, match="IMAGES_URL"):
+        with pytest.raises(ProviderUnavailable, match="GENERATED_IMAGES_URL"):
             store.put(b"picture", "jpg")
     assert files(folder) == []
     store.put(b"picture", "jpg")
@@ -70,13 +70,13 @@ def unprivileged() -> Iterator[None]:
 
 @pytest.mark.usefixtures("unprivileged")
 def test_a_folder_that_is_forbidden_is_a_matter_of_configuration() -> None:
-    with pytest.raises(ConfigurationError, match=r"IMAGES_URL.*Permission denied"):
+    with pytest.raises(ConfigurationError, match=r"GENERATED_IMAGES_URL.*Permission denied"):
         PictureStore("file:///forbidden").put(b"picture", "jpg")
 
 
 def test_a_file_where_the_folder_should_be_is_a_matter_of_configuration(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="IMAGES_URL"):
+    with pytest.raises(ConfigurationError, match="GENERATED_IMAGES_URL"):
         PictureStore((tmp_path / "file").as_uri()).put(b"picture", "jpg")
 
 
@@ -95,33 +95,33 @@ def test_a_file_where_the_folder_should_be_is_a_matter_of_configuration(tmp_path
     ],
 )
 def test_a_url_that_names_no_place_is_a_matter_of_configuration(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="IMAGES_URL"):
+    with pytest.raises(ConfigurationError, match="GENERATED_IMAGES_URL"):
         PictureStore(url)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_a_bucket_that_refuses_or_is_not_there_is_a_matter_of_configuration(bucket: Bucket, status: int) -> None:
     bucket.status = status
-    with pytest.raises(ConfigurationError, match="IMAGES_URL"):
+    with pytest.raises(ConfigurationError, match="GENERATED_IMAGES_URL"):
         PictureStore("s3://bucket/made").put(b"picture", "jpg")
 
 
 @pytest.mark.parametrize("status", [409, 429, 503, 507])
 def test_a_bucket_that_is_full_or_away_is_tried_later(bucket: Bucket, status: int) -> None:
     bucket.status = status
-    with pytest.raises(ProviderUnavailable, match="IMAGES_URL"):
+    with pytest.raises(ProviderUnavailable, match="GENERATED_IMAGES_URL"):
         PictureStore("s3://bucket/made").put(b"picture", "jpg")
-    with pytest.raises(ProviderUnavailable, match="IMAGES_URL"):
+    with pytest.raises(ProviderUnavailable, match="GENERATED_IMAGES_URL"):
         list(PictureStore("s3://bucket/made").list(NOW))
 
 
 def test_a_store_that_cannot_be_reached_is_tried_later(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(ProviderUnavailable, match="IMAGES_URL"):
+    with pytest.raises(ProviderUnavailable, match="GENERATED_IMAGES_URL"):
         PictureStore("s3://bucket/made").put(b"picture", "jpg")
 
 
 def test_a_store_that_lacks_its_own_settings_is_a_matter_of_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
-    with pytest.raises(ConfigurationError, match="IMAGES_URL"):
+    with pytest.raises(ConfigurationError, match="GENERATED_IMAGES_URL"):
         PictureStore("az://container/made")

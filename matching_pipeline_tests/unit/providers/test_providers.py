@@ -1,4 +1,4 @@
-"""Who does what, by the settings."""
+"""The provider of each model, by the settings or by name."""
 
 from decimal import Decimal
 from typing import Any
@@ -60,7 +60,7 @@ def test_openai_without_a_key_names_the_setting() -> None:
         pass
 
 
-def test_a_name_tells_of_which_model_it_is() -> None:
+def test_a_name_holds_its_models() -> None:
     name = VisionName("meta/llama-4", "describe-1", EmbeddingName("BAAI/bge-m3:latest", 1024))
     assert VisionName.parse(str(name)) == name
     assert EmbeddingName.parse(str(name.embedding)) == name.embedding
@@ -72,11 +72,11 @@ def test_a_name_tells_of_which_model_it_is() -> None:
     ("model", "message"),
     [
         ("m/describe-0/e:8", "the prompt describe-0, which this version does not have"),
-        ("given", "nothing here makes the image model 'given'"),
-        ("text-embedding-3-small:8", "nothing here makes the image model"),
+        ("given", "no provider here makes the image model 'given'"),
+        ("text-embedding-3-small:8", "no provider here makes the image model"),
     ],
 )
-def test_a_model_that_cannot_be_made_is_said(model: str, message: str) -> None:
+def test_a_model_that_cannot_be_made_is_named(model: str, message: str) -> None:
     with (
         pytest.raises(ConfigurationError, match=message),
         image_analyzer(Settings(**KEY), "nowhere", "image_ai", model),
@@ -85,7 +85,7 @@ def test_a_model_that_cannot_be_made_is_said(model: str, message: str) -> None:
 
 
 def test_the_settings_price_is_that_of_their_model_and_others_have_their_own() -> None:
-    settings = Settings(openai_embedding_model="mine", openai_embedding_price=7)
+    settings = Settings(openai_embedding_model="mine", openai_embedding_usd_per_million_tokens=7)
     prices = {
         name: embedding_model(settings, name).input_price for name in ("mine", "text-embedding-3-large", "unknown")
     }

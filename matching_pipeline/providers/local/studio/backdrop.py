@@ -1,4 +1,4 @@
-"""A plain backdrop, as a surface fitted to the photo's border: what differs from it, however faintly, is a thing."""
+"""Fits a plain backdrop to the photo's border, as a smooth surface: a pixel that differs from it is not backdrop."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ DARKEST: Final = 0.24  # of a shadow: this share less of L + 16 is less than hal
 
 
 def backdrop_odds(lab: Values) -> Values:
-    """The logarithm of how much likelier each pixel is no part of the backdrop; 0 where there is no plain one."""
+    """The log odds of each pixel not to be backdrop; all 0 if the photo has no plain backdrop."""
     height, width = lab.shape[:2]
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * y, x**2, y**2], axis=-1)
@@ -33,7 +33,7 @@ def backdrop_odds(lab: Values) -> Values:
 
 
 def shadow(apart: Values, surface: Values) -> Values:
-    """How much of the difference to the surface may be a shadow on it.
+    """The part of the difference to the surface that can be a shadow on it.
 
     Less light scales L + 16, a and b by one factor, the cube root of the light.
     """

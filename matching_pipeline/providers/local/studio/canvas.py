@@ -1,4 +1,4 @@
-"""What every scene is put together from: tones that suit the product, light, shadow, and the product in its place."""
+"""The parts of every scene: tones that suit the product, light, shadow, and the product in its place."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +20,7 @@ Rgb = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Tones:
-    """The product's lightness (0 to 100), and its hue (radians) as far as it has one."""
+    """The product's lightness (0 to 100) and hue (radians); a product without a hue gets the hue of sand."""
 
     lightness: float
     hue: float
@@ -92,12 +92,12 @@ def put(canvas: Values, product: Placed) -> None:
 
 
 def darken(canvas: Values, shade: Values, strength: float) -> None:
-    """Takes away light where the shade (side x side, 0 to 1) is; shadows keep a little of the surface's warmth."""
+    """Takes away light by the shade (side x side, 0 to 1); shadows keep a little of the surface's warmth."""
     canvas *= 1 - strength * shade[..., None] * np.array([1.0, 0.97, 0.94], dtype=np.float32)
 
 
 def cast_shadow(product: Placed, across: float, down: float, blur: float) -> Values:
-    """The product's shadow on what is close behind it, moved and blurred by shares of the canvas."""
+    """The product's shadow on a surface close behind it, moved and blurred by shares of the canvas."""
     small = product.alpha[::SHADOW_STEP, ::SHADOW_STEP]
     pixels_a_share = SIDE / SHADOW_STEP
     moved = ndimage.shift(small, (down * pixels_a_share, across * pixels_a_share), order=1)
@@ -105,7 +105,7 @@ def cast_shadow(product: Placed, across: float, down: float, blur: float) -> Val
 
 
 def ground_shadow(product: Placed, depth: float = 0.02) -> Values:
-    """The shadow on the ground below a standing product, close under its foot wherever that is near the ground."""
+    """The shadow on the ground below a standing product, where its foot is near the ground."""
     alpha = product.alpha[::SHADOW_STEP, ::SHADOW_STEP]
     side = len(alpha)
     ground = product.box[3] * side
@@ -136,7 +136,7 @@ def paint(canvas: Values, cover: Values, colour: Rgb | Values) -> None:
 
 
 def finished(canvas: Values) -> Image.Image:
-    """As a picture, with a grain too fine to see, without which a soft gradient shows steps."""
+    """As a picture, with a grain too fine to see: without it a soft gradient shows steps."""
     grain = np.random.default_rng(7).random((SIDE, SIDE, 1), dtype=np.float32)
     levels = np.where(canvas >= 1, 255, canvas * 255 + grain)
     return Image.fromarray(levels.clip(0, 255).astype(np.uint8))

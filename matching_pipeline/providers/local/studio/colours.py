@@ -1,4 +1,4 @@
-"""How much the colours of a photo say of what is product and what is background."""
+"""How likely each colour of a photo belongs to the product or to the background."""
 
 from typing import Final
 
@@ -14,14 +14,14 @@ RARE: Final = 1e-5  # the likelihood of a colour that was never seen
 
 
 def colour_bins(lab: Values) -> Labels:
-    """Which of the colours that are told apart each pixel has."""
+    """The number of each pixel's colour, among BINS colours."""
     share = np.clip((lab - LOW) / (HIGH - LOW), 0, 1)
     position = np.rint(share * (np.array(BINS) - 1)).astype(np.int64)
     return np.asarray(np.ravel_multi_index(tuple(np.moveaxis(position, -1, 0)), BINS))
 
 
 def colour_odds(bins: Labels, inside: Values | Mask, outside: Values | Mask) -> Values:
-    """The logarithm of how much likelier each pixel's colour is inside than outside; both are weights of pixels."""
+    """The log odds of each pixel's colour to be inside and not outside; both are weights of pixels."""
 
     def likelihood(weights: Values | Mask) -> Values:
         counts = np.bincount(bins.ravel(), weights.ravel().astype(float), minlength=int(np.prod(BINS)))

@@ -1,8 +1,8 @@
 """Tells the product from its background.
 
-A first guess by salience, then rounds of what GrabCut does (Rother, Kolmogorov and Blake 2004): learn the colours
-of both sides, judge each pixel by them, and let neighbours of like colour agree. The agreement is found not by a
-minimum cut but by the random walker's linear system (Grady 2005), whose answer is a probability.
+A first guess by salience is followed by rounds as in GrabCut (Rother, Kolmogorov and Blake 2004). A round learns the
+colours of both sides, judges each pixel by them, and lets neighbours of like colour agree. It finds the agreement not
+by a minimum cut but by the random walker's linear system (Grady 2005), whose solution is a probability.
 """
 
 from dataclasses import dataclass
@@ -21,22 +21,22 @@ from matching_pipeline.providers.local.studio.trust import trusted
 
 ROUNDS: Final = 4
 MOST_ODDS: Final = 4.0  # that a pixel's own colour can give, as a logarithm
-AGREEMENT: Final = 12.0  # how much neighbours count against what a pixel's own colour says
+AGREEMENT: Final = 12.0  # how much neighbours count against a pixel's own colour
 
-SMALLEST_PART: Final = 0.15  # of the largest part, for what lies beside it to be of the product too
+SMALLEST_PART: Final = 0.15  # of the largest part; a smaller part beside it is not of the product
 TINY_HOLE: Final = 0.012  # of the product
-OPENING: Final = 12.0  # Lab units by which what one sees through an opening may differ from the background
+OPENING: Final = 12.0  # Lab units by which the background may differ where it shows through an opening
 MOSTLY: Final = 0.7
 SURELY_BACKDROP: Final = -1.4
-RAGGED: Final = 3.0  # times the largest disc inside: openings are compact, what is printed is not
+RAGGED: Final = 3.0  # times the largest disc inside: openings are compact, prints are not
 SURROUNDINGS: Final = 12  # pixels
 ANY_NEIGHBOUR: Final = np.ones((3, 3), dtype=bool)
-THREAD: Final = np.hypot(*np.mgrid[-1:2, -1:2]) <= 1.5  # what is narrower is one
+THREAD: Final = np.hypot(*np.mgrid[-1:2, -1:2]) <= 1.5  # a narrower part is one
 
 
 @dataclass(frozen=True)
 class Cutout:
-    """`mask` (height x width) is where the product is; `trusted` whether to believe it."""
+    """`mask` (height x width) is true on the product; `trusted` says whether to believe it."""
 
     mask: Mask
     trusted: bool
@@ -80,9 +80,9 @@ def cleaned(mask: Mask) -> Mask:
 
 
 def filled(body: Mask, lab: Values, backdrop: Mask) -> Mask:
-    """With the holes closed that are tiny, not of the background's colour, or of the shape of a print.
+    """The mask with its holes closed, if they are tiny, not of the background's colour, or shaped like a print.
 
-    Where the backdrop is plain and known, it shows through an opening of any shape.
+    A plain backdrop is known, and shows through an opening of any shape.
     """
     if not body.any():
         return body

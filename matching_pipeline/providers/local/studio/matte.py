@@ -1,4 +1,4 @@
-"""From a mask to a soft edge: how much of each pixel is the product, and in what colour."""
+"""From a mask to a soft edge: the share of the product in each pixel, and its colour."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ Box = tuple[float, float, float, float]
 
 REACH: Final = 2.5  # pixels of the mask around which colours explain the edge
 EDGE_DETAIL: Final = 2e-3  # variance of colours from which the edge follows the photo and not the mask
-BEYOND_DOUBT: Final = 0.03  # of the blurred mask: where it is further than this from its edge, it is right
+BEYOND_DOUBT: Final = 0.03  # of the blurred mask: a pixel that is closer to 0 or 1 than this needs no correction
 SMOOTHING: Final = 0.35  # of the edge, in pixels of the mask
 INWARD: Final = 0.62  # the share of the product where the new edge lies: more than a half leaves the halo outside
 STEEPNESS: Final = 2.2
@@ -40,10 +40,10 @@ def soft_edge(colour: Values, small: Image.Image, mask: Mask, box: Box) -> Value
 
 
 def edge_model(guide: Values, share: Values) -> tuple[Values, Values]:
-    """What makes the mask of the colours nearby: alpha is `gains · colour + offset`, both of them smooth.
+    """How the mask follows from the colours nearby: alpha is `gains · colour + offset`, both of them smooth.
 
-    A guided filter (He, Sun and Tang 2010). Found on the small picture and applied to the large one, it gives the
-    mask the large picture's edges.
+    A guided filter (He, Sun and Tang 2010). It is found on the small picture and applied to the large one, and gives
+    the mask the large picture's edges.
     """
 
     def mean(values: Values) -> Values:
@@ -58,7 +58,7 @@ def edge_model(guide: Values, share: Values) -> tuple[Values, Values]:
 
 
 def without_background(colour: Values, alpha: Values, zoom: float) -> Values:
-    """The colours with those of the soft edge, and all beyond, taken from the nearest pixels wholly inside."""
+    """Replaces the colours of the soft edge, and all beyond, by those of the nearest pixels wholly inside."""
     depth = max(2.0, CHROMA_REACH * zoom)
     inside = ndimage.distance_transform_edt(alpha > 0.9)
     inner = inside > depth

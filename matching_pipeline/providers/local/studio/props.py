@@ -1,4 +1,4 @@
-"""What stands and lies around the product: light, floor, box, paper, card. Places are shares of the canvas."""
+"""The things around the product: light, floor, box, paper, card. Places are shares of the canvas."""
 
 from typing import Final
 
@@ -101,7 +101,7 @@ def square(inset: float) -> Points:
 
 
 def tissue(canvas: Values, colour: Rgb) -> None:
-    """Crumpled paper that fills the box and laps over its rim: facets that face the light each in its way."""
+    """Crumpled paper that fills the box and laps over its rim; each facet has its own light."""
     random = np.random.default_rng(11)
     turns = np.linspace(0, 2 * np.pi, 44, endpoint=False)
     reach = 0.375 / np.maximum(np.abs(np.cos(turns)), np.abs(np.sin(turns))) + random.uniform(-0.02, 0.025, 44)
@@ -128,7 +128,7 @@ def card(canvas: Values, paper: Rgb, ink: Rgb) -> None:
 
 
 def sheet(canvas: Values, corners: Points, colour: Rgb, lift: float) -> None:
-    """A flat piece of something, with its shadow when it lies above what is there."""
+    """A flat piece of material, with its shadow if it is lifted."""
     if lift:
         darken(canvas, shape([(x + lift * 0.5, y + lift) for x, y in corners], blur=lift), 0.4)
     paint(canvas, shape(corners), colour)

@@ -1,8 +1,8 @@
-"""A first guess at where the product is: regions unlike the photo's border stand out.
+"""A first guess at where the product is: regions unlike the photo's border are salient.
 
-After Zhu, Liang, Wei and Sun, "Saliency Optimization from Robust Background Detection" (2014): a region is
-background as far as it, with the regions of its colour that it touches, lies along the border. So a tiled floor or
-a rug is background as a whole, and a product that touches the border at one place is not.
+After Zhu, Liang, Wei and Sun, "Saliency Optimization from Robust Background Detection" (2014). A region is taken with
+the regions of its colour that it touches: the longer they lie along the border, the more it is background. So a tiled
+floor or a rug is background as a whole, and a product that touches the border at one place is not.
 """
 
 from typing import Final, TypeVar
@@ -19,11 +19,11 @@ Kind = TypeVar("Kind", bound=np.generic)
 REGIONS: Final = 260
 COLOUR_REACH: Final = 9.0  # Lab units within which two regions count as of one colour
 NEAR: Final = 0.25  # the reach of contrast, as a share of the photo
-NOISE: Final = 0.1  # keeps regions of which nothing is known at what their neighbours are
+NOISE: Final = 0.1  # gives regions of which nothing is known the score of their neighbours
 
 
 def salience(lab: Values) -> Values:
-    """For each pixel of a Lab picture how much it stands out, 0 to 1."""
+    """The salience of each pixel of a Lab picture, 0 to 1."""
     labels = regions(lab)
     count = int(labels.max()) + 1
     area = np.bincount(labels.ravel(), minlength=count).astype(float)
@@ -74,7 +74,7 @@ def neighbours(labels: Labels, distance: Values) -> csr_array:
 
 
 def background_odds(graph: csr_array, labels: Labels, area: Values) -> Values:
-    """For each region whether it belongs to what lies along the border: 0 to 1."""
+    """For each region how much it belongs to the border: 0 to 1."""
     along = dijkstra(graph, directed=False)
     alike = np.exp(-(along**2) / (2 * COLOUR_REACH**2))
     on_border = np.bincount(border(labels), minlength=len(area))

@@ -20,13 +20,13 @@ MARGIN: Final = 0.03  # around the product, as a share of its longer side
 
 @dataclass(frozen=True)
 class Subject:
-    """`alpha` is 1 where the product is. `outlined` is False where it is the whole photo, with its background."""
+    """`alpha` is 1 on the product. `outlined` is False if the product is the whole photo, with its background."""
 
     colour: Values
     alpha: Values
     outlined: bool
     zoom: float
-    """pixels for one of the photo"""
+    """Pixels for one pixel of the photo."""
 
 
 def find_subject(photo: Image.Image) -> Subject:
@@ -41,7 +41,7 @@ def find_subject(photo: Image.Image) -> Subject:
 
 
 def whole(photo: Image.Image) -> Subject:
-    """The photo itself, as a print with slightly rounded corners; the middle of one that is very long."""
+    """The photo itself, as a print with slightly rounded corners; of a very long photo the middle."""
     longest = round(min(photo.size) * SLENDEREST_PRINT)
     width, height = min(photo.width, longest), min(photo.height, longest)
     left, top = (photo.width - width) // 2, (photo.height - height) // 2

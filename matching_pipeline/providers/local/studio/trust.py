@@ -1,4 +1,4 @@
-"""Whether a mask is to be believed: a torn outline is worse than none."""
+"""Whether to believe a mask: a torn outline is worse than none."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ from matching_pipeline.providers.local.studio.salience import border
 SMALLEST, LARGEST = 0.03, 0.85  # shares of the photo
 MOST_ON_BORDER: Final = 0.15
 BAND: Final = 4  # pixels on each side of the contour
-FAINT: Final = 8.0  # Lab units; what differs by less is no edge of a thing
+FAINT: Final = 8.0  # Lab units; a smaller difference is no edge of a thing
 MOST_FAINT: Final = 0.175  # of the contour
 LONGEST_FAINT: Final = 0.42  # stretch of it, in sides of a square as large as the product
 TILE: Final = 24  # pixels
@@ -47,9 +47,9 @@ def beside(side: Mask, lab: Values) -> Values:
 
 
 def has_own_colours(mask: Mask, bins: Labels) -> bool:
-    """Whether colours learnt on half of the photo, as on a chessboard, foretell the mask of the other half.
+    """Whether the colours on the black fields of a chessboard foretell the mask on the white ones, and the reverse.
 
-    In a photo full of texture some outline can always be found, whose inside has just the colours that are there.
+    In a photo full of texture an outline can always be found, but its inside has the same colours as its outside.
     """
     y, x = np.indices(mask.shape)
     black = (y // TILE + x // TILE) % 2 == 0

@@ -1,4 +1,4 @@
-"""The stand-in server, asked by OpenAI's own client: what it answers, and what it refuses as the real one does."""
+"""The stand-in server with OpenAI's own client: its answers, and its refusals, which are like the real ones."""
 
 import base64
 from collections.abc import Iterator
@@ -90,8 +90,7 @@ def test_an_edit_that_the_models_do_not_take_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("texts", "code"),
-    [([""], None), (["x"] * 2049, "array_above_max_length"), (["word " * 9000], None)],
+    ("texts", "code"), [([""], None), (["x"] * 2049, "array_above_max_length"), (["word " * 9000], None)]
 )
 def test_inputs_beyond_the_limits_are_refused(client: openai.OpenAI, texts: list[str], code: str | None) -> None:
     with pytest.raises(openai.BadRequestError) as raised:

@@ -1,9 +1,5 @@
-"""The image lane through OpenAI: what lands in `image_ai`, a provider that is away, a budget, a kill."""
+"""The queue `image_ai` through OpenAI: rows, a provider that is away, a budget, a kill."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -14,7 +10,7 @@ from PIL import Image
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
 from matching_pipeline.handlers import registry
-from matching_pipeline.providers.ledger import queue_cost_today
+from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.openai_server import Hold, OpenAIServer, server_error
@@ -30,8 +26,8 @@ DIE_AT_THE_WRITE = """
 import os, signal
 from matching_pipeline.handlers import registry
 from matching_pipeline.settings import Settings
-from matching_pipeline.handlers.images import ImageStage
-ImageStage.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from matching_pipeline.handlers.images import ImageHandler
+ImageHandler.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()
 registry.process_due(settings, settings.database_url, registry.IMAGE_AI)
 """
@@ -50,23 +46,23 @@ def pictures() -> Iterator[PictureServer]:
 
 
 @pytest.fixture
-def drain(settings_for: SettingsFor, database_url: str) -> Callable[..., object]:
-    def drain(**changes: object) -> object:
+def work(settings_for: SettingsFor, database_url: str) -> Callable[..., object]:
+    def work(**changes: object) -> object:
         settings = settings_for(image_allow_private_hosts=True, database_url=database_url, **changes)
         return registry.process_due(settings, database_url, registry.IMAGE_AI)
 
-    return drain
+    return work
 
 
 def make_due(app: App) -> None:
     app.run("update job_queue set run_at = now() where status = 'pending'")
 
 
-def test_what_was_asked_and_what_it_took_lands_in_image_ai(
-    app: App, pictures: PictureServer, drain: Callable[..., object]
+def test_the_analysis_and_its_tokens_are_rows_of_image_ai(
+    app: App, pictures: PictureServer, work: Callable[..., object]
 ) -> None:
     app.product_image(app.product(), pictures.put("/a", picture("red")))
-    drain()
+    work()
     (row,) = app.connection.execute(
         "select model, vision_model, dimensions, vector_dims(embedding), attributes ->> 'caption', input_tokens, "
         "output_tokens from image_ai"
@@ -81,23 +77,23 @@ def test_what_was_asked_and_what_it_took_lands_in_image_ai(
     assert cost.cost_usd > 0
 
 
-def test_equal_pictures_of_different_bytes_are_asked_once_and_their_tokens_are_told(
-    app: App, pictures: PictureServer, drain: Callable[..., object], server: OpenAIServer
+def test_equal_pictures_of_different_bytes_are_asked_once_with_the_same_tokens(
+    app: App, pictures: PictureServer, work: Callable[..., object], server: OpenAIServer
 ) -> None:
     file = BytesIO()
     Image.new("RGB", (32, 24), "red").save(file, "BMP")
     product = app.product()
     app.product_image(product, pictures.put("/a", picture("red")))
     app.product_image(product, pictures.put("/b", file.getvalue()))
-    drain()
+    work()
     app.product_image(product, pictures.put("/c", picture("red")))
-    drain()
+    work()
     assert app.run("select input_tokens from image_ai") == [301] * 3
     assert server.asked == {"/chat/completions": 1, "/embeddings": 1}
 
 
-def test_500_rows_that_arrive_while_the_provider_is_down_are_all_done_afterwards_with_no_attempt_charged(
-    app: App, pictures: PictureServer, drain: Callable[..., object], server: OpenAIServer
+def test_500_rows_that_arrive_while_the_provider_is_down_are_done_later_without_an_attempt(
+    app: App, pictures: PictureServer, work: Callable[..., object], server: OpenAIServer
 ) -> None:
     server.fault = server_error(503)
     product = app.product()
@@ -109,13 +105,13 @@ def test_500_rows_that_arrive_while_the_provider_is_down_are_all_done_afterwards
         )
         make_due(app)
         with pytest.raises(ProviderUnavailable):
-            drain()
+            work()
         assert set(app.run("select attempts - snoozes from job_queue where queue = 'image_ai'")) == {0}
     failed_requests = len(calls(app.connection))
     assert failed_requests <= 5 * 2 * 8
     server.fault = None
     make_due(app)
-    drain()
+    work()
     assert app.run("select count(*) from image_ai") == [500]
     assert app.run("select distinct status, attempts - snoozes from job_queue where queue = 'image_ai'") == [
         "completed"
@@ -124,26 +120,26 @@ def test_500_rows_that_arrive_while_the_provider_is_down_are_all_done_afterwards
     assert server.statuses[200] == len(calls(app.connection)) - failed_requests == 10 + 1
 
 
-def test_a_bad_key_ends_the_run_and_charges_nobody(
-    app: App, pictures: PictureServer, drain: Callable[..., object]
+def test_a_bad_key_ends_the_run_without_an_attempt(
+    app: App, pictures: PictureServer, work: Callable[..., object]
 ) -> None:
     app.product_image(app.product(), pictures.put("/a", picture()))
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY"):
-        drain(openai_api_key="sk-wrong")
+        work(openai_api_key="sk-wrong")
     assert app.run("select attempts - snoozes from job_queue where queue = 'image_ai'") == [0]
 
 
 def test_a_spent_budget_stops_requests_until_the_next_day_and_fails_nothing(
-    app: App, pictures: PictureServer, drain: Callable[..., object], server: OpenAIServer
+    app: App, pictures: PictureServer, work: Callable[..., object], server: OpenAIServer
 ) -> None:
     product = app.product()
     app.product_image(product, pictures.put("/a", picture("red")))
-    drain(ai_daily_budget_usd=BUDGET)
+    work(ai_daily_budget_usd=BUDGET)
     assert app.run("select count(*) from image_ai") == [1]
     before = server.asked.total()
     image = app.product_image(product, pictures.put("/b", picture("blue")))
     with pytest.raises(ProviderUnavailable, match="AI_DAILY_BUDGET_USD"):
-        drain(ai_daily_budget_usd=BUDGET)
+        work(ai_daily_budget_usd=BUDGET)
     assert server.asked.total() == before
     assert app.status(image)[0] == "pending"
     assert app.run(
@@ -153,46 +149,42 @@ def test_a_spent_budget_stops_requests_until_the_next_day_and_fails_nothing(
     ) == [True]
     app.run("update ai_calls set created_at = created_at - interval '1 day'")
     make_due(app)
-    drain(ai_daily_budget_usd=BUDGET)
+    work(ai_daily_budget_usd=BUDGET)
     assert app.status(image)[0] == "completed"
 
 
-def test_what_is_known_is_given_though_the_budget_is_spent(
-    app: App, pictures: PictureServer, drain: Callable[..., object]
+def test_answers_in_the_cache_are_used_though_the_budget_is_spent(
+    app: App, pictures: PictureServer, work: Callable[..., object]
 ) -> None:
     product = app.product()
     app.product_image(product, pictures.put("/a", picture("red")))
-    drain()
+    work()
     app.run("delete from image_ai")
     app.product_image(product, pictures.put("/b", picture("red")))
-    drain(ai_daily_budget_usd="0")
+    work(ai_daily_budget_usd="0")
     assert app.run("select count(*) from image_ai") == [1]
 
 
 def test_an_answer_is_not_bought_again_after_a_kill_between_answer_and_write(
-    app: App, pictures: PictureServer, drain: Callable[..., object], server: OpenAIServer, database_url: str
+    app: App,
+    pictures: PictureServer,
+    work: Callable[..., object],
+    server: OpenAIServer,
+    run_killed: Callable[..., None],
 ) -> None:
     app.product_image(app.product(), pictures.put("/a", picture("red")))
-    environment = {
-        **os.environ,
-        "DATABASE_URL": database_url,
-        "OPENAI_API_KEY": "sk-test-0123456789",
-        "OPENAI_BASE_URL": server.url,
-        "IMAGE_ALLOW_PRIVATE_HOSTS": "true",
-    }
-    killed = subprocess.run([sys.executable, "-c", DIE_AT_THE_WRITE], env=environment, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    run_killed(DIE_AT_THE_WRITE)
     assert app.run("select count(*) from image_ai") == [0]
     bought = server.asked.copy()
     assert bought == {"/chat/completions": 1, "/embeddings": 1}
     app.run("update job_queue set run_at = now() - interval '1 second'")
-    drain()
+    work()
     assert app.run("select count(*) from image_ai") == [1]
     assert server.asked == bought
 
 
 def test_one_slow_answer_leaves_the_rest_of_the_batch_written(
-    app: App, pictures: PictureServer, drain: Callable[..., object], server: OpenAIServer, connection: Connection
+    app: App, pictures: PictureServer, work: Callable[..., object], server: OpenAIServer, connection: Connection
 ) -> None:
     hold = Hold()
     server.faults.append(hold.fault)
@@ -200,8 +192,8 @@ def test_one_slow_answer_leaves_the_rest_of_the_batch_written(
     for number in range(20):
         app.product_image(product, pictures.put(f"/{number}", picture("red", (20 + number, 20))))
     with ThreadPoolExecutor(1) as threads:
-        draining = threads.submit(drain, openai_timeout_seconds=60)
+        working = threads.submit(work, openai_timeout_seconds=60)
         until(connection, "(select count(*) from image_ai) = 19")
         hold.go_on.set()
-        draining.result()
+        working.result()
     assert app.run("select count(*) from image_ai") == [20]

@@ -1,4 +1,4 @@
-"""`matching-pipeline check`: a line each for what fits and what does not, and the cost that `status` shows."""
+"""`matching-pipeline doctor`: a line for each thing that fits or does not, and the cost that `status` shows."""
 
 import json
 import os
@@ -34,28 +34,28 @@ def run(database_url: str, server: OpenAIServer, tmp_path: Path) -> Run:
 
 
 def lines(result: "subprocess.CompletedProcess[str]") -> dict[str, tuple[str, str]]:
-    """What was said of each thing: ok or NO, and why."""
+    """The verdict on each thing, ok or NO, and the reason."""
     assert not result.stderr
     parts = [line.partition(": ") for line in result.stdout.splitlines()]
     return {head[3:].strip(): (head[:3].strip(), because) for head, _, because in parts}
 
 
-def test_what_fits_is_said_a_line_each_and_what_was_asked_is_in_the_ledger(
+def test_each_thing_that_fits_has_a_line_and_the_requests_are_in_the_call_log(
     run: Run, connection: Connection, server: OpenAIServer
 ) -> None:
-    result = run("check")
+    result = run("doctor")
     assert {what: verdict for what, (verdict, _) in lines(result).items()} == dict.fromkeys(
         ("database", "embeddings", "vision", "pictures", "picture store", "image model", "text model"), "ok"
     )
     assert result.returncode == 0
     assert calls(connection) == [("answered", 1)] * 3
-    run("check")
+    run("doctor")
     assert calls(connection) == [("answered", 1)] * 6
     assert server.asked["/images/edits"] == 0
 
 
 def test_without_a_key_the_local_providers_fit(run: Run, server: OpenAIServer) -> None:
-    result = run("check", OPENAI_API_KEY="")
+    result = run("doctor", OPENAI_API_KEY="")
     assert result.returncode == 0
     for what in ("images", "texts", "pictures"):
         assert lines(result)[what][1].startswith("the local provider")
@@ -70,15 +70,13 @@ def test_without_a_key_the_local_providers_fit(run: Run, server: OpenAIServer) -
         ({"OPENAI_EMBEDDING_DIMENSIONS": "9000"}, "embeddings", "OPENAI_EMBEDDING_DIMENSIONS"),
         ({"OPENAI_VISION_MODEL": "unknown"}, "vision", "OPENAI_VISION_MODEL"),
         ({"OPENAI_IMAGE_MODEL": "unknown"}, "pictures", "OPENAI_IMAGE_MODEL"),
-        ({"IMAGES_URL": "ftp://pictures"}, "picture store", "IMAGES_URL"),
+        ({"GENERATED_IMAGES_URL": "ftp://pictures"}, "picture store", "GENERATED_IMAGES_URL"),
         ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "vision", "http://127.0.0.1:9/v1"),
         ({"OPENAI_API_KEY": "", "IMAGE_ANALYZER": "openai"}, "vision", "OPENAI_API_KEY"),
     ],
 )
-def test_what_does_not_fit_is_said_with_its_setting(
-    run: Run, environment: dict[str, str], what: str, message: str
-) -> None:
-    result = run("check", **environment)
+def test_a_setting_that_does_not_fit_is_named(run: Run, environment: dict[str, str], what: str, message: str) -> None:
+    result = run("doctor", **environment)
     verdict, because = lines(result)[what]
     assert verdict == "NO"
     assert message in because
@@ -86,24 +84,24 @@ def test_what_does_not_fit_is_said_with_its_setting(
     assert lines(result)["database"][0] == "ok"
 
 
-def test_an_empty_database_and_another_active_model_are_said(
+def test_an_empty_database_and_another_active_model_are_reported(
     run: Run, connection: Connection, new_database: Callable[..., str]
 ) -> None:
-    result = run("check", DATABASE_URL=new_database())
+    result = run("doctor", DATABASE_URL=new_database())
     assert "matching-pipeline migrate" in lines(result)["database"][1]
     assert result.returncode == 1
     connection.execute(
         "insert into embedding_models (name, modality, dimensions, status) values ('other', 'image', 3, 'active')"
     )
-    assert "other" in lines(run("check"))["image model"][1]
+    assert "other" in lines(run("doctor"))["image model"][1]
     connection.execute("update embedding_models set name = 'local-visual-1' where name = 'other'")
-    verdict, because = lines(run("check"))["image model"]
+    verdict, because = lines(run("doctor"))["image model"]
     assert verdict == "ok"
     assert "the active image model is local-visual-1; the settings choose gpt-6-luna/describe-1/" in because
     assert "`matching-pipeline model add image`" in because
     assert because in run("status").stderr
     connection.execute("update embedding_models set name = 'm/describe-0/e:8' where modality = 'image'")
-    verdict, because = lines(run("check"))["image model"]
+    verdict, because = lines(run("doctor"))["image model"]
     assert (verdict, "describe-0, which this version does not have" in because) == ("NO", True)
 
 
@@ -116,7 +114,7 @@ def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection
     assert "text-embedding-3-small:1536 is the shadow text model; 2 postings queued" in added.stderr
     refused = run("model", "activate", "text-embedding-3-small:1536")
     assert (refused.returncode, "lacks 2 of the postings" in refused.stderr) == (1, True)
-    assert "which fills beside it until" in run("status").stderr
+    assert "it is the shadow until" in run("status").stderr
     assert run("process", "--missing").returncode == 0
     listed = run("model", "list").stdout
     assert listed.count("2 of 2 postings") == 2
@@ -129,9 +127,9 @@ def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection
     assert json.loads(run("status", "--json").stdout).keys() == registry
 
 
-def test_a_provider_without_quota_is_said(run: Run, server: OpenAIServer) -> None:
+def test_a_provider_without_quota_is_reported(run: Run, server: OpenAIServer) -> None:
     server.fault = out_of_quota()
-    assert "billing" in lines(run("check"))["vision"][1]
+    assert "billing" in lines(run("doctor"))["vision"][1]
 
 
 def test_status_shows_what_today_cost(run: Run, connection: Connection) -> None:

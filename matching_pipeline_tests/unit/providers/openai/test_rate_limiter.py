@@ -1,4 +1,4 @@
-"""When a request may go."""
+"""The rate limiter: when a request may go."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from matching_pipeline.providers.openai.faults import RateLimited, pause, seconds_of
-from matching_pipeline.providers.openai.rate_limiter import Gate
+from matching_pipeline.providers.openai.rate_limiter import RateLimiter
 
 
 class Clock:
@@ -22,16 +22,16 @@ def headers(limit: float, remaining: float, reset: str, what: str = "requests") 
     return {f"x-ratelimit-{name}-{what}": str(value) for name, value in stated.items()}
 
 
-def learn(gate: Gate, told: dict[str, str], model: str = "m", tokens: float = 10) -> None:
-    with gate.passage(model, tokens):
-        gate.learn(model, tokens, told)
+def learn(limiter: RateLimiter, told: dict[str, str], model: str = "m", tokens: float = 10) -> None:
+    with limiter.admit(model, tokens):
+        limiter.learn(model, tokens, told)
 
 
-def passes(gate: Gate, model: str = "m", tokens: float = 10, within: float = 0.3) -> bool:
+def passes(limiter: RateLimiter, model: str = "m", tokens: float = 10, within: float = 0.3) -> bool:
     done = threading.Event()
 
     def go() -> None:
-        with gate.passage(model, tokens):
+        with limiter.admit(model, tokens):
             done.set()
 
     threading.Thread(target=go, daemon=True).start()
@@ -39,79 +39,79 @@ def passes(gate: Gate, model: str = "m", tokens: float = 10, within: float = 0.3
 
 
 def test_before_limits_are_known_only_the_number_of_places_holds() -> None:
-    gate = Gate(2)
-    with gate.passage("m", 1), gate.passage("m", 1e9):
-        assert not passes(gate)
-    assert passes(gate)
+    limiter = RateLimiter(2)
+    with limiter.admit("m", 1), limiter.admit("m", 1e9):
+        assert not passes(limiter)
+    assert passes(limiter)
 
 
 def test_a_limit_that_is_used_up_is_waited_for_as_it_fills() -> None:
     clock = Clock()
-    gate = Gate(4, clock)
-    learn(gate, headers(60, 0, "6s"))
-    assert not passes(gate, within=0.01)
+    limiter = RateLimiter(4, clock)
+    learn(limiter, headers(60, 0, "6s"))
+    assert not passes(limiter, within=0.01)
     clock.now += 0.2
-    assert passes(gate)
+    assert passes(limiter)
 
 
 def test_a_request_that_passes_takes_its_tokens() -> None:
     clock = Clock()
-    gate = Gate(4, clock)
-    learn(gate, headers(1000, 100, "60s", "tokens"))
-    assert passes(gate, tokens=80)
-    assert not passes(gate, tokens=80, within=0.01)
+    limiter = RateLimiter(4, clock)
+    learn(limiter, headers(1000, 100, "60s", "tokens"))
+    assert passes(limiter, tokens=80)
+    assert not passes(limiter, tokens=80, within=0.01)
 
 
-def test_what_is_under_way_is_taken_off_what_a_server_says_is_left() -> None:
-    gate = Gate(4, Clock())
-    with gate.passage("m", 10):
-        learn(gate, headers(60, 1, "6s"))
-        assert not passes(gate, within=0.01)
+def test_requests_under_way_are_taken_off_the_limits_that_a_server_states() -> None:
+    limiter = RateLimiter(4, Clock())
+    with limiter.admit("m", 10):
+        learn(limiter, headers(60, 1, "6s"))
+        assert not passes(limiter, within=0.01)
 
 
 def test_each_model_has_its_own_limits() -> None:
-    gate = Gate(4, Clock())
-    learn(gate, headers(60, 0, "6s"))
-    assert passes(gate, model="another")
+    limiter = RateLimiter(4, Clock())
+    learn(limiter, headers(60, 0, "6s"))
+    assert passes(limiter, model="another")
 
 
 def test_more_than_a_whole_limit_passes_when_it_is_full() -> None:
-    gate = Gate(4, Clock())
-    learn(gate, headers(1000, 1000, "0s", "tokens"))
-    assert passes(gate, tokens=5000)
+    limiter = RateLimiter(4, Clock())
+    learn(limiter, headers(1000, 1000, "0s", "tokens"))
+    assert passes(limiter, tokens=5000)
 
 
 def test_a_long_wait_is_given_up_at_once() -> None:
-    gate = Gate(4, Clock())
-    learn(gate, headers(10, 0, "1h0m0s"))
-    with pytest.raises(RateLimited) as raised, gate.passage("m", 1):
+    limiter = RateLimiter(4, Clock())
+    learn(limiter, headers(10, 0, "1h0m0s"))
+    with pytest.raises(RateLimited) as raised, limiter.admit("m", 1):
         pass
     assert raised.value.retry_after == timedelta(seconds=360)
 
 
-def test_limits_that_say_nothing_are_passed_over() -> None:
-    gate = Gate(4, Clock())
+def test_limits_without_meaning_are_ignored() -> None:
+    limiter = RateLimiter(4, Clock())
     for told in (headers(-1, -1, "0"), headers(60, 0, "soon"), {"x-ratelimit-limit-requests": "many"}, {}):
-        learn(gate, told)
-    assert passes(gate)
+        learn(limiter, told)
+    assert passes(limiter)
 
 
-def test_who_waits_is_let_go_when_the_run_ends() -> None:
-    gate = Gate(1)
+def test_a_request_that_waits_is_let_go_when_the_run_ends() -> None:
+    limiter = RateLimiter(1)
     failures: list[Exception] = []
 
     def wait() -> None:
         try:
-            with gate.passage("m", 1):
+            with limiter.admit("m", 1):
                 pass
         except RateLimited as error:
             failures.append(error)
 
-    with gate.passage("m", 1):
+    with limiter.admit("m", 1):
         waiting = threading.Thread(target=wait)
         waiting.start()
         time.sleep(0.05)
-        gate.close()
+        limiter.close()
         waiting.join(30)
     assert len(failures) == 1
 
@@ -125,7 +125,7 @@ def test_durations_are_read_as_providers_write_them(duration: str, seconds: floa
 
 
 @pytest.mark.parametrize("duration", ["", "soon", "-3", "1 s", "1d", "s"])
-def test_what_is_no_duration_is_none(duration: str) -> None:
+def test_other_texts_are_no_duration(duration: str) -> None:
     assert seconds_of(duration) is None
 
 

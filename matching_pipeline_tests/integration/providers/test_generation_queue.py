@@ -1,9 +1,5 @@
-"""The lane `generated_images` through OpenAI over HTTP: a pack, a refusal, a provider that is away, a kill, force."""
+"""The queue `generated_images` through OpenAI: a pack, a refusal, a provider that is away, a kill, force."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
@@ -12,7 +8,7 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ProviderUnavailable
 from matching_pipeline.handlers import registry
-from matching_pipeline.providers.ledger import queue_cost_today
+from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.queues.worker import Summary
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.openai_images import moderation_blocked
@@ -20,7 +16,7 @@ from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer, 
 from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.fixtures.studio import TYPES, Studio
 
-Drained = Callable[..., Summary]
+Work = Callable[..., Summary]
 DIE_BEFORE_THE_FILE = """
 import os, signal
 from matching_pipeline.handlers import registry
@@ -40,20 +36,20 @@ def photo() -> Iterator[str]:
 
 
 @pytest.fixture
-def drain(settings_for: Callable[..., Settings], database_url: str, studio: Studio) -> Drained:
-    def drain(**changes: object) -> Summary:
-        settings = settings_for(image_allow_private_hosts=True, images_url=studio.made.as_uri(), **changes)
+def work(settings_for: Callable[..., Settings], database_url: str, studio: Studio) -> Work:
+    def work(**changes: object) -> Summary:
+        settings = settings_for(image_allow_private_hosts=True, generated_images_url=studio.made.as_uri(), **changes)
         return registry.process_due(settings, database_url, registry.GENERATED_IMAGES)
 
-    return drain
+    return work
 
 
 def test_a_pack_is_made_by_the_model_and_every_picture_says_what_it_cost(
-    studio: Studio, photo: str, drain: Drained, server: OpenAIServer, connection: Connection
+    studio: Studio, photo: str, work: Work, server: OpenAIServer, connection: Connection
 ) -> None:
     project = studio.project(photo)
     studio.ask(project)
-    assert drain().completed == 1
+    assert work().completed == 1
     assert studio.state(project) == "COMPLETED"
     assert set(studio.pictures(project)) == set(TYPES)
     assert set(studio.pictures(project).values()) == studio.files()
@@ -68,12 +64,12 @@ def test_a_pack_is_made_by_the_model_and_every_picture_says_what_it_cost(
 
 
 def test_a_refused_picture_fails_alone_with_the_reason(
-    studio: Studio, photo: str, drain: Drained, server: OpenAIServer
+    studio: Studio, photo: str, work: Work, server: OpenAIServer
 ) -> None:
     server.refused_word = "flat lay"
     project = studio.project(photo)
     job = studio.ask(project)
-    drain()
+    work()
     status, reason = studio.job(job)
     assert status == "failed"
     assert "packaging_flat_lay: gpt-image-2.6-sunburst refuses it: " in str(reason)
@@ -81,77 +77,68 @@ def test_a_refused_picture_fails_alone_with_the_reason(
     assert set(studio.pictures(project)) == {*TYPES} - {"packaging_flat_lay"}
 
 
-def test_a_provider_that_is_away_charges_nobody(
-    studio: Studio, photo: str, drain: Drained, server: OpenAIServer
+def test_a_provider_that_is_away_costs_no_attempt(
+    studio: Studio, photo: str, work: Work, server: OpenAIServer
 ) -> None:
     server.fault = server_error(503)
     project = studio.project(photo)
     job = studio.ask(project, "scale")
     with pytest.raises(ProviderUnavailable, match="overloaded"):
-        drain()
+        work()
     assert studio.job(job)[0] == "pending"
     assert studio.run("select attempts - snoozes from job_queue") == [0]
     server.fault = None
     studio.make_due()
-    assert drain().completed == 1
+    assert work().completed == 1
     assert studio.state(project) == "COMPLETED"
 
 
-def test_force_buys_anew_and_its_retry_does_not(
-    studio: Studio, photo: str, drain: Drained, server: OpenAIServer
+def test_force_buys_another_picture_and_its_retry_does_not(
+    studio: Studio, photo: str, work: Work, server: OpenAIServer
 ) -> None:
     project = studio.project(photo)
     studio.ask(project, "scale")
-    drain()
+    work()
     studio.ask(project, "scale")
-    drain()
+    work()
     assert server.asked["/images/edits"] == 1
     for bought in (2, 3):
         studio.ask(project, "scale", force=True)
-        drain()
+        work()
         assert server.asked["/images/edits"] == bought
     server.faults.extend([Fault(), Fault(moderation_blocked())])
     pack = studio.ask(project, force=True)
-    drain(openai_concurrency=1)
+    work(openai_concurrency=1)
     asked = server.asked["/images/edits"]
     assert (studio.job(pack)[0], asked) == ("failed", 3 + 6)
     studio.run("delete from generated_images")
     studio.run("select retry_jobs('generated_images', array[%s]::uuid[])", pack)
-    drain()
+    work()
     assert set(studio.pictures(project)) == set(TYPES)
     assert server.asked["/images/edits"] == asked + 1
 
 
 def test_another_project_with_the_same_photo_has_the_same_picture_for_nothing(
-    studio: Studio, photo: str, drain: Drained, server: OpenAIServer
+    studio: Studio, photo: str, work: Work, server: OpenAIServer
 ) -> None:
     projects = [studio.project(photo), studio.project(photo)]
     for project in projects:
         studio.ask(project, "scale")
-    drain()
+    work()
     assert server.asked["/images/edits"] == 1
     assert studio.pictures(projects[0]) == studio.pictures(projects[1])
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_what_reached_a_worker_that_was_killed_is_not_bought_again(
-    studio: Studio, photo: str, drain: Drained, server: OpenAIServer, database_url: str, force: bool
+def test_a_picture_that_reached_a_killed_worker_is_not_bought_again(
+    studio: Studio, photo: str, work: Work, server: OpenAIServer, run_killed: Callable[..., None], force: bool
 ) -> None:
     project = studio.project(photo)
     studio.ask(project, "scale", force=force)
-    environment = {
-        **os.environ,
-        "DATABASE_URL": database_url,
-        "OPENAI_API_KEY": "sk-test-0123456789",
-        "OPENAI_BASE_URL": server.url,
-        "IMAGE_ALLOW_PRIVATE_HOSTS": "true",
-        "IMAGES_URL": studio.made.as_uri(),
-    }
-    killed = subprocess.run([sys.executable, "-c", DIE_BEFORE_THE_FILE], env=environment, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    run_killed(DIE_BEFORE_THE_FILE, GENERATED_IMAGES_URL=studio.made.as_uri())
     assert not studio.pictures(project)
     assert server.asked["/images/edits"] == 1
     studio.run("update job_queue set run_at = now() - interval '1 second'")
-    assert drain().completed == 1
+    assert work().completed == 1
     assert server.asked["/images/edits"] == 1
     assert set(studio.pictures(project).values()) == studio.files()

@@ -1,4 +1,4 @@
-"""Postings through the whole lane, reads and writes included, against the ideal of the same requests."""
+"""Postings through the whole queue, with reads and writes, against the ideal of the same requests."""
 
 import multiprocessing
 import resource
@@ -13,11 +13,13 @@ from matching_pipeline.settings import Settings
 from matching_pipeline_tests.fixtures.openai_server import KEY
 
 POSTINGS = {1: 10_000, 4: 100_000}
-"""By requests at once."""
+"""By the number of requests at once."""
 
 
 def main(database_url: str) -> None:
-    print(f"\n## Postings through the lane, {BATCH} a request, a provider that takes {LATENCY_SECONDS * 1000:.0f} ms")
+    print(
+        f"\n## Postings through the queue, {BATCH} a request, a provider that takes {LATENCY_SECONDS * 1000:.0f} ms"
+    )
     with stand_in() as url:
         for concurrency, count in POSTINGS.items():
             insert_postings(database_url, concurrency, count)

@@ -1,0 +1,127 @@
+"""How another model takes the place of the active one: it is added as the shadow, activated, and can be retired."""
+
+from functools import partial
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.db.transactions import give_way, limit_lock_waits
+from matching_pipeline.matches import projects
+from matching_pipeline.matches.image_sets import PART_IMAGES
+from matching_pipeline.matches.locks import ListsLock
+from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.models.registry import EMBEDDED, QUEUES, Status, require_dimensions, shadow_queue
+from matching_pipeline.providers.factory import Modality
+from matching_pipeline.providers.protocols import EmbeddingProvider
+from matching_pipeline.queues import client
+
+REGISTRY_WAIT = "5s"
+"""For workers that are writing. This session holds no other lock by then, so that no other session waits for it."""
+
+
+class ModelChangeRefused(Exception):
+    """The message gives the reason and the remedy."""
+
+
+def add(connection: Connection, provider: EmbeddingProvider, modality: Modality) -> tuple[Status, int]:
+    """Registers the provider's model and enqueues the rows that it lacks; returns its status and the number of jobs.
+
+    The model becomes the shadow, or the active one if there is none.
+    """
+    require_dimensions(connection, provider)
+    with connection.transaction():
+        names = {status: name for name, status in _hold(connection, modality) if status != "retired"}
+        for status, name in names.items():
+            if name == provider.model:
+                raise ModelChangeRefused(f"{name} is the {status} {modality} model already")
+        if "shadow" in names:
+            raise ModelChangeRefused(f"{names['shadow']} is the shadow already: retire it first")
+        parameters = {"name": provider.model, "dimensions": provider.dimensions, "modality": modality}
+        connection.execute(query("add_shadow"), parameters)
+        if "active" not in names:
+            _set_status(connection, provider.model, "active")
+        ((queued,),) = connection.execute(query("enqueue_missing_rows"), parameters).fetchall()
+    return ("shadow" if "active" in names else "active"), queued
+
+
+def activate(connection: Connection, name: str, *, force: bool = False, part_images: int = PART_IMAGES) -> Figures:
+    """Lets the shadow and the active model change places, in one transaction with all that readers see of it.
+
+    Returns the figures of the change in `matches`. Raises ModelChangeRefused if the model is no shadow, or, without
+    `force`, if it lacks rows that the active model has.
+    """
+    modality = _modality(connection, name)
+    action = partial(_activate, connection, name, modality, force, part_images)
+    # so that few workers write while this session waits for the registry
+    client.reopen_all(connection)
+    if modality == "text":
+        return give_way(connection, action)
+    with ListsLock(connection, projects.KIND).alone():
+        return give_way(connection, action)
+
+
+def retire(connection: Connection, name: str) -> int:
+    """Removes the shadow's rows and its jobs; returns how many rows."""
+    modality = _modality(connection, name)
+    return give_way(connection, partial(_retire, connection, name, modality))
+
+
+def _activate(connection: Connection, name: str, modality: Modality, force: bool, part_images: int) -> Figures:
+    statuses = dict(_hold(connection, modality))
+    _require_shadow(name, statuses.get(name))
+    if not force:
+        _require_complete(connection, name, modality)
+    _set_status(connection, name, "retired")
+    for other, status in statuses.items():
+        if status == "active":
+            _set_status(connection, other, "shadow")
+    _set_status(connection, name, "active")
+    # jobs stay with the model that they are for
+    queue = QUEUES[modality]
+    connection.execute(query("exchange_queues"), {"queue": queue, "shadow_queue": shadow_queue(queue)})
+    # workers hear this at the commit, those too that started since the first call
+    client.reopen_all(connection)
+    return projects.rebuild_at_once(connection, part_images) if modality == "image" else Figures()
+
+
+def _retire(connection: Connection, name: str, modality: Modality) -> int:
+    _require_shadow(name, dict(_hold(connection, modality)).get(name))
+    _set_status(connection, name, "retired")
+    connection.execute(query("forget_queue"), {"queue": shadow_queue(QUEUES[modality])})
+    ((removed,),) = connection.execute(query("forget_rows_of_model"), {"name": name}).fetchall()
+    return int(removed)
+
+
+def _hold(connection: Connection, modality: Modality) -> list[tuple[str, Status]]:
+    """The modality's models. Until the transaction ends nothing changes them, and no worker writes by them."""
+    limit_lock_waits(connection, REGISTRY_WAIT)
+    models = connection.execute(query("hold_models"), {"modality": modality}).fetchall()
+    limit_lock_waits(connection)
+    return models
+
+
+def _require_shadow(name: str, status: Status | None) -> None:
+    if status != "shadow":
+        way = "activate another first" if status == "active" else "`matching-pipeline model add` makes it one"
+        raise ModelChangeRefused(f"{name} is {status or 'unknown'}, no shadow: {way}")
+
+
+def _require_complete(connection: Connection, name: str, modality: Modality) -> None:
+    ((lacking,),) = connection.execute(query("rows_lacking_shadow"), {"modality": modality}).fetchall()
+    if lacking:
+        raise ModelChangeRefused(
+            f"{name} lacks {lacking} of the {EMBEDDED[modality]} that the active model has: `dev` or `process "
+            f"--missing` does the jobs that wait, `retry {shadow_queue(QUEUES[modality])} --all` makes failed ones "
+            "wait, --force activates the model nevertheless"
+        )
+
+
+def _modality(connection: Connection, name: str) -> Modality:
+    row = connection.execute(query("registered_model"), {"name": name}).fetchone()
+    for modality in QUEUES:
+        if row and row[0] == modality:
+            return modality
+    raise ModelChangeRefused(f"there is no model {name}: `matching-pipeline model list` shows all models")
+
+
+def _set_status(connection: Connection, name: str, status: Status) -> None:
+    connection.execute(query("set_status"), {"name": name, "status": status})

@@ -1,0 +1,107 @@
+"""The requests to providers (`ai_calls`): the cost of each, and the budget of the day."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Literal
+
+from psycopg.rows import class_row
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.errors import ProviderUnavailable
+from matching_pipeline.providers.answer_cache import Answer, AnswerCache
+from matching_pipeline.providers.session import ReconnectingSession
+
+TRUST_SECONDS = 5.0
+"""The day's cost is read from the database this often; between two reads, this process adds its own requests."""
+
+CallOutcome = Literal["answered", "unusable", "refused", "rate limit", "unavailable", "configuration"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as it ended."""
+
+    model: str
+    items: int
+    milliseconds: int
+    outcome: CallOutcome
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+    request_id: str | None = None
+    error: str | None = None
+
+
+class CallLog:
+    """Records the requests for one queue, and holds them to the daily budget. Threads may share it."""
+
+    def __init__(
+        self, session: ReconnectingSession, cache: AnswerCache, queue: str, daily_budget: Decimal | None = None
+    ) -> None:
+        self._session = session
+        self._cache = cache
+        self._queue = queue
+        self._budget = daily_budget
+        self._lock = threading.Lock()
+        self._spent, self._day_ends, self._spent_at = Decimal(0), 0.0, float("-inf")
+
+    def record(self, call: Call, answered_by: str, answers: Mapping[bytes, Answer]) -> None:
+        """Writes the request, and its answers into the cache under the name `answered_by`, in one transaction."""
+        parameters = {**vars(call), "queue": self._queue, "error": call.error and call.error[:2000]}
+
+        def write(connection: Connection) -> None:
+            with connection.transaction():
+                connection.execute(query("record_ai_call"), parameters)
+                self._cache.keep(connection, answered_by, answers)
+
+        self._session.run(write)
+        with self._lock:
+            self._spent += call.cost_usd
+
+    def require_budget(self) -> None:
+        """Raises ProviderUnavailable, until the next day in UTC, if the day's budget is spent.
+
+        The requests that are under way are not counted, and can go beyond the budget.
+        """
+        if self._budget is None:
+            return
+        if time.monotonic() - self._spent_at > TRUST_SECONDS:
+            ((spent, seconds),) = self._session.fetch(query("spent_today"))
+            with self._lock:
+                self._spent, self._spent_at = spent, time.monotonic()
+                self._day_ends = self._spent_at + seconds
+        if self._spent >= self._budget:
+            seconds = max(self._day_ends - time.monotonic(), 1)
+            raise ProviderUnavailable(
+                f"AI_DAILY_BUDGET_USD: today's {self._budget} USD are spent ({self._spent:.4f}): no request is made "
+                "until the next day in UTC",
+                timedelta(seconds=seconds),
+            )
+
+
+@dataclass(frozen=True)
+class QueueCost:
+    """The cost of some queues since midnight UTC; `rows` are jobs that completed."""
+
+    requests: int
+    failed_requests: int
+    cost_usd: Decimal
+    rows: int
+    cost_usd_per_thousand_rows: Decimal | None
+
+
+def queue_cost_today(connection: Connection, *queues: str) -> QueueCost:
+    with connection.cursor(row_factory=class_row(QueueCost)) as cursor:
+        cost = cursor.execute(query("queue_cost_today"), {"queues": list(queues)}).fetchone()
+    assert cost is not None
+    return cost
+
+
+def purge(connection: Connection, keep: timedelta) -> int:
+    """Deletes the requests that are older, in small batches; returns how many."""
+    return sum(iter(lambda: connection.execute(query("purge_ai_calls"), {"keep": keep}).rowcount, 0))
