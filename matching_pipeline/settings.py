@@ -2,11 +2,13 @@
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+SAMPLE_PICTURES: Final = Path(__file__).resolve().parent / "sample_data" / "pictures"
 
 
 class Settings(BaseSettings):
@@ -14,7 +16,7 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(None, description="Postgres with pgvector; an embedded one where it is not set")
     dagster_postgres_url: str | None = Field(None, description="Dagster's own tables, if not in the same database")
-    data_dir: Path = Field(Path(".data"), description="embedded database, Dagster's files, sample and made pictures")
+    data_dir: Path = Field(Path(".data"), description="embedded database, Dagster's files, made pictures")
 
     image_analyzer: Literal["openai", "local"] | None = Field(None, description="who analyses images")
     image_generator: Literal["openai", "local"] | None = Field(None, description="who makes product pictures")
@@ -69,11 +71,6 @@ class Settings(BaseSettings):
     nightly_hour: int = Field(3, ge=0, le=23, description="when the nightly job starts, UTC")
 
     @property
-    def sample_pictures(self) -> Path:
-        """Where the demo's pictures are drawn; what is in it may always be read."""
-        return self.data_dir.resolve() / "sample_pictures"
-
-    @property
     def pictures_url(self) -> str:
         """Where generated pictures are written to: by default to a folder of the database's own, as `cleanup` deletes
         what its database does not name."""
@@ -90,10 +87,10 @@ class Settings(BaseSettings):
 
     @property
     def readable_folders(self) -> tuple[Path, ...]:
-        """Where `file://` images may be read: what the setting says, and what the pipeline itself has made."""
+        """The folders of IMAGE_FILE_ROOTS, the demo's pictures, and the pictures that the pipeline makes."""
         made = urlsplit(self.pictures_url)
         pictures = (Path(unquote(made.path)),) if made.scheme == "file" else ()
-        return (*self.image_file_roots, self.sample_pictures, *pictures)
+        return (*self.image_file_roots, SAMPLE_PICTURES, *pictures)
 
     @field_validator("image_file_roots", mode="before")
     @classmethod
