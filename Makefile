@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint types check bench clean
+.PHONY: help install demo dev test lint types imports check bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,10 @@ lint: install ## Check style
 types: install ## Check types
 	$(BIN)/mypy
 
-check: lint types test ## What CI runs
+imports: install ## Check which way imports point
+	$(BIN)/lint-imports --no-cache
+
+check: lint types imports test ## What CI runs
 
 bench: install ## Measure, and print what was measured
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
