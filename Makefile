@@ -3,10 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint types check bench clean
+.PHONY: help install demo dev test lint types imports prose prose-shrink check bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed ## Make .venv with everything in it
 
@@ -33,7 +33,16 @@ lint: install ## Check style
 types: install ## Check types
 	$(BIN)/mypy
 
-check: lint types test ## What CI runs
+imports: install ## Check which way imports point
+	$(BIN)/lint-imports --no-cache
+
+prose: install ## Check documents, docstrings, comments and messages for plain English
+	$(BIN)/python -m tools.prose
+
+prose-shrink: install ## Remove the allowed findings that no longer occur
+	$(BIN)/python -m tools.prose --shrink
+
+check: lint types imports prose test ## What CI runs
 
 bench: install ## Measure, and print what was measured
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

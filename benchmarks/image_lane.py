@@ -9,7 +9,7 @@ from PIL import Image
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.registry import IMAGE_AI, process_due
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
-from matching_pipeline.sample_data import draw_sample_data
+from matching_pipeline.sample_data.listings import sample_marketplace
 from matching_pipeline.settings import Settings
 
 IMAGES = 400
@@ -33,8 +33,8 @@ def main(database_url: str) -> None:
 
 def distinct_pictures(folder: Path) -> list[Path]:
     """The sample pictures, each in several sizes: equal ones would be analysed once."""
-    sample = draw_sample_data(folder / "sample")
-    drawn = [file for entity in [*sample.projects, *sample.products] for _, file in entity.pictures]
+    market = sample_marketplace()
+    drawn = [picture.file for listing in (*market.projects, *market.products) for picture in listing.pictures]
     files = []
     for number in range(IMAGES):
         file = folder / f"{number}.jpg"

@@ -2,11 +2,13 @@
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+SAMPLE_PICTURES: Final = Path(__file__).resolve().parent / "sample_data" / "pictures"
 
 
 class Settings(BaseSettings):
@@ -73,11 +75,6 @@ class Settings(BaseSettings):
     nightly_hour_utc: int = Field(3, ge=0, le=23, description="The nightly job starts at this hour.")
 
     @property
-    def sample_pictures(self) -> Path:
-        """The folder of the demo's pictures, which the pipeline may always read."""
-        return self.data_dir.resolve() / "sample_pictures"
-
-    @property
     def pictures_url(self) -> str:
         """Where generated pictures are written. Each database has a folder of its own by default, as `cleanup`
         deletes the pictures that its database does not name."""
@@ -94,10 +91,10 @@ class Settings(BaseSettings):
 
     @property
     def readable_folders(self) -> tuple[Path, ...]:
-        """The folders with `file://` images: those of the setting, and those that the pipeline itself writes."""
+        """The folders of IMAGE_FILE_ROOTS, the demo's pictures, and the pictures that the pipeline makes."""
         made = urlsplit(self.pictures_url)
         pictures = (Path(unquote(made.path)),) if made.scheme == "file" else ()
-        return (*self.image_file_roots, self.sample_pictures, *pictures)
+        return (*self.image_file_roots, SAMPLE_PICTURES, *pictures)
 
     @field_validator("image_file_roots", mode="before")
     @classmethod

@@ -67,7 +67,7 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
     environment = _dagster_environment(settings, database_url)
     with connect(database_url) as connection:
         if sample_data:
-            say(insert_sample_data(connection, settings.sample_pictures))
+            say(insert_sample_data(connection))
         if settings.database_url is None:
             say(f"Postgres: {database_url}")
         say_all(unchosen_models(settings, connection))

@@ -1,6 +1,7 @@
 """Pictures over http and https."""
 
 import zlib
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -13,13 +14,21 @@ from matching_pipeline.pictures.printable_url import printable
 from matching_pipeline.pictures.size_limit import collect, refuse_oversize
 
 HTTP_SCHEMES = frozenset({"http", "https"})
-TRANSIENT_STATUSES = frozenset({408, 425, 429})  # those of 500 and over aside
+TRANSIENT_STATUSES = frozenset({408, 425, 429})  # beside all from 500 on
+MALFORMED_URL = (httpx.InvalidURL, httpcore.UnsupportedProtocol, httpcore.LocalProtocolError)
+UNREACHABLE = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpx.RemoteProtocolError,  # a redirect to a malformed URL
+    OSError,  # TLS that breaks during the answer
+)
 IDLE_CONNECTIONS = 20
 IDLE_SECONDS = 5
 
 
 class Web:
-    """Follows redirects itself, so that each one is judged before it is asked; has no time limit itself."""
+    """Follows redirects itself, to check each target before the request. It sets no time limit."""
 
     def __init__(self, *, max_bytes: int, max_redirects: int, allow_private_hosts: bool) -> None:
         self._max_bytes = max_bytes
@@ -38,9 +47,9 @@ class Web:
     async def read(self, url: str) -> bytes:
         try:
             return await self._follow(self._client.build_request("GET", url))
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+        except MALFORMED_URL as error:
             raise PermanentFailure(f"malformed URL: {error}") from error
-        except (httpx.TransportError, OSError) as error:  # OSError: TLS that breaks later on
+        except UNREACHABLE as error:
             raise TransientFailure(str(error) or type(error).__name__) from error
 
     async def _follow(self, request: httpx.Request) -> bytes:
@@ -61,11 +70,13 @@ class Web:
         return body if encoding in ("", "identity") else _decompress(body, encoding, self._max_bytes)
 
 
-class _Transport(httpx.AsyncHTTPTransport):
-    """httpx's transport with a network of one's own, for which httpx has no parameter."""
+class _Transport(httpx.AsyncBaseTransport):
+    """Sends httpx's requests through a network of our own; httpx's own transport has no parameter for one.
+
+    It raises httpcore's errors as they are.
+    """
 
     def __init__(self, network: httpcore.AsyncNetworkBackend) -> None:
-        # The pool is all that the parent's __init__ sets up.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=httpx.create_ssl_context(),
             max_connections=None,
@@ -73,6 +84,34 @@ class _Transport(httpx.AsyncHTTPTransport):
             keepalive_expiry=IDLE_SECONDS,
             network_backend=network,
         )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        response = await self._pool.handle_async_request(
+            httpcore.Request(
+                request.method,
+                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=request.headers.raw,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(
+            response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions
+        )
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._response.aiter_stream()
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
 
 
 def _refuse_status(response: httpx.Response) -> None:
@@ -89,7 +128,7 @@ def is_transient(status: int) -> bool:
 
 
 def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """What a server compressed unasked, never larger in memory than the limit."""
+    """Decompresses a body that the server compressed unasked; refuses one of more than `max_bytes`."""
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise PermanentFailure(f"the server sent content encoding {encoding}, which was not asked for")
     decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: gzip or zlib, by the header

@@ -1,4 +1,4 @@
-"""Users of the demo's face-match app. Their faces are vectors: the app embeds faces, the pipeline matches them."""
+"""Users of the demo's face-match app. Their faces are vectors, which the app makes and the pipeline matches."""
 
 import uuid
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import numpy as np
 NAMESPACE: Final = uuid.UUID("6f1d1c0e-7a53-4f0e-9a3b-2f9f6c1b8d43")
 DIMENSIONS: Final = 512
 SCHOOLS: Final = {"Riverside": 16, "Hill Street": 12, "Harbour": 6}
-"""Users of each gender."""
+"""The number of users of each gender, by school."""
 LOOKS: Final = 4
-"""Those who share a look are alike: their faces' similarity is about 0.7, of others about 0."""
+"""Faces of users who share a look have a similarity of about 0.7; other faces have one of about 0."""
 
 
 @dataclass(frozen=True)
@@ -39,4 +39,7 @@ def _faces(
     user: str, look: np.ndarray[tuple[int], np.dtype[np.float64]], count: int
 ) -> list[tuple[uuid.UUID, list[float]]]:
     ids = [uuid.uuid5(NAMESPACE, f"{user}/{number}") for number in range(count)]
-    return [(id, (look + np.random.default_rng(id.int).normal(scale=0.65, size=DIMENSIONS)).tolist()) for id in ids]
+    return [
+        (face_id, (look + np.random.default_rng(face_id.int).normal(scale=0.65, size=DIMENSIONS)).tolist())
+        for face_id in ids
+    ]

@@ -1,4 +1,4 @@
-"""Job postings for the demo, in three trades, so that the nearest of each are its own trade's."""
+"""Job postings for the demo, in three trades: the nearest to each posting is of its own trade."""
 
 import uuid
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class SamplePosting:
 
     @property
     def id(self) -> uuid.UUID:
-        """The same from run to run."""
+        """It stays the same from run to run."""
         return uuid.uuid5(NAMESPACE, f"{self.title}/{self.company}")
 
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from matching_pipeline.db.embedded import start_embedded
-from matching_pipeline.sample_data import SampleData, draw_sample_data
+from matching_pipeline.sample_data.listings import Marketplace, sample_marketplace
 from matching_pipeline.sample_data.people import sample_users
 
 COMMAND = [str(Path(sys.executable).with_name("matching-pipeline")), "dev", "--port", "0"]
@@ -31,8 +31,8 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def sample(folder: Path) -> SampleData:
-    return draw_sample_data(folder / ".data" / "sample_pictures")
+def sample() -> Marketplace:
+    return sample_marketplace()
 
 
 def living_processes(folder: Path) -> list[str]:
@@ -49,7 +49,7 @@ def living_processes(folder: Path) -> list[str]:
 
 
 def test_sample_rows_are_matched_and_everything_ends(
-    folder: Path, environment: dict[str, str], sample: SampleData
+    folder: Path, environment: dict[str, str], sample: Marketplace
 ) -> None:
     for _ in range(2):  # the second goes on from what is there
         done = subprocess.run(
@@ -63,18 +63,16 @@ def test_sample_rows_are_matched_and_everything_ends(
 
 
 def test_rows_inserted_while_it_runs_are_matched_and_ctrl_c_ends_everything(
-    folder: Path, environment: dict[str, str], sample: SampleData
+    folder: Path, environment: dict[str, str], sample: Marketplace
 ) -> None:
-    running = subprocess.Popen(COMMAND, cwd=folder, env={**environment, "IMAGE_FILE_ROOTS": str(folder)})
+    running = subprocess.Popen(COMMAND, cwd=folder, env=environment)
     try:
         server = start_embedded(folder / ".data" / "postgres")
-        picture = sample.projects[0].pictures[0][1]
+        picture = sample.projects[0].pictures[0]
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             await_schema(connection, running)
             (product,) = connection.execute("insert into products default values returning id").fetchall()[0]
-            connection.execute(
-                "insert into product_images (product_id, src) values (%s, %s)", (product, picture.as_uri())
-            )
+            connection.execute("insert into product_images (product_id, src) values (%s, %s)", (product, picture.url))
             user = sample_users()[0]
             (face,) = connection.execute(
                 "insert into faces (user_id, embedding) select user_id, embedding from faces where id = %s "

@@ -2,13 +2,13 @@
 insert into listings (id, type) values (%(id)s, 'project') on conflict (id) do nothing
 
 -- name: insert_sample_project_image
-insert into listing_images (id, listing_id, image_url) values (%(id)s, %(owner)s, %(url)s) on conflict (id) do nothing
+insert into listing_images (id, listing_id, image_url) values (%(id)s, %(listing_id)s, %(url)s) on conflict (id) do nothing
 
 -- name: insert_sample_product
 insert into products (id) values (%(id)s) on conflict (id) do nothing
 
 -- name: insert_sample_product_image
-insert into product_images (id, product_id, src) values (%(id)s, %(owner)s, %(url)s) on conflict (id) do nothing
+insert into product_images (id, product_id, src) values (%(id)s, %(listing_id)s, %(url)s) on conflict (id) do nothing
 
 -- name: insert_sample_user
 insert into profiles (id, school, gender, profile_type) values (%(id)s, %(school)s, %(gender)s, 'user') on conflict (id) do nothing

@@ -1,7 +1,6 @@
 """Dagster's definitions against a database of their own, with the sample marketplace's pictures."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -11,21 +10,15 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.sample_data.insert import insert_sample_data
 
 
-@pytest.fixture(scope="session")
-def sample_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sample_pictures")
-
-
 @pytest.fixture
-def pipeline(monkeypatch: pytest.MonkeyPatch, database_url: str, sample_pictures: Path) -> Pipeline:
+def pipeline(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Pipeline:
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("IMAGE_FILE_ROOTS", str(sample_pictures))
     return Pipeline()
 
 
 @pytest.fixture
-def sample_rows(connection: Connection, sample_pictures: Path) -> None:
-    insert_sample_data(connection, sample_pictures)
+def sample_rows(connection: Connection) -> None:
+    insert_sample_data(connection)
 
 
 @pytest.fixture

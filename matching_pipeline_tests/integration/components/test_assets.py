@@ -1,7 +1,6 @@
 """Materializing an asset with defaults does what its name says."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,7 +12,7 @@ from matching_pipeline.components.matches import daily, matches
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
-from matching_pipeline.sample_data import draw_sample_data
+from matching_pipeline.sample_data.listings import sample_marketplace
 from matching_pipeline.sample_data.postings import POSTINGS
 
 TODAY = daily.get_last_partition_key()
@@ -44,7 +43,7 @@ def count(connection: Connection, table: str) -> int:
 
 @pytest.mark.usefixtures("sample_rows")
 def test_image_ai_processes_what_is_missing_and_matches_rebuilds(
-    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection, sample_pictures: Path
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
 ) -> None:
     connection.execute("delete from job_queue")
     processed = metadata(materialize(pipeline, instance), "image_ai")
@@ -56,7 +55,7 @@ def test_image_ai_processes_what_is_missing_and_matches_rebuilds(
     assert rebuilt["best matches"].count("data:image/jpeg") == 16
     assert rebuilt["project scores"].startswith("![project scores](data:image/png")
     best = connection.execute("select project_id, product_id from matches where rank = 1").fetchall()
-    assert dict(best) == draw_sample_data(sample_pictures).expected
+    assert dict(best) == sample_marketplace().expected
 
 
 @pytest.mark.usefixtures("sample_rows")

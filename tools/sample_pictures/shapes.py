@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from matching_pipeline.sample_data.canvas import (
+from tools.sample_pictures.canvas import (
     Canvas,
     Colour,
     Field,

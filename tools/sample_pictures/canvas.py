@@ -47,7 +47,7 @@ class Paint:
 
 
 class Canvas:
-    """A square picture. Shapes are given around (0, 0), one unit being the thing painted; y is down."""
+    """A square picture. Shapes are given around (0, 0); the painted thing is one unit large; y is down."""
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -55,7 +55,7 @@ class Canvas:
         self.place(0.5, 0.5, 1.0)
 
     def place(self, x: float, y: float, size: float) -> None:
-        """Where the next shapes go: their origin and unit, as shares of the picture's side."""
+        """Sets the origin and the unit of the next shapes, as shares of the picture's side."""
         self.origin = np.array([x, y]) * self.side
         self.unit = size * self.side
 
@@ -77,14 +77,14 @@ class Canvas:
         region += cover * (colour * paint.light(across, down)[..., None] - region)
 
     def shadow(self, x: float, y: float, width: float, height: float, strength: float = 0.45) -> None:
-        """Darkens softly around a point; width and height reach to where little of the shadow is left."""
+        """Darkens softly around a point; beyond width and height little of the shadow is left."""
         axis = np.arange(self.side) + 0.5
         distance_x = (axis[None, :] - self.origin[0] - x * self.unit) / (width / 2 * self.unit)
         distance_y = (axis[:, None] - self.origin[1] - y * self.unit) / (height / 2 * self.unit)
         self.pixels *= (1 - strength * np.exp(-2 * (distance_x**2 + distance_y**2)))[..., None]
 
     def glow(self, points: Points, strength: float = 0.05) -> None:
-        """Brightens within the outline, as a patch of sunlight does."""
+        """Brightens the inside of the outline, as a patch of sunlight does."""
         lit = coverage(np.array(points) * self.unit + self.origin, self.side, self.side)
         self.pixels *= (1 + strength * lit)[..., None]
 
@@ -114,7 +114,7 @@ def block(left: float, top: float, right: float, bottom: float) -> Points:
 
 
 def turned(profile: Points) -> Points:
-    """The outline of a thing turned on a lathe: half widths and heights, from top to bottom, rounded."""
+    """The rounded outline of a thing turned on a lathe; the profile gives half widths and heights, from the top."""
     heights = np.linspace(profile[0][1], profile[-1][1], 60)
     angular = np.interp(heights, [y for _, y in profile], [half for half, _ in profile])
     window = np.hanning(15)
@@ -124,7 +124,7 @@ def turned(profile: Points) -> Points:
 
 
 def stripes(count: float, share: float = 0.5) -> Field:
-    """Bands across, the accent taking up the given share of each."""
+    """Bands across; the accent covers the given share of each."""
     return lambda across, down: inked(share / 2 - np.abs(cell(down, count)), count)
 
 

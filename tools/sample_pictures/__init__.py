@@ -1,0 +1,1 @@
+"""The drawing code of the demo's pictures."""
