@@ -27,7 +27,7 @@ from matching_pipeline.queues.worker import Outcome
 QUEUE = models.QUEUES["image"]
 SHADOW_QUEUE = models.shadow_queue(QUEUE)
 GATHER_SECONDS = 0.25
-"""The worker writes the results of so long a time in one transaction."""
+"""The results of this time are written in one transaction."""
 NO_URL = PermanentFailure("the image has no URL")
 
 
@@ -71,7 +71,7 @@ class ImageHandler:
         self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int, queue: str = QUEUE
     ) -> None:
         self.queue = queue
-        # so many that the other threads have work while one waits for a slow answer
+        # so many that the other threads have work while one is slow
         self.batch_size = max(2 * concurrency, 4 * analyzer.concurrency)
         self._analyzer = analyzer
         self._fetcher = fetcher
