@@ -1,29 +1,29 @@
-"""What can go wrong with one queue item, by kind; each kind has one policy in `drain`."""
+"""The kinds of errors. The worker has one policy for each (`matching_pipeline/queues/worker.py`)."""
 
 from datetime import timedelta
 from typing import ClassVar
 
 
 class JobFailure(Exception):
-    """This one item could not be done; `permanent` says whether trying again can help."""
+    """This one job could not be done. Where `permanent` is false, trying again can help."""
 
     permanent: ClassVar[bool]
 
 
 class PermanentFailure(JobFailure):
-    """The item is failed at once, with the reason."""
+    """The job fails at once, with the reason."""
 
     permanent = True
 
 
 class TransientFailure(JobFailure):
-    """The item is retried with back-off."""
+    """The job is retried with back-off."""
 
     permanent = False
 
 
 class ProviderUnavailable(Exception):
-    """Nobody is charged for it; the lane is deferred."""
+    """The worker snoozes the queue and counts no attempt."""
 
     def __init__(self, message: str, retry_after: timedelta) -> None:
         super().__init__(message)
@@ -31,19 +31,19 @@ class ProviderUnavailable(Exception):
 
 
 class ConfigurationError(Exception):
-    """The run fails at once and says which setting."""
+    """A person must act. The message names the setting; the worker stops the queue and counts no attempt."""
 
 
 class RebuildSuperseded(Exception):
-    """A newer rebuild of the kind has begun, which computes all that this one has left."""
+    """A newer rebuild of the kind has begun and computes the shards that this one has left."""
 
 
 class ModelSwitched(Exception):
-    """What a drain was opened for is no more: nobody is charged, and it ends; the next is opened for what is now."""
+    """Another model works for the queue now. The worker releases its jobs, and the handler is opened again."""
 
 
 def as_job_failure(error: BaseException) -> JobFailure:
-    """What is no failure by kind is a surprise: it is charged, and tried again. What stops all is raised."""
+    """Any other exception becomes a transient failure. Errors that stop the whole queue are raised."""
     if isinstance(error, JobFailure):
         return error
     if isinstance(error, Exception) and not isinstance(error, (ConfigurationError, ProviderUnavailable)):

@@ -1,4 +1,4 @@
-"""What keeps the tables whole and small: what is missing is queued, what is old or orphaned leaves."""
+"""The hourly job that keeps the tables whole and small: missing rows are enqueued, old and orphaned ones deleted."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -38,7 +38,7 @@ def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     listing became a project."""
     with pipeline.connection() as connection:
         context.log.info(f"{enqueue_missing(connection)} images and postings were missing and are queued")
-        context.log.info(f"{delete_orphan_rows(connection)} rows of what is no more are gone")
+        context.log.info(f"{delete_orphan_rows(connection)} orphaned rows are deleted")
 
 
 @dg.op

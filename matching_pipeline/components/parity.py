@@ -16,8 +16,8 @@ SAMPLE = 20
 
 @reported_check(
     asset="matches",
-    description=f"{SAMPLE} projects' and {SAMPLE} faces' lists, others each day, are what the definition gives, "
-    "computed anew without the kernel. It comes with a rebuild, not with a drain.",
+    description=f"{SAMPLE} projects' and {SAMPLE} faces' lists, others each day, equal the definition's, "
+    "computed without the kernel. It comes with a rebuild only.",
 )
 def sampled_lists_are_exact(pipeline: Pipeline) -> dg.AssetCheckResult:
     # a day's sample: who looks again looks at the same
@@ -33,7 +33,7 @@ def sampled_lists_are_exact(pipeline: Pipeline) -> dg.AssetCheckResult:
 
 
 def _told(found: dict[str, Parity]) -> str:
-    """Numbers only: what Dagster keeps, an erasure of a face does not reach."""
+    """Numbers only: an erasure of a face does not reach the copies that Dagster keeps."""
     return "; ".join(
         f"{parity.equal} of {parity.sampled} {kind} lists are equal"
         + (f", the rest not judged: {parity.waiting} pieces of work wait" if parity.holds is None else "")

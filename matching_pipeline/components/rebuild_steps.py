@@ -30,7 +30,7 @@ def plan(context: dg.OpExecutionContext, pipeline: Pipeline) -> Iterator[dg.Dyna
     ins={"planned": dg.In(dg.Nothing)},
     out=dg.Out(dg.Nothing),
     retry_policy=dg.RetryPolicy(max_retries=3, delay=3, backoff=dg.Backoff.EXPONENTIAL),
-    description="Computes the lists of one shard anew and writes the difference.",
+    description="Recomputes the lists of one shard and writes the difference.",
 )
 def rebuild_shard(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     key = context.get_mapping_key()

@@ -94,8 +94,8 @@ class AssetReport:
 class Pace:
     """Tokens: a report takes one, and one is earned every STEADY_SECONDS, up to BURST.
 
-    An asset that was last reported long ago starts with all of them; so after a pause work shows at once, and under
-    steady traffic every ten minutes, whichever run does it.
+    An asset that was last reported long ago starts with all of them, whichever run reported it. So the first work
+    after a pause shows at once, and steady traffic every ten minutes.
     """
 
     last: float

@@ -150,7 +150,7 @@ def _text_handler(settings: Settings, database_url: str, queue: str) -> Iterator
 
 
 def _model(database_url: str, queue: str) -> str | None:
-    """The lane's model; None where the settings choose the first. Raises Superseded where there is no shadow."""
+    """The queue's model; None where the settings choose the first. Raises ModelSwitched where there is no shadow."""
     with connect(database_url) as connection:
         model = models.model_of(connection, queue)
         if model is None and queue in SHADOWS:

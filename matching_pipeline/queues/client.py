@@ -51,22 +51,22 @@ def claim(connection: Connection, queue: str, batch_size: int, lease: timedelta)
 
 
 def renew(connection: Connection, jobs: Sequence[Job], lease: timedelta) -> set[UUID]:
-    """Lengthens the leases and returns the ids of those that still were ours."""
+    """Lengthens the leases and returns the ids of the jobs whose lease was still held."""
     return _ids(connection, "renew", jobs, lease=lease)
 
 
 def complete(connection: Connection, jobs: Sequence[Job]) -> set[UUID]:
-    """Completes the items and returns the ids of those that still were ours: only their results may be written."""
+    """Completes the jobs whose lease is still held and returns their ids: only their results may be written."""
     return _ids(connection, "complete", jobs)
 
 
 def fail(connection: Connection, job: Job, reason: str, *, permanent: bool) -> bool:
-    """Charges the attempt; says whether the item still was ours."""
+    """Counts the attempt; says whether the lease was still held."""
     return bool(_scalar(connection, "fail", id=job.id, attempt=job.attempt, reason=reason, permanent=permanent))
 
 
 def snooze(connection: Connection, jobs: Sequence[Job], delay: timedelta, reason: str | None) -> set[UUID]:
-    """Gives the items back, no attempt charged."""
+    """Makes the jobs pending again and counts no attempt; returns the ids of those whose lease was still held."""
     return _ids(connection, "snooze", jobs, delay=delay, reason=reason)
 
 
@@ -75,12 +75,12 @@ def snooze_queue(connection: Connection, queue: str, delay: timedelta, reason: s
 
 
 def retry(connection: Connection, queue: str, ids: Sequence[UUID] | None = None) -> int:
-    """Makes failed items pending with fresh attempts, all of the lane or those named; returns how many."""
+    """Makes failed jobs pending with fresh attempts, all of the queue or those named; returns how many."""
     return int(_scalar(connection, "retry", queue=queue, ids=None if ids is None else list(ids)))
 
 
 def purge(connection: Connection, keep: timedelta) -> int:
-    """Deletes what completed longer ago than `keep`, in small batches; returns how many."""
+    """Deletes jobs that completed longer ago than `keep`, in small batches; returns how many."""
     purged = 0
     while batch := _scalar(connection, "purge", keep=keep):
         purged += batch
@@ -108,8 +108,9 @@ def listen(connection: Connection) -> None:
 
 
 def wait_for_work(connection: Connection, queue: str, seconds: float) -> str | None:
-    """Waits on a listening session; returns STOP_ALL, REOPEN, WAKE or the queue's name as soon as one of them is
-    announced, in this order of precedence, and None when the time is up."""
+    """Waits on a listening session until STOP_ALL, REOPEN, WAKE or the queue's name is announced, and returns it.
+
+    Of several it returns the first in this order. It returns None when the time is up."""
     deadline = time.monotonic() + seconds
     while True:
         remaining = max(deadline - time.monotonic(), 0)

@@ -48,7 +48,7 @@ OpenHandler = Callable[[str], AbstractContextManager[Handler]]
 
 @dataclass
 class QueueWork:
-    """What the standing worker has done in one queue since it was last asked."""
+    """The work of the standing worker in one queue since the last call of `take_work`."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """as in Summary"""
@@ -142,7 +142,7 @@ class StandingWorker:
             raise QueuesFailed("; ".join(f"queue {queue}: {error}" for queue, error in self._failures.items()))
 
     def take_work(self) -> dict[str, QueueWork]:
-        """What was done in each queue since the last call."""
+        """The work in each queue since the last call."""
         with self._lock:
             taken, self._work = self._work, {}
             return taken

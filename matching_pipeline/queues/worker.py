@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -37,12 +36,12 @@ Result = TypeVar("Result")
 
 
 class LockBusy(Exception):
-    """Another session does what excludes ours now: the items are given back for a while, nobody is charged."""
+    """Another session holds what the write needs. The worker snoozes the jobs for a while and counts no attempt."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one item: a result to write, the failure that kept it from one, or why it must wait."""
+    """The end of one job: a result to write, a failure, or the reason why it must wait."""
 
     job: Job
     result: Any = None
@@ -51,36 +50,50 @@ class Outcome:
 
 
 class Handler(Protocol):
-    """What is done to the items of one lane."""
+    """Does the jobs of one queue."""
 
     queue: str
     batch_size: int
     lease: timedelta
 
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
-        """Does the items with no transaction open, and yields outcomes in groups as they are ready.
+        """Does the jobs with no transaction open, and yields outcomes in groups as they are ready.
 
-        The session is there to read by; who writes by it does so in short transactions, fenced by the item's lease
-        (`stages/generation.py`). It yields at least every few seconds, an empty list if need be: between two yields
-        the drain writes what is ready and renews the leases of the rest. Raises ProviderUnavailable when nobody can
-        be served, ConfigurationError when a person must act.
+        The session is for reading. A handler that writes by it does so in short transactions, fenced by the job's
+        lease (`matching_pipeline/handlers/generation.py`). It yields at least every few seconds, an empty list if
+        need be. Between two yields the worker writes the outcomes and renews the leases of the other jobs. Raises
+        ProviderUnavailable when no job can be done now, ConfigurationError when a person must act.
         """
         ...
 
     def prepare_write(self, connection: Connection) -> None:
-        """Takes what the write must have to itself, before the transaction touches an item.
+        """Takes the locks that the write needs, before the transaction touches a job.
 
-        Raises Busy where that is taken, Superseded where the stage was opened for what is no more.
+        Raises LockBusy where another session holds one, ModelSwitched where the handler's model works here no longer.
         """
         ...
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
-        """Writes results inside the transaction that completes their items; returns figures to add up."""
+        """Writes results inside the transaction that completes their jobs; returns figures to add up."""
         ...
 
     def forget(self, connection: Connection, job: Job) -> None:
-        """Removes what an earlier input left behind, inside the transaction that fails the item."""
+        """Removes the result of an earlier input, inside the transaction that fails the job."""
         ...
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What the worker does with the jobs of a batch that the handler left unfinished, and with the error."""
+
+    delay: timedelta = timedelta(0)
+    reason: str | None = None
+    snoozes_queue: bool = False
+    """the queue's other jobs wait as long as these"""
+    ends_leases: bool = False
+    """as if the worker had died: the jobs are claimed one by one, and the attempt counts"""
+    reconnects: bool = False
+    is_raised: bool = True
 
 
 @dataclass
@@ -216,37 +229,51 @@ class Worker:
         self._held = {job.id: job for job in jobs}
         self._renewed = time.monotonic()
         session = self._connection
-        leave: Callable[[Sequence[Job]], None] = partial(self._give_back, delay=timedelta(0), reason=None)
         try:
             self._work(jobs)
-        except ProviderUnavailable as error:
-            delay = error.retry_after * random.uniform(1, 1.25)
-            leave = partial(self._give_back, delay=delay, reason=str(error))
-            with suppress(psycopg.Error):
-                client.snooze_queue(self._connection, self.handler.queue, delay, str(error))
-            raise
-        except psycopg.OperationalError:
-            # the stage read by a session that is lost, be it replaced since: what is left is claimed again
-            if not session.closed:
+        except BaseException as error:
+            ending = self._ending(error, session)
+            self._end(ending)
+            if ending.is_raised:
                 raise
-            if self._connection.closed:
-                self._reconnect(time.monotonic() + RECONNECT_SECONDS)
-        except (ConfigurationError, ModelSwitched):
-            raise
-        except Exception:
-            # a bug, and one of the items may have brought it out: each is tried alone, and charged
-            leave = self._abandon
-            raise
-        finally:
-            # without a session there is nothing to wait for: the leases run out by themselves
-            with suppress(psycopg.Error):
-                leave(list(self._held.values()))
+        else:
+            self._end(Ending())
+
+    def _ending(self, error: BaseException, session: Connection) -> Ending:
+        match error:
+            case ProviderUnavailable():
+                delay = error.retry_after * random.uniform(1, 1.25)
+                return Ending(delay, str(error), snoozes_queue=True)
+            case psycopg.OperationalError() if session.closed:
+                # the handler read by a session that was lost: its jobs are claimed again
+                return Ending(reconnects=True, is_raised=False)
+            case psycopg.OperationalError() | ConfigurationError() | ModelSwitched():
+                return Ending()
+            case Exception():
+                # one of the jobs may have brought out a bug
+                return Ending(ends_leases=True)
+            case _:  # the process is told to end
+                return Ending()
+
+    def _end(self, ending: Ending) -> None:
+        if ending.reconnects and self._connection.closed:
+            self._reconnect(time.monotonic() + RECONNECT_SECONDS)
+        # without a session the leases run out by themselves
+        with suppress(psycopg.Error):
+            if ending.snoozes_queue:
+                client.snooze_queue(self._connection, self.handler.queue, ending.delay, str(ending.reason))
+        with suppress(psycopg.Error):
+            held = list(self._held.values())
+            if ending.ends_leases:
+                client.renew(self._connection, held, timedelta(0))
+            else:
+                self._release(held, ending.delay, ending.reason)
 
     def _work(self, jobs: Sequence[Job]) -> None:
         for outcomes in self.handler.work(self._connection, jobs):
             for outcome in outcomes:
                 if outcome.lock_busy:
-                    self._give_back([outcome.job], LOCK_BUSY_DELAY, str(outcome.lock_busy))
+                    self._release([outcome.job], LOCK_BUSY_DELAY, str(outcome.lock_busy))
             if ended := [outcome for outcome in outcomes if not outcome.lock_busy]:
                 self._finish(ended)
             self._renew()
@@ -259,8 +286,9 @@ class Worker:
             self._persist(lambda connection: client.renew(connection, held, self.handler.lease))
             self._renewed = time.monotonic()
 
-    def _give_back(self, jobs: Sequence[Job], delay: timedelta, reason: str | None) -> None:
-        """Nobody is charged. A row that is locked, as the app deletes it, waits for its lease's end."""
+    def _release(self, jobs: Sequence[Job], delay: timedelta, reason: str | None) -> None:
+        """Makes the jobs pending again and counts no attempt. A job whose row is locked, as the app deletes it, waits
+        for the end of its lease."""
         if not jobs:
             return
         try:
@@ -269,28 +297,25 @@ class Worker:
         except GAVE_WAY:
             if len(jobs) > 1:
                 for job in jobs:
-                    self._give_back([job], delay, reason)
+                    self._release([job], delay, reason)
         else:
             self.summary.counts["snoozed"] += len(returned)
-        self._release(jobs)
+        self._forget(jobs)
 
-    def _abandon(self, jobs: Sequence[Job]) -> None:
-        """Ends the leases, as if the worker had died."""
-        client.renew(self._connection, jobs, timedelta(0))
-
-    def _release(self, jobs: Iterable[Job]) -> None:
+    def _forget(self, jobs: Iterable[Job]) -> None:
+        """The worker no longer holds these jobs."""
         for job in jobs:
             self._held.pop(job.id, None)
 
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
-        """Writes a group; where the database refuses it, in halves, so that only the culprit waits or fails."""
+        """Writes a group; where the database refuses it, its halves, so that only the refused job waits or fails."""
         jobs = [outcome.job for outcome in outcomes]
         try:
             counts, figures = self._persist(
                 lambda connection: give_way(connection, lambda: self._write(connection, outcomes))
             )
         except LockBusy as lock_busy:
-            self._give_back(jobs, LOCK_BUSY_DELAY, str(lock_busy))
+            self._release(jobs, LOCK_BUSY_DELAY, str(lock_busy))
         except psycopg.Error as error:
             if self._connection.closed:
                 raise
@@ -300,14 +325,14 @@ class Worker:
                     self._finish(part)
                     self._renew()
             elif isinstance(error, GAVE_WAY):
-                self._give_back(jobs, LOCK_BUSY_DELAY, f"its rows are locked: {_reason(error)}")
+                self._release(jobs, LOCK_BUSY_DELAY, f"its rows are locked: {_reason(error)}")
             elif outcomes[0].failure is None:
                 refusal = TransientFailure(f"the database refuses it: {_reason(error)}")
                 self._finish([Outcome(jobs[0], failure=refusal)])
             else:
                 raise
         else:
-            self._release(jobs)
+            self._forget(jobs)
             self.summary.counts.update(counts)
             self.summary.figures.update(figures)
             self._on_progress(self.summary)
@@ -344,7 +369,7 @@ class Worker:
                 self._connection = connect(self._database_url)
                 self._enter()
                 return
-            # a name that cannot be resolved, or a role that is missing: it was there before, and may be again
+            # a name that cannot be resolved and a role that is missing were there before, and may come back
             except (psycopg.OperationalError, ConfigurationError):
                 if time.monotonic() > until:
                     raise

@@ -44,7 +44,7 @@ def vision_model(settings: Settings, name: str) -> PricedModel:
 
 
 def image_model(settings: Settings) -> PricedModel:
-    """The prompt is charged at the price of a picture, which is higher: it is a small part of the input."""
+    """The estimate prices the prompt like a picture, which costs more: it is a small part of the input."""
     name = settings.openai_image_model
     prices = settings.openai_image_input_usd_per_million_tokens, settings.openai_image_output_usd_per_million_tokens
     return _priced(name, name, "OPENAI_IMAGE_MODEL", prices)
