@@ -21,8 +21,8 @@ PART_IMAGES = 100_000
 FEW_SOUGHT = 20
 """For up to this number of images Postgres computes which others are near. To send one costs more than its score."""
 COARSE_ERROR = 0.002
-"""An upper bound of the error of a float32 inner product of two normalised vectors. The sum's error is n · 2⁻²⁴, below
-0.001 for the 16,000 dimensions that pgvector allows; a few units in the last place come on top."""
+"""Bounds the error of a float32 inner product of two normalised vectors. The sum's error is n · 2⁻²⁴, below 0.001 for
+the 16,000 dimensions that pgvector allows; a few units in the last place come on top."""
 
 _FIELDS = {"entity_of_row": arrays.UUID, "image_ids": arrays.UUID, "embeddings": VECTOR}
 """The attributes come last, as text."""
