@@ -124,12 +124,18 @@ class Reporter:
         self._pipeline = pipeline
         self._assets = [_Reported(report, instance) for report in reports]
 
-    def events(
-        self, work: Mapping[str, QueueWork], *, last: bool = False
-    ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
-        """Adds the work of each queue; with `last` everything that is not reported yet is due."""
+    def add(self, work: Mapping[str, QueueWork]) -> None:
+        """Takes the work of each queue."""
         for asset in self._assets:
             asset.add(work)
+
+    @property
+    def is_due(self) -> bool:
+        return any(asset.is_reported_now or asset.is_checked_now for asset in self._assets)
+
+    def events(self, *, last: bool = False) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+        """What is due; with `last` everything that is not reported yet."""
+        for asset in self._assets:
             try:
                 yield from asset.events(self._pipeline, last)
             except psycopg.OperationalError:
@@ -163,9 +169,17 @@ class _Reported:
         self._work = None
         self._pace.spend()
 
+    @property
+    def is_reported_now(self) -> bool:
+        return self._work is not None and self._pace.allows()
+
+    @property
+    def is_checked_now(self) -> bool:
+        return self._unchecked and time.monotonic() >= self._next_check
+
     def events(self, pipeline: Pipeline, last: bool) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
-        due = self._work is not None and (last or self._pace.allows())
-        if not due and not (self._unchecked and time.monotonic() >= self._next_check):
+        due = self.is_reported_now or (last and self._work is not None)
+        if not due and not self.is_checked_now:
             return
         began = time.monotonic()
         evaluations = self._report.evaluations(pipeline)

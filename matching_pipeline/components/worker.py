@@ -54,12 +54,14 @@ def serve_queues(
             for _ in looks:
                 if _is_orphaned():
                     break
-                # Dagster keeps its events in the database too: a report waits where it is away
-                if _is_there(pipeline):
-                    yield from reporter.events(standing.take_work())
+                reporter.add(standing.take_work())
+                # Dagster keeps its events in the database too: a report waits while it is away
+                if reporter.is_due and _is_there(pipeline):
+                    yield from reporter.events()
         except QueuesFailed as error:
             raise dg.Failure(str(error), allow_retries=False) from None
-    yield from reporter.events(standing.take_work(), last=True)
+    reporter.add(standing.take_work())
+    yield from reporter.events(last=True)
 
 
 @dg.job(

@@ -14,7 +14,7 @@ from matching_pipeline.errors import ProviderUnavailable
 
 Result = TypeVar("Result")
 
-RECONNECTING = stamina.RetryingCaller(attempts=None, timeout=60, wait_initial=0.2, wait_max=0.2)
+RECONNECTING = stamina.RetryingCaller(attempts=None, timeout=120, wait_initial=0.2, wait_max=0.2)
 # by default stamina reports each retry on stdout, which is for a command's output
 stamina.instrumentation.set_on_retry_hooks(())
 
@@ -44,7 +44,7 @@ class ReconnectingSession:
     def run(self, action: Callable[[Connection], Result]) -> Result:
         """Runs the action, and runs it again on a new connection if the connection is lost meanwhile.
 
-        Raises ProviderUnavailable if the database stays away for a minute.
+        Raises ProviderUnavailable if the database stays away for two minutes.
         """
         try:
             return RECONNECTING(psycopg.OperationalError, self._run, action)

@@ -1,0 +1,101 @@
+"""A standing worker that asks a provider pays once for a request under way when it must end or loses the database."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.embedded import start_embedded
+from matching_pipeline.db.migrations import migrate
+from matching_pipeline.handlers import registry
+from matching_pipeline.settings import Settings
+from matching_pipeline_tests.fixtures.openai_server import KEY, Fault, OpenAIServer
+from matching_pipeline_tests.integration.conftest import until
+
+WORKER = """
+import os, signal
+from matching_pipeline.handlers import registry
+from matching_pipeline.queues.standing import StandingWorker
+from matching_pipeline.settings import Settings
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGTERM, interrupt)
+settings = Settings()
+url = settings.database_url
+opened = lambda queue: registry.open_handler(settings, url, queue)
+with StandingWorker(url, [registry.JOB_EMBEDDINGS], opened, version="1", run_id="a run") as worker:
+    for _ in worker.serve():
+        pass
+"""
+
+
+def start(database_url: str, server: OpenAIServer) -> "subprocess.Popen[bytes]":
+    provider = {"DATABASE_URL": database_url, "OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url}
+    return subprocess.Popen([sys.executable, "-c", WORKER], env={**os.environ, **provider})
+
+
+def await_request(server: OpenAIServer) -> None:
+    deadline = time.monotonic() + 60
+    while not server.asked:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_sigterm_in_a_long_request_releases_the_job_and_keeps_the_answer(
+    server: OpenAIServer, connection: Connection, database_url: str, settings_for: Callable[..., Settings]
+) -> None:
+    server.faults.append(Fault(delay=4))
+    connection.execute("insert into jobs (title) values ('Baker')")
+    worker = start(database_url, server)
+    await_request(server)
+    worker.send_signal(signal.SIGTERM)
+    until(connection, "exists (select from job_queue where status = 'pending' and attempts = snoozes)")
+    assert worker.wait(60) != 0
+    assert connection.execute("select count(*) from ai_answers").fetchone() == (1,)
+    summary = registry.process_due(settings_for(), database_url, registry.JOB_EMBEDDINGS)
+    assert summary.completed == 1
+    assert server.asked.total() == 1
+
+
+@pytest.fixture
+def restartable() -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """A migrated database's URL, and what stops and starts its server."""
+    folder = Path(tempfile.mkdtemp(prefix="mp-"))
+    server = start_embedded(folder / "pg")
+    with connect(server.get_uri()) as connection:
+        migrate(connection)
+    yield server.get_uri(), server.stop, server.ensure_postgres_running
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_while_the_database_is_away_an_answer_is_kept_and_the_same_worker_goes_on(
+    server: OpenAIServer, restartable: tuple[str, Callable[[], None], Callable[[], None]]
+) -> None:
+    url, stop, start_again = restartable
+    server.faults.append(Fault(delay=2))
+    with connect(url) as connection:
+        connection.execute("insert into jobs (title) values ('Baker')")
+    worker = start(url, server)
+    await_request(server)
+    stop()
+    time.sleep(4)  # the answer comes meanwhile
+    start_again()
+    with connect(url) as connection:
+        until(connection, "exists (select from job_embeddings)")
+        connection.execute("insert into jobs (title) values ('Welder')")
+        until(connection, "(select count(*) from job_embeddings) = 2")
+    assert worker.poll() is None
+    assert server.asked.total() == 2
+    worker.terminate()
+    worker.wait(60)
