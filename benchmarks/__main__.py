@@ -12,14 +12,14 @@ from pathlib import Path
 
 from benchmarks import (
     faces,
-    image_lane,
+    image_queue,
     incremental,
     kernel,
     local_analyzer,
-    match_lane,
+    match_queue,
     posting_queue,
     provider,
-    queue_lane,
+    queue_jobs,
     rebuild,
     standing,
 )
@@ -48,9 +48,9 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="another checkout, measured in the same way")
     asked = parser.parse_args()
     measurements: dict[str, Callable[[str], None]] = {
-        "queue": queue_lane.main,
-        "images": image_lane.main,
-        "matches": match_lane.main,
+        "queue": queue_jobs.main,
+        "images": image_queue.main,
+        "matches": match_queue.main,
         "kernel": partial(kernel.main, left_rows=asked.left, right_rows=asked.right),
         "rebuild": partial(
             rebuild.main,

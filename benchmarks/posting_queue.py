@@ -25,7 +25,7 @@ def main(database_url: str) -> None:
             insert_postings(database_url, concurrency, count)
             # a process of its own, for its memory
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                completed, seconds, peak = pool.apply(drain_postings, (database_url, url, concurrency))
+                completed, seconds, peak = pool.apply(work_off_postings, (database_url, url, concurrency))
             ideal = BATCH * concurrency / LATENCY_SECONDS
             print(
                 f"{completed} rows, {concurrency} requests at once: {completed / seconds:.0f} a second, "
@@ -48,7 +48,7 @@ def insert_postings(database_url: str, label: int, count: int) -> None:
         )
 
 
-def drain_postings(database_url: str, provider_url: str, concurrency: int) -> tuple[int, float, float]:
+def work_off_postings(database_url: str, provider_url: str, concurrency: int) -> tuple[int, float, float]:
     """Rows completed, seconds, peak memory in MiB."""
     settings = Settings(openai_api_key=SecretStr(KEY), openai_base_url=provider_url, openai_concurrency=concurrency)
     began = time.monotonic()

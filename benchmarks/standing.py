@@ -244,7 +244,7 @@ def _idle_postgres(machine: Machine, seconds: float = 20) -> float:
 
 
 def _memory(machine: Machine) -> float:
-    """Proportional: what processes share counts once."""
+    """Proportional: memory that processes share is counted once."""
     total = 0
     for process in {*machine.tree(), *machine.postgres()}:
         with suppress(psutil.Error):

@@ -19,7 +19,7 @@ from matching_pipeline.db.migrations import migrate
 SPEED_BEFORE_SAFETY = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200")
 
 
-# what a person has set for real must not be asked by a test
+# tests must not send requests with a person's real key
 os.environ.pop("OPENAI_API_KEY", None)
 
 

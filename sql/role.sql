@@ -1,7 +1,8 @@
--- A role for the pipeline with only the rights it needs. Run by the tables' owner after `matching-pipeline migrate`, and
--- again after each upgrade; then let it log in:
+-- A role for the pipeline with only the rights it needs. The tables' owner runs this file after `matching-pipeline
+-- migrate`, and again after each upgrade. Then the owner lets the role log in:
 --   alter role matching_pipeline login password '…';
--- Who migrates stays the owner: this role creates, alters and drops nothing of the app's or the pipeline's.
+--
+-- The role that migrates stays the owner: this role creates, alters and drops nothing of the app's or the pipeline's.
 
 do $$
 declare
@@ -25,11 +26,11 @@ begin
             execute format('alter role matching_pipeline in database %I set search_path = %I, %s',
                 current_database(), current_schema(), vector_schema);
         exception when insufficient_privilege then
-            raise warning 'the search_path of matching_pipeline must be %, %: let who made the role set it', current_schema(), vector_schema;
+            raise warning 'the search_path of matching_pipeline must be %, %: the creator of the role must set it', current_schema(), vector_schema;
         end;
     end if;
 
-    -- the pipeline's own tables, whose row-level security lets nobody else in
+    -- the pipeline's own tables, whose row-level security admits no other role
     for name, right_to in values
         ('job_queue', 'select, insert, update, delete'), ('image_ai', 'select, insert, update, delete'),
         ('matches', 'select, insert, update, delete'), ('embedding_models', 'select, insert, update (status)'),

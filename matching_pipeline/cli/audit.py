@@ -13,7 +13,7 @@ from matching_pipeline.cli.opening import connected
 def audit_command(repair: bool) -> None:
     """List what is missing, stale, orphaned or of mixed models in what is derived; status 1 where there is any.
 
-    It computes everything anew, as of one instant, and writes nothing without --repair.
+    It recomputes everything as of one instant, and writes nothing without --repair.
     """
     from matching_pipeline.matches import audit
 
@@ -31,4 +31,4 @@ def audit_command(repair: bool) -> None:
         say(f"work waits in the queue, which may explain what differs: {waits}")
     if report.faults:
         sys.exit(1)
-    say("all that is derived is as it should be; what failed for good is shown by `matching-pipeline status`")
+    say("all that is derived is as it should be; `matching-pipeline status` shows the jobs that failed for good")

@@ -62,7 +62,7 @@ def _plain_lines(label: str) -> Advance:
 
 
 class QueueReporter:
-    """Says what is left in each lane, when it has changed."""
+    """Says what is left in each queue, when it has changed."""
 
     def __init__(self) -> None:
         self._said = ""
@@ -70,7 +70,7 @@ class QueueReporter:
     def __call__(self, connection: Connection) -> None:
         states = {queue: client.status(connection, queue) for queue in in_use(connection)}
         line = "; ".join(
-            f"{queue}: {state['pending']} pending, {state['processing']} in work, {state['failed']} failed"
+            f"{queue}: {state['pending']} pending, {state['processing']} processing, {state['failed']} failed"
             for queue, state in states.items()
         )
         if line != self._said:
@@ -98,7 +98,7 @@ def print_announcement(announcement: Announcement) -> None:
 
 
 def coverage_table(state: dict[str, dict[str, Any]]) -> None:
-    """From the status of each lane by its name, with its `coverage` and `cost_today`."""
+    """From the status of each queue by its name, with its `coverage` and `cost_today`."""
     table = Table(
         *("queue", "pending", "due", "processing", "failed", "oldest pending", "per minute", "covered", "cost")
     )
@@ -128,10 +128,8 @@ def models_table(models: Sequence[ModelCoverage]) -> None:
 
 
 def failures_table(state: dict[str, dict[str, Any]]) -> None:
-    """From the status of each lane by its name, with its `newest_failures`; nothing where there are none."""
-    table = Table(
-        "queue", "what", "status", "because", "item", title="Newest failures: `retry LANE ITEM` tries again"
-    )
+    """From the status of each queue by its name, with its `newest_failures`; nothing where there are none."""
+    table = Table("queue", "what", "status", "because", "job", title="Newest failures: `retry QUEUE ID` tries again")
     for queue, figures in state.items():
         for row in figures["newest_failures"]:
             table.add_row(queue, row["what"], row["status"], escape(row["because"]), str(row["item"]))

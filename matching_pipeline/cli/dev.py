@@ -113,7 +113,7 @@ class Dagster:
 
 
 def wait_until_idle(connection: Connection, dagster: Dagster, on_look: Callable[[Connection], None]) -> None:
-    """Returns once nothing is due or in work in any lane, seen twice."""
+    """Returns once no job is due or processing in any queue, seen twice."""
     quiet = 0
     while quiet < 2:
         dagster.require_alive()
@@ -163,5 +163,5 @@ def _default_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     if sys.platform == "linux":
-        # where we are killed, nobody would end Dagster
+        # if the parent is killed, the kernel ends Dagster
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)

@@ -105,7 +105,7 @@ def doctor() -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(as_json: bool) -> None:
-    """Show what waits, works and failed in each lane, and how many source rows are covered."""
+    """Show the jobs of each queue that wait, are processed or failed, and how many source rows are covered."""
     with connected() as (settings, connection):
         state = {
             queue: {**client.status(connection, queue), "coverage": named_rows(connection, f"{queue}_coverage")[0]}
@@ -125,7 +125,7 @@ def status(as_json: bool) -> None:
 
 @cli.command()
 def rebuild() -> None:
-    """Compute all matches anew, and write what differs."""
+    """Recompute all matches, and write what differs."""
     from matching_pipeline.matches import faces, projects
 
     with connected() as (settings, connection):
@@ -139,20 +139,20 @@ def rebuild() -> None:
 @cli.command()
 @click.argument("queue", type=QueueName)
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="Every failed item of the lane.")
+@click.option("--all", "everything", is_flag=True, help="Every failed job of the queue.")
 def retry(queue: str, ids: tuple[UUID, ...], everything: bool) -> None:
-    """Make failed items of LANE pending again, with fresh attempts.
+    """Make failed jobs of QUEUE pending again, with fresh attempts.
 
-    Of equal work that failed several times the newest stands for all. Status 1 where an ID is no failed item of LANE;
-    the others are pending again.
+    Where equal jobs failed, only the newest becomes pending. Status 1 where an ID is no failed job of QUEUE; the
+    others are pending again.
     """
     if everything == bool(ids):
-        raise click.UsageError("name the items' ids (of job_queue), or say --all")
+        raise click.UsageError("name the jobs' ids (of job_queue), or say --all")
     with connected() as (_, connection):
         failed = {row["id"] for row in named_rows(connection, "failed_items", queue=queue, ids=list(ids))}
-        say(f"{client.retry(connection, queue, None if everything else ids)} items are pending again")
+        say(f"{client.retry(connection, queue, None if everything else ids)} jobs are pending again")
     if unknown := [str(id) for id in dict.fromkeys(ids) if id not in failed]:
-        raise NotFound(f"{queue} has no failed item {', '.join(unknown)}")
+        raise NotFound(f"{queue} has no failed job {', '.join(unknown)}")
 
 
 @cli.command()

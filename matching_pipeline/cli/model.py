@@ -29,7 +29,7 @@ def show() -> None:
 @click.argument("modality", type=click.Choice(list(QUEUES)))
 @click.argument("name", required=False)
 def add(modality: Modality, name: str | None) -> None:
-    """Let a model fill beside the active one: NAME, or the one that the settings choose."""
+    """Let a model embed beside the active one: NAME, or the one that the settings choose."""
     with connected() as (settings, connection):
         assert settings.database_url is not None
         name = name or chosen_models(settings)[modality]
@@ -47,7 +47,7 @@ def activate(name: str, force: bool) -> None:
     """Let the shadow and the active model change places, at once for all readers; going back is the same."""
     with connected() as (settings, connection):
         figures = activation.activate(connection, name, force=force, part_images=settings.match_part_images)
-    say(f"{name} is active; the model before it is kept and fills on, until `matching-pipeline model retire`")
+    say(f"{name} is active; the model before it is kept and goes on, until `matching-pipeline model retire`")
     if figures.lists:
         say("matches: " + ", ".join(f"{count} {figure}" for figure, count in vars(figures).items()))
 
@@ -55,7 +55,7 @@ def activate(name: str, force: bool) -> None:
 @model.command()
 @click.argument("name")
 def retire(name: str) -> None:
-    """Remove a shadow's rows and the work that is owed to it."""
+    """Remove a shadow's rows and its jobs."""
     with connected() as (_, connection):
         removed = activation.retire(connection, name)
     say(f"{name} is retired; {removed} of its rows are gone")

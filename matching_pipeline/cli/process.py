@@ -76,8 +76,10 @@ def _work_off(settings: Settings, connection: Connection, queue: str) -> int:
 
 
 def _leased(connection: Connection, queue: str, ids: Sequence[UUID]) -> str | None:
-    """What is waited for, and for how long at most: a live worker ends or renews its lease; a killed worker cannot be
-    told from it before the lease runs out."""
+    """Says for which jobs we wait, and for how long at most; None where no job is leased.
+
+    A live worker ends or renews its lease. A killed worker looks the same until the lease runs out.
+    """
     (leased,) = named_rows(connection, "leased_items", queue=queue, ids=list(ids))
     if not leased["items"]:
         return None

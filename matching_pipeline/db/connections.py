@@ -22,7 +22,7 @@ def connect(database_url: str, **options: Any) -> Connection:
     defaults: dict[str, Any] = {
         "application_name": "matching_pipeline",
         "connect_timeout": 10,
-        # a lingering drain must notice within a minute that its peer is gone
+        # a waiting worker must notice within a minute that the server is gone
         **{"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3},
     }
     try:
@@ -38,7 +38,7 @@ def connect(database_url: str, **options: Any) -> Connection:
 
 
 def _parse(database_url: str) -> dict[str, Any]:
-    """The connection's parameters; what is malformed is not quoted, because a password may be in it."""
+    """The connection's parameters. No error quotes the URL, because a password may be in it."""
     try:
         parameters = psycopg.conninfo.conninfo_to_dict(database_url)
     except psycopg.ProgrammingError:

@@ -10,7 +10,7 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError
 
 OLDEST_MAJOR_VERSION = 15
-"""The first with views that respect the rights of who reads them."""
+"""The first with views that respect their reader's rights."""
 
 
 def migrate(connection: Connection) -> list[str]:

@@ -44,8 +44,11 @@ def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
 
 @contextmanager
 def impatient_transaction(connection: Connection) -> Iterator[None]:
-    """Waits for no lock longer than 10 ms, but for its turn to commit: who notifies commits one after another, which
-    takes as long as the disk or a standby takes, and whose turn it is waits for no row of ours."""
+    """Waits for no lock longer than 10 ms, except for its turn to commit.
+
+    Transactions that notify commit one after another, which takes as long as the disk or a standby takes. The
+    transaction whose turn it is waits for no row of ours.
+    """
     with connection.transaction():
         limit_lock_waits(connection)
         yield

@@ -30,7 +30,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def campus(app: FaceApp) -> dict[str, UUID]:
-    """Faces, already matched, of everybody who might be taken for a match of user A."""
+    """Faces, already matched, of users that might be mistaken for a match of user A."""
     faces = {
         "a UIT female": app.face_of("female", (1, 0.1)),
         "another UIT female": app.face_of("female", (1, 0.2)),

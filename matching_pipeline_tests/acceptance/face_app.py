@@ -44,31 +44,31 @@ class FaceApp(School):
         self.run("update job_queue set run_at = now() where status = 'pending'")
 
     @contextmanager
-    def lingering(self, drains: int = 1, batch_size: int = FaceHandler.batch_size) -> Iterator[list[Summary]]:
-        """Warm runs beside the block; afterwards their summaries stand in the list."""
+    def standing_workers(self, workers: int = 1, batch_size: int = FaceHandler.batch_size) -> Iterator[list[Summary]]:
+        """Workers that wait for jobs during the block; afterwards the list has their summaries."""
 
         class Handler(FaceHandler):
             pass
 
         Handler.batch_size = batch_size
         summaries: list[Summary] = []
-        with ThreadPoolExecutor(drains) as threads:
-            running = [threads.submit(Worker(self.database_url, Handler(), serve=True).run) for _ in range(drains)]
-            self._await_drains(drains)
+        with ThreadPoolExecutor(workers) as threads:
+            running = [threads.submit(Worker(self.database_url, Handler(), serve=True).run) for _ in range(workers)]
+            self._await_workers(workers)
             try:
                 yield summaries
             finally:
                 client.stop_all(self.connection)
-                summaries += [drain.result(timeout=60) for drain in running]
+                summaries += [worker.result(timeout=60) for worker in running]
 
     def await_idle(self, seconds: float = 60) -> None:
-        """Until the drains that linger have done everything."""
+        """Until the workers have processed all jobs."""
         deadline = time.monotonic() + seconds
         while self.run("select 1 from job_queue where status in ('pending', 'processing') limit 1"):
             assert time.monotonic() < deadline, self.all("select * from job_queue where status <> 'completed'")
             time.sleep(0.05)
 
-    def _await_drains(self, count: int) -> None:
+    def _await_workers(self, count: int) -> None:
         deadline = time.monotonic() + 30
         while client.queue_state(self.connection, "faces").workers < count:
             assert time.monotonic() < deadline
@@ -117,7 +117,7 @@ def tick_and_run(pipeline: Pipeline, instance: dg.DagsterInstance) -> dict[str, 
 
 
 def stop_when_idle(database_url: str) -> None:
-    """Tells the workers to leave once a worker has entered and no job is due or in work."""
+    """Tells the workers to leave once a worker has entered and no job is due or processing."""
     busy = """select not exists (select from workers where entered_at is not null) or exists (
         select from job_queue where status = 'processing' or (status = 'pending' and run_at <= now()))"""
     with connect(database_url) as connection:

@@ -45,7 +45,7 @@ def test_1_upload_photo_and_check_job_queue(app: FaceApp, photo: UUID) -> None:
 def test_2_verify_pg_cron_triggers(
     app: FaceApp, photo: UUID, pipeline: Pipeline, instance: dg.DagsterInstance
 ) -> None:
-    """The sensor's tick requests a run at once; nobody waits 60 seconds."""
+    """The sensor's tick requests a run at once, not after 60 seconds."""
     ((job, before, _, completed_at),) = app.all(JOBS_OF_TEST_2)
     assert (before, completed_at) == ("pending", None)
     tick_and_run(pipeline, instance)
@@ -60,7 +60,7 @@ def test_2_verify_pg_cron_triggers(
 @pytest.mark.usefixtures("campus")
 def test_3_verify_realtime_updates(app: FaceApp) -> None:
     """A photo of another user appears in a feed that stands open."""
-    with connect(app.database_url) as page, connect(app.database_url) as api, app.lingering():
+    with connect(app.database_url) as page, connect(app.database_url) as api, app.standing_workers():
         feed = announcements(page, timeout=10)
         upload(api, app.user("male", "HUST"))
         first = next(feed)
@@ -99,7 +99,7 @@ def test_success_criteria_from_upload_to_matches_in_the_feed(app: FaceApp, campu
         feed = announcements(page, timeout=10)
         photo = app.upload(app.user("male", "UIT"))
         assert app.jobs() == [(photo, "pending")]
-        with app.lingering() as logs:
+        with app.standing_workers() as logs:
             app.await_idle(60)
         assert next(feed).count == 2
     assert app.jobs() == [(photo, "completed")]

@@ -1,7 +1,7 @@
 """«Auto-Match Generation on Photo Upload»: its testing checklist, retry logic and error scenarios, a
 test each, by their names. (The success criteria have a file of their own.)
 
-What is Supabase's has its counterpart here. `supabase db push` is `migrate`; the Edge Function is the
+Each part of Supabase has its counterpart here. `supabase db push` is `migrate`; the Edge Function is the
 standing worker; pg_cron invoking it is a tick of `faces_sensor` that requests its run; its logs are the report of
 the run.
 """
@@ -86,7 +86,7 @@ def test_verify_matches_created_and_check_that_they_are_only_uit_females(
 
 @pytest.mark.usefixtures("campus")
 def test_verify_live_match_feed_auto_updates(app: FaceApp) -> None:
-    with connect(app.database_url) as listener, app.lingering():
+    with connect(app.database_url) as listener, app.standing_workers():
         feed = announcements(listener, timeout=10)
         user = app.user("male", "UIT")
         photo = upload(app.connection, user)
@@ -107,7 +107,7 @@ def test_supabase_realtime_broadcasts_matches(new_database: Callable[..., str]) 
 @pytest.mark.parametrize("photos", [5, 10, 50])
 def test_upload_5_or_more_photos_concurrently_no_race_conditions(app: FaceApp, photos: int) -> None:
     users = [app.user("male" if place % 2 else "female", "UIT") for place in range(photos)]
-    with app.lingering(drains=4, batch_size=3) as summaries:
+    with app.standing_workers(workers=4, batch_size=3) as summaries:
         faces = app.upload_at_once(users)
         app.await_idle()
     assert app.rows() == app.expected_rows()

@@ -24,7 +24,7 @@ def test_upload_photo_response_in_less_than_500_ms(app: FaceApp) -> None:
 
 @pytest.mark.usefixtures("campus")
 def test_matches_generate_within_10_seconds(app: FaceApp) -> None:
-    with app.lingering():
+    with app.standing_workers():
         began = time.monotonic()
         photo = app.upload(app.user("male", "UIT"))
         while not any(photo in pair for pair in app.pairs()):
@@ -60,7 +60,7 @@ def test_top_20_matches_with_50_percent_or_more_similarity(app: FaceApp) -> None
 
 def test_no_duplicate_matches(app: FaceApp) -> None:
     users = [app.user("male" if place % 2 else "female") for place in range(10)]
-    with app.lingering(drains=3, batch_size=2):
+    with app.standing_workers(workers=3, batch_size=2):
         for _ in range(3):
             app.upload_at_once(users)
         app.await_idle()
@@ -73,7 +73,7 @@ def test_handles_10_or_more_concurrent_uploads_with_nothing_lost(app: FaceApp) -
     users = [app.user("male" if place % 2 else "female") for place in range(40)]
     faces = app.upload_at_once(users)
     assert app.queued() == set(faces)
-    with app.lingering(drains=5, batch_size=4) as summaries:
+    with app.standing_workers(workers=5, batch_size=4) as summaries:
         app.await_idle()
     assert sum(summary.completed for summary in summaries) == len(faces)
     assert app.rows() == app.expected_rows()

@@ -1,4 +1,4 @@
-"""A lane of the tests' own, with a stage that records what it wrote; and a studio."""
+"""A queue of the tests' own, with a handler that records what it wrote; and a studio."""
 
 import time
 from collections import Counter
@@ -20,15 +20,15 @@ KIND = "thing"
 MINUTE = timedelta(minutes=1)
 
 
-class RecordingStage:
+class RecordingHandler:
     """Writes each entity's id to the table `recorded`, where 'poison' is refused."""
 
     queue = QUEUE
     batch_size = 20
     lease = MINUTE
 
-    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
-        yield [Outcome(item, "fine") for item in items]
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        yield [Outcome(job, "fine") for job in jobs]
 
     def prepare_write(self, connection: Connection) -> None:
         """Nothing to take."""
@@ -40,8 +40,8 @@ class RecordingStage:
                 [(outcome.job.entity_id, outcome.result) for outcome in outcomes],
             )
 
-    def forget(self, connection: Connection, item: Job) -> None:
-        connection.execute("insert into forgotten (entity_id) values (%s)", (item.entity_id,))
+    def forget(self, connection: Connection, job: Job) -> None:
+        connection.execute("insert into forgotten (entity_id) values (%s)", (job.entity_id,))
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def studio(connection: Connection, tmp_path: Path) -> Studio:
 
 @pytest.fixture
 def records(connection: Connection) -> None:
-    """The tables that RecordingStage writes."""
+    """The tables that RecordingHandler writes."""
     make_record_tables(connection)
 
 
@@ -72,8 +72,8 @@ def claim(connection: Connection, batch_size: int = 100, lease: timedelta = MINU
 
 
 def claim_one(connection: Connection) -> Job:
-    (item,) = claim(connection)
-    return item
+    (job,) = claim(connection)
+    return job
 
 
 def make_due(connection: Connection) -> None:
@@ -93,8 +93,8 @@ def recorded(connection: Connection) -> Counter[UUID]:
     return Counter(id for (id,) in connection.execute("select entity_id from recorded"))
 
 
-def charged(connection: Connection) -> list[int]:
-    """The attempts charged to each row."""
+def counted_attempts(connection: Connection) -> list[int]:
+    """The attempts counted of each row, without snoozes."""
     return [count for (count,) in connection.execute("select attempts - snoozes from job_queue order by id")]
 
 

@@ -121,16 +121,16 @@ def test_process_analyses_and_matches_here_and_now(run: Run, app: App, lamp_url:
     lines = result.stderr.splitlines()
     assert lines[0] == "2 images and postings queued"
     assert "image_ai: 2 of 2" in lines
-    assert any(line.startswith("image_ai: 2 items, 0 failed") for line in lines)
+    assert any(line.startswith("image_ai: 2 jobs, 0 failed") for line in lines)
     assert app.analysed() == images
     assert app.matched() == {project}
 
 
-def test_process_says_whom_it_waits_for_and_until_when(
+def test_process_says_which_worker_it_waits_for_and_until_when(
     app: App, connection: Connection, lamp_url: str, tmp_path: Path, database_url: str
 ) -> None:
     app.product_image(app.product(), lamp_url)
-    client.claim(connection, "image_ai", 1, timedelta(minutes=5))  # and is heard of no more
+    client.claim(connection, "image_ai", 1, timedelta(minutes=5))  # and never returns
     (until,) = app.run("select to_char(run_at at time zone 'utc', 'HH24:MI:SS') from job_queue")
     settings = {"DATABASE_URL": database_url, "IMAGE_FILE_ROOTS": str(tmp_path)}
     with subprocess.Popen(
@@ -138,7 +138,7 @@ def test_process_says_whom_it_waits_for_and_until_when(
         cwd=tmp_path, env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None
-        waiting = f"image_ai: waiting for 1 items that another worker has leased until {until} UTC\n"
+        waiting = f"image_ai: waiting for 1 jobs that another worker has leased until {until} UTC\n"
         assert waiting in iter(process.stderr.readline, "")
         app.run("update job_queue set run_at = now()")
         assert waiting not in process.stderr.read()
@@ -150,7 +150,7 @@ def test_process_missing_says_what_failed_and_retry_makes_it_pending_again(run: 
     good, bad = app.product_image(app.product(), lamp_url), app.product_image(app.product(), f"{lamp_url}.gone")
     app.settle()
     result = run("process", "--missing")
-    refuses(result, "2 images and postings queued", "image_ai: 2 items, 1 failed", "what failed and why")
+    refuses(result, "2 images and postings queued", "image_ai: 2 jobs, 1 failed", "what failed and why")
     assert app.analysed() == {good}
     shown = run("status").stdout
     assert "no such file" in shown
@@ -160,21 +160,21 @@ def test_process_missing_says_what_failed_and_retry_makes_it_pending_again(run: 
         app.run(
             "update job_queue set status = 'failed', completed_at = now(), error_message = 'x' where id = %s", failed
         )
-        assert "1 items are pending again" in run("retry", "image_ai", *arguments).stderr
+        assert "1 jobs are pending again" in run("retry", "image_ai", *arguments).stderr
         assert app.status(bad)[0] == "pending"
 
 
-def test_retry_names_what_is_no_failed_item_of_the_lane_and_retries_the_others(run: Run, app: App) -> None:
+def test_retry_names_ids_that_are_no_failed_jobs_of_the_queue_and_retries_the_others(run: Run, app: App) -> None:
     app.product_image(app.product())
     app.product_image(app.product())
     fail = "update job_queue set status = 'failed', completed_at = now(), error_message = 'x' returning id"
     one, other = app.run(fail)
     unknown = uuid4()
     result = run("retry", "image_ai", one, unknown)
-    refuses(result, "1 items are pending again", f"image_ai has no failed item {unknown}")
+    refuses(result, "1 jobs are pending again", f"image_ai has no failed job {unknown}")
     assert str(one) not in result.stderr
-    refuses(run("retry", "job_embeddings", other), "0 items", f"job_embeddings has no failed item {other}")
-    refuses(run("retry", "image_ai", one), "0 items", f"image_ai has no failed item {one}")
+    refuses(run("retry", "job_embeddings", other), "0 jobs", f"job_embeddings has no failed job {other}")
+    refuses(run("retry", "image_ai", one), "0 jobs", f"image_ai has no failed job {one}")
     assert run("retry", "image_ai", "--all").returncode == 0
     assert app.run("select distinct status from job_queue") == ["pending"]
 
@@ -183,7 +183,7 @@ def test_process_missing_embeds_postings(run: Run, app: App) -> None:
     app.run("insert into jobs (title) values ('Baker'), ('Cook'), ('')")
     app.settle()
     result = run("process", "--missing")
-    refuses(result, "3 images and postings queued", "job_embeddings: 3 items, 1 failed")
+    refuses(result, "3 images and postings queued", "job_embeddings: 3 jobs, 1 failed")
     assert app.run("select count(*) from job_embeddings") == [2]
     assert "the posting has no text" in run("status").stdout
 

@@ -59,7 +59,7 @@ def add_pairs(school: School, one: UUID, others: list[UUID]) -> None:
     )
 
 
-def test_a_drained_upload_is_announced_in_a_second_in_one_message(school: School, listener: Connection) -> None:
+def test_a_processed_upload_is_announced_in_a_second_in_one_message(school: School, listener: Connection) -> None:
     for _ in range(3):
         school.face_of("male")
     school.face_of("female")
@@ -97,7 +97,7 @@ def test_a_statement_with_any_number_of_rows_is_one_short_message(school: School
     assert len(message["ids"]) == 100
 
 
-def test_what_stands_already_is_not_announced_again(school: School, listener: Connection) -> None:
+def test_existing_pairs_are_not_announced_again(school: School, listener: Connection) -> None:
     one, others = many_faces(school, 20)
     for count in (10, 10, 15):
         add_pairs(school, one, others[:count])

@@ -26,7 +26,7 @@ def test_a_pending_equal_job_is_the_answer(studio: Studio) -> None:
     assert len(different) == jobs(studio) == 5
 
 
-def test_a_job_that_is_worked_on_does_not_answer_a_new_request(studio: Studio) -> None:
+def test_a_job_in_processing_does_not_answer_a_new_request(studio: Studio) -> None:
     project = studio.project()
     first = studio.ask(project)
     studio.run("select get_next_job()")

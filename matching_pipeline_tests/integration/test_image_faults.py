@@ -109,7 +109,7 @@ def test_an_outdated_embedding_is_deleted_when_the_edited_image_fails(
     app.run("delete from job_queue where status = 'completed' or queue = 'matches'")
     work_images(database_url, CountingAnalyzer())
     assert app.analysed() == set()
-    assert ("matches", "product") in {row[:2] for row in app.owed()}
+    assert ("matches", "product") in {row[:2] for row in app.queue_rows()}
     assert app.run("select status from job_queue where entity_id = %s", image) == [
         "pending" if path == "/busy" else "failed"
     ]

@@ -123,7 +123,7 @@ def test_where_an_image_goes_meanwhile_nothing_is_left(
     summary = work_images(database_url, CountingAnalyzer(act if moment == "analysing" else lambda: None))
     assert summary.counts["failed"] == 0
     assert app.analysed() == set()
-    assert image not in {entity for _, _, entity in app.owed()}
+    assert image not in {entity for _, _, entity in app.queue_rows()}
 
 
 def test_where_a_product_goes_meanwhile_nothing_is_left(app: App, database_url: str, server: PictureServer) -> None:
@@ -132,7 +132,7 @@ def test_where_a_product_goes_meanwhile_nothing_is_left(app: App, database_url: 
 
     app.product_image(app.product(), server.put("/product.png", picture(), before=delete))
     summary = work_images(database_url, CountingAnalyzer())
-    assert (summary.counts["failed"], app.analysed(), app.owed()) == (0, set(), set())
+    assert (summary.counts["failed"], app.analysed(), app.queue_rows()) == (0, set(), set())
 
 
 def test_a_listing_that_stops_being_a_project_while_its_result_is_written_keeps_no_result(

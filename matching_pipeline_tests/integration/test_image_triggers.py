@@ -34,14 +34,14 @@ def test_images_of_projects_and_products_are_queued_and_of_other_listings_not(ap
     image = app.listing_image(app.listing())
     app.listing_image(app.listing("service"))
     ware = app.product_image(app.product())
-    assert app.owed() == project_images(image) | product_images(ware)
+    assert app.queue_rows() == project_images(image) | product_images(ware)
 
 
 def test_a_listing_that_becomes_a_project_queues_its_images(app: App) -> None:
     listing = app.listing("draft")
     images = [app.listing_image(listing) for _ in range(2)]
     app.run("update listings set type = 'project' where id = %s", listing)
-    assert app.owed() == project_images(*images)
+    assert app.queue_rows() == project_images(*images)
 
 
 def test_results_and_jobs_of_a_listing_that_is_no_project_any_more_are_deleted(pair: MatchedPair) -> None:
@@ -49,9 +49,9 @@ def test_results_and_jobs_of_a_listing_that_is_no_project_any_more_are_deleted(p
     pair.run("update listings set type = 'service'")
     assert pair.analysed() == {pair.wares_image}
     assert pair.matched() == set()
-    assert waiting not in {entity for _, _, entity in pair.owed()}
+    assert waiting not in {entity for _, _, entity in pair.queue_rows()}
     # a worker that writes at this moment has not seen the change: the job empties the list once more
-    assert pair.owed() == {pair.match_project()}
+    assert pair.queue_rows() == {pair.match_project()}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_an_update_that_changes_no_input_queues_nothing(pair: MatchedPair, state
     for table in ("listings", "listing_images", "products", "product_images"):
         pair.run(f"alter table {table} add column caption text")
         pair.run(statement.format(table))
-    assert pair.owed() == set()
+    assert pair.queue_rows() == set()
     assert pair.analysed() == {pair.project_image, pair.wares_image}
 
 
@@ -79,7 +79,7 @@ def test_an_edited_url_queues_its_image_and_keeps_the_old_result_until_then(
 ) -> None:
     pair.run("update listing_images set image_url = %s", url)
     pair.run("update product_images set src = %s", url)
-    assert pair.owed() == project_images(pair.project_image) | product_images(pair.wares_image)
+    assert pair.queue_rows() == project_images(pair.project_image) | product_images(pair.wares_image)
     assert pair.analysed() == {pair.project_image, pair.wares_image}
 
 
@@ -92,29 +92,29 @@ def test_an_upsert_queues_what_is_new_and_what_it_changed(pair: MatchedPair) -> 
         on conflict (id) do update set image_url = excluded.image_url""",
         *(new, pair.project, pair.project_image, pair.project, same, pair.project),
     )
-    assert pair.owed() == project_images(new, pair.project_image)
+    assert pair.queue_rows() == project_images(new, pair.project_image)
 
 
 def test_an_image_that_moves_to_another_project_has_both_matched_and_is_not_analysed_again(pair: MatchedPair) -> None:
     other = pair.listing()
     pair.run("update listing_images set listing_id = %s", other)
-    assert pair.owed() == {pair.match_project(), ("matches", "project", other)}
+    assert pair.queue_rows() == {pair.match_project(), ("matches", "project", other)}
     assert pair.analysed() == {pair.project_image, pair.wares_image}
 
 
 def test_an_image_that_moves_to_another_product_has_both_matched(pair: MatchedPair) -> None:
     other = pair.product()
     pair.run("update product_images set product_id = %s", other)
-    assert pair.owed() == {pair.match_wares(), ("matches", "product", other)}
+    assert pair.queue_rows() == {pair.match_wares(), ("matches", "product", other)}
 
 
 def test_results_of_an_image_that_moves_to_another_kind_of_listing_are_deleted(pair: MatchedPair) -> None:
     waiting = pair.listing_image(pair.project)
     pair.run("update listing_images set listing_id = %s", pair.listing("service"))
     assert pair.analysed() == {pair.wares_image}
-    assert pair.owed() == {pair.match_project()}
+    assert pair.queue_rows() == {pair.match_project()}
     pair.run("update listing_images set listing_id = %s", pair.project)
-    assert pair.owed() == project_images(waiting, pair.project_image) | {pair.match_project()}
+    assert pair.queue_rows() == project_images(waiting, pair.project_image) | {pair.match_project()}
 
 
 def test_results_of_an_image_without_an_owner_are_deleted(pair: MatchedPair) -> None:
@@ -123,18 +123,18 @@ def test_results_of_an_image_without_an_owner_are_deleted(pair: MatchedPair) -> 
     pair.run("update listing_images set listing_id = null")
     pair.run("update product_images set product_id = null")
     assert pair.analysed() == set()
-    assert pair.owed() == {pair.match_project(), pair.match_wares()}
+    assert pair.queue_rows() == {pair.match_project(), pair.match_wares()}
     assert pair.run("select image_id from source_images") == []
 
 
 def test_a_deleted_image_of_another_listing_queues_nothing(app: App) -> None:
     image = app.listing_image(app.listing("service"))
     app.run("delete from listing_images where id = %s", image)
-    assert app.owed() == set()
+    assert app.queue_rows() == set()
 
 
 @pytest.mark.parametrize(
-    ("statement", "owed", "analysed"),
+    ("statement", "queued", "analysed"),
     [
         ("delete from listing_images", {"match_project"}, {"wares_image"}),
         ("delete from product_images", {"match_project", "match_wares"}, {"project_image"}),
@@ -147,16 +147,18 @@ def test_a_deleted_image_of_another_listing_queues_nothing(app: App) -> None:
     ],
 )
 def test_results_and_jobs_are_deleted_with_their_source(
-    pair: MatchedPair, statement: str, owed: set[str], analysed: set[str]
+    pair: MatchedPair, statement: str, queued: set[str], analysed: set[str]
 ) -> None:
     waiting = {pair.listing_image(pair.project), pair.product_image(pair.wares)}
     with pair.connection.transaction():
         pair.run(statement)
-        assert {row for row in pair.owed() if row[2] not in waiting} == {getattr(pair, name)() for name in owed}
+        assert {row for row in pair.queue_rows() if row[2] not in waiting} == {
+            getattr(pair, name)() for name in queued
+        }
         assert pair.analysed() == {getattr(pair, name) for name in analysed}
         assert pair.matched() == set()
     still = set(pair.run("select id from listing_images union all select id from product_images"))
-    assert {row[2] for row in pair.owed() if row[0] == "image_ai"} == waiting & still
+    assert {row[2] for row in pair.queue_rows() if row[0] == "image_ai"} == waiting & still
 
 
 def test_an_image_with_a_new_key_is_analysed_under_it(pair: MatchedPair) -> None:
@@ -164,7 +166,7 @@ def test_an_image_with_a_new_key_is_analysed_under_it(pair: MatchedPair) -> None
     pair.run("update listing_images set id = %s, image_url = null", one)
     pair.run("update product_images set id = %s", two)
     assert pair.analysed() == set()
-    assert pair.owed() == project_images(one) | product_images(two) | {pair.match_project(), pair.match_wares()}
+    assert pair.queue_rows() == project_images(one) | product_images(two) | {pair.match_project(), pair.match_wares()}
 
 
 def test_an_owner_with_a_new_key_keeps_its_results_and_is_matched_under_it(pair: MatchedPair) -> None:
@@ -175,14 +177,14 @@ def test_an_owner_with_a_new_key_keeps_its_results_and_is_matched_under_it(pair:
     pair.run("update products set id = %s", two)
     assert pair.analysed() == {pair.project_image, pair.wares_image}
     assert pair.matched() == {one}
-    assert pair.owed() == project_images(waiting) | {("matches", "project", one), ("matches", "product", two)}
+    assert pair.queue_rows() == project_images(waiting) | {("matches", "project", one), ("matches", "product", two)}
 
 
 def test_a_rolled_back_transaction_leaves_nothing(pair: MatchedPair) -> None:
     with pair.connection.transaction(force_rollback=True):
         pair.listing_image(pair.project)
         pair.run("delete from products")
-    assert pair.owed() == set()
+    assert pair.queue_rows() == set()
     assert pair.matched() == {pair.project}
     assert pair.analysed() == {pair.project_image, pair.wares_image}
 
@@ -198,9 +200,9 @@ def test_a_role_with_rights_on_the_apps_tables_only_can_do_its_work(pair: Matche
     pair.run("update listings set type = 'project'")
     pair.run("delete from product_images")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        pair.owed()
+        pair.queue_rows()
     pair.run("reset role")
-    assert project_images(image) < pair.owed()
+    assert project_images(image) < pair.queue_rows()
     assert pair.matched() == set()
 
 
@@ -218,15 +220,15 @@ def test_ten_thousand_images_in_one_statement_are_queued_at_once_with_one_notifi
         )
         assert time.monotonic() - started < 10
         assert payloads(listener) == ["image_ai"]
-    assert len(app.owed()) == 10_000
+    assert len(app.queue_rows()) == 10_000
 
 
 def test_a_person_can_queue_all_images_of_one_owner_and_all_that_are_missing(pair: MatchedPair) -> None:
     assert pair.run("select enqueue_missing()") == [0]
     assert pair.run("select enqueue_project_images(%s)", pair.project) == [1]
-    assert pair.owed() == project_images(pair.project_image)
+    assert pair.queue_rows() == project_images(pair.project_image)
     assert pair.run("select enqueue_product_images(%s)", pair.wares) == [1]
-    assert pair.owed() == project_images(pair.project_image) | product_images(pair.wares_image)
+    assert pair.queue_rows() == project_images(pair.project_image) | product_images(pair.wares_image)
 
 
 def test_missing_is_what_has_no_up_to_date_result_and_neither_waits_nor_failed(pair: MatchedPair) -> None:
@@ -238,5 +240,5 @@ def test_missing_is_what_has_no_up_to_date_result_and_neither_waits_nor_failed(p
         failed,
     )
     assert pair.run("select enqueue_missing()") == [2]
-    assert pair.owed() == project_images(failed, waiting, lost) | product_images(pair.wares_image)
+    assert pair.queue_rows() == project_images(failed, waiting, lost) | product_images(pair.wares_image)
     assert pair.status(failed)[0] == "failed"

@@ -41,7 +41,7 @@ def loose(new_database: Callable[..., str], loose_template: str) -> Iterator[Mat
 
 def test_a_match_deleted_by_hand_queues_its_project(pair: MatchedPair) -> None:
     pair.run("delete from matches")
-    assert pair.owed() == {pair.match_project()}
+    assert pair.queue_rows() == {pair.match_project()}
 
 
 def test_a_match_deleted_as_architecture_says_queues_nothing_until_the_commit(pair: MatchedPair) -> None:
@@ -50,38 +50,38 @@ def test_a_match_deleted_as_architecture_says_queues_nothing_until_the_commit(pa
     pair.run("update matches set similarity = 0.55")
     pair.connection.execute(example.encode())
     assert pair.matched() == set()
-    assert pair.owed() == set()
+    assert pair.queue_rows() == set()
     pair.match(pair.project, pair.wares, pair.project_image, pair.wares_image)
     pair.run("delete from matches")
-    assert pair.owed() == {pair.match_project()}
+    assert pair.queue_rows() == {pair.match_project()}
 
 
 def test_matches_truncated_in_the_pipelines_name_queue_nothing(pair: MatchedPair) -> None:
     with pair.connection.transaction():
         pair.run("set local matching_pipeline.publishing = 'on'")
         pair.run("truncate matches")
-    assert pair.owed() == set()
+    assert pair.queue_rows() == set()
 
 
 def test_truncated_matches_queue_every_project(pair: MatchedPair) -> None:
     other = pair.listing()
     pair.listing("service")
     pair.run("truncate matches")
-    assert pair.owed() == {pair.match_project(), ("matches", "project", other)}
+    assert pair.queue_rows() == {pair.match_project(), ("matches", "project", other)}
 
 
 def test_changed_settings_queue_every_project(pair: MatchedPair) -> None:
     pair.run("update match_settings set threshold = 0.7")
-    assert pair.owed() == {pair.match_project()}
+    assert pair.queue_rows() == {pair.match_project()}
 
 
 def test_a_new_result_queues_its_entity(pair: MatchedPair) -> None:
     image, ware_image = pair.listing_image(pair.project), pair.product_image(pair.wares)
     pair.settle()
     pair.embed("project", image)
-    assert pair.owed() == {pair.match_project()}
+    assert pair.queue_rows() == {pair.match_project()}
     pair.embed("product", ware_image)
-    assert pair.owed() == {pair.match_project(), pair.match_wares()}
+    assert pair.queue_rows() == {pair.match_project(), pair.match_wares()}
 
 
 @pytest.mark.parametrize(
@@ -97,27 +97,27 @@ def test_a_changed_result_queues_its_entity_and_the_same_result_does_not(
     pair: MatchedPair, change: str, matched: bool
 ) -> None:
     pair.run(f"update image_ai set {change} where source = 'product'")
-    assert pair.owed() == ({pair.match_wares()} if matched else set())
+    assert pair.queue_rows() == ({pair.match_wares()} if matched else set())
 
 
 def test_a_lost_result_queues_its_entity(pair: MatchedPair) -> None:
     pair.run("delete from image_ai where source = 'product'")
-    assert pair.owed() == {pair.match_wares()}
+    assert pair.queue_rows() == {pair.match_wares()}
 
 
 def test_a_result_of_a_model_that_is_not_active_queues_nothing(pair: MatchedPair) -> None:
     pair.embed("project", pair.project_image, "candidate", "shadow")
     pair.run("update image_ai set embedding = '[0,1]' where model = 'candidate'")
     pair.run("delete from image_ai where model = 'candidate'")
-    assert pair.owed() == set()
+    assert pair.queue_rows() == set()
 
 
 def test_without_foreign_keys_a_deleted_entity_removes_its_results(loose: MatchedPair) -> None:
     waiting = loose.listing_image(loose.project)
     loose.run("delete from listings")
-    assert (loose.analysed(), loose.matched(), loose.owed()) == ({loose.wares_image}, set(), set())
+    assert (loose.analysed(), loose.matched(), loose.queue_rows()) == ({loose.wares_image}, set(), set())
     loose.run("delete from products")
-    assert (loose.analysed(), loose.owed()) == (set(), set())
+    assert (loose.analysed(), loose.queue_rows()) == (set(), set())
     assert waiting in loose.run("select id from listing_images")
     assert loose.run("select enqueue_missing()") == [0]
 
@@ -135,24 +135,27 @@ def test_without_foreign_keys_an_entitys_new_key_leaves_its_images_behind(loose:
     assert loose.analysed() == set()
     loose.run("update listing_images set listing_id = (select id from listings)")
     loose.run("update product_images set product_id = (select id from products)")
-    assert {("image_ai", "project", loose.project_image), ("image_ai", "product", loose.wares_image)} < loose.owed()
+    assert {
+        ("image_ai", "project", loose.project_image),
+        ("image_ai", "product", loose.wares_image),
+    } < loose.queue_rows()
 
 
 def test_without_foreign_keys_images_may_come_before_their_entities(loose: MatchedPair) -> None:
     app: App = loose
     (listing, product) = loose.run("select gen_random_uuid() from generate_series(1, 2)")
     image, ware_image = app.listing_image(listing), app.product_image(product)
-    assert app.owed() == set()
+    assert app.queue_rows() == set()
     app.run("insert into listings (id, type) values (%s, 'project')", listing)
     app.run("insert into products (id) values (%s)", product)
-    assert app.owed() == {("image_ai", "project", image), ("image_ai", "product", ware_image)}
+    assert app.queue_rows() == {("image_ai", "project", image), ("image_ai", "product", ware_image)}
 
 
 def test_an_enumerated_type_says_what_a_project_is(loose: MatchedPair) -> None:
     loose.run("update listings set type = 'service'")
     assert loose.analysed() == {loose.wares_image}
     loose.run("update listings set type = 'project'")
-    assert loose.owed() == {("image_ai", "project", loose.project_image), loose.match_project()}
+    assert loose.queue_rows() == {("image_ai", "project", loose.project_image), loose.match_project()}
 
 
 def test_a_type_that_is_null_is_no_project(loose: MatchedPair) -> None:

@@ -1,4 +1,4 @@
-"""Migrating: a fresh database, an app's own, by psql, twice, at once; and what stands in the way."""
+"""Migrating: a fresh database, an app's own, by psql, twice, at once; and its refusals."""
 
 import os
 import shutil
@@ -77,9 +77,9 @@ def test_a_second_migration_changes_nothing_and_keeps_what_is_there(empty_url: s
         assert migrate(connection) == NAMES
         pair = MatchedPair(connection)
         pair.product_image(pair.wares)
-        before = (pair.owed(), pair.analysed(), pair.matched())
+        before = (pair.queue_rows(), pair.analysed(), pair.matched())
         assert migrate(connection) == []
-        assert (pair.owed(), pair.analysed(), pair.matched()) == before
+        assert (pair.queue_rows(), pair.analysed(), pair.matched()) == before
         require_migrated(connection)
 
 
@@ -107,9 +107,9 @@ def test_the_apps_own_tables_are_taken_as_they_are(empty_url: str) -> None:
         connection.execute(APPS_OWN)
         migrate(connection)
         app = App(connection)
-        assert app.owed() == set()
+        assert app.queue_rows() == set()
         assert app.run("select enqueue_missing()") == [3]
-        assert {kind for _, kind, _ in app.owed()} == {"project", "product", "posting"}
+        assert {kind for _, kind, _ in app.queue_rows()} == {"project", "product", "posting"}
         assert app.run("select text from source_postings") == ["Baker\n\nLoaf"]
         assert app.run("select count(*) from listings") == [2]
         app.run("select enqueue_complete_pack(id) from projects")
@@ -176,7 +176,7 @@ def test_a_status_that_cannot_say_what_is_to_be_said_is_refused(empty_url: str) 
             migrate(connection)
 
 
-def test_an_embedding_queue_of_the_apps_own_stands_in_the_way_and_says_so(empty_url: str) -> None:
+def test_migrating_refuses_an_embedding_queue_of_the_apps_own(empty_url: str) -> None:
     with connect(empty_url) as connection:
         connection.execute("create table embedding_queue (job_id uuid)")
         with pytest.raises(ConfigurationError, match=r"embedding_queue\nRename or drop yours"):
@@ -208,7 +208,7 @@ def test_postgres_16_serves_as_well(postgres_16_url: str) -> None:
         assert pair.run("select mark_job_completed(%s, %s)", *job[1:]) == [True]
         assert client.status(connection, "image_ai")["pending"] == 0
         pair.run("delete from products")
-        assert pair.owed() == {("image_ai", "project", image), pair.match_project()}
+        assert pair.queue_rows() == {("image_ai", "project", image), pair.match_project()}
 
 
 SYSTEM_POSTGRES = Path("/usr/lib/postgresql/15/bin")

@@ -98,7 +98,7 @@ def command(folder: Path, url: str, *arguments: str) -> "subprocess.CompletedPro
 
 
 def fill(connection: Connection, folder: Path, database_url: str) -> None:
-    """A project, a product, and two users, all of whom match, two postings, and two product pictures to make."""
+    """A project and a product that match, two users who match, two postings, and two product pictures to make."""
     app, school = App(connection), School(connection, database_url)
     (folder / "lamp.png").write_bytes(picture("orange"))
     app.listing_image(app.listing(), (folder / "lamp.png").as_uri())
@@ -115,7 +115,7 @@ def kinds(connection: Connection) -> list[Any]:
 
 
 @pytest.mark.parametrize("secured", ["never", "before", "after"])
-def test_it_drains_rebuilds_listens_and_cleans_up(
+def test_it_processes_rebuilds_listens_and_cleans_up(
     connection: Connection, no_role_is_left: None, database_url: str, tmp_path: Path, secured: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -163,7 +163,7 @@ def test_what_the_app_deletes_goes_and_what_fails_can_be_retried(
     settings = Settings(database_url=role_url, image_file_roots=(tmp_path,))
     assert +registry.process_due(settings, role_url, registry.IMAGE_AI).counts == {"completed": 1, "failed": 1}
     assert "nowhere" in command(tmp_path, role_url, "status").stdout
-    assert "1 items are pending again" in command(tmp_path, role_url, "retry", "image_ai", "--all").stderr
+    assert "1 jobs are pending again" in command(tmp_path, role_url, "retry", "image_ai", "--all").stderr
     assert "1 added" in command(tmp_path, role_url, "rebuild").stderr
     connection.execute("delete from profiles")
     assert connection.execute("select count(*) from job_queue where queue = 'faces'").fetchone() == (0,)

@@ -231,7 +231,7 @@ def test_where_a_posting_goes_meanwhile_nothing_is_left(
         act()
     summary = work_postings(database_url, LetterEmbedder(act))
     assert summary.counts["failed"] == 0
-    assert (board.embedded(), board.owed()) == (set(), set())
+    assert (board.embedded(), board.queue_rows()) == (set(), set())
 
 
 def test_a_posting_that_goes_and_comes_back_meanwhile_is_embedded_once_more(
@@ -274,7 +274,7 @@ def test_a_posting_that_goes_while_its_result_is_being_written_keeps_no_result(
     job = board.post("Baker")
     in_the_middle_of_writing(board, job, database_url, lambda: board.run(statement))
     assert job not in board.embedded()
-    assert job not in {entity for _, _, entity in board.owed()}
+    assert job not in {entity for _, _, entity in board.queue_rows()}
 
 
 @pytest.mark.parametrize("commits", [True, False])

@@ -49,7 +49,7 @@ def test_an_inactive_posting_is_not_queued_until_it_is_active(board: JobBoard, i
 def test_an_update_that_changes_no_text_queues_nothing(board: JobBoard, baker: UUID, statement: str) -> None:
     board.run("alter table jobs add views integer")
     board.run(statement)
-    assert board.owed() == set()
+    assert board.queue_rows() == set()
     assert board.embedded() == {baker}
 
 
@@ -69,7 +69,7 @@ def test_a_text_that_is_embedded_already_is_not_queued_unless_a_worker_has_claim
     board.run("update jobs set title = 'Nurse'")
     board.settle()  # as if a person had deleted the job
     board.run("update jobs set title = 'Baker'")
-    assert board.owed() == set()
+    assert board.queue_rows() == set()
     board.run("update jobs set title = 'Nurse'")
     (_,) = client.claim(board.connection, "job_embeddings", 1, timedelta(minutes=1))
     board.run("update jobs set title = 'Baker'")
@@ -95,7 +95,7 @@ def test_embedding_and_job_of_a_posting_that_becomes_inactive_are_deleted_in_the
     waiting = board.post("Cook")
     with board.connection.transaction():
         board.run(f"update jobs set is_active = {value}")
-        assert (board.embedded(), board.owed()) == (set(), set())
+        assert (board.embedded(), board.queue_rows()) == (set(), set())
     board.run("update jobs set is_active = true")
     assert board.queued() == {baker, waiting}
 
@@ -106,7 +106,7 @@ def test_embeddings_and_jobs_are_deleted_with_their_posting(board: JobBoard, bak
     board.fail(board.post("Nurse"))
     with board.connection.transaction():
         board.run(statement)
-        assert (board.embedded(), board.owed()) == (set(), set())
+        assert (board.embedded(), board.queue_rows()) == (set(), set())
 
 
 def test_a_posting_with_a_new_key_keeps_its_embedding_and_its_work_follows(board: JobBoard, baker: UUID) -> None:
@@ -114,7 +114,7 @@ def test_a_posting_with_a_new_key_keeps_its_embedding_and_its_work_follows(board
     board.run("update jobs set id = %s where id = %s", one, baker)
     board.run("update jobs set id = %s where id = %s", two, waiting)
     assert board.embedded() == {one}
-    assert board.owed() == {("job_embeddings", "posting", two)}
+    assert board.queue_rows() == {("job_embeddings", "posting", two)}
 
 
 def test_a_new_key_with_a_new_text_queues_the_posting(board: JobBoard, baker: UUID) -> None:
@@ -128,7 +128,7 @@ def test_a_rolled_back_transaction_leaves_nothing(board: JobBoard, baker: UUID) 
     with board.connection.transaction(force_rollback=True):
         board.post()
         board.run("update jobs set is_active = false")
-    assert (board.embedded(), board.owed()) == ({baker}, set())
+    assert (board.embedded(), board.queue_rows()) == ({baker}, set())
 
 
 def test_a_role_with_rights_on_jobs_only_can_do_its_work(board: JobBoard, baker: UUID) -> None:
@@ -146,7 +146,7 @@ def test_a_role_with_rights_on_jobs_only_can_do_its_work(board: JobBoard, baker:
     board.run("update jobs set is_active = false where id = %s", baker)
     board.run("delete from jobs where id = %s", new)
     board.run("reset role")
-    assert (board.embedded(), board.owed()) == (set(), set())
+    assert (board.embedded(), board.queue_rows()) == (set(), set())
 
 
 def test_ten_thousand_postings_in_one_statement_are_queued_at_once_with_one_notification(
@@ -159,7 +159,7 @@ def test_ten_thousand_postings_in_one_statement_are_queued_at_once_with_one_noti
         board.run("update jobs set description = 'Bread'")
         assert time.monotonic() - started < 10
         assert payloads(listener) == ["job_embeddings"] * 2
-    assert len(board.owed()) == 10_000
+    assert len(board.queue_rows()) == 10_000
 
 
 def test_missing_is_what_has_no_current_embedding_and_neither_waits_nor_failed(board: JobBoard, baker: UUID) -> None:

@@ -61,7 +61,7 @@ def test_the_pipelines_tables_are_closed_to_the_app(as_app: Connection, table: s
         as_app.execute(f"delete from {table}".encode())
 
 
-def test_the_app_cannot_pass_for_a_drain(as_app: Connection) -> None:
+def test_the_app_cannot_pass_for_a_worker(as_app: Connection) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         as_app.execute("select take_worker_slot('image_ai', 2)")
 

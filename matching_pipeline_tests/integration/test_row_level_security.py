@@ -163,7 +163,7 @@ def test_where_the_app_shows_all_faces_a_users_jobs_still_hold_their_own_embeddi
      '{"sub": "auth0|1"}', '{"sub": "\\u0000"}', '{"sub": ["00000000-0000-0000-0000-000000000001"]}',
      json.dumps({"sub": str(UUID(int=404))})],
 )  # fmt: skip
-def test_claims_that_name_nobody_show_nothing_and_raise_nothing(school: Class, claims: str | None) -> None:
+def test_claims_without_a_user_show_nothing_and_raise_nothing(school: Class, claims: str | None) -> None:
     with school.request("authenticated", claims):
         assert school.visible() == (set(), set(), set())
 
@@ -175,7 +175,7 @@ def test_what_is_not_signed_in_sees_nothing(school: Class) -> None:
 
 
 @pytest.mark.parametrize("statement", [*WRITES, *TRUNCATES])
-def test_nobody_who_comes_by_the_api_changes_anything(school: Class, statement: str) -> None:
+def test_no_role_of_the_api_changes_anything(school: Class, statement: str) -> None:
     for request in (school.signed_in(school.ann), school.request("anon")):
         with denied(), request:
             school.run(statement.format(**vars(school)))
@@ -204,11 +204,11 @@ def test_an_app_that_grants_its_roles_everything_opens_no_row(school: Class) -> 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 def test_no_function_lets_a_request_change_or_see_what_is_not_its_users(school: Class, role: str) -> None:
-    owed = school.run("select id from job_queue")
+    queued = school.run("select id from job_queue")
     others = {str(school.bob), str(school.eve), str(school.bobs_face), str(school.eves_face), "private"}
-    jobs_and_faces = f"'{{{school.bobs_face},{owed[0]},{owed[1]}}}'"
+    jobs_and_faces = f"'{{{school.bobs_face},{queued[0]},{queued[1]}}}'"
     by_type = {
-        "text": "'faces'", "text[]": "'{}'", "uuid": f"'{owed[0]}'", "uuid[]": jobs_and_faces, "integer": "1",
+        "text": "'faces'", "text[]": "'{}'", "uuid": f"'{queued[0]}'", "uuid[]": jobs_and_faces, "integer": "1",
         "interval": "'0'", "boolean": "true", "double precision": "-1", "vector": f"'{embedding(1)}'",
     }  # fmt: skip
     by_name = dict.fromkeys(["user_school", "block_school"], "'UIT'")
@@ -260,7 +260,7 @@ def test_every_table_and_view_of_the_pipeline_is_closed(school: Class) -> None:
             assert held == (["select"] if seen else []), name
 
 
-def test_tables_of_the_same_name_in_a_session_of_ones_own_deceive_nobody(school: Class) -> None:
+def test_tables_of_the_same_name_in_a_session_of_its_own_deceive_no_function(school: Class) -> None:
     with school.signed_in(school.ann):
         forge = "create temporary table forged as select %s::uuid as id, %s::uuid as user_id"
         school.run(forge, school.eves_face, school.ann)

@@ -1,11 +1,11 @@
--- The queue's verbs. A lease is named by (id, attempt): only who holds it can complete, fail, defer or renew,
--- and each verb says whether it still was yours.
+-- The queue's verbs. A lease is named by (id, attempt): only its holder can complete, fail, snooze or renew, and
+-- each verb says whether the lease was still valid.
 -- Rows are looked up by `= any (array (…))`, which the planner answers from the primary key however long the queue is.
 
--- Owes `lane` one piece of work for each id, and returns for how many. Work that is pending already is not owed
--- twice: its row is locked until the caller commits, so that no claim takes it and reads the input as it was before.
--- A row that somebody else has locked is left alone and the work owed once more, since an app's transaction must
--- never wait for another, nor for a drain, in here.
+-- Enqueues a job in the queue `lane` for each id, and returns the number of different ids. A job that is pending already
+-- is not added twice: its row is locked until the caller commits, so that no claim takes it and reads the old input.
+-- Where another session has locked the row, a second job is added: an app's transaction must never wait in here for
+-- another transaction or for a worker.
 create or replace function enqueue_jobs(lane text, kind text, ids uuid[]) returns integer
 language plpgsql as $$
 declare
@@ -34,14 +34,14 @@ begin
         returning 1
     )
     select (select count(distinct entity_id) from standing) + (select count(*) from added) into owed;
-    -- the lane's name only: a long payload would abort the app's statement
+    -- the queue's name only: a long payload would abort the app's statement
     perform pg_notify('job_queue', lane);
     return owed;
 end
 $$;
 
--- Claims up to `batch_size` due rows, oldest first. A row whose worker died twice is claimed alone, so that one that
--- kills its worker takes no others along for ever; when its attempts are spent it fails.
+-- Claims up to `batch_size` due rows, oldest first. A row whose worker died twice is claimed alone, so that a row that
+-- kills its worker does not harm other rows for ever. When its attempts are spent it fails.
 create or replace function get_next_job(lane text default 'generated_images', batch_size integer default 1, lease interval default '2 minutes')
 returns setof job_queue
 language sql as $$
@@ -74,7 +74,7 @@ language sql as $$
     select * from claimed order by created_at, id
 $$;
 
--- Renews the lease. It waits for nobody: a row that is locked is being deleted, or claimed as its lease ran out.
+-- Renews the lease. It waits for no lock: a locked row is being deleted, or claimed because its lease ran out.
 create or replace function mark_job_processing(job_id uuid, attempt integer, lease interval default '2 minutes')
 returns boolean
 language sql as $$
@@ -87,7 +87,7 @@ language sql as $$
     returning true
 $$;
 
--- Completes; failures of the same work that started earlier are answered by it and leave.
+-- Completes the job, and deletes failed jobs of the same work that started earlier.
 create or replace function mark_job_completed(job_id uuid, attempt integer) returns boolean
 language plpgsql as $$
 declare
@@ -106,7 +106,7 @@ begin
 end
 $$;
 
--- Back to pending, or gone where a pending row owes the same work already.
+-- Makes the job pending again, or deletes it where another pending row asks for the same work.
 create or replace function return_job(job_id uuid, attempt integer, delay interval, reason text, charged boolean)
 returns boolean
 language plpgsql as $$
@@ -129,7 +129,8 @@ begin
 end
 $$;
 
--- Charges the attempt: again after 1, 2, 4 minutes, or `failed` when attempts are spent or trying again cannot help.
+-- Counts the attempt. The job is due again after 1, 2 or 4 minutes, or `failed` when its attempts are spent or another
+-- attempt cannot help.
 create or replace function mark_job_failed(job_id uuid, attempt integer, reason text, permanent boolean default false)
 returns boolean
 language plpgsql as $$
@@ -148,13 +149,13 @@ begin
 end
 $$;
 
--- Gives the work back without charging the attempt.
+-- Releases the job until after the delay, without counting the attempt.
 create or replace function snooze_job(job_id uuid, attempt integer, delay interval, reason text) returns boolean
 language sql as $$
     select return_job(job_id, attempt, delay, reason, false)
 $$;
 
--- Nobody claims what is pending in the lane before the delay is over, but for what the app writes meanwhile.
+-- Makes the queue's pending jobs due after the delay at the earliest, except jobs that the app enqueues meanwhile.
 create or replace function snooze_queue(lane text, delay interval, reason text) returns bigint
 language sql as $$
     with deferred as (
@@ -169,10 +170,10 @@ language sql as $$
     select count(*) from deferred
 $$;
 
--- A person retries failed work, all of a lane or the rows named, with fresh attempts. Rows of equal work become the newest
--- of them, and none where a pending row owes it: whoever does that does all of it. A pack that is asked for anew (`force`)
--- counts pictures made since it was asked for, so the newest of equal ones makes no less than any other would; what the
--- others had made stays, and what they had bought is kept in `ai_answers`.
+-- A person retries failed jobs with fresh attempts: all jobs of a queue, or the given rows. Of several rows for the same
+-- work the newest becomes pending, and none where a pending row already asks for that work. A pack that makes existing
+-- pictures again (`force`) counts the pictures made since it was asked for. So the newest of equal packs makes no less
+-- than any other would. The pictures of the others stay, and their answers are kept in `ai_answers`.
 create or replace function retry_jobs(lane text, ids uuid[] default null) returns bigint
 language plpgsql as $$
 declare
@@ -199,7 +200,7 @@ begin
 end
 $$;
 
--- One small batch of what ended long ago; call again while it removes a whole batch.
+-- Deletes one small batch of jobs that ended long ago. Call it again while it deletes a whole batch.
 create or replace function purge_completed_jobs(keep interval default '7 days', batch_size integer default 5000)
 returns bigint
 language sql as $$

@@ -1,4 +1,4 @@
--- What can be asked of a lane.
+-- The state of a queue.
 
 -- For a sensor or a worker: is a job due, when is the next, how many are due (up to a thousand), how many workers are
 -- alive. Index look-ups only.

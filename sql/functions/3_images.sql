@@ -44,7 +44,8 @@ language sql as $$
 $$;
 
 
--- Removes the work owed to these entities. What a drain is at it finds to be gone: the app need not wait for it.
+-- Deletes the jobs of these entities. A locked job is left to its worker, which finds that the entity is gone: the app
+-- does not wait.
 create or replace function forget_jobs(lane text, kind text, ids uuid[]) returns void
 language sql as $$
     delete from job_queue
@@ -64,8 +65,8 @@ language sql as $$
     ))
 $$;
 
--- Removes what was derived from images that are gone, and the work owed to them; their owners are matched anew.
--- The work first: a drain that is writing a result holds the work's row, and only after it can the result be seen.
+-- Deletes the results of images that are gone, and their jobs; their owners are matched again. The jobs come first: a
+-- worker that is writing a result has locked the job's row, and only after that transaction can the result be seen.
 create or replace function forget_images(image_source text, ids uuid[], owners uuid[] default null) returns void
 language plpgsql as $$
 begin
@@ -86,7 +87,7 @@ begin
 end
 $$;
 
--- For owners that are gone, or projects no more. Where the app has no foreign key their images still stand.
+-- For owners that are gone or no longer projects. Where the app has no foreign key their images still exist.
 create or replace function forget_owners(image_source text, owners uuid[]) returns void
 language plpgsql as $$
 begin
@@ -100,7 +101,7 @@ begin
 end
 $$;
 
--- For owners that are new, or projects since now; their images may have come before them.
+-- For owners that are new or have become projects; their images may have come before them.
 create or replace function enqueue_images_of(image_source text, owners uuid[]) returns integer
 language sql as $$
     select enqueue_for_models('image_ai', image_source, array(
@@ -206,7 +207,7 @@ begin
             where old_rows.type::text = 'project' and new_rows.id is null
         );
         perform forget_owners('project', ceased);
-        -- a drain that did not see the change may be writing its list: it is emptied once more afterwards
+        -- a worker that did not see the change may be writing the list: this job empties it afterwards
         perform enqueue_jobs('matches', 'project', array(select id from listings where id = any (ceased)));
 
         perform enqueue_images_of('project', array(
@@ -260,7 +261,7 @@ language sql as $$
     ))
 $$;
 
--- Every image that has no up-to-date result by the lane's model, is not waiting and has not failed for a stated reason.
+-- Every image that has no up-to-date result by the queue's model, is not waiting and has not failed for a stated reason.
 create or replace function enqueue_missing_images() returns integer
 language sql as $$
     select coalesce(sum(enqueue_jobs(lane, source, ids)), 0)::integer
@@ -280,7 +281,7 @@ language sql as $$
     ) as missing
 $$;
 
--- How many images the lane's model covers, and what is with the others.
+-- How many images the queue's model covers, and the state of the others.
 create or replace function image_coverage(lane text, out what text, out rows bigint, out covered bigint, out waiting bigint,
     out failed_for_good bigint, out unaccounted bigint)
 language sql stable as $$

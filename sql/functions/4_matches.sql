@@ -40,8 +40,8 @@ begin
 end
 $$;
 
--- A pair that was lost by a cascade or by hand leaves room: its project's or faces' lists are filled again. The pipeline's own
--- writes keep the lists whole and say so by the setting.
+-- A pair that was lost by a cascade or by hand leaves room: its project's or faces' lists are filled again. The
+-- pipeline's own writes keep the lists whole, and announce that by the setting.
 create or replace function matches_lost() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin
@@ -90,7 +90,7 @@ language sql stable as $$
         union
         select project_id from matches where kind = 'project'
     ), bounded as (
-        -- null is before the first: who comes later is in some shard, also where there is nobody yet
+        -- null is before the first id, so that a later project is in some shard, even where there is none yet
         select null::uuid as id
         union all
         select id from listed

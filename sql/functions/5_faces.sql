@@ -13,8 +13,8 @@ create or replace view matchable_faces with (security_invoker = true) as
     where profiles.profile_type::text = 'user' and profiles.school is not null
       and profiles.gender::text in ('male', 'female') and faces.embedding is not null;
 
--- The same faces, those of one block. Its users' faces are looked up by index, user by user, which `offset 0` holds the
--- planner to: it takes random reads for dear, and would read the faces of all schools.
+-- The same faces, those of one block. Its users' faces are looked up by index, user by user. `offset 0` makes the planner
+-- do so: it overestimates the cost of random reads, and would read the faces of all schools.
 create or replace function faces_of_block(block_school text, block_gender text)
 returns table (id uuid, user_id uuid, embedding vector, image_url text)
 language sql stable as $$
@@ -45,7 +45,7 @@ language sql stable as $$
         select id, user_id, least(-(faces.direction <#> sought.direction), 1) as similarity, image_url
         from sought
         cross join (
-            -- once a face, as every look at a stored vector fetches it anew
+            -- once for each face: each use of a stored vector fetches it from its table again
             select id, user_id, image_url, l2_normalize(embedding) as direction
             from faces_of_block(user_school, opposite_gender(user_gender))
             offset 0
@@ -69,8 +69,8 @@ language sql as $$
     select enqueue_jobs('faces', 'face', array(select id from faces where user_id = any (users) and embedding is not null))
 $$;
 
--- Removes all work that these faces were owed, done and failed too. An erasure must be certain: where a drain holds
--- the row we wait, and the drain gives way.
+-- Deletes all jobs of these faces, also completed and failed ones. An erasure must be certain: where a worker has locked
+-- the row, this function waits, and the worker gives way.
 create or replace function forget_face_jobs(ids uuid[]) returns void
 language sql as $$
     delete from job_queue where entity_id = any (ids) and queue = 'faces' and entity_kind = 'face'
@@ -108,7 +108,7 @@ begin
             where old_rows.embedding is not null and new_rows.embedding is null
         );
         perform forget_face_jobs(blinded), forget_face_matches(blinded);
-        -- a drain that read the embedding before may be writing its pairs: they are removed once more afterwards
+        -- a worker that read the embedding before may be writing its pairs: this job removes them afterwards
         perform enqueue_jobs('faces', 'face', blinded);
     end if;
     return null;
@@ -161,7 +161,7 @@ select watch_changes('faces'), watch_changes('profiles');
 create or replace trigger matching_pipeline_rename before update of id on faces
     for each row when (old.id is distinct from new.id) execute function face_renamed();
 
--- The field's queue of faces. An app that inserts into it owes the work once more at most.
+-- The field's queue of faces. An app that inserts into it adds one more job at most.
 create or replace view match_jobs with (security_invoker = true) as
     select job_queue.id, job_queue.entity_id as face_id, faces.user_id, faces.embedding, job_queue.status,
         job_queue.attempts - job_queue.snoozes as attempts, job_queue.max_attempts, job_queue.error_message,

@@ -1,5 +1,5 @@
--- Which job postings are embedded, and what happens when the app changes them. Only active postings are: what is
--- inactive owes nothing and is found by nobody.
+-- Which job postings are embedded, and what happens when the app changes them. Only active postings are: an
+-- inactive posting has no jobs, and no search finds it.
 
 -- What a posting says: its title, company and description, without those that are empty.
 create or replace function posting_text(title text, company text, description text) returns text
@@ -28,7 +28,7 @@ create or replace view embedded_postings with (security_invoker = true) as
     join embedding_models on embedding_models.name = job_embeddings.model
         and embedding_models.modality = 'text' and embedding_models.status = 'active';
 
--- Owes embeddings to those of these postings that are active and lack a current one by the active model or the shadow.
+-- Enqueues those of these postings that are active and lack a current embedding by the active model or the shadow.
 create or replace function enqueue_postings(ids uuid[]) returns integer
 language sql as $$
     select enqueue_for_models('job_embeddings', 'posting', array(
@@ -42,7 +42,7 @@ language sql as $$
                       and job_embeddings.input_hash = source_postings.input_hash
                 )
             )
-            -- a drain may be at what the posting said before this edit, and write that
+            -- a worker may be embedding the text from before this edit, and write that result
             or exists (
                 select from job_queue
                 where entity_id = job_id and queue in ('job_embeddings', 'job_embeddings_shadow')
@@ -52,8 +52,8 @@ language sql as $$
     ))
 $$;
 
--- For postings that are gone, or active no more. The work first: a drain that is writing a result holds the work's
--- row, and only after it can the result be seen.
+-- For postings that are gone or no longer active. The jobs come first: a worker that is writing a result has locked the
+-- job's row, and only after that transaction can the result be seen.
 create or replace function forget_postings(ids uuid[]) returns void
 language plpgsql as $$
 begin
@@ -76,7 +76,7 @@ begin
         -- its foreign key has emptied job_embeddings
         perform forget_all_jobs('job_embeddings', 'posting'), forget_all_jobs('job_embeddings_shadow', 'posting');
     else
-        -- gone: its key changed, or it is active no more
+        -- gone: its key changed, or it is no longer active
         perform forget_postings(array(
             select old_rows.id from old_rows
             left join new_rows on new_rows.id = old_rows.id
@@ -106,7 +106,7 @@ create or replace trigger trigger_queue_embedding_delete after delete on jobs
 create or replace trigger trigger_queue_embedding_truncate after truncate on jobs
     for each statement execute function jobs_changed();
 
--- Every active posting that has no current embedding by the lane's model, is not waiting and has not failed for a stated
+-- Every active posting that has no current embedding by the queue's model, is not waiting and has not failed for a stated
 -- reason.
 create or replace function enqueue_missing_postings() returns integer
 language sql as $$
@@ -126,7 +126,7 @@ language sql as $$
     ) as missing
 $$;
 
--- How many active postings the lane's model covers, and what is with the others.
+-- How many active postings the queue's model covers, and the state of the others.
 create or replace function posting_coverage(lane text, out what text, out rows bigint, out covered bigint, out waiting bigint,
     out failed_for_good bigint, out unaccounted bigint)
 language sql stable as $$
@@ -152,7 +152,7 @@ language sql stable as $$
 $$;
 
 -- The active postings nearest to this one by the cosine of their embeddings, by the active model; exact. A posting
--- without an embedding has no neighbours and is nobody's.
+-- without an embedding has no neighbours, and is not a neighbour of any.
 create or replace function find_similar_jobs(job uuid, match_count integer default 10)
 returns table (job_id uuid, similarity double precision)
 language sql stable as $$

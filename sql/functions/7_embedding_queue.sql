@@ -1,5 +1,5 @@
--- The field's `embedding_queue`: the lane `job_embeddings` by the names that its document gives. An app that inserts
--- into it, and an operator who clears `processed_at` and `error_message`, go on as they were.
+-- The field's `embedding_queue`: the queue `job_embeddings` by the names that its document gives. Apps that insert
+-- into it, and operators who clear `processed_at` and `error_message`, need not change.
 
 create or replace view embedding_queue with (security_invoker = true) as
     select id, entity_id as job_id, status,

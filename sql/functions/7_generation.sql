@@ -1,8 +1,8 @@
--- Product pictures. A job of the lane `generated_images` asks for pictures of one project: `single` for the type in its
--- payload, {"image_type": …}, `complete_pack` for every enabled type; {"force": true} asks anew for what is there.
+-- Product pictures. A job of the queue `generated_images` asks for pictures of one project: `single` for the type in its
+-- payload, {"image_type": …}, `complete_pack` for every enabled type; {"force": true} makes existing pictures again.
 
--- The payload as it is worked on: `image_types` names the pictures, so that a type which is added later changes no job
--- that was asked for before. Raises where they are not to be had.
+-- The payload of the stored job: `image_types` names the pictures, so that a type which is added later changes no job
+-- that was asked for before. Raises where the payload is invalid.
 create or replace function generation_payload(kind text, asked jsonb) returns jsonb
 language plpgsql stable as $$
 declare
@@ -49,8 +49,8 @@ create or replace view asked_images with (security_invoker = true) as
         and not (job_queue.payload ? 'force' and kept.created_at < job_queue.created_at)
     where job_queue.queue = 'generated_images';
 
--- Asks, and returns the job's id. An equal job that is pending is the answer, due now and locked until the caller commits;
--- one that somebody else has locked is left alone: an app's transaction must never wait for another, nor for a drain.
+-- Asks, and returns the job's id. An equal job that is pending is the answer, due now and locked until the caller commits.
+-- A job that another session has locked is not taken: an app's transaction must never wait for another or for a worker.
 create or replace function enqueue_generation(kind text, project uuid, asked jsonb) returns uuid
 language plpgsql as $$
 declare
@@ -105,9 +105,9 @@ $$;
 create or replace trigger matching_pipeline_asked before insert on job_queue
     for each row when (new.queue = 'generated_images' and new.attempts = 0) execute function generation_asked();
 
--- projects.status by what is true of its jobs and pictures. Where its row is locked, an asking or claiming transaction
--- does not wait, and the next change says it; one that ends a job waits, so that the last word is never lost. Where no
--- job is left there is nothing to say.
+-- Sets projects.status by the project's jobs and pictures. Where the project's row is locked, a transaction that asks or
+-- claims does not wait, and the next change sets the status. A transaction that ends a job waits, so that the last
+-- status is never lost. Where no job is left the status stays.
 create or replace function set_project_status(project uuid, waits boolean) returns void
 language plpgsql as $$
 declare
@@ -157,7 +157,7 @@ begin
             raise exception 'generated_images: the job % is not done: % is missing, see save_generated_image', new.id, missing
                 using errcode = 'check_violation';
         end if;
-        -- failures that are answered by what is there now leave
+        -- failed jobs whose pictures are all there now are deleted
         delete from job_queue as failure
         where entity_id = new.entity_id and queue = 'generated_images' and status = 'failed'
           and not exists (select from asked_images where job_id = failure.id and not made);
@@ -175,7 +175,7 @@ create or replace trigger matching_pipeline_asked_status after insert on job_que
     for each row when (new.queue = 'generated_images') execute function generation_job_changed();
 create or replace trigger matching_pipeline_status after update of status on job_queue
     for each row when (new.queue = 'generated_images' and new.status <> old.status) execute function generation_job_changed();
--- given back where an equal one waits, answered by another, or taken away by a person
+-- a job that was released while an equal one waits, that another job made needless, or that a person deleted
 create or replace trigger matching_pipeline_gone_status after delete on job_queue
     for each row when (old.queue = 'generated_images' and old.status <> 'completed') execute function generation_job_changed();
 
@@ -211,15 +211,15 @@ begin
 end
 $$;
 
--- The number that names a picture among advisory locks: whoever makes it holds it, in a session, from before it looks
--- whether the picture is there until its row is written.
+-- The number that names a picture among advisory locks. The worker that makes the picture holds the lock in
+-- a session, from before it looks whether the picture is there until the picture's row is written.
 create or replace function picture_lock(project uuid, image_type text) returns bigint
 language sql immutable as $$
     select hashtextextended('matching_pipeline.picture.' || project || '.' || image_type, 0)
 $$;
 
--- A project that is gone owes nothing, and one that is renamed owes the same. Its pictures follow by their foreign key; a
--- job that is locked is left to its worker, whose job leaves when it ends, so that the app waits for nobody.
+-- A project that is gone has no jobs, and one that is renamed keeps them. Its pictures follow by their foreign key. A
+-- locked job is left to its worker and is deleted when it ends, so that the app waits for no lock.
 create or replace function projects_changed() returns trigger
 language plpgsql security definer set search_path = public, extensions, pg_temp as $$
 begin

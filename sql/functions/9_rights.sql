@@ -1,5 +1,5 @@
--- Who may see and do what. A signed-in user of the app, as PostgREST and Supabase know them, sees the jobs and matches of
--- their own faces and changes nothing. The pipeline's own role is made by sql/role.sql.
+-- The rights of users and roles. A signed-in user of the app, as PostgREST and Supabase know them, sees the jobs and
+-- matches of their own faces and changes nothing. The pipeline's own role is made by sql/role.sql.
 
 -- The id in the request's JWT; null outside a request, and where it is no id.
 create or replace function signed_in_user() returns uuid
@@ -20,8 +20,8 @@ language sql stable security definer set search_path = public, extensions, pg_te
     select id from faces where user_id = (select signed_in_user())
 $$;
 
--- The views' triggers act with their owner's rights, past row-level security: an app that grants its API roles everything
--- in the schema, as Supabase's guides have it, must not open that way to them.
+-- The views' triggers act with their owner's rights, past row-level security. Supabase's guides grant the API roles
+-- everything in the schema: these roles must not get past row-level security by that grant.
 create or replace function queue_view_guarded() returns trigger
 language plpgsql as $$
 begin
@@ -66,8 +66,9 @@ begin
         ] loop
             execute format('revoke all on %I from %s', name, outsider);
         end loop;
-        -- Who may create a trigger on a table of their own with one of the trigger functions could have it delete in
-        -- their owner's name; an existing trigger fires without this right. A session that holds a slot passes for a worker.
+        -- A role that may execute a trigger function could create a trigger with it on a table of its own, and delete
+        -- rows with the function owner's rights. An existing trigger fires without this right. A session that holds a
+        -- slot passes for a worker.
         for name in
             select tgfoid::regprocedure from pg_trigger
             join pg_proc on pg_proc.oid = tgfoid and pronamespace = current_schema()::regnamespace
@@ -82,13 +83,13 @@ begin
         end if;
     end loop;
     if open_to is not null then
-        raise warning 'who may create functions in the schema % can have them run by its triggers, with the rights of their '
+        raise warning 'a role that may create functions in the schema % can make its triggers run them with the rights of their '
             'owner: revoke create on schema % from %', current_schema(), current_schema(), open_to;
     end if;
 
     if to_regrole('authenticated') is not null then
         grant select on job_queue, match_jobs, matches to authenticated;
-        -- the view shows a job's user and embedding by the right of who reads it
+        -- the view shows a job's user and embedding by the reader's rights
         grant execute on function signed_in_user(), signed_in_faces() to authenticated;
     end if;
     if to_regrole('service_role') is not null then

@@ -1,5 +1,5 @@
--- The app's tables. They are the app's own: whatever exists already is left as it is, only what is
--- missing is created, and columns that the pipeline reads are checked by name and type.
+-- The app's tables. They are the app's own: existing tables are left as they are, and only missing tables are created.
+-- The columns that the pipeline reads are checked by name and type.
 
 create extension if not exists vector;
 

@@ -1,4 +1,4 @@
--- The one queue. `queue` names the lane; a row is one piece of work owed to one entity of the app.
+-- The table of all queues. A row is a job: one piece of work for one entity of the app.
 
 create table job_queue (
     id uuid constraint job_queue_pkey primary key default gen_random_uuid(),

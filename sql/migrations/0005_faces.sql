@@ -79,7 +79,7 @@ create index if not exists faces_user_id_idx on faces (user_id);
 alter table embedding_models
     drop constraint embedding_models_modality_is_known,
     add constraint embedding_models_modality_is_known check (modality in ('image', 'text', 'face'));
--- The app embeds faces itself; whatever model it uses goes by this name.
+-- The app embeds faces itself; its model has this name here, whichever it is.
 insert into embedding_models (name, modality, dimensions, status)
 select 'faces', 'face', atttypmod, 'active' from pg_attribute
 where attrelid = 'faces'::regclass and attname = 'embedding';

@@ -1,5 +1,5 @@
--- A modality has at most one model that fills beside the active one. What stood as `shadow` until now was a model that the
--- settings chose and the registry refused: it must not begin to fill, and cost, by itself.
+-- A modality has at most one model that embeds beside the active one. Until now `shadow` was the status of a model that
+-- the settings chose and the registry refused: such a model must not begin to embed, and cost, by itself.
 
 update embedding_models set status = 'retired' where status = 'shadow';
 

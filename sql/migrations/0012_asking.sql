@@ -1,6 +1,6 @@
--- Who asks a provider what just now, so that no two processes buy the same answer.
+-- Which session asks a provider for which answer just now, so that no two processes buy the same answer.
 
--- unlogged: after a crash nobody asks anything
+-- unlogged: after a crash no session asks anything
 create unlogged table ai_asking (
     model text not null,
     input_hash bytea not null,

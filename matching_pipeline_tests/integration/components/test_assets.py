@@ -90,7 +90,7 @@ def test_job_embeddings_processes_what_is_missing_and_shows_the_newest(
 
 
 @pytest.mark.usefixtures("sample_rows")
-def test_a_project_named_in_the_launchpad_is_processed_anew(
+def test_a_project_named_in_the_launchpad_is_processed_again(
     pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
 ) -> None:
     materialize(pipeline, instance)

@@ -1,4 +1,4 @@
-"""Each asset check fails when what it guards against is there."""
+"""Each asset check fails when the data has the fault that it looks for."""
 
 from uuid import UUID
 
@@ -80,7 +80,7 @@ def test_a_pair_below_the_threshold_or_of_another_model_is_found(pipeline: Pipel
     assert not evaluate(every_pair_holds, pipeline).passed
 
 
-def test_a_failed_item_of_the_matches_lane_is_warned_of(pipeline: Pipeline, connection: Connection) -> None:
+def test_a_failed_job_of_the_matches_queue_is_warned_of(pipeline: Pipeline, connection: Connection) -> None:
     market = Marketplace(connection)
     market.add_image("project", market.add("project"), (1, 0, 0))
     assert evaluate(no_failed_matches, pipeline).passed
@@ -88,7 +88,7 @@ def test_a_failed_item_of_the_matches_lane_is_warned_of(pipeline: Pipeline, conn
     assert not evaluate(no_failed_matches, pipeline).passed
 
 
-def test_an_item_that_failed_with_the_shadow_is_warned_of_on_its_own(
+def test_a_job_that_failed_with_the_shadow_is_warned_of_on_its_own(
     pipeline: Pipeline, connection: Connection
 ) -> None:
     connection.execute("insert into embedding_models values ('new', 'text', 3, 'shadow')")

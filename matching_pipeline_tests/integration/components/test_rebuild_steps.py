@@ -92,7 +92,7 @@ def test_a_failed_shard_is_retried_alone(
     assert result.success
     shards = {"rebuild_shard[project_1": 1, "rebuild_shard[face_2": 1}
     assert steps(result, dg.DagsterEventType.STEP_UP_FOR_RETRY) == {"rebuild_shard[face_2": 1}
-    assert steps(result, dg.DagsterEventType.STEP_SUCCESS) == {"plan": 1, **shards, "drain_or_report": 1}
+    assert steps(result, dg.DagsterEventType.STEP_SUCCESS) == {"plan": 1, **shards, "report": 1}
     (event,) = [event for event in result.all_events if event.is_step_materialization]
     metadata = event.step_materialization_data.materialization.metadata
     assert (metadata["shards"].value, metadata["lists"].value, metadata["added"].value) == (2, 3, 2)
@@ -114,7 +114,7 @@ def test_a_re_execution_from_failure_runs_the_failed_shard_alone(
     assert connection.execute("select kind from matches").fetchall() == [("project",)]
 
     repaired = execute(instance, in_process, again=failed.run_id)
-    assert steps(repaired, dg.DagsterEventType.STEP_SUCCESS) == {"rebuild_shard[face_2": 1, "drain_or_report": 1}
+    assert steps(repaired, dg.DagsterEventType.STEP_SUCCESS) == {"rebuild_shard[face_2": 1, "report": 1}
     (event,) = [event for event in repaired.all_events if event.is_step_materialization]
     assert event.step_materialization_data.materialization.metadata["added"].value == 2
     assert connection.execute("select count(*) from matches").fetchone() == (2,)

@@ -212,10 +212,10 @@ def test_process_now_works_beside_the_standing_worker(
 
 def test_process_now_names_the_queues_that_there_are(pipeline: Pipeline, instance: dg.DagsterInstance) -> None:
     result = process_now.execute_in_process(
-        run_config=dg.RunConfig({"process_queue": QueueConfig(queue="lanes")}),
+        run_config=dg.RunConfig({"process_queue": QueueConfig(queue="unknown")}),
         resources={"pipeline": pipeline},
         instance=instance,
         raise_on_error=False,
     )
     (failure,) = (event for event in result.all_node_events if event.is_step_failure)
-    assert "there is no queue 'lanes', only image_ai" in str(failure.event_specific_data)
+    assert "there is no queue 'unknown', only image_ai" in str(failure.event_specific_data)

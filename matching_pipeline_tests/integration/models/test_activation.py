@@ -132,7 +132,7 @@ def test_a_transaction_that_is_open_across_the_activation_enqueues_for_both(
         else:
             app.run("update jobs set title = 'Cook' where id = %s", job)
         activation.activate(board.connection, TEXT)
-    assert board.owed() == {(queue, "posting", job) for queue in ("job_embeddings", "job_embeddings_shadow")}
+    assert board.queue_rows() == {(queue, "posting", job) for queue in ("job_embeddings", "job_embeddings_shadow")}
 
 
 def test_jobs_stay_with_the_model_that_they_are_for(board: JobBoard, work: Work) -> None:
@@ -144,7 +144,7 @@ def test_jobs_stay_with_the_model_that_they_are_for(board: JobBoard, work: Work)
     board.run("delete from job_queue where queue = 'job_embeddings_shadow' or entity_id <> %s", bad)
     board.fail(bad)
     activation.activate(board.connection, TEXT)
-    assert board.owed() == {("job_embeddings_shadow", "posting", bad)}
+    assert board.queue_rows() == {("job_embeddings_shadow", "posting", bad)}
     assert board.run("select id from embedding_queue") == []
 
 

@@ -1,4 +1,4 @@
-"""A model fills beside the active one, takes its place, goes back and is retired, or is refused with the reason."""
+"""A model embeds beside the active one, takes its place, goes back and is retired, or is refused with the reason."""
 
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from matching_pipeline_tests.integration.models.conftest import (
 )
 
 
-def test_an_image_model_fills_is_activated_and_goes_back_and_is_retired(market: Market, work: Work) -> None:
+def test_an_image_model_embeds_is_activated_and_goes_back_and_is_retired(market: Market, work: Work) -> None:
     connection = market.connection
     market.open()
     work("image_ai"), work("matches")
@@ -56,7 +56,7 @@ def test_an_image_model_fills_is_activated_and_goes_back_and_is_retired(market: 
     assert add(connection, VISION) == 8
 
 
-def test_a_text_model_fills_and_the_search_follows_the_active_one(board: JobBoard, work: Work) -> None:
+def test_a_text_model_embeds_and_the_search_follows_the_active_one(board: JobBoard, work: Work) -> None:
     connection = board.connection
     jobs = [board.post(title) for title in ("Baker", "Baker early", "Nurse")]
     search = "select similarity from find_similar_jobs(%s)"
@@ -85,9 +85,9 @@ def test_inserts_edits_and_deletes_beside_a_shadow_reach_both(market: Market, wo
 
     image, other = market.product_image(market.product(), market.picture("blue")), market.post("Cook")
     market.run("update jobs set title = 'Nurse' where id = %s", job)
-    owed = {(queue, entity) for queue, _, entity in market.owed()}
+    queued = {(queue, entity) for queue, _, entity in market.queue_rows()}
     both = ("image_ai", "image_ai_shadow"), ("job_embeddings", "job_embeddings_shadow")
-    assert owed == {(queue, image) for queue in both[0]} | {(queue, id) for queue in both[1] for id in (job, other)}
+    assert queued == {(queue, image) for queue in both[0]} | {(queue, id) for queue in both[1] for id in (job, other)}
     for queue in (*both[0], *both[1]):
         work(queue)
     assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 3, VISION: 3}
@@ -101,7 +101,7 @@ def test_inserts_edits_and_deletes_beside_a_shadow_reach_both(market: Market, wo
     market.run("delete from jobs where id = %s", other)
     assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 2, VISION: 2}
     assert models_of(connection, "job_embeddings") == {LOCAL_TEXT: 1, TEXT: 1}
-    assert not {entity for _, _, entity in market.owed()} & {image, other}
+    assert not {entity for _, _, entity in market.queue_rows()} & {image, other}
 
 
 def test_a_text_that_one_of_the_two_lacks_is_enqueued_for_both(board: JobBoard, work: Work) -> None:
@@ -112,7 +112,7 @@ def test_a_text_that_one_of_the_two_lacks_is_enqueued_for_both(board: JobBoard, 
     board.run("update jobs set title = 'Cook' where id = %s", job)
     board.settle()
     board.run("update jobs set title = 'Baker' where id = %s", job)
-    assert board.owed() == {(queue, "posting", job) for queue in ("job_embeddings", "job_embeddings_shadow")}
+    assert board.queue_rows() == {(queue, "posting", job) for queue in ("job_embeddings", "job_embeddings_shadow")}
 
 
 def test_a_model_that_lacks_rows_is_refused_unless_forced(market: Market, work: Work) -> None:
@@ -157,6 +157,6 @@ def test_jobs_of_an_open_transaction_for_a_retired_shadow_are_forgotten(
         with connect(database_url) as session, session.transaction():
             late: UUID = JobBoard(session).post("Cook")
             activation.retire(board.connection, TEXT)
-        assert ("job_embeddings_shadow", "posting", late) in board.owed()
+        assert ("job_embeddings_shadow", "posting", late) in board.queue_rows()
         forget()
-        assert {queue for queue, *_ in board.owed()} == {"job_embeddings"}
+        assert {queue for queue, *_ in board.queue_rows()} == {"job_embeddings"}

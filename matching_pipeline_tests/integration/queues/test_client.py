@@ -17,9 +17,9 @@ from matching_pipeline_tests.integration.conftest import (
     KIND,
     MINUTE,
     QUEUE,
-    charged,
     claim,
     claim_one,
+    counted_attempts,
     enqueue,
     make_due,
     states,
@@ -33,12 +33,12 @@ def other(database_url: str) -> Iterator[Connection]:
         yield connection
 
 
-def fail(connection: Connection, item: Job, *, permanent: bool = False) -> bool:
-    return client.fail(connection, item, "broken", permanent=permanent)
+def fail(connection: Connection, job: Job, *, permanent: bool = False) -> bool:
+    return client.fail(connection, job, "broken", permanent=permanent)
 
 
-def snooze(connection: Connection, item: Job, delay: timedelta = MINUTE) -> set[UUID]:
-    return client.snooze(connection, [item], delay, "later")
+def snooze(connection: Connection, job: Job, delay: timedelta = MINUTE) -> set[UUID]:
+    return client.snooze(connection, [job], delay, "later")
 
 
 def due_in(connection: Connection) -> float:
@@ -50,20 +50,20 @@ def due_in(connection: Connection) -> float:
 
 
 def fail_for_good(connection: Connection) -> Job:
-    item = claim_one(connection)
-    assert fail(connection, item, permanent=True)
-    return item
+    job = claim_one(connection)
+    assert fail(connection, job, permanent=True)
+    return job
 
 
-def test_enqueue_owes_pending_work_once(connection: Connection) -> None:
+def test_enqueue_adds_no_second_pending_job(connection: Connection) -> None:
     ids = enqueue(connection, 2)
     client.enqueue(connection, QUEUE, KIND, ids)
     client.enqueue(connection, QUEUE, "another kind", ids[:1])
-    client.enqueue(connection, "another lane", KIND, ids[:1])
+    client.enqueue(connection, "another queue", KIND, ids[:1])
     assert states(connection) == {"pending": 4}
 
 
-def test_enqueue_during_processing_owes_the_work_again(connection: Connection) -> None:
+def test_enqueue_during_processing_adds_a_job(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     claim_one(connection)
     client.enqueue(connection, QUEUE, KIND, [entity])
@@ -89,7 +89,7 @@ def test_an_edit_that_is_not_committed_yet_keeps_its_pending_work_from_being_cla
     assert claim_one(connection).entity_id == entity
 
 
-def test_an_edit_beside_a_claim_is_owed_again_and_does_not_wait(connection: Connection, other: Connection) -> None:
+def test_an_edit_beside_a_claim_adds_a_job_and_does_not_wait(connection: Connection, other: Connection) -> None:
     (entity,) = enqueue(connection)
     with connection.transaction():
         claim_one(connection)
@@ -123,7 +123,7 @@ def test_an_app_transaction_that_repeats_its_reads_is_not_aborted_by_a_claim(
     assert states(connection) == {"pending": 1, "processing": 1}
 
 
-def test_a_transaction_notifies_once_with_the_lanes_name_only(connection: Connection, other: Connection) -> None:
+def test_a_transaction_notifies_once_with_the_queues_name_only(connection: Connection, other: Connection) -> None:
     client.listen(connection)
     with other.transaction():
         enqueue(other, 100)
@@ -136,16 +136,16 @@ def test_enqueue_makes_work_in_back_off_due_with_fresh_attempts(connection: Conn
     fail(connection, claim_one(connection))
     assert claim(connection) == []
     client.enqueue(connection, QUEUE, KIND, [entity])
-    assert charged(connection) == [0]
+    assert counted_attempts(connection) == [0]
     assert claim_one(connection).attempt == 2
 
 
-def test_claims_are_oldest_first_due_and_of_the_lane(connection: Connection) -> None:
+def test_claims_are_oldest_first_due_and_of_the_queue(connection: Connection) -> None:
     first, second, third = (enqueue(connection)[0] for _ in range(3))
-    client.enqueue(connection, "another lane", KIND, [uuid4()])
+    client.enqueue(connection, "another queue", KIND, [uuid4()])
     connection.execute("update job_queue set run_at = now() + interval '1 hour' where entity_id = %s", (second,))
-    assert [item.entity_id for item in claim(connection, batch_size=1)] == [first]
-    assert [item.entity_id for item in claim(connection)] == [third]
+    assert [job.entity_id for job in claim(connection, batch_size=1)] == [first]
+    assert [job.entity_id for job in claim(connection)] == [third]
 
 
 def test_claimers_at_once_get_each_row_once(connection: Connection, database_url: str) -> None:
@@ -153,11 +153,11 @@ def test_claimers_at_once_get_each_row_once(connection: Connection, database_url
 
     def claim_all(_: int) -> list[UUID]:
         with connect(database_url) as session:
-            return [item.entity_id for _ in range(40) for item in claim(session, batch_size=7)]
+            return [job.entity_id for _ in range(40) for job in claim(session, batch_size=7)]
 
     with ThreadPoolExecutor(4) as pool:
         claimed = [entity for entities in pool.map(claim_all, range(4)) for entity in entities]
-    claimed += [item.entity_id for item in claim(connection, batch_size=400)]
+    claimed += [job.entity_id for job in claim(connection, batch_size=400)]
     assert sorted(claimed) == sorted(ids)
 
 
@@ -174,18 +174,18 @@ def test_work_whose_worker_died_twice_is_claimed_alone_until_its_attempts_are_sp
     make_due(connection)
     assert [len(claim(connection)) for _ in range(4)] == [1] * 3 + [0]
     rows = connection.execute("select id, error_message from job_queue where status = 'failed'").fetchall()
-    assert sorted(rows) == sorted((item.id, "its worker died or lost its lease 3 times") for item in victims)
+    assert sorted(rows) == sorted((job.id, "its worker died or lost its lease 3 times") for job in victims)
 
 
 def test_a_renewed_lease_lasts(connection: Connection) -> None:
     enqueue(connection)
-    item = claim_one(connection)
+    job = claim_one(connection)
     make_due(connection)
-    assert client.renew(connection, [item], MINUTE) == {item.id}
+    assert client.renew(connection, [job], MINUTE) == {job.id}
     assert claim(connection) == []
 
 
-def test_renewing_waits_for_nobody(connection: Connection, other: Connection) -> None:
+def test_renewing_waits_for_no_lock(connection: Connection, other: Connection) -> None:
     enqueue(connection, 2)
     gone, stays = claim(connection)
     with other.transaction():
@@ -193,7 +193,7 @@ def test_renewing_waits_for_nobody(connection: Connection, other: Connection) ->
         assert client.renew(connection, [gone, stays], MINUTE) == {stays.id}
 
 
-def test_whose_lease_was_taken_can_do_nothing_with_it(connection: Connection) -> None:
+def test_a_lease_that_was_taken_over_is_never_accepted(connection: Connection) -> None:
     enqueue(connection)
     stale = claim_one(connection)
     make_due(connection)
@@ -223,7 +223,7 @@ def test_a_permanent_failure_is_final_at_once(connection: Connection) -> None:
     assert connection.execute("select status, error_message from job_queue").fetchall() == [("failed", "broken")]
 
 
-def test_a_deferral_charges_nothing(connection: Connection) -> None:
+def test_a_snooze_counts_no_attempt(connection: Connection) -> None:
     enqueue(connection)
     for _ in range(4):
         assert snooze(connection, claim_one(connection))
@@ -235,31 +235,31 @@ def test_a_deferral_charges_nothing(connection: Connection) -> None:
         make_due(connection)
 
 
-@pytest.mark.parametrize("give_back", [fail, snooze])
-def test_what_is_given_back_disappears_in_favour_of_a_newer_edit(connection: Connection, give_back: object) -> None:
+@pytest.mark.parametrize("release", [fail, snooze])
+def test_a_released_job_is_deleted_in_favour_of_a_newer_edit(connection: Connection, release: object) -> None:
     (entity,) = enqueue(connection)
-    item = claim_one(connection)
+    job = claim_one(connection)
     client.enqueue(connection, QUEUE, KIND, [entity])
-    assert callable(give_back)
-    assert give_back(connection, item)
+    assert callable(release)
+    assert release(connection, job)
     assert states(connection) == {"pending": 1}
     newer = claim_one(connection)
-    assert newer.id != item.id
+    assert newer.id != job.id
     assert newer.attempt == 1
 
 
-def test_what_is_given_back_does_not_wait_for_an_edit_that_has_not_committed(
+def test_a_released_job_does_not_wait_for_an_edit_that_has_not_committed(
     connection: Connection, other: Connection
 ) -> None:
     (entity,) = enqueue(connection)
-    item = claim_one(connection)
+    job = claim_one(connection)
     with other.transaction():
         client.enqueue(other, QUEUE, KIND, [entity])
-        assert fail(connection, item)
+        assert fail(connection, job)
     assert states(connection) == {"pending": 2}
 
 
-def test_completing_answers_the_failures_that_started_earlier(connection: Connection) -> None:
+def test_completing_deletes_the_failures_that_started_earlier(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     fail_for_good(connection)
     client.enqueue(connection, QUEUE, KIND, [entity])
@@ -267,7 +267,7 @@ def test_completing_answers_the_failures_that_started_earlier(connection: Connec
     assert states(connection) == {"completed": 1}
 
 
-def test_completing_late_does_not_answer_the_failure_of_a_newer_edit(connection: Connection) -> None:
+def test_completing_late_does_not_delete_the_failure_of_a_newer_edit(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     slow = claim_one(connection)
     client.enqueue(connection, QUEUE, KIND, [entity])

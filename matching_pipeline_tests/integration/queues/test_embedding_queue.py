@@ -21,13 +21,13 @@ def board(connection: Connection) -> JobBoard:
 
 @pytest.fixture
 def job(board: JobBoard) -> UUID:
-    """A posting that owes nothing."""
+    """A posting without a job."""
     job = board.post()
     board.settle()
     return job
 
 
-def test_inserting_a_row_owes_the_work_once_and_wakes_a_drain(board: JobBoard, job: UUID, database_url: str) -> None:
+def test_inserting_a_row_enqueues_one_job_and_wakes_a_worker(board: JobBoard, job: UUID, database_url: str) -> None:
     with connect(database_url) as listener:
         client.listen(listener)
         (first,) = board.run("insert into embedding_queue (job_id) values (%s) returning id", job)
@@ -48,7 +48,7 @@ def test_work_for_a_posting_that_is_not_active_ends_without_a_result(board: JobB
     assert (embedder.requests, board.embedded()) == ([], set())
 
 
-def test_only_rows_of_its_lane_are_in_it(board: JobBoard, job: UUID) -> None:
+def test_only_rows_of_its_queue_are_in_it(board: JobBoard, job: UUID) -> None:
     board.product_image(board.product())
     assert board.run("select * from embedding_queue") == []
 
@@ -71,7 +71,7 @@ def test_clearing_makes_what_waits_for_its_next_try_due(board: JobBoard, job: UU
     assert work_postings(database_url).completed == 1
 
 
-def test_clearing_owes_what_completed_once_more_and_leaves_what_is_in_work(
+def test_clearing_enqueues_completed_jobs_again_and_leaves_those_in_processing(
     board: JobBoard, job: UUID, database_url: str
 ) -> None:
     board.run("insert into embedding_queue (job_id) values (%s)", job)
@@ -88,7 +88,7 @@ def test_clearing_owes_what_completed_once_more_and_leaves_what_is_in_work(
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_clearing_several_rows_of_a_posting_owes_its_work_once(board: JobBoard, job: UUID, count: int) -> None:
+def test_clearing_several_rows_of_a_posting_enqueues_one_job(board: JobBoard, job: UUID, count: int) -> None:
     for _ in range(3):
         board.run(
             "insert into job_queue (queue, entity_kind, entity_id, status, started_at, completed_at, error_message) "
@@ -128,7 +128,7 @@ def test_what_it_cannot_do_it_refuses(board: JobBoard, job: UUID, statement: str
 def test_deleting_a_row_takes_its_work_back(board: JobBoard, job: UUID) -> None:
     board.run("insert into embedding_queue (job_id) values (%s)", job)
     assert board.run("delete from embedding_queue where job_id = %s returning job_id", job) == [job]
-    assert board.owed() == set()
+    assert board.queue_rows() == set()
 
 
 def test_an_app_that_may_insert_into_it_needs_no_other_right(board: JobBoard, job: UUID) -> None:
@@ -145,7 +145,7 @@ def test_an_app_that_may_insert_into_it_needs_no_other_right(board: JobBoard, jo
         board.run("drop role shop")
 
 
-def test_it_shows_nothing_to_whom_the_queue_shows_nothing(board: JobBoard, job: UUID) -> None:
+def test_it_shows_nothing_to_roles_that_see_nothing_of_the_queue(board: JobBoard, job: UUID) -> None:
     board.run("insert into embedding_queue (job_id) values (%s)", job)
     role = f"visitor_{uuid4().hex}"
     board.run(f"create role {role}")

@@ -1,4 +1,4 @@
-"""The law of the queue: nothing is lost, nothing is owed twice while it waits, no lease is answered twice."""
+"""The law of the queue: no input is lost, no entity has two pending jobs, no lease ends twice."""
 
 from uuid import UUID, uuid4
 
@@ -40,12 +40,12 @@ class QueueLaw(RuleBasedStateMachine):
 
     @rule(batch_size=st.integers(1, 3))
     def claim(self, batch_size: int) -> None:
-        for item in claim(self.connection, batch_size):
+        for job in claim(self.connection, batch_size):
             # a new lease of the row ends the lease before
-            self.ended |= {(lease.id, lease.attempt) for lease in self.leases if lease.id == item.id}
-            assert (item.id, item.attempt) not in self.ended
-            self.leases.append(item)
-            self.read[item.id, item.attempt] = self.version[item.entity_id]
+            self.ended |= {(lease.id, lease.attempt) for lease in self.leases if lease.id == job.id}
+            assert (job.id, job.attempt) not in self.ended
+            self.leases.append(job)
+            self.read[job.id, job.attempt] = self.version[job.entity_id]
         self.note_given_up()
 
     @rule()
@@ -54,26 +54,26 @@ class QueueLaw(RuleBasedStateMachine):
 
     @rule(pick=pick)
     def complete(self, pick: int) -> None:
-        if item := self.some_lease(pick):
-            accepted = client.complete(self.connection, [item]) == {item.id}
-            if self.end(item, accepted):
-                self.done[item.entity_id] = max(self.done[item.entity_id], self.read[item.id, item.attempt])
+        if job := self.some_lease(pick):
+            accepted = client.complete(self.connection, [job]) == {job.id}
+            if self.end(job, accepted):
+                self.done[job.entity_id] = max(self.done[job.entity_id], self.read[job.id, job.attempt])
 
     @rule(pick=pick, permanent=st.booleans())
     def fail(self, pick: int, permanent: bool) -> None:
-        if item := self.some_lease(pick):
-            self.end(item, client.fail(self.connection, item, "broken", permanent=permanent))
+        if job := self.some_lease(pick):
+            self.end(job, client.fail(self.connection, job, "broken", permanent=permanent))
 
     @rule(pick=pick)
     def snooze(self, pick: int) -> None:
-        if item := self.some_lease(pick):
-            self.end(item, client.snooze(self.connection, [item], MINUTE, "later") == {item.id})
+        if job := self.some_lease(pick):
+            self.end(job, client.snooze(self.connection, [job], MINUTE, "later") == {job.id})
 
     @rule(pick=pick)
     def renew(self, pick: int) -> None:
-        if item := self.some_lease(pick):
-            renewed = client.renew(self.connection, [item], MINUTE) == {item.id}
-            assert renewed == ((item.id, item.attempt) not in self.ended)
+        if job := self.some_lease(pick):
+            renewed = client.renew(self.connection, [job], MINUTE) == {job.id}
+            assert renewed == ((job.id, job.attempt) not in self.ended)
 
     @rule()
     def snooze_queue(self) -> None:
@@ -84,14 +84,14 @@ class QueueLaw(RuleBasedStateMachine):
         client.retry(self.connection, QUEUE)
 
     @invariant()
-    def an_entity_is_owed_once_while_it_waits(self) -> None:
+    def an_entity_has_one_pending_job(self) -> None:
         pending = [entity for (entity,) in self.rows("pending")]
         assert len(pending) == len(set(pending))
 
     @invariant()
     def no_version_is_lost(self) -> None:
-        """What was not done is owed by a row: it waits, is held by who read it, or has failed for people to see."""
-        owed = {entity for (entity,) in self.rows("pending")} | {entity for (entity,) in self.rows("failed")}
+        """Each unprocessed input has a row that is pending or failed, or that is held by a worker that read it."""
+        queued = {entity for (entity,) in self.rows("pending")} | {entity for (entity,) in self.rows("failed")}
         held = {
             lease.entity_id
             for lease in self.leases
@@ -99,13 +99,13 @@ class QueueLaw(RuleBasedStateMachine):
             and self.read[lease.id, lease.attempt] == self.version[lease.entity_id]
         }
         undone = {entity for entity in ENTITIES if self.done[entity] < self.version[entity]}
-        assert undone <= owed | held
+        assert undone <= queued | held
 
     def teardown(self) -> None:
-        """Whatever happened, one drain brings everything to an end, and the leases of before are worth nothing."""
+        """After any history one worker completes all jobs, and no earlier lease is accepted."""
         make_due(self.connection)
-        while items := claim(self.connection):
-            client.complete(self.connection, items)
+        while jobs := claim(self.connection):
+            client.complete(self.connection, jobs)
         assert not self.rows("pending")
         assert not self.rows("processing")
         assert not client.complete(self.connection, self.leases)
@@ -116,10 +116,10 @@ class QueueLaw(RuleBasedStateMachine):
     def some_lease(self, pick: int) -> Job | None:
         return self.leases[pick % len(self.leases)] if self.leases else None
 
-    def end(self, item: Job, accepted: bool) -> bool:
+    def end(self, job: Job, accepted: bool) -> bool:
         """A lease is accepted once, and only if it is the row's last."""
-        assert accepted == ((item.id, item.attempt) not in self.ended)
-        self.ended.add((item.id, item.attempt))
+        assert accepted == ((job.id, job.attempt) not in self.ended)
+        self.ended.add((job.id, job.attempt))
         return accepted
 
     def note_given_up(self) -> None:

@@ -1,4 +1,4 @@
-"""A worker in another language: it knows nothing but psql and the queue's functions, and has the same guarantees."""
+"""A worker in another language: it uses only psql and the queue's functions, and has the same guarantees."""
 
 import subprocess
 from pathlib import Path
@@ -20,7 +20,7 @@ def worker(database_url: str) -> "Worker":
 
 
 class Worker:
-    """Each statement is a process and a session of its own: what it knows of its job is what was printed."""
+    """Each statement is a process and a session of its own. The worker knows of its job only the printed values."""
 
     def __init__(self, database_url: str) -> None:
         self._command: list[str] = [str(PSQL), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", database_url, "-c"]
@@ -96,7 +96,7 @@ def test_a_worker_that_dies_loses_its_lease_and_can_do_no_harm(
 ) -> None:
     project = studio.project()
     studio.ask(project)
-    job, attempt, types = worker.claim(lease="0 seconds")  # and is heard of no more
+    job, attempt, types = worker.claim(lease="0 seconds")  # and never returns
     again, next_attempt, _ = worker.claim()
     assert (again, int(next_attempt)) == (job, int(attempt) + 1)
     # the dead one comes back from a long pause, and finds that nothing is its own
@@ -105,7 +105,7 @@ def test_a_worker_that_dies_loses_its_lease_and_can_do_no_harm(
     for verb in (f"processing({lease})", f"completed({lease})", f"failed({lease}, 'too slow')"):
         assert worker.ask(f"select mark_job_{verb}") in ("f", "")
     assert studio.pictures(project) == {}
-    # what is left is done by a worker of ours, which makes only what is missing
+    # a worker of ours does the rest: it makes only the missing pictures
     assert worker.save(again, next_attempt, types[0], studio.photo()) == "t"
     studio.run("update job_queue set run_at = now()")
     assert studio.work(database_url).completed == 1

@@ -26,9 +26,9 @@ HISTORY = f"""
     ) as history;
 
     insert into job_queue (queue, entity_kind, id, entity_id, run_at)
-    select lane, '{KIND}', id, id, due
-    from (values ('{QUEUE}', 10000), ('{BACKLOG}', 200000)) as lanes (lane, length), lateral (
-        select md5(lane || number)::uuid as id, now() - (length - number) * interval '1 millisecond' as due
+    select queue, '{KIND}', id, id, due
+    from (values ('{QUEUE}', 10000), ('{BACKLOG}', 200000)) as queues (queue, length), lateral (
+        select md5(queue || number)::uuid as id, now() - (length - number) * interval '1 millisecond' as due
         from generate_series(1, length) as number
     ) as jobs;
 """
@@ -69,8 +69,8 @@ class Measure:
         return dict(self._connection.execute(scans.encode()).fetchall())
 
 
-def leases(items: Sequence[Job]) -> dict[str, Any]:
-    return {"ids": [item.id for item in items], "attempts": [item.attempt for item in items]}
+def leases(jobs: Sequence[Job]) -> dict[str, Any]:
+    return {"ids": [job.id for job in jobs], "attempts": [job.attempt for job in jobs]}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_a_claim_walks_its_index(measure: Measure, queue: str) -> None:
 
 
 @pytest.mark.parametrize("queue", [QUEUE, BACKLOG, "empty"])
-def test_the_state_of_a_lane_is_looked_up(measure: Measure, queue: str) -> None:
+def test_the_state_of_a_queue_is_looked_up(measure: Measure, queue: str) -> None:
     measure("queue_state", queue=queue)  # a session's first call reads the catalogue
     cost = measure("queue_state", queue=queue)
     assert cost.indexes == {"job_queue_claim_idx"}
@@ -119,7 +119,7 @@ def test_enqueue_and_complete_touch_only_their_rows(session: Connection, measure
     assert cost.buffers < 1000
 
 
-def test_renewing_failing_and_deferring_touch_only_their_rows(session: Connection, measure: Measure) -> None:
+def test_renewing_failing_and_snoozing_touch_only_their_rows(session: Connection, measure: Measure) -> None:
     first, *rest = claim(session, 20)
     for cost in (
         measure("renew", **leases([first, *rest]), lease=MINUTE),

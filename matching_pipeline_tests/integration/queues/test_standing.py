@@ -17,7 +17,7 @@ from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.standing import QueuesFailed, StandingWorker
 from matching_pipeline.queues.supervision import worker_states
 from matching_pipeline.queues.worker import Handler, Outcome
-from matching_pipeline_tests.integration.conftest import KIND, MINUTE, RecordingStage, recorded, states, until
+from matching_pipeline_tests.integration.conftest import KIND, MINUTE, RecordingHandler, recorded, states, until
 
 pytestmark = pytest.mark.usefixtures("records")
 
@@ -38,7 +38,7 @@ class Bench:
     def __init__(self, database_url: str, pool: ThreadPoolExecutor) -> None:
         self.database_url = database_url
         self.pool = pool
-        self.handlers: dict[str, type[RecordingStage]] = {}
+        self.handlers: dict[str, type[RecordingHandler]] = {}
         self.opened: list[str] = []
         self.work: list[dict[str, standing.QueueWork]] = []
 
@@ -66,7 +66,7 @@ class Bench:
     @contextmanager
     def _open(self, queue: str) -> Iterator[Handler]:
         self.opened.append(queue)
-        handler = self.handlers.get(queue, RecordingStage)()
+        handler = self.handlers.get(queue, RecordingHandler)()
         handler.queue = queue
         yield handler
 
@@ -104,10 +104,10 @@ def test_it_serves_all_queues_and_tells_what_was_done_in_each(bench: Bench, conn
 def test_a_slow_job_of_one_queue_holds_up_no_other(bench: Bench, connection: Connection) -> None:
     release = threading.Event()
 
-    class Slow(RecordingStage):
-        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
+    class Slow(RecordingHandler):
+        def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
             assert release.wait(30)
-            yield from super().work(connection, items)
+            yield from super().work(connection, jobs)
 
     bench.handlers["one"] = Slow
     bench.start()
@@ -167,8 +167,8 @@ def test_a_helper_relieves_no_worker_and_leaves_when_nothing_is_due(bench: Bench
 def test_a_bug_in_one_handler_leaves_the_other_queues_served_and_is_told_at_the_end(
     bench: Bench, connection: Connection
 ) -> None:
-    class Buggy(RecordingStage):
-        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
+    class Buggy(RecordingHandler):
+        def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
             raise KeyError("a bug")
 
     bench.handlers["one"] = Buggy
@@ -189,7 +189,7 @@ def test_a_handler_that_cannot_be_opened_is_tried_again(bench: Bench, connection
     broken = threading.Event()
     broken.set()
 
-    class Misconfigured(RecordingStage):
+    class Misconfigured(RecordingHandler):
         def __init__(self) -> None:
             if broken.is_set():
                 raise ConfigurationError("OPENAI_API_KEY: the server refuses it")
@@ -203,8 +203,8 @@ def test_a_handler_that_cannot_be_opened_is_tried_again(bench: Bench, connection
 
 
 def test_a_provider_that_is_down_fails_no_queue_and_its_jobs_wait(bench: Bench, connection: Connection) -> None:
-    class Down(RecordingStage):
-        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
+    class Down(RecordingHandler):
+        def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
             raise ProviderUnavailable("503", retry_after=MINUTE)
             yield
 
@@ -220,7 +220,7 @@ def test_a_provider_that_is_down_fails_no_queue_and_its_jobs_wait(bench: Bench, 
 
 
 def test_a_queue_without_a_model_is_served_as_soon_as_there_is_one(bench: Bench, connection: Connection) -> None:
-    class Absent(RecordingStage):
+    class Absent(RecordingHandler):
         def __init__(self) -> None:
             raise ModelSwitched("there is no shadow")
 
@@ -247,8 +247,8 @@ def test_after_a_model_has_switched_the_handlers_are_opened_again(bench: Bench, 
 def test_an_exception_releases_the_jobs_that_it_holds(bench: Bench, connection: Connection) -> None:
     stuck = threading.Event()
 
-    class Stuck(RecordingStage):
-        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
+    class Stuck(RecordingHandler):
+        def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
             while True:
                 stuck.set()
                 time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What people and schedules do to the queue: retry, purge, defer, ask."""
+"""What people and schedules do to the queue: retry, purge, snooze, ask."""
 
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -12,9 +12,9 @@ from matching_pipeline_tests.integration.conftest import (
     KIND,
     MINUTE,
     QUEUE,
-    charged,
     claim,
     claim_one,
+    counted_attempts,
     enqueue,
     make_due,
     states,
@@ -24,30 +24,30 @@ DAY = timedelta(days=1)
 
 
 def fail_all(connection: Connection) -> list[Job]:
-    items = claim(connection)
-    for item in items:
-        assert client.fail(connection, item, "broken", permanent=True)
-    return items
+    jobs = claim(connection)
+    for job in jobs:
+        assert client.fail(connection, job, "broken", permanent=True)
+    return jobs
 
 
 def test_retry_gives_failed_work_fresh_attempts(connection: Connection) -> None:
     enqueue(connection, 3)
     failed = fail_all(connection)
     assert client.retry(connection, QUEUE) == 3
-    assert charged(connection) == [0, 0, 0]
-    assert {(item.id, item.attempt) for item in claim(connection)} == {(item.id, 2) for item in failed}
+    assert counted_attempts(connection) == [0, 0, 0]
+    assert {(job.id, job.attempt) for job in claim(connection)} == {(job.id, 2) for job in failed}
 
 
 def test_retry_of_some_leaves_the_others_failed(connection: Connection) -> None:
     enqueue(connection, 3)
     first, *_ = fail_all(connection)
     assert client.retry(connection, QUEUE, [first.id]) == 1
-    assert client.retry(connection, "another lane") == 0
+    assert client.retry(connection, "another queue") == 0
     assert client.retry(connection, QUEUE, []) == 0
     assert states(connection) == {"pending": 1, "failed": 2}
 
 
-def test_retry_wakes_the_lane(connection: Connection) -> None:
+def test_retry_wakes_the_queue(connection: Connection) -> None:
     enqueue(connection)
     fail_all(connection)
     client.listen(connection)
@@ -91,33 +91,33 @@ def test_purge_keeps_failures_for_people(connection: Connection) -> None:
     assert states(connection) == {"failed": 1}
 
 
-def test_a_deferred_lane_is_not_claimed_before_the_delay_is_over(connection: Connection) -> None:
+def test_a_snoozed_queue_is_not_claimed_before_the_delay_is_over(connection: Connection) -> None:
     enqueue(connection, 3)
     later, *_ = claim(connection, batch_size=1)
-    client.enqueue(connection, "another lane", KIND, [uuid4()])
+    client.enqueue(connection, "another queue", KIND, [uuid4()])
     client.snooze(connection, [later], 10 * MINUTE, "much later")
     assert client.snooze_queue(connection, QUEUE, MINUTE, "the provider is down") == 2
     assert claim(connection) == []
     state = client.queue_state(connection, QUEUE)
     assert state.seconds_to_next == pytest.approx(60, abs=5)
-    assert client.queue_state(connection, "another lane").due
+    assert client.queue_state(connection, "another queue").due
 
 
-def test_deferring_a_lane_waits_for_nobody(connection: Connection, database_url: str) -> None:
+def test_snoozing_a_queue_waits_for_no_lock(connection: Connection, database_url: str) -> None:
     (edited, _) = enqueue(connection, 2)
     with connect(database_url) as app, app.transaction():
         client.enqueue(app, QUEUE, KIND, [edited])
         assert client.snooze_queue(connection, QUEUE, MINUTE, "the provider is down") == 1
 
 
-def test_status_says_where_the_lane_stands(connection: Connection) -> None:
+def test_status_says_the_state_of_the_queue(connection: Connection) -> None:
     enqueue(connection, 9)
-    completed, retried, deferred, failed, _processing = claim(connection, batch_size=5)
+    completed, retried, snoozed, failed, _processing = claim(connection, batch_size=5)
     client.complete(connection, [completed])
     client.fail(connection, retried, "broken", permanent=False)
-    client.snooze(connection, [deferred], MINUTE, "later")
+    client.snooze(connection, [snoozed], MINUTE, "later")
     client.fail(connection, failed, "broken", permanent=True)
-    connection.execute("update job_queue set created_at = now() - interval '1 hour' where id = %s", (deferred.id,))
+    connection.execute("update job_queue set created_at = now() - interval '1 hour' where id = %s", (snoozed.id,))
 
     status = client.status(connection, QUEUE)
     assert status.pop("oldest_pending_seconds") == pytest.approx(3600, abs=5)
@@ -132,7 +132,7 @@ def test_status_says_where_the_lane_stands(connection: Connection) -> None:
     }
 
 
-def test_status_of_an_empty_lane(connection: Connection) -> None:
+def test_status_of_an_empty_queue(connection: Connection) -> None:
     status = client.status(connection, "image_ai")
     assert status["message"] == "0 jobs pending image analysis"
     assert status["oldest_pending_seconds"] is None
@@ -159,7 +159,7 @@ def test_queue_state_counts_the_workers_that_are_alive(connection: Connection, d
         assert client.take_worker_slot(first, QUEUE, 2) == 1
         assert client.take_worker_slot(second, QUEUE, 2) == 2
         assert client.take_worker_slot(third, QUEUE, 2) is None
-        assert client.take_worker_slot(third, "another lane", 2) == 1
+        assert client.take_worker_slot(third, "another queue", 2) == 1
         assert client.queue_state(connection, QUEUE).workers == 2
     with connect(database_url) as next_session:
         slot = None
@@ -168,10 +168,10 @@ def test_queue_state_counts_the_workers_that_are_alive(connection: Connection, d
     assert client.queue_state(connection, QUEUE).workers <= 1
 
 
-def test_waiting_hears_the_own_lane_and_the_call_to_stop_only(connection: Connection, database_url: str) -> None:
+def test_waiting_hears_the_own_queue_and_the_call_to_stop_only(connection: Connection, database_url: str) -> None:
     client.listen(connection)
     with connect(database_url) as other:
-        client.enqueue(other, "another lane", KIND, [uuid4()])
+        client.enqueue(other, "another queue", KIND, [uuid4()])
         assert client.wait_for_work(connection, QUEUE, 0.1) is None
         enqueue(other)
         assert client.wait_for_work(connection, QUEUE, 10) == QUEUE
@@ -182,8 +182,8 @@ def test_waiting_hears_the_own_lane_and_the_call_to_stop_only(connection: Connec
     assert client.wait_for_work(connection, QUEUE, 0) == client.STOP_ALL
 
 
-def test_ids_of_other_lanes_are_not_retried(connection: Connection) -> None:
+def test_ids_of_other_queues_are_not_retried(connection: Connection) -> None:
     enqueue(connection)
-    ids: list[UUID] = [item.id for item in fail_all(connection)]
-    assert client.retry(connection, "another lane", ids) == 0
+    ids: list[UUID] = [job.id for job in fail_all(connection)]
+    assert client.retry(connection, "another queue", ids) == 0
     assert states(connection) == {"failed": 1}

@@ -1,4 +1,4 @@
-"""The drain: what it does with items, by what became of them, and when it stops."""
+"""The worker: what it does with jobs, by their outcomes, and when it stops."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -26,9 +26,9 @@ from matching_pipeline_tests.integration.conftest import (
     KIND,
     MINUTE,
     QUEUE,
-    RecordingStage,
-    charged,
+    RecordingHandler,
     claim,
+    counted_attempts,
     enqueue,
     make_due,
     recorded,
@@ -46,42 +46,42 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def serving(pool: ThreadPoolExecutor, connection: Connection, database_url: str, **options: Any) -> Future[Summary]:
-    """A drain that waits for work in a thread."""
-    drains = client.queue_state(connection, QUEUE).workers
-    future = pool.submit(Worker(database_url, RecordingStage(), serve=True, **options).run)
-    until(connection, f"(queue_state('{QUEUE}')).workers > {drains}")
+    """A worker that waits for jobs in a thread."""
+    workers = client.queue_state(connection, QUEUE).workers
+    future = pool.submit(Worker(database_url, RecordingHandler(), serve=True, **options).run)
+    until(connection, f"(queue_state('{QUEUE}')).workers > {workers}")
     return future
 
 
-class Failing(RecordingStage):
-    """Its work yields the first item, and then raises."""
+class Failing(RecordingHandler):
+    """Its work yields the first job, and then raises."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
-    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
-        yield [Outcome(items[0], "fine")]
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        yield [Outcome(jobs[0], "fine")]
         raise self.error
 
 
-class Poisoned(RecordingStage):
-    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
-        first, *others = items
-        yield [Outcome(first, "poison"), *(Outcome(item, "fine") for item in others)]
+class Poisoned(RecordingHandler):
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        first, *others = jobs
+        yield [Outcome(first, "poison"), *(Outcome(job, "fine") for job in others)]
 
 
-class Slow(RecordingStage):
+class Slow(RecordingHandler):
     lease = timedelta(seconds=3)
 
-    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
         for _ in range(40):
             time.sleep(0.1)
             yield []
-        yield [Outcome(item, "fine") for item in items]
+        yield [Outcome(job, "fine") for job in jobs]
 
 
 def test_an_empty_queue_lets_it_go_at_once(database_url: str) -> None:
-    summary = Worker(database_url, RecordingStage()).run()
+    summary = Worker(database_url, RecordingHandler()).run()
     assert summary.seconds < 5
     assert not summary.counts
     assert summary.stopped_because == "nothing is due"
@@ -90,34 +90,34 @@ def test_an_empty_queue_lets_it_go_at_once(database_url: str) -> None:
 def test_it_does_all_that_is_due(connection: Connection, database_url: str) -> None:
     ids = enqueue(connection, 50)
     progress: list[int] = []
-    drain = Worker(database_url, RecordingStage(), on_progress=lambda summary: progress.append(summary.completed))
-    summary = drain.run()
+    worker = Worker(database_url, RecordingHandler(), on_progress=lambda summary: progress.append(summary.completed))
+    summary = worker.run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
     assert progress == [20, 40, 50]
     assert summary.counts == {"completed": 50, "failed": 0, "lost": 0}
 
 
-def test_lingering_it_takes_what_arrives_at_once(
+def test_a_waiting_worker_takes_what_arrives_at_once(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
-    drain = serving(pool, connection, database_url)
+    worker = serving(pool, connection, database_url)
     enqueue(connection)
     started = time.monotonic()
     until(connection, "exists (select from recorded)")
     assert time.monotonic() - started < LOOK_AGAIN_SECONDS / 2
     client.stop_all(connection)
-    assert drain.result().stopped_because == "it was told to stop"
+    assert worker.result().stopped_because == "it was told to stop"
 
 
-def test_lingering_it_takes_what_becomes_due(
+def test_a_waiting_worker_takes_what_becomes_due(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
     enqueue(connection)
     client.snooze(connection, claim(connection), timedelta(seconds=0.5), None)
-    drain = serving(pool, connection, database_url)
+    worker = serving(pool, connection, database_url)
     until(connection, "exists (select from recorded)")
     client.stop_all(connection)
-    assert drain.result().seconds < 4
+    assert worker.result().seconds < 4
 
 
 def test_a_stop_signal_ends_it_after_its_batch(
@@ -137,9 +137,9 @@ def test_a_stop_signal_for_at_once_releases_the_rest_of_the_batch(
 ) -> None:
     stop = StopSignal()
 
-    class Stopped(RecordingStage):
-        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
-            yield [Outcome(items[0], "fine")]
+    class Stopped(RecordingHandler):
+        def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+            yield [Outcome(jobs[0], "fine")]
             stop.set(at_once=True)
             yield []
             raise AssertionError("it should have left")
@@ -147,7 +147,7 @@ def test_a_stop_signal_for_at_once_releases_the_rest_of_the_batch(
     enqueue(connection, 3)
     assert Worker(database_url, Stopped(), serve=True, stop=stop).run().completed == 1
     assert states(connection) == {"completed": 1, "pending": 2}
-    assert sorted(charged(connection)) == [0, 0, 1]
+    assert sorted(counted_attempts(connection)) == [0, 0, 1]
 
 
 def test_told_to_open_its_handler_again_it_leaves(
@@ -161,7 +161,7 @@ def test_told_to_open_its_handler_again_it_leaves(
 def test_told_to_stop_it_finishes_its_batch(connection: Connection, database_url: str) -> None:
     enqueue(connection, 100)
     with connect(database_url) as other:
-        summary = Worker(database_url, RecordingStage(), on_progress=lambda _: client.stop_all(other)).run()
+        summary = Worker(database_url, RecordingHandler(), on_progress=lambda _: client.stop_all(other)).run()
     # the call may take a moment to arrive, in which the next batch is claimed
     assert summary.completed in (20, 40)
     assert states(connection) == {"completed": summary.completed, "pending": 100 - summary.completed}
@@ -170,24 +170,24 @@ def test_told_to_stop_it_finishes_its_batch(connection: Connection, database_url
 def test_with_all_slots_taken_it_leaves(connection: Connection, database_url: str) -> None:
     enqueue(connection)
     assert client.take_worker_slot(connection, QUEUE, 1)
-    summary = Worker(database_url, RecordingStage(), slots=1).run()
+    summary = Worker(database_url, RecordingHandler(), slots=1).run()
     assert summary.stopped_because == "1 workers of the queue are alive already"
     assert states(connection) == {"pending": 1}
 
 
-def test_two_drains_at_once_do_each_item_once(
+def test_two_workers_at_once_do_each_job_once(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
     ids = enqueue(connection, 500)
-    drains = [pool.submit(Worker(database_url, RecordingStage()).run) for _ in range(2)]
-    assert sum(drain.result().completed for drain in drains) == 500
+    workers = [pool.submit(Worker(database_url, RecordingHandler()).run) for _ in range(2)]
+    assert sum(worker.result().completed for worker in workers) == 500
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
 def test_failures_follow_their_kind(connection: Connection, database_url: str) -> None:
-    class Mixed(RecordingStage):
-        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
-            fine, transient, permanent = items
+    class Mixed(RecordingHandler):
+        def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+            fine, transient, permanent = jobs
             yield [Outcome(fine, "fine"), Outcome(transient, failure=TransientFailure("slow host"))]
             yield [Outcome(permanent, failure=PermanentFailure("not an image"))]
 
@@ -199,12 +199,14 @@ def test_failures_follow_their_kind(connection: Connection, database_url: str) -
     assert connection.execute("select count(*) from forgotten").fetchone() == (2,)
 
 
-def test_a_provider_that_is_down_defers_the_lane_uncharged(connection: Connection, database_url: str) -> None:
+def test_a_provider_that_is_down_snoozes_the_queue_without_an_attempt(
+    connection: Connection, database_url: str
+) -> None:
     enqueue(connection, 30)
     with pytest.raises(ProviderUnavailable, match="503"):
         Worker(database_url, Failing(ProviderUnavailable("503", retry_after=MINUTE))).run()
     assert states(connection) == {"completed": 1, "pending": 29}
-    assert sorted(charged(connection)) == [0] * 29 + [1]
+    assert sorted(counted_attempts(connection)) == [0] * 29 + [1]
     seconds_to_next = client.queue_state(connection, QUEUE).seconds_to_next
     assert seconds_to_next is not None
     assert 55 < seconds_to_next < 75
@@ -221,18 +223,18 @@ def test_what_ends_the_run_gives_the_rest_back(
     with pytest.raises(type(error)):
         Worker(database_url, Failing(error)).run()
     assert states(connection) == {"completed": 1, "pending": 2}
-    assert sorted(charged(connection)) == [0, 0, 1]
+    assert sorted(counted_attempts(connection)) == [0, 0, 1]
     assert client.queue_state(connection, QUEUE).due
 
 
-def test_an_item_that_brings_out_a_bug_is_found_and_fails_alone(connection: Connection, database_url: str) -> None:
+def test_a_job_that_brings_out_a_bug_is_found_and_fails_alone(connection: Connection, database_url: str) -> None:
     ids = enqueue(connection, 4)
 
-    class Buggy(RecordingStage):
-        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
-            if ids[2] in {item.entity_id for item in items}:
+    class Buggy(RecordingHandler):
+        def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+            if ids[2] in {job.entity_id for job in jobs}:
                 raise RuntimeError("a bug")
-            yield from super().work(connection, items)
+            yield from super().work(connection, jobs)
 
     for _ in range(3):
         with pytest.raises(RuntimeError):
@@ -241,19 +243,19 @@ def test_an_item_that_brings_out_a_bug_is_found_and_fails_alone(connection: Conn
     assert states(connection) == {"completed": 3, "failed": 1}
 
 
-def test_what_the_stage_forgot_is_given_back(connection: Connection, database_url: str) -> None:
-    class Forgetful(RecordingStage):
+def test_jobs_that_the_handler_forgot_are_released(connection: Connection, database_url: str) -> None:
+    class Forgetful(RecordingHandler):
         batch_size = 2
 
-        def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
-            yield [Outcome(items[0], "fine")]
+        def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+            yield [Outcome(jobs[0], "fine")]
 
     ids = enqueue(connection, 5)
     Worker(database_url, Forgetful()).run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
-def test_only_the_item_that_the_database_refuses_is_charged(connection: Connection, database_url: str) -> None:
+def test_only_the_job_that_the_database_refuses_counts_an_attempt(connection: Connection, database_url: str) -> None:
     enqueue(connection, 20)
     summary = Worker(database_url, Poisoned()).run()
     assert summary.counts == {"completed": 19, "failed": 1, "lost": 0}
@@ -266,16 +268,14 @@ def test_only_the_item_that_the_database_refuses_is_charged(connection: Connecti
     assert len(recorded(connection)) == 19
 
 
-def test_while_another_session_excludes_writing_items_are_given_back(
-    connection: Connection, database_url: str
-) -> None:
-    class Excluded(RecordingStage):
+def test_while_another_session_excludes_writing_jobs_are_released(connection: Connection, database_url: str) -> None:
+    class Excluded(RecordingHandler):
         def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
             raise LockBusy("a rebuild writes")
 
     enqueue(connection, 3)
     assert Worker(database_url, Excluded()).run().counts == {"snoozed": 3}
-    assert charged(connection) == [0, 0, 0]
+    assert counted_attempts(connection) == [0, 0, 0]
     seconds_to_next = client.queue_state(connection, QUEUE).seconds_to_next
     assert seconds_to_next == pytest.approx(5, abs=1)
 
@@ -284,12 +284,12 @@ def test_the_lease_is_renewed_during_long_work(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
     ids = enqueue(connection, 3)
-    drain = pool.submit(Worker(database_url, Slow()).run)
+    worker = pool.submit(Worker(database_url, Slow()).run)
     until(connection, "exists (select from job_queue where status = 'processing')")
-    while not drain.done():
+    while not worker.done():
         assert claim(connection) == []
         time.sleep(0.02)
-    assert drain.result().completed == 3
+    assert worker.result().completed == 3
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
@@ -297,11 +297,11 @@ def test_the_lease_is_renewed_during_long_work(
 def test_the_result_of_a_lost_lease_is_not_written(
     connection: Connection, database_url: str, failure: PermanentFailure | None
 ) -> None:
-    class RebuildSuperseded(RecordingStage):
-        def work(self, _: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
+    class RebuildSuperseded(RecordingHandler):
+        def work(self, _: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
             make_due(connection)
             assert len(claim(connection)) == 1
-            yield [Outcome(item, "fine", failure) for item in items]
+            yield [Outcome(job, "fine", failure) for job in jobs]
 
     enqueue(connection)
     assert Worker(database_url, RebuildSuperseded()).run().counts == {"completed": 0, "failed": 0, "lost": 1}
@@ -321,11 +321,11 @@ def test_work_in_an_open_transaction_of_the_app_is_waited_for(
             return super()._claim()
 
     ids = enqueue(connection)
-    drain = Counting(database_url, RecordingStage())
+    worker = Counting(database_url, RecordingHandler())
     began = time.monotonic()
     with connection.transaction():
         client.enqueue(connection, QUEUE, KIND, ids)
-        running = pool.submit(drain.run)
+        running = pool.submit(worker.run)
         time.sleep(1)
     assert running.result(timeout=30).completed == 1
-    assert drain.claims < 10 + (time.monotonic() - began) / LOOK_AGAIN_AT_LOCKED_SECONDS
+    assert worker.claims < 10 + (time.monotonic() - began) / LOOK_AGAIN_AT_LOCKED_SECONDS

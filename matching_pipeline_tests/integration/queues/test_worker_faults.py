@@ -1,4 +1,4 @@
-"""The drain among locks, killed workers and a database that goes away."""
+"""The worker among locks, killed workers and a database that goes away."""
 
 import shutil
 import signal
@@ -25,9 +25,9 @@ from matching_pipeline.queues.worker import Outcome, Worker
 from matching_pipeline_tests.integration.conftest import (
     KIND,
     QUEUE,
-    RecordingStage,
-    charged,
+    RecordingHandler,
     claim,
+    counted_attempts,
     enqueue,
     make_due,
     make_record_tables,
@@ -43,14 +43,14 @@ WORKER = """
 import signal, sys, time
 from datetime import timedelta
 from matching_pipeline.queues.worker import Outcome, Worker
-from matching_pipeline_tests.integration.conftest import RecordingStage
+from matching_pipeline_tests.integration.conftest import RecordingHandler
 
-class Stuck(RecordingStage):
+class Stuck(RecordingHandler):
     batch_size = 5
     lease = timedelta(seconds=1)
 
-    def work(self, connection, items):
-        yield [Outcome(items[0], "fine")]
+    def work(self, connection, jobs):
+        yield [Outcome(jobs[0], "fine")]
         print("stuck", flush=True)
         time.sleep(60)
 
@@ -59,7 +59,7 @@ def interrupt(*_):
 
 url, handler = sys.argv[1:]
 signal.signal(signal.SIGTERM, interrupt)
-Worker(url, {"stuck": Stuck, "serving": RecordingStage}[handler](), serve=True,
+Worker(url, {"stuck": Stuck, "serving": RecordingHandler}[handler](), serve=True,
       on_progress=lambda summary: print("progress", flush=True)).run()
 """
 
@@ -74,7 +74,7 @@ def read_until(worker: subprocess.Popen[str], line: str) -> None:
     assert any(said.strip() == line for said in worker.stdout), "the worker ended"
 
 
-class Touching(RecordingStage):
+class Touching(RecordingHandler):
     """Its write needs the row of each entity in the app's table `things`."""
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
@@ -93,27 +93,27 @@ def touch(connection: Connection, entity: UUID) -> None:
 
 
 @pytest.mark.usefixtures("records")
-def test_an_item_whose_row_the_app_has_locked_is_given_back_alone(connection: Connection, database_url: str) -> None:
+def test_a_job_whose_row_the_app_has_locked_is_released_alone(connection: Connection, database_url: str) -> None:
     ids = enqueue(connection, 5)
     make_things(connection, ids)
     with connect(database_url) as app, app.transaction():
         touch(app, ids[2])
         summary = Worker(database_url, Touching()).run()
     assert summary.counts == {"completed": 4, "snoozed": 1, "failed": 0, "lost": 0}
-    assert sorted(charged(connection)) == [0, 1, 1, 1, 1]
+    assert sorted(counted_attempts(connection)) == [0, 1, 1, 1, 1]
     make_due(connection)
     Worker(database_url, Touching()).run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
 @pytest.mark.usefixtures("records")
-def test_an_item_that_the_app_enqueues_in_an_open_transaction_holds_nobody_up(
+def test_a_job_that_the_app_enqueues_in_an_open_transaction_holds_up_no_other(
     connection: Connection, database_url: str
 ) -> None:
-    class Interrupted(RecordingStage):
-        def work(self, _: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
-            yield [Outcome(items[0], "fine")]
-            client.enqueue(app, QUEUE, KIND, [items[1].entity_id])
+    class Interrupted(RecordingHandler):
+        def work(self, _: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+            yield [Outcome(jobs[0], "fine")]
+            client.enqueue(app, QUEUE, KIND, [jobs[1].entity_id])
             raise KeyboardInterrupt
 
     ids = enqueue(connection, 5)
@@ -121,8 +121,8 @@ def test_an_item_that_the_app_enqueues_in_an_open_transaction_holds_nobody_up(
         with pytest.raises(KeyboardInterrupt):
             Worker(database_url, Interrupted()).run()
         assert states(connection) == {"completed": 1, "pending": 4}
-    while items := claim(connection):
-        client.complete(connection, items)
+    while jobs := claim(connection):
+        client.complete(connection, jobs)
     assert {row for (row,) in connection.execute("select entity_id from job_queue where status = 'completed'")} == {
         *ids
     }
@@ -130,12 +130,12 @@ def test_an_item_that_the_app_enqueues_in_an_open_transaction_holds_nobody_up(
 
 @pytest.mark.usefixtures("records")
 @pytest.mark.parametrize("holding", [0, 0.3, 0.6])
-def test_in_a_deadlock_with_the_app_the_drain_gives_way(
+def test_in_a_deadlock_with_the_app_the_worker_gives_way(
     connection: Connection, database_url: str, holding: float
 ) -> None:
     first_locked = threading.Event()
 
-    class Crossing(RecordingStage):
+    class Crossing(RecordingHandler):
         def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
             touch(connection, ids[0])
             first_locked.set()
@@ -148,10 +148,10 @@ def test_in_a_deadlock_with_the_app_the_drain_gives_way(
     with ThreadPoolExecutor() as pool:
         with connect(database_url) as app, app.transaction():
             touch(app, ids[1])
-            drain = pool.submit(Worker(database_url, Crossing()).run)
+            worker = pool.submit(Worker(database_url, Crossing()).run)
             assert first_locked.wait(30)
             touch(app, ids[0])
-        drain.result()
+        worker.result()
     make_due(connection)
     Worker(database_url, Crossing()).run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
@@ -165,7 +165,7 @@ def test_a_killed_worker_loses_nothing_but_its_leases(connection: Connection, da
         worker.kill()
     assert states(connection) == {"completed": 1, "processing": 4, "pending": 3}
     with ThreadPoolExecutor() as pool:
-        survivor = pool.submit(Worker(database_url, RecordingStage(), serve=True).run)
+        survivor = pool.submit(Worker(database_url, RecordingHandler(), serve=True).run)
         until(connection, "not exists (select from job_queue where status <> 'completed')")
         client.stop_all(connection)
         survivor.result(timeout=30)
@@ -185,7 +185,7 @@ def test_a_terminated_worker_leaves_no_leases(
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(30) != 0
     assert states(connection) == {"completed": 8 - left} | ({"pending": left} if left else {})
-    assert sorted(charged(connection)) == [0] * left + [1] * (8 - left)
+    assert sorted(counted_attempts(connection)) == [0] * left + [1] * (8 - left)
 
 
 @pytest.fixture(scope="module")
@@ -214,36 +214,36 @@ def restart(server: "PostgresServer") -> None:
     server.ensure_postgres_running()
 
 
-class Unhurried(RecordingStage):
+class Unhurried(RecordingHandler):
     """Some of its work is done before a restart, some meanwhile, some afterwards."""
 
-    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
-        for item in items:
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        for job in jobs:
             time.sleep(0.05)
-            yield [Outcome(item, "fine")]
+            yield [Outcome(job, "fine")]
 
 
 class Reading(Unhurried):
-    """It reads by the session that it was given, be it lost and replaced."""
+    """It reads by the given session, also when that was lost and replaced."""
 
-    def work(self, connection: Connection, items: Sequence[Job]) -> Iterator[list[Outcome]]:
-        for outcomes in super().work(connection, items):
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        for outcomes in super().work(connection, jobs):
             yield outcomes
             connection.execute("select 1")
 
 
 @pytest.mark.parametrize("handler", [Unhurried(), Reading()])
-def test_a_busy_drain_goes_on_when_the_database_is_back(
-    server: "PostgresServer", restartable_url: str, handler: RecordingStage
+def test_a_busy_worker_goes_on_when_the_database_is_back(
+    server: "PostgresServer", restartable_url: str, handler: RecordingHandler
 ) -> None:
     with connect(restartable_url) as connection:
         ids = enqueue(connection, 40)
     with ThreadPoolExecutor() as pool:
-        drain = pool.submit(Worker(restartable_url, handler).run)
+        worker = pool.submit(Worker(restartable_url, handler).run)
         with connect(restartable_url) as connection:
             until(connection, "(select count(*) from recorded) >= 5")
         restart(server)
-        summary = drain.result(timeout=60)
+        summary = worker.result(timeout=60)
     with connect(restartable_url) as connection:
         assert recorded(connection) == dict.fromkeys(ids, 1)
         assert states(connection) == {"completed": 40}
@@ -252,7 +252,7 @@ def test_a_busy_drain_goes_on_when_the_database_is_back(
 
 def test_a_waiting_worker_goes_on_when_the_database_is_back(server: "PostgresServer", restartable_url: str) -> None:
     with ThreadPoolExecutor() as pool:
-        drain = pool.submit(Worker(restartable_url, RecordingStage(), serve=True).run)
+        worker = pool.submit(Worker(restartable_url, RecordingHandler(), serve=True).run)
         with connect(restartable_url) as connection:
             until(connection, f"(queue_state('{QUEUE}')).workers = 1")
         restart(server)
@@ -260,10 +260,10 @@ def test_a_waiting_worker_goes_on_when_the_database_is_back(server: "PostgresSer
             ids = enqueue(connection, 3)
             until(connection, "(select count(*) from recorded) >= 3")
             client.stop_all(connection)
-            assert drain.result(timeout=30).completed == 3
+            assert worker.result(timeout=30).completed == 3
             assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
 def test_without_a_database_it_does_not_start() -> None:
     with pytest.raises(psycopg.OperationalError):
-        Worker("postgresql://postgres@/postgres?host=/nowhere", RecordingStage()).run()
+        Worker("postgresql://postgres@/postgres?host=/nowhere", RecordingHandler()).run()

@@ -1,4 +1,4 @@
-"""Images a second through the whole lane, fetch and writes included, against the bare analyzer in one thread."""
+"""Images a second through the whole queue, fetch and writes included, against the bare analyzer in one thread."""
 
 import tempfile
 import time
@@ -27,7 +27,7 @@ def main(database_url: str) -> None:
         summary = process_due(settings, database_url, IMAGE_AI)
         through = summary.completed / (time.monotonic() - began)
     print(f"bare analyzer, decoded pictures, one thread: {bare:.1f}")
-    print(f"through the lane, {summary.completed} files, {settings.image_concurrency} threads: {through:.1f}")
+    print(f"through the queue, {summary.completed} files, {settings.image_concurrency} threads: {through:.1f}")
     print(f"ratio: {through / bare:.2f}")
 
 

@@ -1,4 +1,4 @@
-"""What the trigger costs an insert, and how fast the queue is drained when the work itself costs nothing."""
+"""What the trigger costs an insert, and how fast a worker processes jobs whose work costs nothing."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +12,11 @@ from matching_pipeline.queues.worker import Outcome, Worker
 
 SINGLE_INSERTS = 2_000
 BULK_ROWS = 10_000
-ITEMS = 20_000
+JOBS = 20_000
 
 
 class NoWork:
-    """Completes every item and writes nothing."""
+    """Completes every job and writes nothing."""
 
     queue = "bench"
     batch_size = 100
@@ -45,11 +45,11 @@ def main(database_url: str) -> None:
         bulk = {trigger: _with_trigger(connection, trigger, insert_in_bulk) for trigger in (False, True)}
         print(f"{BULK_ROWS} rows in one statement: {bulk[True] / bulk[False]:.2f} times, {bulk[True]:.2f} s in all")
 
-        print("\n## Draining with a no-op handler")
-        client.enqueue(connection, NoWork.queue, "thing", [uuid4() for _ in range(ITEMS)])
+        print("\n## Jobs with a no-op handler")
+        client.enqueue(connection, NoWork.queue, "thing", [uuid4() for _ in range(JOBS)])
         summary = Worker(database_url, NoWork()).run()
         rate = summary.completed / summary.seconds
-        print(f"{summary.completed} items in batches of {NoWork.batch_size}: {rate:.0f} a second")
+        print(f"{summary.completed} jobs in batches of {NoWork.batch_size}: {rate:.0f} a second")
 
 
 def insert_singly(connection: Connection) -> None:

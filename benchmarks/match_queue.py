@@ -10,7 +10,7 @@ from uuid import UUID
 import numpy as np
 from PIL import Image
 
-from benchmarks.image_lane import distinct_pictures
+from benchmarks.image_queue import distinct_pictures
 from benchmarks.serving import serve
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.registry import QUEUES, SHADOWS
@@ -92,7 +92,7 @@ def upload(connection: Connection, file: Path) -> float:
 
 
 def visible(connection: Connection, product: UUID | None) -> bool:
-    """A product that no list has room for has no row: then its item being completed is the end."""
+    """Whether the product's job is completed: a product that no list has room for never gets a row."""
     row = connection.execute(
         "select exists (select from job_queue where entity_id = %s and queue = 'matches' and status = 'completed')",
         (product,),
