@@ -13,6 +13,7 @@ from matching_pipeline.components.pictures import markdown_table
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows, query
+from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
 from matching_pipeline.handlers import registry
 from matching_pipeline.models.registry import registered_models
 from matching_pipeline.providers.call_log import queue_cost_today
@@ -204,7 +205,14 @@ def process_by_hand(
     with pipeline.connection() as connection:
         queues = [queue for queue in registry.in_use(connection) if queue in report.queues]
     for queue in queues:
-        done = registry.work_off(pipeline.settings, pipeline.database_url, queue)
+        try:
+            done = registry.work_off(pipeline.settings, pipeline.database_url, queue)
+        except (ConfigurationError, ProviderUnavailable) as error:
+            if queue not in registry.SHADOWS:
+                raise
+            # no reader waits for a shadow
+            context.log.warning(f"{queue}: {error}")
+            continue
         context.log.info(f"{queue}: {done.jobs} jobs, {done.failed} failed")
         total.add(done.summary)
     return dg.MaterializeResult(metadata={**figures(total), **report.describe(pipeline)})

@@ -136,7 +136,8 @@ class ImageHandler:
 
     def __exit__(self, *exception: object) -> None:
         self._fetches.shutdown(wait=False, cancel_futures=True)
-        self._analyses.shutdown(wait=False, cancel_futures=True)
+        # a request under way is paid for: its answer is kept before the provider's client closes
+        self._analyses.shutdown(wait=True, cancel_futures=True)
 
     def _urls(self, connection: Connection, jobs: Sequence[Job]) -> dict[Job, str | None]:
         rows = connection.execute(query("image_urls"), {"image_ids": [job.entity_id for job in jobs]})

@@ -107,7 +107,8 @@ class TextHandler:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._requests.shutdown(wait=False, cancel_futures=True)
+        # a request under way is paid for: its answer is kept before the provider's client closes
+        self._requests.shutdown(wait=True, cancel_futures=True)
 
     def _postings(self, connection: Connection, jobs: Sequence[Job]) -> dict[Job, Posting]:
         rows = connection.execute(query("posting_texts"), {"job_ids": [job.entity_id for job in jobs]})

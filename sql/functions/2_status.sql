@@ -10,7 +10,10 @@ language sql stable as $$
     ) as earliest,
     (
         select count(*)::integer as waiting from (
-            select from job_queue where queue = lane and status in ('pending', 'processing') and run_at <= now() limit 1000
+            select from job_queue where queue = lane and status in ('pending', 'processing') and run_at <= now()
+            -- by the index, however many rows of the table are due
+            order by run_at
+            limit 1000
         ) as due_now
     ) as ready,
     (

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,15 @@ with StandingWorker(url, [registry.JOB_EMBEDDINGS], opened, version="1", run_id=
 """
 
 
-def start(database_url: str, server: OpenAIServer) -> "subprocess.Popen[bytes]":
+@contextmanager
+def start(database_url: str, server: OpenAIServer) -> "Iterator[subprocess.Popen[bytes]]":
     provider = {"DATABASE_URL": database_url, "OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url}
-    return subprocess.Popen([sys.executable, "-c", WORKER], env={**os.environ, **provider})
+    with subprocess.Popen([sys.executable, "-c", WORKER], env={**os.environ, **provider}) as worker:
+        try:
+            yield worker
+        except BaseException:
+            worker.kill()
+            raise
 
 
 def await_request(server: OpenAIServer) -> None:
@@ -56,11 +63,11 @@ def test_sigterm_in_a_long_request_releases_the_job_and_keeps_the_answer(
 ) -> None:
     server.faults.append(Fault(delay=4))
     connection.execute("insert into jobs (title) values ('Baker')")
-    worker = start(database_url, server)
-    await_request(server)
-    worker.send_signal(signal.SIGTERM)
-    until(connection, "exists (select from job_queue where status = 'pending' and attempts = snoozes)")
-    assert worker.wait(60) != 0
+    with start(database_url, server) as worker:
+        await_request(server)
+        worker.send_signal(signal.SIGTERM)
+        until(connection, "exists (select from job_queue where status = 'pending' and attempts = snoozes)")
+        assert worker.wait(60) != 0
     assert connection.execute("select count(*) from ai_answers").fetchone() == (1,)
     summary = registry.process_due(settings_for(), database_url, registry.JOB_EMBEDDINGS)
     assert summary.completed == 1
@@ -86,8 +93,16 @@ def test_while_the_database_is_away_an_answer_is_kept_and_the_same_worker_goes_o
     server.faults.append(Fault(delay=2))
     with connect(url) as connection:
         connection.execute("insert into jobs (title) values ('Baker')")
-    worker = start(url, server)
-    await_request(server)
+    with start(url, server) as worker:
+        await_request(server)
+        go_away_and_come_back(url, stop, start_again)
+        assert worker.poll() is None
+        worker.terminate()
+    assert server.asked.total() == 2
+
+
+def go_away_and_come_back(url: str, stop: Callable[[], None], start_again: Callable[[], None]) -> None:
+    """Meanwhile the answer to a request under way comes; afterwards another posting is embedded."""
     stop()
     time.sleep(4)  # the answer comes meanwhile
     start_again()
@@ -95,7 +110,3 @@ def test_while_the_database_is_away_an_answer_is_kept_and_the_same_worker_goes_o
         until(connection, "exists (select from job_embeddings)")
         connection.execute("insert into jobs (title) values ('Welder')")
         until(connection, "(select count(*) from job_embeddings) = 2")
-    assert worker.poll() is None
-    assert server.asked.total() == 2
-    worker.terminate()
-    worker.wait(60)
