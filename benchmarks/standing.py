@@ -44,7 +44,7 @@ class Machine:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if Path(process.cwd()) == self.folder or str(self.folder) in " ".join(process.cmdline()):
+                if Path(process.cwd()) == self.folder and process.name() != "postgres":
                     found.append(process)
         return found
 
@@ -82,7 +82,8 @@ class Machine:
     def picture(self) -> Path:
         """Like a sample project's, in a size that no other has."""
         self.number += 1
-        ((url,),) = self.all("select image_url from listing_images order by id limit 1 offset %s", self.number % 20)
+        urls = self.all("select image_url from listing_images where image_url like 'file:///%%sample%%' order by id")
+        (url,) = urls[self.number % len(urls)]
         file = self.folder / f"bench-{self.number}.png"
         with Image.open(str(url).removeprefix("file://")) as picture:
             picture.convert("RGB").resize((200 + self.number % 40, 200 + self.number // 40)).save(file)

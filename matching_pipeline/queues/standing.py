@@ -21,11 +21,14 @@ from matching_pipeline.db.connections import connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError, ModelSwitched, ProviderUnavailable
 from matching_pipeline.queues import client
+from matching_pipeline.queues.memory import limit_arenas, return_freed_memory
 from matching_pipeline.queues.supervision import worker_states
 from matching_pipeline.queues.worker import Handler, StopSignal, Summary, Worker
 
 LOOK_SECONDS = 1.0
 """How often the standing worker looks whether it is to leave."""
+PAUSE_SECONDS = 5.0
+"""After so long without a job the worker returns freed memory to the system."""
 IDLE_SECONDS = 30.0
 """A helper leaves when it has had nothing to do for so long."""
 PATIENCE_SECONDS = 20.0
@@ -93,6 +96,7 @@ class StandingWorker:
         self._failures: dict[str, str] = {}
         self._marked: dict[str, str] = {}
         self._last_job = time.monotonic()
+        self._tidied = False
         self._entered = {queue: threading.Event() for queue in queues}
         self._threads = [
             threading.Thread(target=self._serve_queue, args=(queue,), name=f"queue {queue}", daemon=True)
@@ -100,6 +104,7 @@ class StandingWorker:
         ]
 
     def __enter__(self) -> Self:
+        limit_arenas()
         self._connection = connect(self._database_url)
         self._register()
         for thread in self._threads:
@@ -131,6 +136,7 @@ class StandingWorker:
                     self._connection.execute(query("mark_worker_entered"), {"id": self._id})
                     log.info("worker %s serves %s", self._id, ", ".join(self._entered))
                 self._mark_failures()
+                self._tidy()
                 if reason := self._reason_to_leave():
                     log.info("worker %s leaves: %s", self._id, reason)
                     break
@@ -175,6 +181,13 @@ class StandingWorker:
         if failures != self._marked:
             self._connection.execute(query("mark_worker_failures"), {"id": self._id, "failures": Jsonb(failures)})
             self._marked = failures
+
+    def _tidy(self) -> None:
+        """Once in every pause."""
+        pausing = time.monotonic() - self._last_job > PAUSE_SECONDS
+        if pausing and not self._tidied:
+            return_freed_memory()
+        self._tidied = pausing
 
     def _reason_to_leave(self) -> str | None:
         if self._helps and time.monotonic() - self._last_job > IDLE_SECONDS:
