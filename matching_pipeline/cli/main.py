@@ -108,7 +108,10 @@ def status(as_json: bool) -> None:
     """Show the jobs of each queue that wait, are processed or failed, and how many source rows are covered."""
     with connected() as (settings, connection):
         state = {
-            queue: {**client.status(connection, queue), "coverage": named_rows(connection, f"{queue}_coverage")[0]}
+            queue: {
+                **client.status(connection, queue),
+                "coverage": named_rows(connection, registry.COVERAGE[queue])[0],
+            }
             for queue in registry.in_use(connection)
         }
         remarks = unchosen_models(settings, connection)

@@ -31,15 +31,6 @@ BURST = 12
 CHECKING_SHARE = 0.05
 """The checks of an asset take at most this share of the time, however large its tables are."""
 
-COVERAGE = {
-    registry.IMAGE_AI: "image_ai_coverage",
-    registry.IMAGE_AI_SHADOW: "image_ai_shadow_coverage",
-    registry.JOB_EMBEDDINGS: "job_embeddings_coverage",
-    registry.JOB_EMBEDDINGS_SHADOW: "job_embeddings_shadow_coverage",
-    registry.GENERATED_IMAGES: "generated_images_coverage",
-}
-"""The query that counts the entities of a queue and what each has."""
-
 Metadata = Mapping[str, Any]
 
 log = logging.getLogger(__name__)
@@ -255,7 +246,7 @@ def describe_models(connection: Connection, modality: Modality) -> dict[str, Any
 
 
 def coverage(connection: Connection, queue: str) -> dict[str, Any]:
-    (row,) = named_rows(connection, COVERAGE[queue])
+    (row,) = named_rows(connection, registry.COVERAGE[queue])
     return row
 
 

@@ -1,12 +1,11 @@
 """Transactions that write beside a live app."""
 
-import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
+import stamina
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
@@ -22,7 +21,13 @@ _LOCK_WAIT = "10ms"
 """Far below Postgres' deadlock_timeout of one second, after which it sacrifices whoever waited longest: where we
 and the app wait for each other, we give way first."""
 _COMMIT_WAIT = "5s"
-_TRIES = 10
+_PASSING = (*GAVE_WAY, psycopg.errors.ForeignKeyViolation, psycopg.errors.UniqueViolation)
+"""The two violations pass too: another session deleted or inserted the row between our look and our write."""
+_RETRYING = stamina.RetryingCaller(
+    attempts=10, timeout=None, wait_initial=0.02, wait_max=0.2, wait_jitter=0.1, wait_exp_base=2
+)
+# by default stamina reports each retry on stdout, which is for a command's output
+stamina.instrumentation.set_on_retry_hooks(())
 
 
 def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
@@ -30,16 +35,12 @@ def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
 
     Raises one of GAVE_WAY where a lock still stands in the way.
     """
-    for last in (False,) * (_TRIES - 1) + (True,):
-        try:
-            with impatient_transaction(connection):
-                return action()
-        # a row referred to was deleted between the look and the write: the next look will not see it
-        except (*GAVE_WAY, psycopg.errors.ForeignKeyViolation, psycopg.errors.UniqueViolation):
-            if last:
-                raise
-            time.sleep(random.uniform(0.02, 0.2))
-    raise AssertionError("the last try returns or raises")
+
+    def act() -> Result:
+        with impatient_transaction(connection):
+            return action()
+
+    return _RETRYING(_PASSING, act)
 
 
 @contextmanager

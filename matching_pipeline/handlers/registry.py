@@ -34,6 +34,16 @@ SHADOWS = (IMAGE_AI_SHADOW, JOB_EMBEDDINGS_SHADOW)
 """Queues of a model that is not the active one: no reader waits for them."""
 QUEUES = (IMAGE_AI, JOB_EMBEDDINGS, MATCHES, FACES, GENERATED_IMAGES, *SHADOWS)
 """In the order in which work flows through them."""
+COVERAGE = {
+    IMAGE_AI: "image_ai_coverage",
+    JOB_EMBEDDINGS: "job_embeddings_coverage",
+    MATCHES: "matches_coverage",
+    FACES: "faces_coverage",
+    GENERATED_IMAGES: "generated_images_coverage",
+    IMAGE_AI_SHADOW: "image_ai_shadow_coverage",
+    JOB_EMBEDDINGS_SHADOW: "job_embeddings_shadow_coverage",
+}
+"""The query that counts the entities of a queue, and how many have a result."""
 WAIT_SECONDS = 0.5
 """Between two looks at jobs that another worker has leased."""
 

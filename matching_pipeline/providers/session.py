@@ -15,8 +15,6 @@ from matching_pipeline.errors import ProviderUnavailable
 Result = TypeVar("Result")
 
 RECONNECTING = stamina.RetryingCaller(attempts=None, timeout=120, wait_initial=0.2, wait_max=0.2)
-# by default stamina reports each retry on stdout, which is for a command's output
-stamina.instrumentation.set_on_retry_hooks(())
 
 
 class ReconnectingSession:

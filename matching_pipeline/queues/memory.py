@@ -1,4 +1,4 @@
-"""What a process that lives long does about memory that it has freed. Where the C library is not glibc, nothing."""
+"""Keeps the memory of a process that lives long small. Where the C library is not glibc, it does nothing."""
 
 import ctypes
 import sys

@@ -147,7 +147,7 @@ def test_a_pack_is_what_it_was_when_it_was_asked_for(studio: Studio, database_ur
 def test_a_status_of_the_apps_own_type_is_written(studio: Studio, database_url: str, type_name: str) -> None:
     studio.run("create type progress as enum ('DRAFT', 'PENDING', 'PROCESSING', 'COMPLETED', 'FAILED')")
     studio.run("drop view project_progress")
-    studio.run("alter table projects drop constraint projects_status_is_known, alter column status drop default")
+    studio.run("alter table projects drop constraint projects_status_allowed, alter column status drop default")
     studio.run(f"alter table projects alter column status type {type_name} using status::{type_name}")
     studio.run(f"alter table projects alter column status set default 'DRAFT'::{type_name}")
     project = studio.project()
@@ -159,7 +159,7 @@ def test_a_status_of_the_apps_own_type_is_written(studio: Studio, database_url: 
 
 
 def test_a_status_that_the_app_wrote_stays_until_there_is_something_to_say(studio: Studio, database_url: str) -> None:
-    studio.run("alter table projects drop constraint projects_status_is_known")
+    studio.run("alter table projects drop constraint projects_status_allowed")
     project = studio.project()
     studio.ask(project, "scale")
     studio.work(database_url)

@@ -2,11 +2,11 @@
 -- each verb says whether the lease was still valid.
 -- Rows are looked up by `= any (array (…))`, which the planner answers from the primary key however long the queue is.
 
--- Enqueues a job in the queue `lane` for each id, and returns the number of different ids. A job that is pending already
+-- Enqueues a job in the queue `queue_name` for each id, and returns the number of different ids. A job that is pending already
 -- is not added twice: its row is locked until the caller commits, so that no claim takes it and reads the old input.
 -- Where another session has locked the row, a second job is added: an app's transaction must never wait in here for
 -- another transaction or for a worker.
-create or replace function enqueue_jobs(lane text, kind text, ids uuid[]) returns integer
+create or replace function enqueue_jobs(queue_name text, kind text, ids uuid[]) returns integer
 language plpgsql as $$
 declare
     owed integer;
@@ -16,7 +16,7 @@ begin
     end if;
     with standing as materialized (
         select id, entity_id from job_queue
-        where queue = lane and entity_kind = kind and entity_id = any (ids) and status = 'pending'
+        where queue = queue_name and entity_kind = kind and entity_id = any (ids) and status = 'pending'
           -- above it, locking a row that a claim has changed since would abort the app's transaction
           and current_setting('transaction_isolation') = 'read committed'
         for update skip locked
@@ -28,28 +28,28 @@ begin
     ),
     added as (
         insert into job_queue (queue, entity_kind, entity_id)
-        select distinct lane, kind, id
+        select distinct queue_name, kind, id
         from unnest(ids) as id
         where id is not null and id <> all (array (select entity_id from standing))
         returning 1
     )
     select (select count(distinct entity_id) from standing) + (select count(*) from added) into owed;
     -- the queue's name only: a long payload would abort the app's statement
-    perform pg_notify('job_queue', lane);
+    perform pg_notify('job_queue', queue_name);
     return owed;
 end
 $$;
 
 -- Claims up to `batch_size` due rows, oldest first. A row whose worker died twice is claimed alone, so that a row that
 -- kills its worker does not harm other rows for ever. When its attempts are spent it fails.
-create or replace function get_next_job(lane text default 'generated_images', batch_size integer default 1, lease interval default '2 minutes')
+create or replace function get_next_job(queue_name text default 'generated_images', batch_size integer default 1, lease interval default '2 minutes')
 returns setof job_queue
 language sql as $$
     with due as materialized (
         select id, status = 'processing' and attempts - snoozes > 1 as suspect,
             status = 'processing' and attempts - snoozes >= max_attempts as spent, run_at
         from job_queue
-        where queue = lane and status in ('pending', 'processing') and run_at <= now()
+        where queue = queue_name and status in ('pending', 'processing') and run_at <= now()
         order by run_at, id
         limit greatest(batch_size, 1)
         for update skip locked
@@ -156,13 +156,13 @@ language sql as $$
 $$;
 
 -- Makes the queue's pending jobs due after the delay at the earliest, except jobs that the app enqueues meanwhile.
-create or replace function snooze_queue(lane text, delay interval, reason text) returns bigint
+create or replace function snooze_queue(queue_name text, delay interval, reason text) returns bigint
 language sql as $$
     with deferred as (
         update job_queue set run_at = now() + delay, error_message = reason
         where id in (
             select id from job_queue
-            where queue = lane and status = 'pending' and run_at < now() + delay
+            where queue = queue_name and status = 'pending' and run_at < now() + delay
             for update skip locked
         )
         returning 1
@@ -174,13 +174,13 @@ $$;
 -- work the newest becomes pending, and none where a pending row already asks for that work. A pack that makes existing
 -- pictures again (`force`) counts the pictures made since it was asked for. So the newest of equal packs makes no less
 -- than any other would. The pictures of the others stay, and their answers are kept in `ai_answers`.
-create or replace function retry_jobs(lane text, ids uuid[] default null) returns bigint
+create or replace function retry_jobs(queue_name text, ids uuid[] default null) returns bigint
 language plpgsql as $$
 declare
     retried bigint;
 begin
     with failed as (
-        delete from job_queue where queue = lane and status = 'failed' and (ids is null or id = any (ids))
+        delete from job_queue where queue = queue_name and status = 'failed' and (ids is null or id = any (ids))
         returning *
     )
     insert into job_queue (id, queue, entity_kind, entity_id, payload, attempts, snoozes, max_attempts, created_at)
@@ -189,13 +189,13 @@ begin
     from failed
     where not exists (
         select from job_queue as pending
-        where pending.entity_id = failed.entity_id and pending.queue = lane
+        where pending.entity_id = failed.entity_id and pending.queue = queue_name
           and pending.entity_kind = failed.entity_kind and pending.payload = failed.payload
           and pending.status = 'pending'
     )
     order by entity_id, entity_kind, payload, created_at desc;
     get diagnostics retried = row_count;
-    perform pg_notify('job_queue', lane);
+    perform pg_notify('job_queue', queue_name);
     return retried;
 end
 $$;
@@ -219,17 +219,17 @@ language sql as $$
 $$;
 
 -- The number that names a queue among advisory locks.
-create or replace function queue_lock(lane text) returns integer
+create or replace function queue_lock(queue_name text) returns integer
 language sql immutable as $$
-    select hashtext('matching_pipeline.lane.' || lane)
+    select hashtext('matching_pipeline.queue.' || queue_name)
 $$;
 
 -- A worker is alive as long as its session holds one of the queue's slots; null when all are taken.
-create or replace function take_worker_slot(lane text, slots integer) returns integer
+create or replace function take_worker_slot(queue_name text, slots integer) returns integer
 language plpgsql as $$
 begin
     for slot in 1..slots loop
-        if pg_try_advisory_lock(queue_lock(lane), slot) then
+        if pg_try_advisory_lock(queue_lock(queue_name), slot) then
             return slot;
         end if;
     end loop;

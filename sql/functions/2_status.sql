@@ -2,15 +2,15 @@
 
 -- For a sensor or a worker: is a job due, when is the next, how many are due (up to a thousand), how many workers are
 -- alive. Index look-ups only.
-create or replace function queue_state(lane text, out due boolean, out next_run_at timestamptz, out waiting integer, out workers integer)
+create or replace function queue_state(queue_name text, out due boolean, out next_run_at timestamptz, out waiting integer, out workers integer)
 language sql stable as $$
     select coalesce(earliest.run_at <= now(), false), earliest.run_at, ready.waiting, alive.workers
     from (
-        select min(run_at) as run_at from job_queue where queue = lane and status in ('pending', 'processing')
+        select min(run_at) as run_at from job_queue where queue = queue_name and status in ('pending', 'processing')
     ) as earliest,
     (
         select count(*)::integer as waiting from (
-            select from job_queue where queue = lane and status in ('pending', 'processing') and run_at <= now()
+            select from job_queue where queue = queue_name and status in ('pending', 'processing') and run_at <= now()
             -- by the index, however many rows of the table are due
             order by run_at
             limit 1000
@@ -20,29 +20,29 @@ language sql stable as $$
         select count(*)::integer as workers from pg_locks
         where locktype = 'advisory' and granted and objsubid = 2
           and database = (select oid from pg_database where datname = current_database())
-          and classid::bigint = queue_lock(lane)::bigint & x'ffffffff'::bigint
+          and classid::bigint = queue_lock(queue_name)::bigint & x'ffffffff'::bigint
     ) as alive
 $$;
 
 -- For people and dashboards, also as an RPC.
-create or replace function queue_status(lane text) returns jsonb
+create or replace function queue_status(queue_name text) returns jsonb
 language sql stable as $$
     select jsonb_build_object(
         'pending', unfinished.pending,
         'retries', unfinished.retries,
         'message', format('%s jobs pending %s', unfinished.pending,
-            case lane when 'image_ai' then 'image analysis' when 'job_embeddings' then 'embedding generation'
+            case queue_name when 'image_ai' then 'image analysis' when 'job_embeddings' then 'embedding generation'
                 when 'image_ai_shadow' then 'image analysis by the shadow model'
                 when 'job_embeddings_shadow' then 'embedding generation by the shadow model'
                 when 'matches' then 'matching' when 'faces' then 'matching'
-                when 'generated_images' then 'image generation' else lane end),
+                when 'generated_images' then 'image generation' else queue_name end),
         'due', unfinished.due,
         'processing', unfinished.processing,
-        'failed', (select count(*) from job_queue where queue = lane and status = 'failed'),
+        'failed', (select count(*) from job_queue where queue = queue_name and status = 'failed'),
         'oldest_pending_seconds', unfinished.oldest_pending_seconds,
         'completed_per_minute', (
             select count(*) / 10.0 from job_queue
-            where queue = lane and status = 'completed' and completed_at > now() - interval '10 minutes'
+            where queue = queue_name and status = 'completed' and completed_at > now() - interval '10 minutes'
         )
     )
     from (
@@ -53,6 +53,6 @@ language sql stable as $$
             count(*) filter (where status = 'processing') as processing,
             round(extract(epoch from now() - min(created_at) filter (where status = 'pending')), 3) as oldest_pending_seconds
         from job_queue
-        where queue = lane and status in ('pending', 'processing')
+        where queue = queue_name and status in ('pending', 'processing')
     ) as unfinished
 $$;

@@ -46,22 +46,22 @@ $$;
 
 -- Deletes the jobs of these entities. A locked job is left to its worker, which finds that the entity is gone: the app
 -- does not wait.
-create or replace function forget_jobs(lane text, kind text, ids uuid[]) returns void
+create or replace function forget_jobs(queue_name text, kind text, ids uuid[]) returns void
 language sql as $$
     delete from job_queue
     where id = any (array (
         select id from job_queue
-        where entity_id = any (ids) and queue = lane and entity_kind = kind
+        where entity_id = any (ids) and queue = queue_name and entity_kind = kind
         for update skip locked
     ))
 $$;
 
 -- The same for all of a kind.
-create or replace function forget_all_jobs(lane text, kind text) returns void
+create or replace function forget_all_jobs(queue_name text, kind text) returns void
 language sql as $$
     delete from job_queue
     where id = any (array (
-        select id from job_queue where queue = lane and entity_kind = kind for update skip locked
+        select id from job_queue where queue = queue_name and entity_kind = kind for update skip locked
     ))
 $$;
 
@@ -264,10 +264,10 @@ $$;
 -- Every image that has no up-to-date result by the queue's model, is not waiting and has not failed for a stated reason.
 create or replace function enqueue_missing_images() returns integer
 language sql as $$
-    select coalesce(sum(enqueue_jobs(lane, source, ids)), 0)::integer
+    select coalesce(sum(enqueue_jobs(queue_name, source, ids)), 0)::integer
     from (
-        select each.lane, source, array_agg(image_id) as ids
-        from model_lanes('image_ai') as each, source_images
+        select each.queue_name, source, array_agg(image_id) as ids
+        from model_queues('image_ai') as each, source_images
         where not exists (
             select from image_ai
             where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
@@ -275,14 +275,14 @@ language sql as $$
         ) and not exists (
             select from job_queue
             where job_queue.entity_id = source_images.image_id and job_queue.entity_kind = source_images.source
-              and job_queue.queue = each.lane and job_queue.status <> 'completed'
+              and job_queue.queue = each.queue_name and job_queue.status <> 'completed'
         )
-        group by each.lane, source
+        group by each.queue_name, source
     ) as missing
 $$;
 
 -- How many images the queue's model covers, and the state of the others.
-create or replace function image_coverage(lane text, out what text, out rows bigint, out covered bigint, out waiting bigint,
+create or replace function image_coverage(queue_name text, out what text, out rows bigint, out covered bigint, out waiting bigint,
     out failed_for_good bigint, out unaccounted bigint)
 language sql stable as $$
     select 'images', count(*),
@@ -295,12 +295,12 @@ language sql stable as $$
             exists (
                 select from image_ai
                 where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-                  and image_ai.model = (select queue_model(lane)) and image_ai.image_url = source_images.url
+                  and image_ai.model = (select queue_model(queue_name)) and image_ai.image_url = source_images.url
             ) as up_to_date,
             coalesce(bool_or(job_queue.status in ('pending', 'processing')), false) as waiting,
             coalesce(bool_or(job_queue.status = 'failed'), false) as failed
         from source_images
-        left join job_queue on job_queue.entity_id = source_images.image_id and job_queue.queue = lane
+        left join job_queue on job_queue.entity_id = source_images.image_id and job_queue.queue = queue_name
             and job_queue.entity_kind = source_images.source and job_queue.status <> 'completed'
         group by source_images.source, source_images.image_id, source_images.url
     ) as image

@@ -35,7 +35,7 @@ language sql as $$
         select job_id from source_postings
         where job_id = any (ids) and (
             exists (
-                select from model_lanes('job_embeddings') as each
+                select from model_queues('job_embeddings') as each
                 where not exists (
                     select from job_embeddings
                     where job_embeddings.job_id = source_postings.job_id and job_embeddings.model = each.model
@@ -110,24 +110,24 @@ create or replace trigger trigger_queue_embedding_truncate after truncate on job
 -- reason.
 create or replace function enqueue_missing_postings() returns integer
 language sql as $$
-    select coalesce(sum(enqueue_jobs(lane, 'posting', ids)), 0)::integer
+    select coalesce(sum(enqueue_jobs(queue_name, 'posting', ids)), 0)::integer
     from (
-        select each.lane, array_agg(job_id) as ids
-        from model_lanes('job_embeddings') as each, source_postings
+        select each.queue_name, array_agg(job_id) as ids
+        from model_queues('job_embeddings') as each, source_postings
         where not exists (
             select from job_embeddings
             where job_embeddings.job_id = source_postings.job_id and job_embeddings.model = each.model
               and job_embeddings.input_hash = source_postings.input_hash
         ) and not exists (
             select from job_queue
-            where entity_id = job_id and queue = each.lane and entity_kind = 'posting' and status <> 'completed'
+            where entity_id = job_id and queue = each.queue_name and entity_kind = 'posting' and status <> 'completed'
         )
-        group by each.lane
+        group by each.queue_name
     ) as missing
 $$;
 
 -- How many active postings the queue's model covers, and the state of the others.
-create or replace function posting_coverage(lane text, out what text, out rows bigint, out covered bigint, out waiting bigint,
+create or replace function posting_coverage(queue_name text, out what text, out rows bigint, out covered bigint, out waiting bigint,
     out failed_for_good bigint, out unaccounted bigint)
 language sql stable as $$
     select 'postings', count(*),
@@ -139,13 +139,13 @@ language sql stable as $$
         select
             exists (
                 select from job_embeddings
-                where job_embeddings.job_id = source_postings.job_id and job_embeddings.model = (select queue_model(lane))
+                where job_embeddings.job_id = source_postings.job_id and job_embeddings.model = (select queue_model(queue_name))
                   and job_embeddings.input_hash = source_postings.input_hash
             ) as up_to_date,
             coalesce(bool_or(job_queue.status in ('pending', 'processing')), false) as waiting,
             coalesce(bool_or(job_queue.status = 'failed'), false) as failed
         from source_postings
-        left join job_queue on job_queue.entity_id = source_postings.job_id and job_queue.queue = lane
+        left join job_queue on job_queue.entity_id = source_postings.job_id and job_queue.queue = queue_name
             and job_queue.entity_kind = 'posting' and job_queue.status <> 'completed'
         group by source_postings.job_id, source_postings.input_hash
     ) as posting

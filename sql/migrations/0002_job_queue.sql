@@ -15,11 +15,11 @@ create table job_queue (
     created_at timestamptz not null default now(),
     started_at timestamptz,
     completed_at timestamptz,
-    constraint job_queue_status_is_known check (status in ('pending', 'processing', 'completed', 'failed')),
-    constraint job_queue_attempts_are_counted check (snoozes between 0 and attempts and max_attempts > 0),
-    constraint job_queue_processing_has_started check (status <> 'processing' or (started_at is not null and attempts > snoozes)),
-    constraint job_queue_ended_has_a_time check ((completed_at is not null) = (status in ('completed', 'failed'))),
-    constraint job_queue_failed_says_why check (status <> 'failed' or error_message is not null)
+    constraint job_queue_status_allowed check (status in ('pending', 'processing', 'completed', 'failed')),
+    constraint job_queue_attempts_range check (snoozes between 0 and attempts and max_attempts > 0),
+    constraint job_queue_processing_requires_started_at check (status <> 'processing' or (started_at is not null and attempts > snoozes)),
+    constraint job_queue_ended_requires_completed_at check ((completed_at is not null) = (status in ('completed', 'failed'))),
+    constraint job_queue_failed_requires_error check (status <> 'failed' or error_message is not null)
 ) with (
     -- Every row is updated twice and then deleted: vacuum must keep pace with the churn, not with the table's size.
     fillfactor = 70,

@@ -6,9 +6,9 @@ create table embedding_models (
     dimensions integer not null,
     status text not null default 'shadow',
     created_at timestamptz not null default now(),
-    constraint embedding_models_modality_is_known check (modality in ('image', 'text')),
-    constraint embedding_models_status_is_known check (status in ('active', 'shadow', 'retired')),
-    constraint embedding_models_dimensions_fit_pgvector check (dimensions between 1 and 16000),
+    constraint embedding_models_modality_allowed check (modality in ('image', 'text')),
+    constraint embedding_models_status_allowed check (status in ('active', 'shadow', 'retired')),
+    constraint embedding_models_dimensions_range check (dimensions between 1 and 16000),
     constraint embedding_models_name_dimensions_key unique (name, dimensions)
 );
 create unique index embedding_models_active_key on embedding_models (modality) where status = 'active';
@@ -26,11 +26,11 @@ create table image_ai (
     thumbnail bytea not null,
     analyzed_at timestamptz not null default now(),
     constraint image_ai_pkey primary key (source, image_id, model),
-    constraint image_ai_source_is_known check (source in ('project', 'product')),
+    constraint image_ai_source_allowed check (source in ('project', 'product')),
     -- The model's own dimensions, enforced: the key carries them here, the check holds the vector to them.
     constraint image_ai_model_fkey foreign key (model, dimensions) references embedding_models (name, dimensions) on update cascade,
-    constraint image_ai_embedding_fits_model check (vector_dims(embedding) = dimensions),
-    constraint image_ai_embedding_has_a_direction check (vector_norm(embedding) > 0)
+    constraint image_ai_embedding_dimensions check (vector_dims(embedding) = dimensions),
+    constraint image_ai_embedding_not_zero check (vector_norm(embedding) > 0)
 );
 alter table image_ai enable row level security;
 comment on column image_ai.image_url is 'the URL that was fetched: where it differs from the app''s, the row is out of date';

@@ -5,10 +5,10 @@ create table match_settings (
     threshold double precision not null default 0.5,
     match_limit integer not null default 20,
     attribute_weight double precision not null default 0.2,
-    constraint match_settings_kind_is_known check (kind in ('project')),
-    constraint match_settings_threshold_is_a_score check (threshold between -1 and 1),
-    constraint match_settings_limit_is_positive check (match_limit > 0),
-    constraint match_settings_weight_is_a_share check (attribute_weight between 0 and 1)
+    constraint match_settings_kind_allowed check (kind in ('project')),
+    constraint match_settings_threshold_range check (threshold between -1 and 1),
+    constraint match_settings_limit_positive check (match_limit > 0),
+    constraint match_settings_weight_range check (attribute_weight between 0 and 1)
 );
 alter table match_settings enable row level security;
 comment on table match_settings is 'what `matches` means, a row a kind; a change re-computes every entity of the kind through the queue';
@@ -25,12 +25,12 @@ create table matches (
     rank integer,
     model text not null constraint matches_model_fkey references embedding_models (name) on update cascade,
     computed_at timestamptz not null default now(),
-    constraint matches_kind_is_known check (kind in ('project')),
-    constraint matches_project_is_whole check (
+    constraint matches_kind_allowed check (kind in ('project')),
+    constraint matches_project_columns_set check (
         (kind = 'project') = (num_nonnulls(project_id, product_id, project_image_id, product_image_id, rank) = 5)
     ),
-    constraint matches_similarity_is_a_score check (similarity between -1 and 1),
-    constraint matches_rank_is_positive check (rank > 0),
+    constraint matches_similarity_range check (similarity between -1 and 1),
+    constraint matches_rank_positive check (rank > 0),
     constraint matches_project_rank_key unique (project_id, rank) deferrable initially deferred
 );
 alter table matches enable row level security;

@@ -77,17 +77,17 @@ create index if not exists idx_profiles_school_gender on profiles (school, gende
 create index if not exists faces_user_id_idx on faces (user_id);
 
 alter table embedding_models
-    drop constraint embedding_models_modality_is_known,
-    add constraint embedding_models_modality_is_known check (modality in ('image', 'text', 'face'));
+    drop constraint embedding_models_modality_allowed,
+    add constraint embedding_models_modality_allowed check (modality in ('image', 'text', 'face'));
 -- The app embeds faces itself; its model has this name here, whichever it is.
 insert into embedding_models (name, modality, dimensions, status)
 select 'faces', 'face', atttypmod, 'active' from pg_attribute
 where attrelid = 'faces'::regclass and attname = 'embedding';
 
 alter table match_settings
-    drop constraint match_settings_kind_is_known,
-    add constraint match_settings_kind_is_known check (kind in ('project', 'face')),
-    add constraint match_settings_faces_have_no_attributes check (kind <> 'face' or attribute_weight = 0);
+    drop constraint match_settings_kind_allowed,
+    add constraint match_settings_kind_allowed check (kind in ('project', 'face')),
+    add constraint match_settings_face_weight_zero check (kind <> 'face' or attribute_weight = 0);
 insert into match_settings (kind, attribute_weight) values ('face', 0);
 
 alter table matches
@@ -95,18 +95,18 @@ alter table matches
     add column face_b_id uuid constraint matches_face_b_id_fkey references faces (id) on delete cascade,
     add column rank_for_a integer,
     add column rank_for_b integer,
-    drop constraint matches_kind_is_known,
-    drop constraint matches_project_is_whole,
-    add constraint matches_kind_is_known check (kind in ('project', 'face')),
-    add constraint matches_project_is_whole check (
+    drop constraint matches_kind_allowed,
+    drop constraint matches_project_columns_set,
+    add constraint matches_kind_allowed check (kind in ('project', 'face')),
+    add constraint matches_project_columns_set check (
         num_nonnulls(project_id, product_id, project_image_id, product_image_id, rank) = case kind when 'project' then 5 else 0 end
     ),
-    add constraint matches_face_is_whole check (
+    add constraint matches_face_columns_set check (
         num_nonnulls(face_a_id, face_b_id) = case kind when 'face' then 2 else 0 end
         and (num_nonnulls(rank_for_a, rank_for_b) > 0) = (kind = 'face')
     ),
-    add constraint matches_faces_stand_once check (face_a_id < face_b_id),
-    add constraint matches_face_ranks_are_positive check (rank_for_a > 0 and rank_for_b > 0);
+    add constraint matches_face_order check (face_a_id < face_b_id),
+    add constraint matches_face_ranks_positive check (rank_for_a > 0 and rank_for_b > 0);
 comment on column matches.rank_for_a is 'the place of face_b in the list of face_a, null where it has none';
 comment on column matches.rank_for_b is 'the place of face_a in the list of face_b, null where it has none';
 

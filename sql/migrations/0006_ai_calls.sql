@@ -2,7 +2,7 @@
 
 create table ai_calls (
     id bigint generated always as identity constraint ai_calls_pkey primary key,
-    lane text not null,
+    queue text not null,
     model text not null,
     items integer not null,
     input_tokens integer not null default 0,
@@ -13,20 +13,20 @@ create table ai_calls (
     request_id text,
     error text,
     created_at timestamptz not null default clock_timestamp(),
-    constraint ai_calls_outcome_is_known check (
+    constraint ai_calls_outcome_allowed check (
         outcome in ('answered', 'unusable', 'refused', 'rate limit', 'unavailable', 'configuration')
     ),
-    constraint ai_calls_failed_says_why check ((outcome = 'answered') = (error is null)),
-    constraint ai_calls_figures_are_counts check (
+    constraint ai_calls_failed_requires_error check ((outcome = 'answered') = (error is null)),
+    constraint ai_calls_figures_not_negative check (
         items > 0 and input_tokens >= 0 and output_tokens >= 0 and cost_usd >= 0 and milliseconds >= 0
     )
 );
 alter table ai_calls enable row level security;
 comment on table ai_calls is 'one row for each request to a provider, failed ones too';
-comment on column ai_calls.lane is 'for whom it was asked';
+comment on column ai_calls.queue is 'the queue that the request served';
 comment on column ai_calls.cost_usd is 'by the tokens that the answer states and the prices of the settings; zero where no answer came';
 
-create index ai_calls_created_at_idx on ai_calls (created_at) include (lane, cost_usd);
+create index ai_calls_created_at_idx on ai_calls (created_at) include (queue, cost_usd);
 
 create table ai_answers (
     model text not null,

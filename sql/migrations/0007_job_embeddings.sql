@@ -34,9 +34,9 @@ create table job_embeddings (
     constraint job_embeddings_pkey primary key (job_id, model),
     -- The model's own dimensions, enforced: the key carries them here, the check holds the vector to them.
     constraint job_embeddings_model_fkey foreign key (model, dimensions) references embedding_models (name, dimensions) on update cascade,
-    constraint job_embeddings_embedding_fits_model check (vector_dims(embedding) = dimensions),
+    constraint job_embeddings_embedding_dimensions check (vector_dims(embedding) = dimensions),
     -- So that no distance overflows, vanishes or is not a number.
-    constraint job_embeddings_embedding_is_of_unit_length check (vector_norm(embedding) between 0.999 and 1.001)
+    constraint job_embeddings_embedding_unit_length check (vector_norm(embedding) between 0.999 and 1.001)
 );
 alter table job_embeddings enable row level security;
 comment on column job_embeddings.input_hash is

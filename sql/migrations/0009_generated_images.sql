@@ -27,7 +27,7 @@ create table if not exists projects (
     id uuid constraint projects_pkey primary key default gen_random_uuid(),
     source_image_url text,
     status text not null default 'PENDING'
-        constraint projects_status_is_known check (status in ('PENDING', 'PROCESSING', 'COMPLETED', 'FAILED'))
+        constraint projects_status_allowed check (status in ('PENDING', 'PROCESSING', 'COMPLETED', 'FAILED'))
 );
 
 -- The pictures that a shop needs, for a person to edit: a row more is a type more, in every pack that is asked for from then on.
@@ -36,8 +36,8 @@ create table image_types (
     prompt text not null,
     position integer not null,
     enabled boolean not null default true,
-    constraint image_types_name_is_a_word check (name ~ '^[a-z][a-z0-9_]*$'),
-    constraint image_types_prompt_says_something check (btrim(prompt, E' \t\r\n') <> '')
+    constraint image_types_name_format check (name ~ '^[a-z][a-z0-9_]*$'),
+    constraint image_types_prompt_not_empty check (btrim(prompt, E' \t\r\n') <> '')
 );
 alter table image_types enable row level security;
 comment on column image_types.prompt is 'what is asked of an image-edit model, beside the project''s photo';
@@ -93,9 +93,9 @@ create table generated_images (
     cost_usd numeric(12, 6),
     created_at timestamptz not null default now(),
     constraint generated_images_pkey primary key (project_id, image_type),
-    constraint generated_images_size_is_positive check (width > 0 and height > 0 and bytes > 0),
-    constraint generated_images_source_hash_is_sha256 check (length(source_hash) = 32),
-    constraint generated_images_cost_is_not_negative check (cost_usd >= 0)
+    constraint generated_images_size_positive check (width > 0 and height > 0 and bytes > 0),
+    constraint generated_images_source_hash_length check (length(source_hash) = 32),
+    constraint generated_images_cost_not_negative check (cost_usd >= 0)
 );
 alter table generated_images enable row level security;
 comment on column generated_images.source_url is 'the project''s source_image_url that it was made from: where that differs now, the picture is out of date';

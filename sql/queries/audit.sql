@@ -19,8 +19,8 @@ update matches set model = 'faces' where kind = 'face' and model <> 'faces'
 select distinct school from matchable_faces order by school
 
 -- name: missing_image_ai
-select count(*) over (), source_images.source, source_images.image_id, each.lane
-from model_lanes('image_ai') as each
+select count(*) over (), source_images.source, source_images.image_id, each.queue_name
+from model_queues('image_ai') as each
 cross join source_images
 where not exists (
     select from image_ai
@@ -29,23 +29,23 @@ where not exists (
 ) and not exists (
     select from job_queue
     where job_queue.entity_id = source_images.image_id and job_queue.entity_kind = source_images.source
-      and job_queue.queue = each.lane and job_queue.status <> 'completed'
+      and job_queue.queue = each.queue_name and job_queue.status <> 'completed'
 )
-order by each.lane, source_images.source, source_images.image_id
+order by each.queue_name, source_images.source, source_images.image_id
 limit %(count)s
 
 -- name: stale_image_ai
-select count(*) over (), source_images.source, source_images.image_id, each.lane
-from model_lanes('image_ai') as each
+select count(*) over (), source_images.source, source_images.image_id, each.queue_name
+from model_queues('image_ai') as each
 cross join source_images
 join image_ai on image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
     and image_ai.model = each.model and image_ai.image_url is distinct from source_images.url
 where not exists (
     select from job_queue
     where job_queue.entity_id = source_images.image_id and job_queue.entity_kind = source_images.source
-      and job_queue.queue = each.lane and job_queue.status <> 'completed'
+      and job_queue.queue = each.queue_name and job_queue.status <> 'completed'
 )
-order by each.lane, source_images.source, source_images.image_id
+order by each.queue_name, source_images.source, source_images.image_id
 limit %(count)s
 
 -- name: orphaned_image_ai
@@ -67,8 +67,8 @@ order by image_ai.source, image_ai.image_id, image_ai.model
 limit %(count)s
 
 -- name: missing_job_embeddings
-select count(*) over (), 'posting', source_postings.job_id, each.lane
-from model_lanes('job_embeddings') as each
+select count(*) over (), 'posting', source_postings.job_id, each.queue_name
+from model_queues('job_embeddings') as each
 cross join source_postings
 where not exists (
     select from job_embeddings
@@ -76,23 +76,23 @@ where not exists (
 ) and not exists (
     select from job_queue
     where job_queue.entity_id = source_postings.job_id and job_queue.entity_kind = 'posting'
-      and job_queue.queue = each.lane and job_queue.status <> 'completed'
+      and job_queue.queue = each.queue_name and job_queue.status <> 'completed'
 )
-order by each.lane, source_postings.job_id
+order by each.queue_name, source_postings.job_id
 limit %(count)s
 
 -- name: stale_job_embeddings
-select count(*) over (), 'posting', source_postings.job_id, each.lane
-from model_lanes('job_embeddings') as each
+select count(*) over (), 'posting', source_postings.job_id, each.queue_name
+from model_queues('job_embeddings') as each
 cross join source_postings
 join job_embeddings on job_embeddings.job_id = source_postings.job_id and job_embeddings.model = each.model
     and job_embeddings.input_hash <> source_postings.input_hash
 where not exists (
     select from job_queue
     where job_queue.entity_id = source_postings.job_id and job_queue.entity_kind = 'posting'
-      and job_queue.queue = each.lane and job_queue.status <> 'completed'
+      and job_queue.queue = each.queue_name and job_queue.status <> 'completed'
 )
-order by each.lane, source_postings.job_id
+order by each.queue_name, source_postings.job_id
 limit %(count)s
 
 -- name: orphaned_job_embeddings

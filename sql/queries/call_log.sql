@@ -3,7 +3,7 @@ select set_config('synchronous_commit', 'off', false)
 
 -- name: record_ai_call
 insert into ai_calls
-    (lane, model, items, input_tokens, output_tokens, cost_usd, milliseconds, outcome, request_id, error)
+    (queue, model, items, input_tokens, output_tokens, cost_usd, milliseconds, outcome, request_id, error)
 values (
     %(queue)s, %(model)s, %(items)s, %(input_tokens)s, %(output_tokens)s, %(cost_usd)s, %(milliseconds)s, %(outcome)s,
     %(request_id)s, %(error)s
@@ -22,7 +22,7 @@ from (
     select count(*) as requests, count(*) filter (where outcome <> 'answered') as failed_requests,
         coalesce(sum(cost_usd), 0) as cost_usd
     from ai_calls
-    where lane = any (%(queues)s) and created_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc'
+    where queue = any (%(queues)s) and created_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc'
 ) as calls,
 (
     select count(*) as rows from job_queue

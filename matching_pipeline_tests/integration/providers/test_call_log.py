@@ -62,7 +62,7 @@ def test_the_same_answer_from_two_processes_is_kept_once(open_asker: OpenAsker, 
 
 
 def test_a_figure_that_makes_no_sense_is_refused(connection: Connection) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation, match="ai_calls_failed_says_why"):
+    with pytest.raises(psycopg.errors.CheckViolation, match="ai_calls_failed_requires_error"):
         connection.execute(
-            "insert into ai_calls (lane, model, items, milliseconds, outcome) values ('l', 'm', 1, 1, 'refused')"
+            "insert into ai_calls (queue, model, items, milliseconds, outcome) values ('l', 'm', 1, 1, 'refused')"
         )

@@ -134,7 +134,7 @@ def test_a_provider_without_quota_is_reported(run: Run, server: OpenAIServer) ->
 
 def test_status_shows_what_today_cost(run: Run, connection: Connection) -> None:
     connection.execute(
-        "insert into ai_calls (lane, model, items, cost_usd, milliseconds, outcome) "
+        "insert into ai_calls (queue, model, items, cost_usd, milliseconds, outcome) "
         "values ('image_ai', 'm', 1, 0.25, 1, 'answered')"
     )
     connection.execute(

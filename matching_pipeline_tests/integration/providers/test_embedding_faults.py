@@ -251,7 +251,7 @@ def test_each_request_is_recorded_with_what_it_took(
         embedder.embed(TEXTS)
     embedder.embed(TEXTS)
     rows = connection.execute(
-        "select lane, model, items, input_tokens, output_tokens, cost_usd, request_id, error "
+        "select queue, model, items, input_tokens, output_tokens, cost_usd, request_id, error "
         "from ai_calls order by id"
     ).fetchall()
     assert [row[:5] for row in rows] == [
