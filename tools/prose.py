@@ -195,16 +195,14 @@ def read(root: Path) -> list[Finding]:
 def main(arguments: list[str], root: Path = ROOT) -> int:
     parser = ArgumentParser(prog="python -m tools.prose", description="Find sentences that are not plain English.")
     parser.add_argument("--shrink", action="store_true", help=f"remove from {ALLOWED} the entries without a finding")
-    parser.add_argument("--write-allowed", action="store_true", help="allow all of today's findings")
     parser.add_argument("--all", action="store_true", help="print the allowed findings too")
     options = parser.parse_args(arguments)
     found = read(root)
     keys = Counter(finding.key for finding in found)
     file = root / ALLOWED
-    allowed = keys if options.write_allowed else Counter(file.read_text().splitlines())
+    allowed = Counter(file.read_text().splitlines())
     if options.shrink:
         allowed &= keys
-    if options.shrink or options.write_allowed:
         file.write_text("".join(f"{key}\n" for key in sorted(allowed.elements())))
     unlisted = [finding for finding in found if options.all or finding.key in keys - allowed]
     for finding in unlisted:
