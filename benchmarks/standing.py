@@ -187,7 +187,7 @@ def _burst(machine: Machine) -> list[float]:
 
 def _hand_over(machine: Machine) -> list[float]:
     """From before the successor is asked for until the old worker has left."""
-    ((old,),) = machine.all("update workers set version = 'old' returning id")
+    ((old,),) = machine.all("update workers set version = 'old' where not helps returning id")
     waits = []
     while machine.all("select from workers where id = %s", old):
         waits.append(_wait(machine.face()))
@@ -196,7 +196,7 @@ def _hand_over(machine: Machine) -> list[float]:
 
 
 def _after_a_kill(machine: Machine) -> list[float]:
-    ((run_id,),) = machine.all("select run_id from workers")
+    (run_id,) = machine.all("select run_id from workers where not helps order by id")[-1]
     (pid,) = machine.all(
         "select substring(event from 'Started process for run .pid: ([0-9]+)')::int from dagster.event_logs "
         "where run_id = %s and event like '%%Started process for run%%' limit 1",

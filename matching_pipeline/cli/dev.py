@@ -20,6 +20,7 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.handlers.registry import QUEUES
 from matching_pipeline.queues import client
+from matching_pipeline.queues.supervision import worker_states
 from matching_pipeline.settings import Settings
 
 PR_SET_PDEATHSIG = 1
@@ -148,7 +149,8 @@ def _end_workers(connection: Connection) -> None:
 
     def none_alive() -> bool:
         client.stop_all(connection)
-        return not any(client.queue_state(connection, queue).workers for queue in QUEUES)
+        slots = any(client.queue_state(connection, queue).workers for queue in QUEUES)
+        return not slots and not any(worker.alive for worker in worker_states(connection))
 
     _wait_for(none_alive, STOP_SECONDS)
 

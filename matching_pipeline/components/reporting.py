@@ -130,12 +130,12 @@ class Reporter:
         for asset in self._assets:
             try:
                 yield from asset.events(self._pipeline, last)
-            except psycopg.OperationalError:
-                log.warning("the database is away: %s is reported later", asset.key)
+            except psycopg.OperationalError as error:
+                log.warning("%s is reported later: %s", asset.key, error)
             except Exception:
                 # a worker goes on where only its report fails
                 log.exception("the report of %s failed", asset.key)
-                asset.skip()
+                asset.mark_reported()
 
 
 class _Reported:
@@ -156,14 +156,15 @@ class _Reported:
                 self._work.merge(work[queue])
                 self._unchecked = True
 
-    def skip(self) -> None:
-        """Counts the work as reported."""
-        self._work = None
-        self._pace.spend()
+    def mark_reported(self) -> None:
+        """Clears the collected work and spends a token for it."""
+        if self._work is not None:
+            self._work = None
+            self._pace.spend()
 
     @property
     def is_reported_now(self) -> bool:
-        return self._work is not None and self._pace.allows()
+        return self._work is not None and self._pace.allows() and time.monotonic() >= self._next_check
 
     @property
     def is_checked_now(self) -> bool:
@@ -174,14 +175,17 @@ class _Reported:
         if not due and not self.is_checked_now:
             return
         began = time.monotonic()
-        evaluations = self._report.evaluations(pipeline)
-        taken = time.monotonic() - began
-        self._next_check = time.monotonic() + max(GAP_SECONDS, taken / CHECKING_SHARE)
+        try:
+            evaluations = self._report.evaluations(pipeline)
+        finally:
+            # also where it failed: it is not repeated each second
+            taken = time.monotonic() - began
+            self._next_check = time.monotonic() + max(GAP_SECONDS, taken / CHECKING_SHARE)
         self._unchecked = False
         if due:
             assert self._work is not None
             yield self._report.materialization(pipeline, self._work)
-            self.skip()
+            self.mark_reported()
         for name, evaluation in evaluations.items():
             if due or self._passed.get(name) != evaluation.passed:
                 self._passed[name] = evaluation.passed

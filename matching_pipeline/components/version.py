@@ -22,4 +22,5 @@ CODE = _hash_of_code()
 
 def version_of(settings: Settings) -> str:
     """Of this process' code and of the settings, which change the hash but cannot be read from it."""
-    return hashlib.sha256(f"{CODE}\n{settings!r}".encode()).hexdigest()[:16]
+    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
+    return hashlib.sha256(f"{CODE}\n{settings!r}\n{key}".encode()).hexdigest()[:16]

@@ -50,18 +50,19 @@ def serve_queues(
         helps=config.helps,
     )
     with standing, closing(standing.serve()) as looks:
-        try:
-            for _ in looks:
-                if _is_orphaned():
-                    break
-                reporter.add(standing.take_work())
-                # Dagster keeps its events in the database too: a report waits while it is away
-                if reporter.is_due and _is_there(pipeline):
-                    yield from reporter.events()
-        except QueuesFailed as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
+        for _ in looks:
+            if _is_orphaned():
+                break
+            reporter.add(standing.take_work())
+            # Dagster keeps its events in the database too: a report waits while it is away
+            if reporter.is_due and _is_there(pipeline):
+                yield from reporter.events()
     reporter.add(standing.take_work())
     yield from reporter.events(last=True)
+    try:
+        standing.require_no_failure()
+    except QueuesFailed as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
 
 
 @dg.job(

@@ -9,6 +9,9 @@ from psycopg.rows import TupleRow
 from matching_pipeline.db.arrays import register_arrays
 from matching_pipeline.errors import ConfigurationError
 
+AWAY = frozenset({"57P01", "57P02", "57P03", "57P05", "53300"})
+"""Shut down by an administrator or a crash, starting up, idle too long, too many connections."""
+
 Connection = psycopg.Connection[TupleRow]
 
 
@@ -24,6 +27,7 @@ def connect(database_url: str, **options: Any) -> Connection:
         "connect_timeout": 10,
         # a waiting worker must notice within a minute that the server is gone
         **{"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3},
+        "tcp_user_timeout": 60_000,
     }
     try:
         connection = psycopg.connect(**{**defaults, **parameters, **options}, autocommit=True)
@@ -35,6 +39,16 @@ def connect(database_url: str, **options: Any) -> Connection:
     if psycopg.types.TypeInfo.fetch(connection, "vector"):
         register_vector(connection)
     return connection
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the server cannot be reached now, or takes no session now.
+
+    Other operational errors, such as a statement that took too long, come back when the statement is repeated.
+    """
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return error.sqlstate is None or error.sqlstate[:2] == "08" or error.sqlstate in AWAY
 
 
 def _parse(database_url: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Self
 import psycopg
 from psycopg.types.json import Jsonb
 
-from matching_pipeline.db.connections import connect
+from matching_pipeline.db.connections import connect, is_away
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError, ModelSwitched, ProviderUnavailable
 from matching_pipeline.queues import client
@@ -29,7 +29,7 @@ LOOK_SECONDS = 1.0
 """How often the standing worker looks whether it is to leave."""
 PAUSE_SECONDS = 5.0
 """After so long without a job the worker returns freed memory to the system."""
-IDLE_SECONDS = 30.0
+IDLE_SECONDS = 300.0
 """A helper leaves when it has had nothing to do for so long."""
 PATIENCE_SECONDS = 20.0
 """How long a terminated worker waits for its threads to release their jobs."""
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class QueuesFailed(Exception):
-    """The handlers of some queues failed while the others went on; names each queue and its last error."""
+    """The handler of at least one queue failed. The message names each such queue and its last error."""
 
 
 OpenHandler = Callable[[str], AbstractContextManager[Handler]]
@@ -93,10 +93,11 @@ class StandingWorker:
         self._stop = StopSignal()
         self._lock = threading.Lock()
         self._work: dict[str, QueueWork] = {}
+        self._workers: dict[str, Worker] = {}
         self._failures: dict[str, str] = {}
         self._marked: dict[str, str] = {}
         self._last_job = time.monotonic()
-        self._tidied = False
+        self._tidied = 0.0
         self._entered = {queue: threading.Event() for queue in queues}
         self._threads = [
             threading.Thread(target=self._serve_queue, args=(queue,), name=f"queue {queue}", daemon=True)
@@ -112,28 +113,37 @@ class StandingWorker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Waits for the batches under way; after an exception only until the jobs are released."""
-        self._stop.set(at_once=kind is not None)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        """Waits for the batches under way. After an exception, or when one comes meanwhile, the threads release their
+        jobs at once, and the worker waits PATIENCE_SECONDS for them."""
+        try:
+            if kind is None:
+                self._end_threads()
+        finally:
+            self._end_threads(PATIENCE_SECONDS)
+            with suppress(psycopg.Error):
+                self._connection.execute(query("delete_workers"), {"ids": [self._id]})
+            self._connection.close()
+
+    def _end_threads(self, seconds: float | None = None) -> None:
+        """Lets each thread finish its batch; with a limit of time each releases its jobs instead."""
+        self._stop.set(at_once=seconds is not None)
+        deadline = float("inf") if seconds is None else time.monotonic() + seconds
         with suppress(psycopg.Error):
+            # another worker is started now where none has entered since
+            self._connection.execute(query("delete_workers"), {"ids": [self._id]})
             client.wake(self._connection)
         for thread in self._threads:
-            while thread.is_alive() and (kind is None or time.monotonic() < deadline):
+            while thread.is_alive() and time.monotonic() < deadline:
                 thread.join(0.5)
-        with suppress(psycopg.Error):
-            self._connection.execute(query("delete_workers"), {"ids": [self._id]})
-        self._connection.close()
 
     def serve(self) -> Generator[None, None, None]:
-        """Yields every second until the worker is to leave. While the database is away it yields nothing.
-
-        Raises QueuesFailed where handlers failed, once a successor serves their queues.
-        """
+        """Yields once a second until the worker must leave."""
         entered = False
         while not self._stop.after_batch.wait(LOOK_SECONDS):
             try:
-                if not entered and (entered := all(event.is_set() for event in self._entered.values())):
+                if not entered and all(event.is_set() for event in self._entered.values()):
                     self._connection.execute(query("mark_worker_entered"), {"id": self._id})
+                    entered = True
                     log.info("worker %s serves %s", self._id, ", ".join(self._entered))
                 self._mark_failures()
                 self._tidy()
@@ -142,10 +152,12 @@ class StandingWorker:
                     break
             except psycopg.OperationalError:
                 self._reconnect()
-                continue
             yield
-        if self._failures:
-            raise QueuesFailed("; ".join(f"queue {queue}: {error}" for queue, error in self._failures.items()))
+
+    def require_no_failure(self) -> None:
+        """Raises QueuesFailed where the handler of a queue failed since the start."""
+        if failures := dict(self._failures):
+            raise QueuesFailed("; ".join(f"queue {queue}: {error}" for queue, error in failures.items()))
 
     def take_work(self) -> dict[str, QueueWork]:
         """The work in each queue since the last call."""
@@ -154,7 +166,8 @@ class StandingWorker:
             return taken
 
     def _register(self) -> None:
-        if self._id is None:
+        """A run that starts so late that its row was deleted makes one of its own."""
+        if self._id is None or self._connection.execute(query("has_worker"), {"id": self._id}).fetchone() is None:
             row = self._connection.execute(
                 query("request_worker"), {"version": self._version, "helps": self._helps}
             ).fetchone()
@@ -163,9 +176,7 @@ class StandingWorker:
         self._hold()
         started = self._connection.execute(query("start_worker"), {"id": self._id, "run_id": self._run_id})
         if started.fetchone() is None:
-            raise ConfigurationError(
-                f"worker {self._id} was started already, or has been forgotten: the sensor starts another"
-            )
+            raise ConfigurationError(f"worker {self._id} was started already, by another run")
 
     def _hold(self) -> None:
         self._connection.execute(query("hold_worker"), {"id": self._id})
@@ -183,15 +194,17 @@ class StandingWorker:
             self._marked = failures
 
     def _tidy(self) -> None:
-        """Once in every pause."""
-        pausing = time.monotonic() - self._last_job > PAUSE_SECONDS
-        if pausing and not self._tidied:
+        """At the beginning of each pause, and every minute while it lasts: reports use memory too."""
+        now = time.monotonic()
+        if now - self._last_job > PAUSE_SECONDS and (self._tidied < self._last_job or now - self._tidied > 60):
             return_freed_memory()
-        self._tidied = pausing
+            self._tidied = now
 
     def _reason_to_leave(self) -> str | None:
+        if any(worker.holds_jobs for worker in list(self._workers.values())):
+            self._last_job = time.monotonic()
         if self._helps and time.monotonic() - self._last_job > IDLE_SECONDS:
-            return "it helped, and nothing is due"
+            return f"it is a helper and had no job for {IDLE_SECONDS:.0f} s"
         assert self._id is not None
         for other in worker_states(self._connection):
             if other.id > self._id and other.entered and other.alive and not other.helps:
@@ -213,11 +226,15 @@ class StandingWorker:
                 self._entered[queue].set()
                 self._stop.after_batch.wait(NO_MODEL_SECONDS)
                 continue
-            except (psycopg.OperationalError, ProviderUnavailable) as error:
+            except ProviderUnavailable as error:
                 log.warning("queue %s: %s", queue, error)
                 self._stop.after_batch.wait(random.uniform(0.5, 1))
                 continue
-            except Exception as error:
+            except BaseException as error:
+                if is_away(error):
+                    log.warning("queue %s: %s", queue, error)
+                    self._stop.after_batch.wait(random.uniform(0.5, 1))
+                    continue
                 log.exception("queue %s failed", queue)
                 self._failures[queue] = f"{type(error).__name__}: {error}"
                 self._entered[queue].set()
@@ -248,11 +265,13 @@ class StandingWorker:
                 before = Summary(summary.counts.copy(), summary.figures.copy(), busy_seconds=summary.busy_seconds)
                 self._last_job = time.monotonic()
 
-        Worker(
+        worker = Worker(
             self._database_url,
             handler,
             serve=True,
             stop=self._stop,
             on_enter=self._entered[handler.queue].set,
             on_progress=progress,
-        ).run()
+        )
+        self._workers[handler.queue] = worker
+        progress(worker.run())

@@ -13,8 +13,11 @@ from matching_pipeline.queues.client import QueueState
 STARTING_SECONDS = 60.0
 """A worker that was asked for and has not started within this time is given up. A run that fails as it starts is
 therefore started once a minute at most."""
+ENTERING_SECONDS = 180.0
+"""A worker that is alive and does not serve all queues by then counts as one that does: another may be started."""
 SETTLING_SECONDS = 60.0
-"""A worker with a failed queue is relieved when it is at least this old: one failed run a minute at most."""
+"""A worker that failed in a queue, or runs another version, is relieved when it is at least this old. So a failing
+queue makes one failed run a minute at most, and two code locations do not relieve each other at once."""
 OVERDUE_SECONDS = 10.0
 """A queue whose oldest due job has waited longer has more jobs than the workers that are alive can do."""
 
@@ -36,9 +39,11 @@ class WorkerState:
 
     @property
     def is_starting(self) -> bool:
-        if self.age_seconds is None:
-            return self.requested_seconds < STARTING_SECONDS
-        return self.alive and not self.entered
+        """Also one that died as it started, for the rest of its time, so that its successor does not come at once."""
+        if self.entered:
+            return False
+        limit = ENTERING_SECONDS if self.alive else STARTING_SECONDS
+        return self.requested_seconds < limit
 
     @property
     def is_gone(self) -> bool:
@@ -81,16 +86,19 @@ def decide(workers: Sequence[WorkerState], queues: Mapping[str, QueueState], pol
         return Request(helps=False, because="no worker is alive")
     newest = standing[-1]
     assert newest.age_seconds is not None
-    if newest.version != policy.version:
+    is_settled = newest.age_seconds >= SETTLING_SECONDS
+    if newest.version != policy.version and is_settled:
         return Request(helps=False, because=f"{newest} runs other code or settings")
-    if newest.failures and newest.age_seconds >= SETTLING_SECONDS:
+    if newest.failures and is_settled:
         return Request(helps=False, because=f"{newest} failed in the queues {', '.join(newest.failures)}")
     if newest.age_seconds >= policy.max_age_seconds:
         return Request(helps=False, because=f"{newest} is {newest.age_seconds:.0f} s old")
     overdue = [
         queue
         for queue, state in queues.items()
-        if state.seconds_to_next is not None and -state.seconds_to_next > OVERDUE_SECONDS
+        if state.seconds_to_next is not None
+        and -state.seconds_to_next > OVERDUE_SECONDS
+        and queue not in newest.failures
     ]
     if overdue and newest.age_seconds > OVERDUE_SECONDS and len(present) < policy.max_workers:
         return Request(helps=True, because=f"jobs of {', '.join(overdue)} wait longer than {OVERDUE_SECONDS:.0f} s")
@@ -103,7 +111,8 @@ def request_worker(connection: Connection, queues: Iterable[str], policy: Policy
     Two sensors that ask at once get one worker.
     """
     with connection.transaction():
-        connection.execute(query("hold_worker_requests"))
+        if connection.execute(query("hold_worker_requests")).fetchone() != (True,):
+            return "another sensor decides now"
         workers = worker_states(connection)
         gone = [worker.id for worker in workers if worker.is_gone]
         connection.execute(query("delete_workers"), {"ids": gone})

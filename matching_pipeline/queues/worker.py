@@ -91,7 +91,7 @@ class Ending:
     snoozes_queue: bool = False
     """the queue's other jobs wait as long as these"""
     ends_leases: bool = False
-    """as if the worker had died: the jobs are claimed one by one, and the attempt counts"""
+    """as if the worker had died: the attempt counts, and after a second such attempt a job is claimed alone"""
     reconnects: bool = False
     is_raised: bool = True
 
@@ -171,8 +171,12 @@ class Worker:
         """The batch's jobs that are neither written nor released, by id: their leases are ours."""
         self._renewed = 0.0
 
+    @property
+    def holds_jobs(self) -> bool:
+        return bool(self._held)
+
     def run(self) -> Summary:
-        """Returns what was done. The worker releases the leases of unfinished jobs on every way out."""
+        """Returns what was done. However it ends, the worker gives up the leases of unfinished jobs."""
         self._connection = connect(self._database_url)
         try:
             if self._enter():

@@ -1,6 +1,9 @@
 -- name: hold_worker_requests
--- two sensors decide one after another
-select pg_advisory_xact_lock(worker_lock(), 0)
+-- one sensor decides at a time
+select pg_try_advisory_xact_lock(worker_lock(), 0)
+
+-- name: has_worker
+select from workers where id = %(id)s
 
 -- name: worker_states
 -- For some seconds after a restart of the server each worker counts as alive: its session is not open again yet.

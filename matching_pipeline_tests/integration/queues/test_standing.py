@@ -45,9 +45,9 @@ class Bench:
     def start(self, **options: Any) -> Any:
         """The future of a worker that has entered."""
         with connect(self.database_url) as connection:
-            before = len(worker_states(connection))
+            newest = max((worker.id for worker in worker_states(connection)), default=0)
             future = self.pool.submit(self._serve, options)
-            until(connection, f"(select count(*) from workers where entered_at is not null) > {before}")
+            until(connection, f"exists (select from workers where entered_at is not null and id > {newest})")
         return future
 
     def stop(self) -> None:
@@ -62,6 +62,7 @@ class Bench:
             for _ in worker.serve():
                 self.work.append(worker.take_work())
         self.work.append(worker.take_work())
+        worker.require_no_failure()
 
     @contextmanager
     def _open(self, queue: str) -> Iterator[Handler]:
@@ -293,3 +294,46 @@ def test_its_session_is_opened_again_where_it_is_lost(bench: Bench, connection: 
     enqueue(connection, "one")
     until(connection, "exists (select from recorded)")
     assert not future.done()
+
+
+def test_a_run_that_starts_after_its_row_was_deleted_serves_all_the_same(
+    bench: Bench, connection: Connection
+) -> None:
+    bench.start(requested=4711)
+    assert ids(connection) != [4711]
+    enqueue(connection, "one")
+    until(connection, "exists (select from recorded)")
+
+
+def test_an_error_of_the_database_that_comes_back_fails_the_queue(bench: Bench, connection: Connection) -> None:
+    class TooSlow(RecordingHandler):
+        def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+            connection.execute("set statement_timeout = 1")
+            connection.execute("select pg_sleep(1)")
+            yield []
+
+    bench.handlers["one"] = TooSlow
+    future = bench.start()
+    enqueue(connection, "one")
+    until(connection, "exists (select from workers where failures ->> 'one' like 'QueryCanceled%')")
+    bench.stop()
+    with pytest.raises(QueuesFailed, match="queue one: QueryCanceled"):
+        future.result(timeout=30)
+
+
+def test_a_helper_that_works_at_a_long_job_does_not_leave(bench: Bench, connection: Connection) -> None:
+    release = threading.Event()
+
+    class Slow(RecordingHandler):
+        def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+            assert release.wait(30)
+            yield from super().work(connection, jobs)
+
+    bench.handlers["one"] = Slow
+    helper = bench.start(helps=True)
+    enqueue(connection, "one")
+    until(connection, "exists (select from job_queue where status = 'processing')")
+    time.sleep(2 * standing.IDLE_SECONDS)
+    assert not helper.done()
+    release.set()
+    helper.result(timeout=30)

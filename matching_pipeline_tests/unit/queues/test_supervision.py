@@ -73,6 +73,25 @@ def test_a_worker_that_failed_at_once_is_relieved_after_a_minute() -> None:
     assert decide([failed], IDLE, POLICY) == "worker 1 in run 01234567 serves all queues since 59 s, failed in faces"
 
 
+def test_a_worker_of_another_version_is_relieved_after_a_minute() -> None:
+    assert isinstance(decide([worker(version="old", age_seconds=59.0)], IDLE, POLICY), str)
+
+
+def test_a_worker_that_never_enters_counts_as_one_that_serves_after_three_minutes() -> None:
+    stuck = worker(entered=False, requested_seconds=181.0, age_seconds=175.0, version="old")
+    assert isinstance(decide([stuck], IDLE, POLICY), Request)
+
+
+def test_a_worker_that_dies_as_it_starts_is_replaced_after_a_minute() -> None:
+    dead = worker(entered=False, alive=False, requested_seconds=30.0, age_seconds=20.0)
+    assert decide([dead], IDLE, POLICY) == "worker 1 in run 01234567 is starting"
+
+
+def test_no_helper_is_started_for_a_queue_that_failed() -> None:
+    failed = worker(age_seconds=30.0, failures={"images": "KeyError: 1"})
+    assert isinstance(decide([failed], OVERDUE, POLICY), str)
+
+
 def test_while_the_successor_is_there_the_old_worker_is_not_relieved_again() -> None:
     assert isinstance(decide([worker(1, version="old"), worker(2)], IDLE, POLICY), str)
 
