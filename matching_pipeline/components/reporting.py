@@ -125,8 +125,8 @@ class Reporter:
     def is_due(self) -> bool:
         return any(asset.is_reported_now or asset.is_checked_now for asset in self._assets)
 
-    def events(self, *, last: bool = False) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
-        """What is due; with `last` everything that is not reported yet."""
+    def events(self, *, last: bool = False) -> Iterator[dg.AssetMaterialization]:
+        """Yields the materializations that are due, and reports check results; with `last` all that is unreported."""
         for asset in self._assets:
             try:
                 yield from asset.events(self._pipeline, last)
@@ -141,6 +141,7 @@ class Reporter:
 class _Reported:
     def __init__(self, report: AssetReport, instance: dg.DagsterInstance) -> None:
         self._report = report
+        self._instance = instance
         self.key = report.key
         event = instance.get_latest_materialization_event(dg.AssetKey(report.key))
         self._pace = Pace(event.timestamp if event else 0)
@@ -170,7 +171,7 @@ class _Reported:
     def is_checked_now(self) -> bool:
         return self._unchecked and time.monotonic() >= self._next_check
 
-    def events(self, pipeline: Pipeline, last: bool) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    def events(self, pipeline: Pipeline, last: bool) -> Iterator[dg.AssetMaterialization]:
         due = self.is_reported_now or (last and self._work is not None)
         if not due and not self.is_checked_now:
             return
@@ -189,7 +190,9 @@ class _Reported:
         for name, evaluation in evaluations.items():
             if due or self._passed.get(name) != evaluation.passed:
                 self._passed[name] = evaluation.passed
-                yield evaluation
+                # Dagster keeps one result of a check for each run, and the UI shows the youngest run's: with two
+                # workers the results of the older one would never show
+                self._instance.report_runless_asset_event(evaluation)
 
 
 def process_by_hand(

@@ -37,7 +37,7 @@ class WorkerConfig(dg.Config):
 @dg.op(out={}, description="Serves all queues until another worker serves them.")
 def serve_queues(
     context: dg.OpExecutionContext, config: WorkerConfig, pipeline: Pipeline
-) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+) -> Iterator[dg.AssetMaterialization]:
     settings, database_url = pipeline.settings, pipeline.database_url
     reporter = Reporter(context.instance, pipeline, REPORTS)
     standing = StandingWorker(

@@ -1,6 +1,8 @@
 """`dev` with Dagster's own processes: whatever is killed, rows are processed again within seconds, and once."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -9,11 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import psycopg
 import pytest
 
 from matching_pipeline.db.embedded import start_embedded
+from matching_pipeline.db.files import ROOT
 from matching_pipeline_tests.acceptance.test_dev import COMMAND, await_schema
 
 
@@ -23,7 +27,9 @@ class Machine:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
         self.server = start_embedded(folder / ".data" / "postgres")
-        self.process = subprocess.Popen(COMMAND, cwd=folder, env=environment)
+        self.said = folder / "said"
+        with self.said.open("w") as said:
+            self.process = subprocess.Popen(COMMAND, cwd=folder, env=environment, stderr=said)
         self.connection = psycopg.connect(self.server.get_uri(), autocommit=True)
         await_schema(self.connection, self.process)
 
@@ -60,6 +66,29 @@ class Machine:
                     found.append(process)
         return found
 
+    def reload_code(self) -> None:
+        """As the button *Reload* of the UI does."""
+        mutation = 'mutation { reloadRepositoryLocation(repositoryLocationName: "matching_pipeline") { __typename } }'
+        reply = httpx.post(f"{self.address}/graphql", json={"query": mutation}, timeout=60)
+        assert "WorkspaceLocationEntry" in reply.text, reply.text
+
+    @property
+    def address(self) -> str:
+        """Of the UI, which `dev` prints once it answers."""
+        deadline = time.monotonic() + 120
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+", self.said.read_text())):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        return found[0]
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for process in self.processes():
+            with suppress(psutil.Error):
+                process.kill()
+        self.server.cleanup()
+
     def run_process(self, run_id: str) -> psutil.Process:
         """The process of a run: the one that Dagster recorded as its worker's."""
         ((pid,),) = self.all(
@@ -70,18 +99,17 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, environment: dict[str, str]) -> Iterator[Machine]:
     machine = Machine(tmp_path, environment)
     try:
         yield machine
     finally:
-        machine.process.kill()
-        machine.process.wait()
-        for process in machine.processes():
-            with suppress(psutil.Error):
-                process.kill()
-        machine.server.cleanup()
+        machine.end()
 
 
 def test_rows_are_processed_again_whatever_is_killed(machine: Machine) -> None:
@@ -135,3 +163,33 @@ def test_a_stop_while_the_run_is_just_starting_leaves_nothing(machine: Machine) 
     assert machine.process.wait(90) in (0, 1)
     assert not machine.processes("dagster")
     assert machine.all("select from workers") == []
+
+
+def test_a_reloaded_code_location_relieves_the_worker_only_where_the_code_has_changed(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    checkout = tmp_path / "checkout"
+    for name in ("matching_pipeline", "sql"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copy(ROOT / name, checkout / name)
+    folder = tmp_path / "dev"
+    folder.mkdir()
+    machine = Machine(folder, {**environment, "PYTHONPATH": str(checkout)})
+    try:
+        first, _ = machine.worker()
+        machine.reload_code()
+        machine.seconds_to_embed()
+        time.sleep(12)  # two ticks of the sensor
+        assert machine.worker()[0] == first
+
+        with (checkout / "matching_pipeline" / "errors.py").open("a") as code:
+            code.write("# another version\n")
+        machine.reload_code()
+        second, _ = machine.worker(after=first)
+        machine.until(f"select 1 where not exists (select from workers where id = {first})")
+        machine.seconds_to_embed()
+        assert machine.worker()[0] == second
+        machine.until("select from dagster.runs where pipeline_name = 'worker' and status = 'SUCCESS'")
+    finally:
+        machine.end()
