@@ -28,10 +28,13 @@ class Machine:
         self.folder = folder
         self.server = start_embedded(folder / ".data" / "postgres")
         self.said = folder / "said"
-        with self.said.open("w") as said:
-            self.process = subprocess.Popen(COMMAND, cwd=folder, env=environment, stderr=said)
+        self.process = self.start(environment)
         self.connection = psycopg.connect(self.server.get_uri(), autocommit=True)
         await_schema(self.connection, self.process)
+
+    def start(self, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+        with self.said.open("w") as said:
+            return subprocess.Popen(COMMAND, cwd=self.folder, env=environment, stderr=said)
 
     def all(self, statement: str) -> list[tuple[Any, ...]]:
         return self.connection.execute(statement.encode()).fetchall()
@@ -145,6 +148,19 @@ def test_rows_are_processed_again_whatever_is_killed(machine: Machine) -> None:
     ((jobs, embedded),) = machine.all("select (select count(*) from jobs), (select count(*) from job_embeddings)")
     assert jobs == embedded
     assert machine.all("select count(*) from job_queue where status = 'failed'") == [(0,)]
+
+
+def test_dev_ends_where_its_daemon_is_killed_and_goes_on_where_it_is_started_again(
+    machine: Machine, environment: dict[str, str]
+) -> None:
+    machine.worker()
+    for daemon in machine.processes("dagster._daemon"):
+        daemon.kill()
+    assert machine.process.wait(90) == 1
+    assert "Dagster ended by itself" in machine.said.read_text()
+    ((job,),) = machine.all("insert into jobs (title) values ('Baker') returning id")
+    machine.process = machine.start(environment)
+    machine.until(f"select from job_embeddings where job_id = '{job}'")
 
 
 def test_a_killed_dev_leaves_no_worker(machine: Machine) -> None:
