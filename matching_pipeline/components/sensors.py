@@ -15,7 +15,7 @@ from matching_pipeline.settings import Settings
 TICK_SECONDS = 5
 """Dagster looks at sensors no more often."""
 QUEUE_TICK_SECONDS = 15
-"""`worker_sensor` alone keeps a worker alive; the others say what waits, and make up for it where it is off."""
+"""The sensors of queues tick less often: `worker_sensor` keeps a worker alive. They replace it where it is off."""
 
 DETECTS = {
     registry.IMAGE_AI: "images of projects and products that have no up-to-date row in `image_ai`",
