@@ -34,6 +34,10 @@ class ConfigurationError(Exception):
     """A person must act. The message names the setting; the worker stops the queue and counts no attempt."""
 
 
+class SourceUnreadable(Exception):
+    """The declaration of a source does not fit its table. The worker snoozes its jobs and counts no attempt."""
+
+
 class RebuildSuperseded(Exception):
     """A newer rebuild of the kind has begun and computes the shards that this one has left."""
 

@@ -8,6 +8,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from matching_pipeline.database_url import libpq_url
+
 SAMPLE_PICTURES: Final = Path(__file__).resolve().parent / "sample_data" / "pictures"
 
 
@@ -19,6 +21,11 @@ class Settings(BaseSettings):
     )
     dagster_postgres_url: str | None = Field(None, description="Dagster keeps its own tables in this database.")
     data_dir: Path = Field(Path(".data"), description="The pipeline keeps its own files in this folder.")
+
+    definitions_dir: Path | None = Field(
+        None, description="Declarations are read from this folder; if unset, from `defs`."
+    )
+    sample_data: bool = Field(False, description="Where there are no declarations, those of the examples are used.")
 
     image_analyzer: Literal["openai", "local"] | None = Field(None, description="This provider analyses images.")
     image_generator: Literal["openai", "local"] | None = Field(None, description="This provider makes pictures.")
@@ -63,6 +70,9 @@ class Settings(BaseSettings):
         None, description="Generated pictures are written below this URL: file:///folder, s3://bucket, …"
     )
 
+    enqueue_notify: bool = Field(
+        True, description="Enqueuing wakes the workers by NOTIFY; if false, they look for jobs every 0.1 s."
+    )
     worker_seconds: float = Field(3600, gt=0, description="Another worker relieves a standing worker of this age.")
     max_workers: int = Field(2, gt=0, description="At most this many standing workers run at once.")
     keep_completed_jobs_days: float = Field(7, ge=0, description="Completed jobs are kept this long.")
@@ -95,6 +105,11 @@ class Settings(BaseSettings):
         made = urlsplit(self.pictures_url)
         pictures = (Path(unquote(made.path)),) if made.scheme == "file" else ()
         return (*self.image_file_roots, SAMPLE_PICTURES, *pictures)
+
+    @field_validator("database_url")
+    @classmethod
+    def _read_database_url(cls, value: str | None) -> str | None:
+        return value and libpq_url(value)
 
     @field_validator("image_file_roots", mode="before")
     @classmethod

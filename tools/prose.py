@@ -48,9 +48,7 @@ REASONS: Final = {
         rf"(?:(?! {SUBORDINATION}\b)[^:;.?])* {MAIN_VERB}(?!.*\?$)",
         "not plain": r"\b(?:nobody|anew|owe[sd]|whom|what stands|linger(?:s|ed|ing)?)\b"
         r"|\b(?:is|are) no more\b(?! than)|\b(?:is|are)(?: not| never| also)? charged\b",
-        "retired word": r"\b(?:lanes?|drain(?:s|ed|ing|er)?|ledgers?|defer(?:s|red|ring|rals?)?)\b(?! constraint)"
-        # «item», where the sentence speaks of a queue's rows
-        r"|^(?=.*\bitems?\b).*\b(?:claim|complet|fail|leas|retr[iy]|attempt|pending|due\b|batch|queue|worker)",
+        "retired word": r"\b(?:lanes?|drain(?:s|ed|ing|er)?|ledgers?|defer(?:s|red|ring|rals?)?)\b(?! constraint)",
     }.items()
 }
 CODE: Final = re.compile(r"``[^`]*``|`[^`]*`|\]\([^)]*\)|\b\w+://\S+|<[^<>\s][^<>]*>")

@@ -17,14 +17,14 @@ def audit_command(repair: bool) -> None:
     """
     from matching_pipeline.matches import audit
 
-    with connected() as (settings, connection):
-        report = audit.audit(connection, settings.match_part_images)
+    with connected() as (settings, connection, declarations):
+        report = audit.audit(connection, declarations, settings.match_part_images)
         if repair and report.faults:
             faults_tables(report.faults)
-            for done in audit.repair(connection, report, settings.match_part_images):
+            for done in audit.repair(connection, declarations, report, settings.match_part_images):
                 say(done)
             say("looking again …")
-            report = audit.audit(connection, settings.match_part_images)
+            report = audit.audit(connection, declarations, settings.match_part_images)
     faults_tables(report.faults)
     if report.waiting:
         waits = ", ".join(f"{count} in {queue}" for queue, count in report.waiting.items())

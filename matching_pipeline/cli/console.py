@@ -12,11 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import named_rows
 from matching_pipeline.handlers.registry import in_use
 from matching_pipeline.matches.feed import Announcement
-from matching_pipeline.matches.projects import best_matches
 from matching_pipeline.models.registry import ModelCoverage
 from matching_pipeline.queues import client
+from matching_pipeline.sources.attach import SourceState
+from matching_pipeline.sources.declarations import Declarations, Matcher
 
 if TYPE_CHECKING:
     from matching_pipeline.matches.audit import Fault
@@ -64,11 +66,12 @@ def _plain_lines(label: str) -> Advance:
 class QueueReporter:
     """Says what is left in each queue, when it has changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, declarations: Declarations) -> None:
+        self._declarations = declarations
         self._said = ""
 
     def __call__(self, connection: Connection) -> None:
-        states = {queue: client.status(connection, queue) for queue in in_use(connection)}
+        states = {queue: client.status(connection, queue) for queue in in_use(connection, self._declarations)}
         line = "; ".join(
             f"{queue}: {state['pending']} pending, {state['processing']} processing, {state['failed']} failed"
             for queue, state in states.items()
@@ -78,23 +81,25 @@ class QueueReporter:
             self._said = line
 
 
-def best_matches_table(connection: Connection, count: int = 20) -> None:
-    table = Table("similarity", "project", "project image", "product", "product image", title="Best matches")
-    for best in best_matches(connection, count):
+def best_matches_table(connection: Connection, matcher: Matcher, count: int = 20) -> None:
+    """Of a matcher of pictures."""
+    left, right = matcher.left, matcher.right
+    table = Table("similarity", left, f"{left} image", right, f"{right} image", title=f"Best {matcher.name} matches")
+    for best in named_rows(connection, "best_matches", matcher=matcher.name, count=count):
         table.add_row(
-            f"{best.similarity:.3f}",
-            *(str(best.project_id), escape(_file(best.project_url))),
-            *(str(best.product_id), escape(_file(best.product_url))),
+            f"{best['similarity']:.3f}",
+            *(best["left_key"], escape(_file(best["left_url"] or ""))),
+            *(best["right_key"], escape(_file(best["right_url"] or ""))),
         )
     _print(table)
 
 
 def print_announcement(announcement: Announcement) -> None:
-    """A line a pair, tab-separated: kind, similarity, the two ids; where they are too many to tell, how many."""
+    """A line a pair, tab-separated: matcher, similarity, the two keys; where they are too many, how many."""
     for pair in announcement.pairs:
-        print(pair.kind, f"{pair.similarity:.3f}", pair.one_id, pair.other_id, sep="\t", flush=True)
+        print(pair.matcher, f"{pair.similarity:.3f}", pair.left_key, pair.right_key, sep="\t", flush=True)
     if unnamed := announcement.count - len(announcement.pairs):
-        print(announcement.kind, f"{unnamed} more pairs", sep="\t", flush=True)
+        print(announcement.matcher, f"{unnamed} more pairs", sep="\t", flush=True)
 
 
 def coverage_table(state: dict[str, dict[str, Any]]) -> None:
@@ -112,6 +117,15 @@ def coverage_table(state: dict[str, dict[str, Any]]) -> None:
             f"{coverage['covered']} of {coverage['rows']} {coverage['what']}",
             _cost(figures["cost_today"]),
         )
+    _print(table)
+
+
+def sources_table(states: Sequence[SourceState]) -> None:
+    table = Table("source", "table", "rows, about", "entities mirrored", "jobs unfinished", "failed", "problems")
+    for state in states:
+        counts = map(str, (state.rows, state.mirrored, state.unfinished, state.failed))
+        name = state.name if state.is_attached else f"{state.name} (detached)"
+        table.add_row(name, escape(state.table), *counts, escape("; ".join(state.problems)) or "–")
     _print(table)
 
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.handlers.registry import QUEUES
 from matching_pipeline.queues import client
 from matching_pipeline.queues.supervision import worker_states
 from matching_pipeline.settings import Settings
@@ -113,13 +112,15 @@ class Dagster:
         return True
 
 
-def wait_until_idle(connection: Connection, dagster: Dagster, on_look: Callable[[Connection], None]) -> None:
+def wait_until_idle(
+    connection: Connection, dagster: Dagster, queues: Sequence[str], on_look: Callable[[Connection], None]
+) -> None:
     """Returns once no job is due or processing in any queue, seen twice."""
     quiet = 0
     while quiet < 2:
         dagster.require_alive()
         on_look(connection)
-        states = [client.status(connection, queue) for queue in QUEUES]
+        states = [client.status(connection, queue) for queue in queues]
         quiet = 0 if any(state["due"] or state["processing"] for state in states) else quiet + 1
         time.sleep(1)
 
@@ -149,8 +150,7 @@ def _end_workers(connection: Connection) -> None:
 
     def none_alive() -> bool:
         client.stop_all(connection)
-        slots = any(client.queue_state(connection, queue).workers for queue in QUEUES)
-        return not slots and not any(worker.alive for worker in worker_states(connection))
+        return not client.workers_alive(connection) and not any(worker.alive for worker in worker_states(connection))
 
     _wait_for(none_alive, STOP_SECONDS)
 

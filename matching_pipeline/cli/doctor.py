@@ -9,7 +9,7 @@ import psycopg
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import require_migrated, require_version
 from matching_pipeline.errors import ConfigurationError, JobFailure, ProviderUnavailable
-from matching_pipeline.models.registry import QUEUES, model_of, shadow_queue
+from matching_pipeline.models.registry import MODALITIES, current_model
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers.factory import (
     Modality,
@@ -24,6 +24,8 @@ from matching_pipeline.providers.factory import (
     text_provider,
 )
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources import attach
+from matching_pipeline.sources.declarations import Declarations
 
 QUEUE = "doctor"
 """The call log records the requests made here under this name."""
@@ -36,7 +38,7 @@ class Finding:
     because: str
 
 
-def findings(settings: Settings, database_url: str) -> Iterator[Finding]:
+def findings(settings: Settings, database_url: str, declarations: Declarations) -> Iterator[Finding]:
     """Yields each finding at once. It makes real requests to a provider, which cost a small part of a cent."""
     database = _finding("database", lambda: _database(database_url))
     yield database
@@ -48,6 +50,7 @@ def findings(settings: Settings, database_url: str) -> Iterator[Finding]:
         if "openai" in (images, texts, pictures):
             yield Finding("provider", False, "not asked: the call log needs the database")
         return
+    yield from _sources(database_url, declarations)
     if "openai" in (images, texts):
         yield _finding("embeddings", lambda: _embeddings(settings, database_url))
     if images == "openai":
@@ -55,22 +58,22 @@ def findings(settings: Settings, database_url: str) -> Iterator[Finding]:
     if pictures == "openai":
         yield _finding("pictures", lambda: _pictures(settings, database_url))
     yield _finding("picture store", lambda: _picture_store(settings, database_url))
-    for modality in QUEUES:
+    for modality in MODALITIES:
         yield _finding(f"{modality} model", partial(_registered_models, settings, database_url, modality))
 
 
 def unchosen_models(settings: Settings, connection: Connection) -> list[str]:
     """A line for each modality whose active model is not the one that the settings choose."""
-    lines = (_unchosen(settings, connection, modality) for modality in QUEUES)
+    lines = (_unchosen(settings, connection, modality) for modality in MODALITIES)
     return [line for line in lines if line is not None]
 
 
 def _unchosen(settings: Settings, connection: Connection, modality: Modality) -> str | None:
-    chosen, queue = chosen_models(settings)[modality], QUEUES[modality]
-    active = model_of(connection, queue)
+    chosen = chosen_models(settings)[modality]
+    active = current_model(connection, modality, "active")
     if active in (None, chosen):
         return None
-    if chosen == model_of(connection, shadow_queue(queue)):
+    if chosen == current_model(connection, modality, "shadow"):
         then = f"it is the shadow until `matching-pipeline model activate {chosen}`"
     else:
         then = f"`matching-pipeline model add {modality}` makes it the shadow"
@@ -91,6 +94,16 @@ def _database(database_url: str) -> str:
         require_version(connection.info.server_version)
         require_migrated(connection)
         return f"PostgreSQL {connection.info.server_version // 10_000}, the schema is up to date"
+
+
+def _sources(database_url: str, declarations: Declarations) -> Iterator[Finding]:
+    """A finding for each source that is declared or attached."""
+    with connect(database_url) as connection:
+        misfits, others = attach.misfits(connection, declarations), attach.undeclared(connection, declarations)
+        because = "; ".join([*misfits, *others]) or "all declared sources and matchers are attached"
+        yield Finding("sources", not misfits, because)
+        for state in attach.source_states(connection):
+            yield Finding(f"source {state.name}", not state.problems, "; ".join(state.problems) or str(state))
 
 
 def _embeddings(settings: Settings, database_url: str) -> str:
@@ -120,9 +133,10 @@ def _picture_store(settings: Settings, database_url: str) -> str:
 
 def _registered_models(settings: Settings, database_url: str, modality: Modality) -> str:
     """Names the active model and the shadow. Makes a request to each that the settings do not choose."""
-    queue, chosen = QUEUES[modality], chosen_models(settings)[modality]
+    chosen = chosen_models(settings)[modality]
     with connect(database_url) as connection:
-        active, shadow = model_of(connection, queue), model_of(connection, shadow_queue(queue))
+        active = current_model(connection, modality, "active")
+        shadow = current_model(connection, modality, "shadow")
         unchosen = _unchosen(settings, connection, modality)
     for model in (active, shadow):
         if model is not None and model != chosen:

@@ -4,7 +4,8 @@ import json
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from uuid import UUID
 
@@ -22,8 +23,10 @@ from matching_pipeline.cli.console import (
     progress,
     say,
     say_all,
+    sources_table,
 )
 from matching_pipeline.cli.doctor import findings, unchosen_models
+from matching_pipeline.cli.init import init_command
 from matching_pipeline.cli.model import model
 from matching_pipeline.cli.opening import connected, open_settings
 from matching_pipeline.cli.process import process_command
@@ -39,9 +42,18 @@ from matching_pipeline.models.activation import ModelChangeRefused
 from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.attach import (
+    attach,
+    detach,
+    differences,
+    make_example_tables,
+    misfits,
+    overruled,
+    set_notify,
+    source_states,
+)
+from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.enqueue import NotFound
-
-QueueName = click.Choice(registry.QUEUES)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -62,40 +74,81 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
     from matching_pipeline.cli import dev as machine
     from matching_pipeline.sample_data.insert import insert_sample_data
 
-    settings, database_url = open_settings()
+    settings, database_url, declarations = open_settings(sample_data=sample_data)
+    embedded = Settings().database_url is None
     _migrate_or_require_migrated(settings, database_url)
     environment = _dagster_environment(settings, database_url)
     with connect(database_url) as connection:
+        if sample_data or embedded:
+            make_example_tables(connection)
+        _attach_or_remark(settings, connection, declarations)
         if sample_data:
             say(insert_sample_data(connection))
-        if settings.database_url is None:
+        if embedded:
             say(f"Postgres: {database_url}")
         say_all(unchosen_models(settings, connection))
         with machine.running_dagster(settings, database_url, machine.free_port(port), environment) as dagster:
             dagster.wait_until_serving()
             say(f"Dagster's UI: {dagster.url}/assets   (its log: {os.path.relpath(dagster.log)})")
             if until_idle:
-                machine.wait_until_idle(connection, dagster, QueueReporter())
+                machine.wait_until_idle(
+                    connection, dagster, registry.queues(declarations), QueueReporter(declarations)
+                )
             else:
                 say("New rows are processed as they come. Ctrl-C stops everything.")
                 machine.run_until_interrupted(dagster)
                 say("Stopping: the worker finishes its batch …")
         if until_idle:
-            best_matches_table(connection)
+            for matcher in declarations.matchers:
+                if matcher.left != matcher.right:
+                    best_matches_table(connection, matcher)
 
 
 @cli.command()
 def migrate() -> None:
-    """Bring the database's schema, and Dagster's own tables in it, up to date."""
-    _migrate(*open_settings())
+    """Bring our schema, and Dagster's own tables, up to date, and attach what is declared.
+
+    A source that is attached and not declared stays attached: `detach` removes it.
+    """
+    settings, database_url, declarations = open_settings()
+    _migrate(settings, database_url)
+    with _session(database_url) as connection:
+        if Settings().database_url is None:
+            make_example_tables(connection)
+        _attach(settings, connection, declarations)
+
+
+@cli.command("attach")
+def attach_command() -> None:
+    """Attach the declared sources: triggers on their tables, and the views that they expose."""
+    settings, database_url, declarations = open_settings()
+    with _session(database_url) as connection:
+        require_migrated(connection)
+        _attach(settings, connection, declarations)
+
+
+@cli.command("detach")
+@click.argument("source")
+@click.option("--forget", is_flag=True, help="Delete its mirror, embeddings, jobs and matches too.")
+def detach_command(source: str, forget: bool) -> None:
+    """Remove the triggers of SOURCE, which stays as it is in our tables until --forget."""
+    _, database_url, declarations = open_settings()
+    with _session(database_url) as connection:
+        require_migrated(connection)
+        if source not in {state.name for state in source_states(connection)}:
+            raise NotFound(f"there is no attached source {source}")
+        detach(connection, source, forget=forget)
+    say(f"{source} is detached" + (" and forgotten" if forget else ""))
+    if source in {each.name for each in declarations.sources}:
+        say("it is still declared: `migrate` and `attach` attach it again")
 
 
 @cli.command()
 def doctor() -> None:
-    """Say whether database, key, models and dimensions fit, before anything runs; status 1 if not."""
-    settings, database_url = open_settings()
+    """Say whether database, sources, key, models and dimensions fit, before anything runs; status 1 if not."""
+    settings, database_url, declarations = open_settings()
     found = []
-    for finding in findings(settings, database_url):
+    for finding in findings(settings, database_url, declarations):
         click.echo(f"{'ok ' if finding.fits else 'NO '} {finding.what}: {finding.because}")
         found.append(finding.fits)
     if not all(found):
@@ -105,23 +158,27 @@ def doctor() -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(as_json: bool) -> None:
-    """Show the jobs of each queue that wait, are processed or failed, and how many source rows are covered."""
-    with connected() as (settings, connection):
+    """Show the jobs of each queue that wait, are processed or failed, what is covered, and how each source stands."""
+    with connected() as (settings, connection, declarations):
         state = {
             queue: {
                 **client.status(connection, queue),
-                "coverage": named_rows(connection, registry.COVERAGE[queue])[0],
+                "coverage": named_rows(connection, "queue_coverage", queue=queue)[0],
             }
-            for queue in registry.in_use(connection)
+            for queue in registry.in_use(connection, declarations)
         }
-        remarks = unchosen_models(settings, connection)
+        remarks = [*differences(connection, declarations), *overruled(connection, declarations)]
+        remarks += unchosen_models(settings, connection)
+        sources = source_states(connection)
         for queue in state:
             state[queue]["cost_today"] = vars(queue_cost_today(connection, queue))
             state[queue]["newest_failures"] = named_rows(connection, "newest_failures", queue=queue, count=10)
     if as_json:
-        click.echo(json.dumps(state, indent=2, default=_as_json))
+        told = {source.name: {**vars(source), "problems": source.problems} for source in sources}
+        click.echo(json.dumps({**state, "sources": told}, indent=2, default=_as_json))
     else:
         coverage_table(state)
+        sources_table(sources)
         failures_table(state)
         say_all(remarks)
 
@@ -129,18 +186,19 @@ def status(as_json: bool) -> None:
 @cli.command()
 def rebuild() -> None:
     """Recompute all matches, and write what differs."""
-    from matching_pipeline.matches import faces, projects
+    from matching_pipeline.matches.match_table import Figures
+    from matching_pipeline.matches.matchers import all_attached
 
-    with connected() as (settings, connection):
-        with progress("projects") as advance:
-            figures = projects.rebuild(connection, advance, settings.match_part_images)
-        with progress("faces") as advance:
-            figures += faces.rebuild(connection, advance)
-    say(", ".join(f"{count} {name}" for name, count in vars(figures).items()))
+    figures = Figures()
+    with connected() as (settings, connection, _):
+        for matcher in all_attached(connection, settings.match_part_images):
+            with progress(matcher.name) as advance:
+                figures += matcher.rebuild(connection, advance)
+    say(str(figures))
 
 
 @cli.command()
-@click.argument("queue", type=QueueName)
+@click.argument("queue")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Every failed job of the queue.")
 def retry(queue: str, ids: tuple[UUID, ...], everything: bool) -> None:
@@ -150,9 +208,11 @@ def retry(queue: str, ids: tuple[UUID, ...], everything: bool) -> None:
     others are pending again.
     """
     if everything == bool(ids):
-        raise click.UsageError("name the jobs' ids (of job_queue), or say --all")
-    with connected() as (_, connection):
-        failed = {row["id"] for row in named_rows(connection, "failed_items", queue=queue, ids=list(ids))}
+        raise click.UsageError("name the jobs' ids, or say --all")
+    with connected() as (_, connection, declarations):
+        if queue not in registry.queues(declarations):
+            raise NotFound(f"there is no queue {queue}, only {', '.join(registry.queues(declarations))}")
+        failed = {row["id"] for row in named_rows(connection, "failed_jobs", queue=queue, ids=list(ids))}
         say(f"{client.retry(connection, queue, None if everything else ids)} jobs are pending again")
     if unknown := [str(id) for id in dict.fromkeys(ids) if id not in failed]:
         raise NotFound(f"{queue} has no failed job {', '.join(unknown)}")
@@ -161,7 +221,7 @@ def retry(queue: str, ids: tuple[UUID, ...], everything: bool) -> None:
 @cli.command()
 def watch() -> None:
     """Print new matches as they come, until Ctrl-C."""
-    with connected() as (_, connection), suppress(KeyboardInterrupt):
+    with connected() as (_, connection, _declarations), suppress(KeyboardInterrupt):
         feed = announcements(connection)
         say("waiting for new matches")
         for announcement in feed:
@@ -169,6 +229,7 @@ def watch() -> None:
 
 
 cli.add_command(audit_command)
+cli.add_command(init_command)
 cli.add_command(model)
 cli.add_command(process_command)
 
@@ -194,6 +255,8 @@ def main() -> None:
         _end(f"the app holds locks on what is to be written, try again: {error}")
     except psycopg.OperationalError as error:
         _end(f"DATABASE_URL: the server is away: {error}")
+    except psycopg.DataError as error:
+        _end(f"the database refuses a value: {error.diag.message_primary}")
 
 
 def _terminate(*_: object) -> None:
@@ -208,14 +271,39 @@ def _end(message: str) -> None:
 def _migrate(settings: Settings, database_url: str) -> None:
     from matching_pipeline.components.instance import create_instance_tables, instance_url
 
-    with connect(database_url) as connection:
-        if not_owner := _not_owner(connection):
-            raise ConfigurationError(f"DATABASE_URL: {not_owner}")
-        connection.add_notice_handler(_say_warning)
+    with _session(database_url) as connection:
         applied = migrate_schema(connection)
         connection.execute(query("create_dagster_schema"))
     create_instance_tables(settings.dagster_postgres_url or instance_url(database_url))
     say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
+
+
+@contextmanager
+def _session(database_url: str) -> Iterator[Connection]:
+    """Of the owner; it says Postgres' warnings."""
+    with connect(database_url) as connection:
+        if not_owner := _not_owner(connection):
+            raise ConfigurationError(f"DATABASE_URL: {not_owner}")
+        connection.add_notice_handler(_say_warning)
+        yield connection
+
+
+def _attach(settings: Settings, connection: Connection, declarations: Declarations) -> None:
+    attach(connection, declarations)
+    set_notify(connection, settings.enqueue_notify)
+    say(f"attached {', '.join(source.name for source in declarations.sources) or 'nothing: no source is declared'}")
+    say_all(differences(connection, declarations))
+
+
+def _attach_or_remark(settings: Settings, connection: Connection, declarations: Declarations) -> None:
+    """A role that only works cannot attach; it says what the owner has to do."""
+    if _not_owner(connection) is not None:
+        say_all(differences(connection, declarations))
+    elif misfits(connection, declarations):
+        connection.add_notice_handler(_say_warning)
+        _attach(settings, connection, declarations)
+    else:
+        set_notify(connection, settings.enqueue_notify)
 
 
 def _migrate_or_require_migrated(settings: Settings, database_url: str) -> None:
@@ -246,6 +334,7 @@ def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str
 
     return {
         "DATABASE_URL": database_url,
+        "DEFINITIONS_DIR": str(settings.definitions_dir),
         "DAGSTER_POSTGRES_URL": settings.dagster_postgres_url or instance_url(database_url),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "MATCHING_PIPELINE_DEV_PID": str(os.getpid()),

@@ -12,54 +12,68 @@ from matching_pipeline.cli.opening import connected
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows
 from matching_pipeline.handlers import registry
+from matching_pipeline.models.registry import shadow_queue
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.enqueue import enqueue_images, enqueue_missing, enqueue_packs
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.enqueue import (
+    NotFound,
+    enqueue_entities,
+    enqueue_missing,
+    enqueue_packs,
+    enqueue_resync,
+)
 
 
 @click.command("process")
 @click.option(
-    "--project", "projects", multiple=True, type=click.UUID, metavar="ID", help="All images of this project."
-)
-@click.option(
-    "--product", "products", multiple=True, type=click.UUID, metavar="ID", help="All images of this product."
-)
-@click.option(
-    "--pack-for",
-    "packs",
+    "--entity",
+    "entities",
     multiple=True,
-    type=click.UUID,
-    metavar="PROJECT",
-    help="The pack of product pictures of this row of `projects`.",
+    nargs=2,
+    metavar="SOURCE KEY",
+    help="All pictures, or the text, of this entity, embedded already or not.",
 )
-@click.option("--missing", is_flag=True, help="Every image and posting that has no up-to-date row.")
-def process_command(
-    projects: tuple[UUID, ...], products: tuple[UUID, ...], packs: tuple[UUID, ...], missing: bool
-) -> None:
-    """Analyse images, embed postings and make product pictures here and now, and bring changed matches up to date."""
-    if not (projects or products or packs or missing):
-        raise click.UsageError("say what to process: --project ID, --product ID, --pack-for PROJECT or --missing")
-    with connected() as (settings, connection):
-        queued = enqueue_missing(connection) if missing else 0
-        queued += enqueue_images(connection, projects, products)
-        say(f"{queued} images and postings queued")
-        if packs:
-            say(f"{enqueue_packs(connection, packs)} packs of product pictures queued")
+@click.option(
+    "--pack-for", "packs", multiple=True, metavar="KEY", help="The pack of product pictures of this entity."
+)
+@click.option("--missing", is_flag=True, help="Everything that has no up-to-date result, and what triggers missed.")
+def process_command(entities: tuple[tuple[str, str], ...], packs: tuple[str, ...], missing: bool) -> None:
+    """Embed pictures and texts and make product pictures here and now, and bring changed matches up to date."""
+    if not (entities or packs or missing):
+        raise click.UsageError("say what to process: --entity SOURCE KEY, --pack-for KEY or --missing")
+    with connected() as (settings, connection, declarations):
+        works = declarations.queues
         wanted: set[str] = set()
-        if projects or products:
-            wanted |= {registry.IMAGE_AI, registry.MATCHES}
+        if missing:
+            enqueue_resync(connection)
+            say(f"{enqueue_missing(connection)} pictures and texts queued; all tables are compared with the mirror")
+            # a product picture is never missing: an app or a person asks for it
+            wanted |= {queue for queue in registry.queues(declarations) if works.get(queue) != "generate"}
+        for source, key in entities:
+            say(f"{enqueue_entities(connection, source, [key])} pictures and texts of {source} {key} queued")
+            wanted |= _queues_of(declarations, source)
         if packs:
-            wanted |= {registry.GENERATED_IMAGES}
-        if missing:  # a product picture is never missing: an app or a person asks for it
-            wanted |= {*registry.QUEUES} - {registry.GENERATED_IMAGES}
-        failed = sum(
-            _work_off(settings, connection, queue) for queue in registry.in_use(connection) if queue in wanted
-        )
+            if not declarations.generated:
+                raise NotFound("no source has generated images: declare matching_pipeline.GeneratedImages")
+            for asset in declarations.generated:
+                say(f"{enqueue_packs(connection, asset.source, packs)} packs of product pictures queued")
+            wanted |= {queue for queue, work in works.items() if work == "generate"}
+        queues = [queue for queue in registry.in_use(connection, declarations) if queue in wanted]
+        failed = sum(_work_off(settings, connection, declarations, queue) for queue in queues)
     if failed:
         say("what failed and why: matching-pipeline status")
         sys.exit(1)
 
 
-def _work_off(settings: Settings, connection: Connection, queue: str) -> int:
+def _queues_of(declarations: Declarations, source: str) -> set[str]:
+    """The queues that an entity of the source passes through: those that embed it, and those of its matchers."""
+    embedding = [each.name for each in declarations.images if source in each.sources]
+    embedding += [each.name for each in declarations.texts if source in each.sources]
+    matching = [each.queue for each in declarations.matchers if source in (each.left, each.right)]
+    return {*embedding, *map(shadow_queue, embedding), *matching}
+
+
+def _work_off(settings: Settings, connection: Connection, declarations: Declarations, queue: str) -> int:
     """Returns how many jobs failed, here or in another worker, which is waited for."""
     assert settings.database_url is not None
     said = ""
@@ -70,7 +84,9 @@ def _work_off(settings: Settings, connection: Connection, queue: str) -> int:
             say(said := leased)
 
     with progress(queue) as advance:
-        done = registry.work_off(settings, settings.database_url, queue, on_progress=advance, on_wait=wait)
+        done = registry.work_off(
+            settings, settings.database_url, declarations, queue, on_progress=advance, on_wait=wait
+        )
     say(f"{queue}: {done.jobs} jobs, {done.failed} failed")
     return done.failed
 
@@ -80,8 +96,8 @@ def _leased(connection: Connection, queue: str, ids: Sequence[UUID]) -> str | No
 
     A live worker ends or renews its lease. A killed worker looks the same until the lease runs out.
     """
-    (leased,) = named_rows(connection, "leased_items", queue=queue, ids=list(ids))
-    if not leased["items"]:
+    (leased,) = named_rows(connection, "leased_jobs", queue=queue, ids=list(ids))
+    if not leased["jobs"]:
         return None
     until = leased["until"].astimezone(UTC)
-    return f"{queue}: waiting for {leased['items']} jobs that another worker has leased until {until:%H:%M:%S} UTC"
+    return f"{queue}: waiting for {leased['jobs']} jobs that another worker has leased until {until:%H:%M:%S} UTC"

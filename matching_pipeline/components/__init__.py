@@ -1,1 +1,12 @@
-"""The only package that imports Dagster."""
+"""What Dagster shows and runs of the declarations. It is the only package that imports Dagster."""
+
+from matching_pipeline.components.declared import (
+    GeneratedImages,
+    ImageEmbeddings,
+    Matches,
+    Source,
+    TextEmbeddings,
+    Worker,
+)
+
+__all__ = ["GeneratedImages", "ImageEmbeddings", "Matches", "Source", "TextEmbeddings", "Worker"]

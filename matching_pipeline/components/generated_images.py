@@ -1,27 +1,23 @@
-"""`generated_images`: the product pictures that were asked for."""
+"""The product pictures that were asked for."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import UUID
 
 import dagster as dg
 from pydantic import Field
 
+from matching_pipeline.components.checks import ReportedCheck, everything_is_accounted_for, no_failed_jobs
 from matching_pipeline.components.contact_sheet import contact_sheet
+from matching_pipeline.components.metadata import Metadata, coverage
 from matching_pipeline.components.pictures import markdown_table, picture
-from matching_pipeline.components.reporting import (
-    AssetReport,
-    accounted_for,
-    coverage,
-    process_by_hand,
-    queue_check_result,
-    reported_check,
-)
+from matching_pipeline.components.reporting import AssetReport, process_by_hand
 from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.sources import content_table
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import JobFailure, PermanentFailure
 from matching_pipeline.handlers import registry
 from matching_pipeline.pictures.fetch import ImageFetcher
+from matching_pipeline.sources.declarations import Declarations, GeneratedImages
 from matching_pipeline.sources.enqueue import enqueue_packs
 
 SAMPLE = 20
@@ -32,29 +28,58 @@ READS_AT_ONCE = 8
 class PacksConfig(dg.Config):
     """What to queue before processing. By default nothing: pictures are made when they are asked for."""
 
-    packs: list[str] = Field(default=[], description="ids of projects (of the table projects) for a complete pack")
+    packs: list[str] = Field(default=[], description="the keys of entities for a complete pack")
 
 
-@dg.asset(
-    deps=["projects"],
-    group_name="pictures",
-    kinds={"postgres", "python"},
-    description="Product pictures made from each project's photo, one a type of the table `image_types`. Materialize "
-    "it to make what waits; list projects in the launchpad to ask for their packs.",
-)
-def generated_images(
-    context: dg.AssetExecutionContext, config: PacksConfig, pipeline: Pipeline
-) -> dg.MaterializeResult[None]:
-    with pipeline.connection() as connection:
-        enqueue_packs(connection, [UUID(id) for id in config.packs])
-    return process_by_hand(context, pipeline, generated_images_report)
+def generated_asset(declared: GeneratedImages, declarations: Declarations) -> dg.AssetsDefinition:
+    report = generated_report(declared)
+
+    @dg.asset(
+        name=declared.name,
+        deps=[content_table(declarations.source(declared.source))],
+        group_name="pictures",
+        kinds={"postgres", "python"},
+        description=f"Product pictures made from the photo of each {declared.source}, one a type of the table "
+        "`image_types`. Materialize it to make what waits; list keys in the launchpad to ask for packs.",
+    )
+    def generated_images(
+        context: dg.AssetExecutionContext, config: PacksConfig, pipeline: Pipeline
+    ) -> dg.MaterializeResult[None]:
+        with pipeline.connection() as connection:
+            enqueue_packs(connection, declared.source, config.packs)
+        return process_by_hand(context, pipeline, report)
+
+    return generated_images
 
 
-def describe_generated_images(pipeline: Pipeline) -> dict[str, Any]:
+def generated_report(declared: GeneratedImages) -> AssetReport:
+    name = declared.name
+    return AssetReport(
+        name,
+        detects={name: "product pictures that were asked for"},
+        describe=lambda pipeline: _describe(pipeline, name),
+        checks=(
+            everything_is_accounted_for(
+                name,
+                "every_asked_picture_is_accounted_for",
+                "Every picture that was asked for is there, waits in the queue, or failed for a stated reason.",
+            ),
+            _every_picture_has_its_file(name),
+            no_failed_jobs(
+                name,
+                name,
+                "no_failed_jobs",
+                "No job has failed for good; one that has waits for a person to retry it.",
+            ),
+        ),
+    )
+
+
+def _describe(pipeline: Pipeline, queue: str) -> Metadata:
     with pipeline.connection() as connection:
         costs = connection.execute(query("generation_costs")).fetchall()
         newest = connection.execute(query("newest_pack")).fetchall()
-        figures = coverage(connection, registry.GENERATED_IMAGES)
+        figures = coverage(connection, queue)
     table = markdown_table(("type", "pictures", "KB each", "cost in USD"), [_blank(row) for row in costs])
     described = {
         **figures,
@@ -89,38 +114,17 @@ def _read_one(fetcher: ImageFetcher, url: str) -> bytes | JobFailure:
         return failure
 
 
-@reported_check(
-    asset=generated_images,
-    description="Every picture that was asked for is there, waits in the queue, or failed for a stated reason.",
-)
-def every_asked_picture_is_accounted_for(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return accounted_for(pipeline, registry.GENERATED_IMAGES)
+def _every_picture_has_its_file(asset: str) -> ReportedCheck:
+    def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
+        with pipeline.connection() as connection:
+            rows = connection.execute(query("some_generated_images"), {"count": SAMPLE}).fetchall()
+        urls = [url for (url,) in rows]
+        gone = [str(failure) for failure in _read(pipeline, urls) if isinstance(failure, PermanentFailure)]
+        return dg.AssetCheckResult(
+            passed=not gone,
+            metadata={"looked at": len(urls), "gone": len(gone)},
+            description="; ".join(gone) or "all are there",
+        )
 
-
-@reported_check(
-    asset=generated_images, description=f"No row names a file that is gone, on a sample of {SAMPLE} pictures."
-)
-def every_picture_has_its_file(pipeline: Pipeline) -> dg.AssetCheckResult:
-    with pipeline.connection() as connection:
-        urls = [url for (url,) in connection.execute(query("some_generated_images"), {"count": SAMPLE}).fetchall()]
-    gone = [str(failure) for failure in _read(pipeline, urls) if isinstance(failure, PermanentFailure)]
-    return dg.AssetCheckResult(
-        passed=not gone,
-        metadata={"looked at": len(urls), "gone": len(gone)},
-        description="; ".join(gone) or "all are there",
-    )
-
-
-@reported_check(
-    asset=generated_images, description="No job has failed for good; one that has waits for a person to retry it."
-)
-def no_failed_pictures(pipeline: Pipeline) -> dg.AssetCheckResult:
-    return queue_check_result(pipeline, registry.GENERATED_IMAGES)
-
-
-generated_images_report = AssetReport(
-    "generated_images",
-    queues=(registry.GENERATED_IMAGES,),
-    describe=describe_generated_images,
-    checks=(every_asked_picture_is_accounted_for, every_picture_has_its_file, no_failed_pictures),
-)
+    description = f"No row names a file that is gone, on a sample of {SAMPLE} pictures."
+    return ReportedCheck(asset, "every_picture_has_its_file", description, evaluate)

@@ -7,6 +7,18 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL
 
 SCHEMA = "dagster"
+_SETTINGS = {
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": r"read\ committed",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "standard_conforming_strings": "on",
+    "client_encoding": "utf8",
+    "search_path": SCHEMA,
+}
+"""What Dagster relies on, whatever the database and the role set."""
 
 
 def instance_url(database_url: str) -> str:
@@ -15,7 +27,9 @@ def instance_url(database_url: str) -> str:
     A plain postgresql:// URL would get psycopg 3, with which dagster-postgres 0.29 fails.
     """
     known = {key: str(value) for key, value in conninfo_to_dict(database_url).items()}
-    options = f"{known.pop('options', '')} -csearch_path={SCHEMA}".strip()
+    options = " ".join(
+        [known.pop("options", ""), *(f"-c{name}={value}" for name, value in _SETTINGS.items())]
+    ).strip()
     host = known.pop("host", "")
     url = URL.create(
         "postgresql+psycopg2",

@@ -9,9 +9,11 @@ from matching_pipeline.matches import rebuilds
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers import answer_cache, call_log
 from matching_pipeline.queues import client
-from matching_pipeline.sources.enqueue import enqueue_missing
+from matching_pipeline.sources.enqueue import enqueue_due_resyncs, enqueue_missing
 from matching_pipeline.sources.orphans import delete_orphan_files, delete_orphan_rows
 
+JOBS = ("worker", "process_now", "nightly", "cleanup")
+"""The jobs whose runs are deleted: other runs of the instance may be those of another project."""
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 RUNS_AT_ONCE = 100
 
@@ -34,10 +36,12 @@ def delete_old_answers(context: dg.OpExecutionContext, pipeline: Pipeline) -> No
 
 @dg.op
 def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
-    """For what two of the app's transactions hid from each other's triggers, such as an image inserted while its
-    listing became a project."""
+    """For what no trigger saw, such as rows that were replicated or loaded with triggers disabled: once a day each
+    table is compared with the mirror."""
     with pipeline.connection() as connection:
-        context.log.info(f"{enqueue_missing(connection)} images and postings were missing and are queued")
+        context.log.info(f"{enqueue_missing(connection)} jobs were missing and are queued")
+        for source in enqueue_due_resyncs(connection):
+            context.log.info(f"a worker compares the table of the source {source} with the mirror")
         context.log.info(f"{delete_orphan_rows(connection)} orphaned rows are deleted")
 
 
@@ -56,12 +60,13 @@ def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     with pipeline.connection() as connection:
         context.log.info(f"{rebuilds.forget(connection, keep)} rebuilds are forgotten")
     before = datetime.now(UTC) - keep
-    old = dg.RunsFilter(statuses=FINISHED, created_before=before)
     deleted = 0
-    while runs := context.instance.get_runs(old, limit=RUNS_AT_ONCE):
-        for run in runs:
-            context.instance.delete_run(run.run_id)
-        deleted += len(runs)
+    for job in JOBS:
+        old = dg.RunsFilter(job_name=job, statuses=FINISHED, created_before=before)
+        while runs := context.instance.get_runs(old, limit=RUNS_AT_ONCE):
+            for run in runs:
+                context.instance.delete_run(run.run_id)
+            deleted += len(runs)
     context.log.info(f"{deleted} runs are deleted")
 
 

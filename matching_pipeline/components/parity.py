@@ -1,47 +1,55 @@
-"""Each night some lists of `matches` are computed by the definition and must be the same."""
+"""Each night some lists of matches are computed by the definition and must be the same."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
-from matching_pipeline.components.reporting import reported_check
+from matching_pipeline.components.checks import ReportedCheck
 from matching_pipeline.components.resources import Pipeline
-from matching_pipeline.matches import faces, projects
 from matching_pipeline.matches.parity import Parity, sampled_parity
+from matching_pipeline.sources.declarations import Matches
 
 SAMPLE = 20
-"""Lists of each kind: each is scored against everything, by plain code."""
+"""Lists of each matcher: each is scored against everything, by plain code."""
 
 
-@reported_check(
-    asset="matches",
-    description=f"{SAMPLE} projects' and {SAMPLE} faces' lists, others each day, equal the definition's, "
-    "computed without the kernel. It comes with a rebuild only.",
-)
-def sampled_lists_are_exact(pipeline: Pipeline) -> dg.AssetCheckResult:
-    # a day's sample: who looks again looks at the same
-    seed = datetime.now(UTC).date().toordinal()
-    with pipeline.connection() as connection:
-        found = {kind: sampled_parity(connection, kind, SAMPLE, seed) for kind in (projects.KIND, faces.KIND)}
-    verdicts = [parity.holds for parity in found.values()]
-    return dg.AssetCheckResult(
-        passed=False not in verdicts,
-        description=_told(found),
-        metadata={name: value for kind, parity in found.items() for name, value in _figures(kind, parity).items()},
+def sampled_lists_are_exact(declared: Matches) -> ReportedCheck:
+    """It costs a pass over all vectors: it comes with a rebuild only."""
+
+    def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
+        # a day's sample: who looks again looks at the same
+        seed = datetime.now(UTC).date().toordinal()
+        with pipeline.connection() as connection:
+            found = {matcher.name: sampled_parity(connection, matcher, SAMPLE, seed) for matcher in declared.matchers}
+        verdicts = [parity.holds for parity in found.values()]
+        return dg.AssetCheckResult(
+            passed=False not in verdicts,
+            description=_told(found),
+            metadata={
+                name: value for matcher, parity in found.items() for name, value in _figures(matcher, parity).items()
+            },
+        )
+
+    return ReportedCheck(
+        declared.name,
+        "sampled_lists_are_exact",
+        f"{SAMPLE} lists of each matcher, others each day, equal the definition's, computed without the kernel. "
+        "It comes with a rebuild only.",
+        evaluate,
     )
 
 
 def _told(found: dict[str, Parity]) -> str:
     """Numbers only: an erasure of a face does not reach the copies that Dagster keeps."""
     return "; ".join(
-        f"{parity.equal} of {parity.sampled} {kind} lists are equal"
+        f"{parity.equal} of {parity.sampled} {matcher} lists are equal"
         + (f", the rest not judged: {parity.waiting} pieces of work wait" if parity.holds is None else "")
-        for kind, parity in found.items()
+        for matcher, parity in found.items()
     )
 
 
-def _figures(kind: str, parity: Parity) -> dict[str, Any]:
+def _figures(matcher: str, parity: Parity) -> dict[str, Any]:
     figures = {
         "lists sampled": parity.sampled,
         "lists equal": parity.equal,
@@ -51,4 +59,4 @@ def _figures(kind: str, parity: Parity) -> dict[str, Any]:
         "pairs surplus": parity.surplus,
         "work waiting": parity.waiting,
     }
-    return {f"{kind} {name}": value for name, value in figures.items()}
+    return {f"{matcher} {name}": value for name, value in figures.items()}

@@ -1,32 +1,38 @@
-"""The steps of a rebuild of `matches`: a plan, then its shards, wherever the run's executor places them.
+"""The steps of a rebuild of matches: a plan, then its shards, wherever the run's executor places them.
 
-They hand each other nothing: a shard's mapping key, such as `project_12_3`, names its row in `rebuild_shards`.
+They hand each other nothing: a shard's mapping key, such as `project_12_3`, names its row in `rebuild_shards`. The
+names of ops are those of no asset: Dagster has both in one namespace.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 import dagster as dg
 
+from matching_pipeline.components.describe_matches import describe_matches
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.errors import ConfigurationError, RebuildSuperseded
-from matching_pipeline.matches import faces, projects, rebuilds
-from matching_pipeline.matches.rebuilds import Done, Publish
+from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches.matchers import implementation
+from matching_pipeline.matches.rebuilds import Done
+from matching_pipeline.sources.declarations import Matches
 
 
 @dg.op(
-    ins={name: dg.In(dg.Nothing) for name in ("image_ai", "faces", "profiles")},
+    name="plan_matches",
+    ins={"upstream": dg.In(dg.Nothing)},
     out=dg.DynamicOut(dg.Nothing),
-    description="Begins a rebuild and divides it into shards.",
+    description="Begins a rebuild of each matcher and divides it into shards.",
 )
 def plan(context: dg.OpExecutionContext, pipeline: Pipeline) -> Iterator[dg.DynamicOutput[None]]:
     with pipeline.connection() as connection:
-        for kind in rebuilds.SIZES:
-            for shard in rebuilds.begin(connection, kind, first_run(context)):
-                yield dg.DynamicOutput(None, mapping_key=f"{kind}_{shard.rebuild}_{shard.place}")
+        for matcher in _declared(context, pipeline).matchers:
+            kept_by = implementation(matcher, pipeline.settings.match_part_images)
+            for shard in rebuilds.begin(connection, matcher.name, kept_by.plan, first_run(context)):
+                yield dg.DynamicOutput(None, mapping_key=f"{matcher.name}_{shard.rebuild}_{shard.place}")
 
 
 @dg.op(
+    name="rebuild_matches",
     ins={"planned": dg.In(dg.Nothing)},
     out=dg.Out(dg.Nothing),
     retry_policy=dg.RetryPolicy(max_retries=3, delay=3, backoff=dg.Backoff.EXPONENTIAL),
@@ -35,20 +41,28 @@ def plan(context: dg.OpExecutionContext, pipeline: Pipeline) -> Iterator[dg.Dyna
 def rebuild_shard(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     key = context.get_mapping_key()
     assert key is not None
-    kind, rebuild, place = key.split("_")
+    name, rebuild, place = key.rsplit("_", 2)
+    matcher = next(each for each in pipeline.declarations.matchers if each.name == name)
+    kept_by = implementation(matcher, pipeline.settings.match_part_images)
     try:
         with pipeline.connection() as connection:
             shard = rebuilds.shard_at(connection, int(rebuild), int(place))
-            figures = rebuilds.run(connection, shard, _publish(pipeline, kind))
+            figures = rebuilds.run(connection, shard, kept_by.rebuild_shard)
     except (RebuildSuperseded, ConfigurationError) as reason:
         raise dg.Failure(str(reason), allow_retries=False) from None
     context.log.info(", ".join(f"{count} {name}" for name, count in vars(figures).items()))
 
 
-def _publish(pipeline: Pipeline, kind: str) -> Publish:
-    if kind == faces.KIND:
-        return faces.rebuild_shard
-    return partial(projects.rebuild_shard, part_images=pipeline.settings.match_part_images)
+@dg.op(
+    name="report_matches",
+    ins={"shards": dg.In(dg.Nothing)},
+    out=dg.Out(dg.Nothing),
+    description="Tells what the shards of the rebuild did.",
+)
+def report(context: dg.OpExecutionContext, pipeline: Pipeline) -> dg.Output[None]:
+    done = done_by(context, pipeline)
+    figures = {**vars(done.figures), "shards": done.shards, "busy seconds": round(done.seconds, 3)}
+    return dg.Output(None, metadata={**figures, **describe_matches(pipeline, _declared(context, pipeline))})
 
 
 def done_by(context: dg.OpExecutionContext, pipeline: Pipeline) -> Done:
@@ -60,3 +74,9 @@ def done_by(context: dg.OpExecutionContext, pipeline: Pipeline) -> Done:
 def first_run(context: dg.OpExecutionContext) -> str:
     """Of several runs of which each re-executes what failed in the one before; they share one rebuild."""
     return context.run.root_run_id or context.run_id
+
+
+def _declared(context: dg.OpExecutionContext, pipeline: Pipeline) -> Matches:
+    """The declaration of the asset that the step is a part of."""
+    name = context.asset_key.to_user_string()
+    return next(each for each in pipeline.declarations.matches if each.name == name)

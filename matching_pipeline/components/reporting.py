@@ -4,21 +4,15 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import dagster as dg
 import psycopg
 
-from matching_pipeline.components.pictures import markdown_table
+from matching_pipeline.components.checks import ReportedCheck, evaluation
+from matching_pipeline.components.metadata import Metadata, figures
 from matching_pipeline.components.resources import Pipeline
-from matching_pipeline.db.connections import Connection
-from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
 from matching_pipeline.handlers import registry
-from matching_pipeline.models.registry import registered_models
-from matching_pipeline.providers.call_log import queue_cost_today
-from matching_pipeline.providers.factory import Modality
-from matching_pipeline.queues import client
 from matching_pipeline.queues.standing import QueueWork
 from matching_pipeline.queues.worker import Summary
 
@@ -31,33 +25,7 @@ BURST = 12
 CHECKING_SHARE = 0.05
 """The checks of an asset take at most this share of the time, however large its tables are."""
 
-Metadata = Mapping[str, Any]
-
 log = logging.getLogger(__name__)
-
-
-Evaluate = Callable[[Pipeline], dg.AssetCheckResult]
-
-
-@dataclass(frozen=True)
-class ReportedCheck:
-    """An asset check, and the function behind it: Dagster makes an instance of its own to call a definition."""
-
-    definition: dg.AssetChecksDefinition
-    evaluate: Evaluate
-
-    @property
-    def key(self) -> dg.AssetCheckKey:
-        return self.definition.check_key
-
-
-def reported_check(*, asset: dg.AssetsDefinition | str, description: str) -> Callable[[Evaluate], ReportedCheck]:
-    """Like `dg.asset_check`, of a function that workers call too."""
-
-    def decorate(evaluate: Evaluate) -> ReportedCheck:
-        return ReportedCheck(dg.asset_check(asset=asset, description=description)(evaluate), evaluate)
-
-    return decorate
 
 
 @dataclass(frozen=True)
@@ -65,12 +33,19 @@ class AssetReport:
     """How workers report an asset that they keep fresh."""
 
     key: str
-    queues: Sequence[str]
+    detects: Mapping[str, str]
+    """by queue, what its jobs are for; each has a sensor"""
     describe: Callable[[Pipeline], Metadata]
     checks: Sequence[ReportedCheck]
     """those that are cheap enough to come with every report"""
+    shadows: Sequence[str] = ()
+    """the queues of models that are not active; the sensors of the others watch them too"""
     partition: Callable[[], str | None] = lambda: None
     """the partition of now"""
+
+    @property
+    def queues(self) -> Sequence[str]:
+        return (*self.detects, *self.shadows)
 
     def materialization(self, pipeline: Pipeline, work: QueueWork | Summary) -> dg.AssetMaterialization:
         return dg.AssetMaterialization(
@@ -79,7 +54,7 @@ class AssetReport:
 
     def evaluations(self, pipeline: Pipeline) -> dict[str, dg.AssetCheckEvaluation]:
         """The result of each check now, by its name."""
-        return {check.key.name: _evaluation(check.key, check.evaluate(pipeline)) for check in self.checks}
+        return {check.name: evaluation(check.key, check.evaluate(pipeline)) for check in self.checks}
 
 
 @dataclass
@@ -187,12 +162,12 @@ class _Reported:
             assert self._work is not None
             yield self._report.materialization(pipeline, self._work)
             self.mark_reported()
-        for name, evaluation in evaluations.items():
-            if due or self._passed.get(name) != evaluation.passed:
-                self._passed[name] = evaluation.passed
+        for name, result in evaluations.items():
+            if due or self._passed.get(name) != result.passed:
+                self._passed[name] = result.passed
                 # Dagster keeps one result of a check for each run, and the UI shows the youngest run's: with two
                 # workers the results of the older one would never show
-                self._instance.report_runless_asset_event(evaluation)
+                self._instance.report_runless_asset_event(result)
 
 
 def process_by_hand(
@@ -201,12 +176,12 @@ def process_by_hand(
     """Processes what is due in the asset's queues, beside the standing worker, and waits for what that has leased."""
     total = Summary()
     with pipeline.connection() as connection:
-        queues = [queue for queue in registry.in_use(connection) if queue in report.queues]
+        queues = [queue for queue in registry.in_use(connection, pipeline.declarations) if queue in report.queues]
     for queue in queues:
         try:
-            done = registry.work_off(pipeline.settings, pipeline.database_url, queue)
+            done = registry.work_off(pipeline.settings, pipeline.database_url, pipeline.declarations, queue)
         except (ConfigurationError, ProviderUnavailable) as error:
-            if queue not in registry.SHADOWS:
+            if not registry.is_shadow(queue):
                 raise
             # no reader waits for a shadow
             context.log.warning(f"{queue}: {error}")
@@ -214,83 +189,3 @@ def process_by_hand(
         context.log.info(f"{queue}: {done.jobs} jobs, {done.failed} failed")
         total.add(done.summary)
     return dg.MaterializeResult(metadata={**figures(total), **report.describe(pipeline)})
-
-
-def figures(work: QueueWork | Summary) -> dict[str, Any]:
-    return {
-        "completed": work.counts["completed"],
-        "failed attempts": work.counts["failed"],
-        "snoozed": work.counts["snoozed"],
-        "busy seconds": round(work.busy_seconds, 3),
-        **work.figures,
-    }
-
-
-def cost_today(connection: Connection, *queues: str) -> dict[str, Any]:
-    """Metadata of queues whose handler asks a provider; empty where it asked none today."""
-    cost = queue_cost_today(connection, *queues)
-    if not cost.requests:
-        return {}
-    costs: dict[str, Any] = {
-        "cost today, USD": float(cost.cost_usd),
-        "requests today": cost.requests,
-        "failed requests today": cost.failed_requests,
-    }
-    if cost.cost_usd_per_thousand_rows is not None:
-        costs["cost per 1000 rows, USD"] = float(cost.cost_usd_per_thousand_rows)
-    return costs
-
-
-def describe_models(connection: Connection, modality: Modality) -> dict[str, Any]:
-    """Metadata of an asset that models work for: the active one, and the shadow with its coverage."""
-    described = {}
-    for model, coverage in registered_models(connection):
-        if model.modality == modality and coverage is not None:
-            described[f"{model.status} model"] = model.name
-            if model.status == "shadow":
-                described["shadow coverage"] = f"{coverage.covered} of {coverage.rows} {coverage.what}"
-    return described
-
-
-def coverage(connection: Connection, queue: str) -> dict[str, Any]:
-    (row,) = named_rows(connection, registry.COVERAGE[queue])
-    return row
-
-
-def accounted_for(pipeline: Pipeline, queue: str) -> dg.AssetCheckResult:
-    """Whether each entity of the queue has its row, waits or has failed."""
-    with pipeline.connection() as connection:
-        row = coverage(connection, queue)
-    return dg.AssetCheckResult(passed=row["unaccounted"] == 0, metadata=row)
-
-
-def queue_check_result(pipeline: Pipeline, queue: str, *, anonymous: bool = False) -> dg.AssetCheckResult:
-    """Warns of dead letters: jobs that failed for good, until a person retries or deletes them.
-
-    `anonymous` names no entity: an erasure does not reach the copies that Dagster keeps.
-    """
-    with pipeline.connection() as connection:
-        status = client.status(connection, queue)
-        newest = connection.execute(query("newest_failures"), {"queue": queue, "count": 5}).fetchall()
-    header = ("what", "status", "because", "job")
-    named = slice(1, 3) if anonymous else slice(None)
-    reasons = markdown_table(header[named], [row[named] for row in newest])
-    return dg.AssetCheckResult(
-        passed=not status["failed"],
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={**status, "newest failures": dg.MetadataValue.md(reasons)},
-        description=f"{status['failed']} failed: `matching-pipeline retry {queue} --all` tries them again"
-        if status["failed"]
-        else "no job has failed",
-    )
-
-
-def _evaluation(key: dg.AssetCheckKey, result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
-    return dg.AssetCheckEvaluation(
-        asset_key=key.asset_key,
-        check_name=key.name,
-        passed=result.passed,
-        metadata=result.metadata,
-        severity=result.severity,
-        description=result.description,
-    )

@@ -8,23 +8,14 @@ from matching_pipeline.components.version import version_of
 from matching_pipeline.components.worker import WorkerConfig, worker
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers import registry
+from matching_pipeline.models.registry import shadow_queue
 from matching_pipeline.queues import client
 from matching_pipeline.queues.supervision import Policy, request_worker
-from matching_pipeline.settings import Settings
 
 TICK_SECONDS = 5
 """Dagster looks at sensors no more often."""
 QUEUE_TICK_SECONDS = 15
 """The sensors of queues tick less often: `worker_sensor` keeps a worker alive. They replace it where it is off."""
-
-DETECTS = {
-    registry.IMAGE_AI: "images of projects and products that have no up-to-date row in `image_ai`",
-    registry.JOB_EMBEDDINGS: "active postings that have no current embedding",
-    registry.MATCHES: "projects and products whose matches may have changed",
-    registry.FACES: "faces that are new or changed and not matched yet",
-    registry.GENERATED_IMAGES: "product pictures that were asked for",
-}
-"""What the queue of each sensor holds; the sensor speaks for the shadow queue too."""
 
 
 @dg.sensor(
@@ -39,29 +30,32 @@ DETECTS = {
 def worker_sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
     try:
         with connect(pipeline.database_url) as connection:
-            return _ask(context.instance, connection, pipeline.settings)
+            return _ask(context.instance, connection, pipeline)
     except psycopg.OperationalError as error:
         return dg.SkipReason(f"the database is away: {error}")
 
 
-def queue_sensor(queue: str) -> dg.SensorDefinition:
+def queue_sensor(queue: str, detects: str) -> dg.SensorDefinition:
+    """`detects` says what the jobs of the queue are for. The sensor watches the shadow's queue too."""
+
     @dg.sensor(
         name=f"{queue}_sensor",
-        job=worker,
+        # by name: Dagster copies a job for each component that has it
+        job_name=worker.name,
         minimum_interval_seconds=QUEUE_TICK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Detects {DETECTS[queue]}, and starts the standing worker where none serves them.",
+        description=f"Detects {detects}, and starts the standing worker where none serves them.",
     )
     def sensor(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
         try:
             with connect(pipeline.database_url) as connection:
-                shadow = f"{queue}_shadow"
-                queues = [each for each in registry.in_use(connection) if each in (queue, shadow)]
+                in_use = registry.in_use(connection, pipeline.declarations)
+                queues = [each for each in in_use if each in (queue, shadow_queue(queue))]
                 states = {each: client.queue_state(connection, each) for each in queues}
                 told = "; ".join(_told(each, state) for each, state in states.items())
                 if all(not state.due or state.workers for state in states.values()):
                     return dg.SkipReason(told)
-                asked = _ask(context.instance, connection, pipeline.settings)
+                asked = _ask(context.instance, connection, pipeline)
                 if isinstance(asked, dg.SkipReason):
                     return dg.SkipReason(f"{told}; {asked.skip_message}")
                 return asked
@@ -71,15 +65,17 @@ def queue_sensor(queue: str) -> dg.SensorDefinition:
     return sensor
 
 
-queue_sensors = {queue: queue_sensor(queue) for queue in DETECTS}
-
-
-def _ask(instance: dg.DagsterInstance, connection: Connection, settings: Settings) -> dg.RunRequest | dg.SkipReason:
+def _ask(instance: dg.DagsterInstance, connection: Connection, pipeline: Pipeline) -> dg.RunRequest | dg.SkipReason:
+    queues = registry.queues(pipeline.declarations)
+    if not queues:
+        return dg.SkipReason("no declaration has a queue")
     queued = dg.RunsFilter(job_name=worker.name, statuses=[dg.DagsterRunStatus.QUEUED])
     if instance.get_runs_count(queued):
         return dg.SkipReason("a run of the worker waits in Dagster's run queue for its turn")
-    policy = Policy(version_of(settings), settings.worker_seconds, settings.max_workers)
-    asked = request_worker(connection, registry.QUEUES, policy)
+    settings = pipeline.settings
+    version = version_of(settings, pipeline.declarations)
+    policy = Policy(version, settings.worker_seconds, settings.max_workers)
+    asked = request_worker(connection, queues, policy)
     if isinstance(asked, str):
         return dg.SkipReason(asked)
     id, request = asked

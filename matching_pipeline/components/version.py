@@ -1,4 +1,4 @@
-"""The version of code and settings that a worker runs: sensors relieve a worker that runs another."""
+"""The version of code, settings and declarations that a worker runs: sensors relieve a worker that runs another."""
 
 import hashlib
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import matching_pipeline
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import Declarations
 
 
 def _hash_of_code() -> str:
@@ -20,7 +21,7 @@ CODE = _hash_of_code()
 """Of the files as they were when this process loaded them."""
 
 
-def version_of(settings: Settings) -> str:
-    """Of this process' code and of the settings, which change the hash but cannot be read from it."""
+def version_of(settings: Settings, declarations: Declarations) -> str:
+    """Of this process' code, and of settings and declarations, which change the hash but cannot be read from it."""
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
-    return hashlib.sha256(f"{CODE}\n{settings!r}\n{key}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{CODE}\n{settings!r}\n{key}\n{declarations!r}".encode()).hexdigest()[:16]

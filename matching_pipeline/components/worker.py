@@ -9,12 +9,10 @@ import psutil
 import psycopg
 from pydantic import Field
 
-from matching_pipeline.components.generated_images import generated_images_report
-from matching_pipeline.components.image_ai import image_ai_report
-from matching_pipeline.components.job_embeddings import job_embeddings_report
-from matching_pipeline.components.matches import matches_report
 from matching_pipeline.components.reporting import Reporter
+from matching_pipeline.components.reports import reports
 from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.source_checks import SourceWatch
 from matching_pipeline.components.version import version_of
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.handlers import registry
@@ -23,7 +21,6 @@ from matching_pipeline.settings import Settings
 
 DEV_PID = "MATCHING_PIPELINE_DEV_PID"
 """The environment variable by which `dev` names itself to its workers."""
-REPORTS = (image_ai_report, job_embeddings_report, matches_report, generated_images_report)
 
 
 class WorkerConfig(dg.Config):
@@ -38,13 +35,14 @@ class WorkerConfig(dg.Config):
 def serve_queues(
     context: dg.OpExecutionContext, config: WorkerConfig, pipeline: Pipeline
 ) -> Iterator[dg.AssetMaterialization]:
-    settings, database_url = pipeline.settings, pipeline.database_url
-    reporter = Reporter(context.instance, pipeline, REPORTS)
+    settings, database_url, declarations = pipeline.settings, pipeline.database_url, pipeline.declarations
+    reporter = Reporter(context.instance, pipeline, reports(declarations))
+    watch = SourceWatch(context.instance, pipeline, declarations)
     standing = StandingWorker(
         database_url,
-        registry.QUEUES,
-        lambda queue: registry.open_handler(settings, database_url, queue),
-        version=config.version or version_of(settings),
+        registry.queues(declarations),
+        lambda queue: registry.open_handler(settings, database_url, declarations, queue),
+        version=config.version or version_of(settings, declarations),
         run_id=context.run_id,
         requested=config.requested,
         helps=config.helps,
@@ -54,6 +52,7 @@ def serve_queues(
             if _is_orphaned():
                 break
             reporter.add(standing.take_work())
+            watch.look()
             # Dagster keeps its events in the database too: a report waits while it is away
             if reporter.is_due and _is_there(pipeline):
                 yield from reporter.events()
@@ -75,20 +74,21 @@ def worker() -> None:
 
 
 class QueueConfig(dg.Config):
-    queue: str = Field(description=f"one of {', '.join(registry.QUEUES)}")
+    queue: str = Field(description="the queue of a declared asset or matcher, such as image_ai")
 
 
 @dg.op(out={}, description="Processes what is due in one queue now, beside the standing worker.")
 def process_queue(
     context: dg.OpExecutionContext, config: QueueConfig, pipeline: Pipeline
 ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
-    reports = [report for report in REPORTS if config.queue in report.queues]
-    if not reports:
-        raise dg.Failure(f"there is no queue {config.queue!r}, only {', '.join(registry.QUEUES)}")
-    done = registry.work_off(pipeline.settings, pipeline.database_url, config.queue)
+    declarations = pipeline.declarations
+    report = next((each for each in reports(declarations) if config.queue in each.queues), None)
+    if report is None:
+        raise dg.Failure(f"there is no queue {config.queue!r}, only {', '.join(registry.queues(declarations))}")
+    done = registry.work_off(pipeline.settings, pipeline.database_url, declarations, config.queue)
     context.log.info(f"{config.queue}: {done.jobs} jobs, {done.failed} failed")
-    yield reports[0].materialization(pipeline, done.summary)
-    yield from reports[0].evaluations(pipeline).values()
+    yield report.materialization(pipeline, done.summary)
+    yield from report.evaluations(pipeline).values()
 
 
 @dg.job(executor_def=dg.in_process_executor, description="Processes what is due in one queue, by hand.")

@@ -1,16 +1,20 @@
 """Connections to the app's database."""
 
+import re
 from typing import Any
 
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg.rows import TupleRow
 
+from matching_pipeline.database_url import libpq_url
 from matching_pipeline.db.arrays import register_arrays
+from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError
 
 AWAY = frozenset({"57P01", "57P02", "57P03", "57P05", "53300"})
 """Shut down by an administrator or a crash, starting up, idle too long, too many connections."""
+_UNKNOWN_PARAMETER = re.compile(r'invalid URI query parameter: "(?P<name>\w+)"')
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -18,8 +22,8 @@ Connection = psycopg.Connection[TupleRow]
 def connect(database_url: str, **options: Any) -> Connection:
     """An autocommitting session that knows the vector type where the database has it.
 
-    Raises ConfigurationError where the URL is malformed or refused at once; a server that is
-    merely away raises psycopg.OperationalError.
+    It does not depend on the settings of the database or of the role. Raises ConfigurationError where the URL is
+    malformed, refused at once or leads to a standby; a server that is merely away raises psycopg.OperationalError.
     """
     parameters = _parse(database_url)
     defaults: dict[str, Any] = {
@@ -30,11 +34,18 @@ def connect(database_url: str, **options: Any) -> Connection:
         "tcp_user_timeout": 60_000,
     }
     try:
-        connection = psycopg.connect(**{**defaults, **parameters, **options}, autocommit=True)
+        connection = psycopg.connect(
+            **{**defaults, **parameters, "client_encoding": "utf8", **options}, autocommit=True
+        )
     except psycopg.OperationalError as error:
         if _is_refused(error):
             raise ConfigurationError(f"DATABASE_URL: the server refuses it: {error}") from None
         raise
+    if connection.execute(query("set_up_session")).fetchone() == (True,):
+        connection.close()
+        raise ConfigurationError(
+            "DATABASE_URL: the server is a standby, which takes no writes: name the primary server"
+        )
     register_arrays(connection)
     if psycopg.types.TypeInfo.fetch(connection, "vector"):
         register_vector(connection)
@@ -54,8 +65,12 @@ def is_away(error: BaseException) -> bool:
 def _parse(database_url: str) -> dict[str, Any]:
     """The connection's parameters. No error quotes the URL, because a password may be in it."""
     try:
-        parameters = psycopg.conninfo.conninfo_to_dict(database_url)
-    except psycopg.ProgrammingError:
+        parameters = psycopg.conninfo.conninfo_to_dict(libpq_url(database_url))
+    except psycopg.ProgrammingError as error:
+        if unknown := _UNKNOWN_PARAMETER.search(str(error)):
+            raise ConfigurationError(
+                f"DATABASE_URL: its parameter {unknown['name']} is none of Postgres' own: remove it"
+            ) from None
         raise ConfigurationError(
             "DATABASE_URL is not a Postgres connection string, such as postgresql://user:password@host:5432/database"
         ) from None

@@ -1,4 +1,4 @@
-"""Brings a database's schema up to date: migrations once, in order; functions always."""
+"""Brings the schema `matching_pipeline` up to date: migrations once, in order; functions and triggers always."""
 
 from pathlib import Path
 
@@ -16,18 +16,22 @@ OLDEST_MAJOR_VERSION = 15
 def migrate(connection: Connection) -> list[str]:
     """Applies what is missing, in one transaction, and returns the names of the migrations applied.
 
-    Each migration file records its own name, so that psql and this function can take turns.
-    Raises ConfigurationError where the server lacks pgvector, its version is too old, or the app's
-    tables do not fit; nothing is changed then.
+    Raises ConfigurationError where the server lacks pgvector or its version is too old; nothing is changed then.
     """
     require_version(connection.info.server_version)
     with connection.transaction():
         connection.execute(query("lock_migrations"))
-        applied = _applied(connection)
-        missing = [file for file in _files("migrations") if file.stem not in applied]
-        for file in [*missing, *_files("functions")]:
+        if not _has_migrations_table(connection):
+            connection.execute(query("create_schema"))
+        _run(connection, "pgvector", query("create_vector_extension"))
+        missing = pending_migrations(connection)
+        for file in _files("migrations"):
+            if file.stem in missing:
+                _apply(connection, file)
+                connection.execute(query("record_migration"), {"name": file.stem})
+        for file in _files("repeatable"):
             _apply(connection, file)
-    return [file.stem for file in missing]
+    return missing
 
 
 def require_version(server_version: int) -> None:
@@ -44,26 +48,37 @@ def pending_migrations(connection: Connection) -> list[str]:
 
 
 def require_migrated(connection: Connection) -> None:
-    """Raises ConfigurationError where migrations are missing."""
+    """Raises ConfigurationError where migrations are missing, or pgvector, which can be dropped with its schema."""
     if missing := pending_migrations(connection):
         raise ConfigurationError(
             f"the database lacks the migrations {', '.join(missing)}: run `matching-pipeline migrate`"
         )
+    if connection.execute(query("has_vector_extension")).fetchone() != (True,):
+        raise ConfigurationError("the database lacks pgvector: run `matching-pipeline migrate`")
 
 
 def _files(folder: str) -> list[Path]:
     return sorted((ROOT / "sql" / folder).glob("*.sql"))
 
 
+def _has_migrations_table(connection: Connection) -> bool:
+    return connection.execute(query("has_migrations_table")).fetchone() == (True,)
+
+
 def _applied(connection: Connection) -> set[str]:
-    if connection.execute(query("has_migrations_table")).fetchone() != (True,):
+    if not _has_migrations_table(connection):
         return set()
     return {name for (name,) in connection.execute(query("applied_migrations"))}
 
 
 def _apply(connection: Connection, file: Path) -> None:
+    connection.execute(query("search_our_schema"))
+    _run(connection, file.name, file.read_bytes())
+
+
+def _run(connection: Connection, name: str, statements: bytes) -> None:
     try:
-        connection.execute(file.read_bytes())
+        connection.execute(statements)
     except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
         if "vector" not in str(error):
             raise
@@ -71,12 +86,7 @@ def _apply(connection: Connection, file: Path) -> None:
             "DATABASE_URL: the server has no pgvector extension: install it (on Debian "
             "postgresql-NN-pgvector; Supabase has it) and migrate again"
         ) from error
-    except psycopg.errors.DuplicateTable as error:
-        raise ConfigurationError(
-            f"{file.name}: {error.diag.message_primary}: the pipeline keeps a table of its own by that name; "
-            "rename yours, then migrate again"
-        ) from error
     except psycopg.Error as error:
         hint = f"\n{error.diag.message_hint}" if error.diag.message_hint else ""
         message = error.diag.message_primary or str(error)
-        raise ConfigurationError(f"{file.name}: {message}{hint}") from error
+        raise ConfigurationError(f"{name}: {message}{hint}") from error

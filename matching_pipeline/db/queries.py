@@ -4,9 +4,9 @@ import re
 from functools import cache
 from typing import Any
 
+import psycopg
 from psycopg.rows import dict_row
 
-from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.files import ROOT
 
 _NAME = re.compile(rb"^-- name: (\w+)\n", re.MULTILINE)
@@ -32,7 +32,7 @@ def query(name: str) -> bytes:
     return all_queries()[name]
 
 
-def named_rows(connection: Connection, name: str, **parameters: Any) -> list[dict[str, Any]]:
+def named_rows(connection: psycopg.Connection[Any], name: str, **parameters: Any) -> list[dict[str, Any]]:
     """What the query finds, each row by its columns' names."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query(name), parameters).fetchall()

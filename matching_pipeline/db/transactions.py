@@ -53,7 +53,7 @@ def impatient_transaction(connection: Connection) -> Iterator[None]:
     with connection.transaction():
         limit_lock_waits(connection)
         yield
-        connection.execute(query("check_what_is_deferred"))
+        connection.execute(query("check_deferred_constraints"))
         limit_lock_waits(connection, _COMMIT_WAIT)
 
 

@@ -1,4 +1,4 @@
-"""The queue `generated_images`: fetches a project's photo and makes the missing pictures that a job asks for.
+"""Queues of generated images: fetches an entity's photo and makes the missing pictures that a job asks for.
 
 `work` keeps each picture as soon as it is made. It stores the file first. Then it writes the row in a short
 transaction of its own, fenced by the job's lease. So a job that fails at one picture, or whose worker is
@@ -19,7 +19,7 @@ from PIL import Image
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.transactions import GAVE_WAY
-from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import JobFailure, PermanentFailure, SourceUnreadable, TransientFailure
 from matching_pipeline.pictures.decode import decode
 from matching_pipeline.pictures.fetch import ImageFetcher
 from matching_pipeline.pictures.orders import (
@@ -39,8 +39,8 @@ from matching_pipeline.providers.protocols import ImageGenerator
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import PATIENCE_SECONDS, Futures
 from matching_pipeline.queues.worker import Outcome
+from matching_pipeline.sources.reading import read
 
-QUEUE = "generated_images"
 EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 """By media type."""
 
@@ -54,12 +54,12 @@ class Photo:
 class GenerationHandler:
     """Makes as many pictures at once as the generator says."""
 
-    queue = QUEUE
     lease = timedelta(minutes=2)
 
     def __init__(
-        self, generator: ImageGenerator, fetcher: ImageFetcher, store: PictureStore, *, max_pixels: int
+        self, queue: str, generator: ImageGenerator, fetcher: ImageFetcher, store: PictureStore, *, max_pixels: int
     ) -> None:
+        self.queue = queue
         self.batch_size = generator.concurrency
         self._generator = generator
         self._fetcher = fetcher
@@ -69,18 +69,20 @@ class GenerationHandler:
         self._makers = ThreadPoolExecutor(generator.concurrency, thread_name_prefix="make")
 
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
-        """Yields outcomes one by one, so that each transaction touches one project only."""
-        orders = read_orders(connection, jobs)
+        """Yields outcomes one by one, so that each transaction touches one entity only."""
+        readable, unreadable = _read_entities(connection, jobs)
+        yield from ([outcome] for outcome in unreadable)
+        orders = read_orders(connection, readable)
         for order in orders:
             if not order.source_url.strip():
-                order.settle(State.FAILED, PermanentFailure("the project has none: its source_image_url is empty"))
+                order.settle(State.FAILED, PermanentFailure("there is none: its URL is empty"))
         yield from ([order.outcome()] for order in orders if order.is_decided)
         if undecided := [order for order in orders if not order.is_decided]:
             self._store.probe()  # before anything is paid for
             yield from _Batch(self, connection, undecided).run()
 
     def prepare_write(self, connection: Connection) -> None:
-        """Projects need no lock against each other."""
+        """Entities need no lock against each other."""
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         """The rows are written already."""
@@ -114,6 +116,22 @@ class GenerationHandler:
             raise TransientFailure(f"{model} gave a picture of the type {made.media_type}")
         url = self._store.put(made.data, EXTENSIONS[made.media_type])
         return StoredPicture(made, url, model, photo.content_hash)
+
+
+def _read_entities(connection: Connection, jobs: Sequence[Job]) -> tuple[list[Job], list[Outcome]]:
+    """The jobs whose entities can be read or are gone, and the outcomes of the others."""
+    readable: list[Job] = []
+    outcomes: list[Outcome] = []
+    for source in {job.source for job in jobs}:
+        group = [job for job in jobs if job.source == source]
+        try:
+            failures = read(connection, source, "entity", [job.key for job in group]).failures
+        except SourceUnreadable as error:
+            outcomes += [Outcome(job, must_wait=error) for job in group]
+        else:
+            readable += [job for job in group if job.key not in failures]
+            outcomes += [Outcome(job, failure=failures[job.key]) for job in group if job.key in failures]
+    return readable, outcomes
 
 
 class _Batch:
@@ -173,8 +191,8 @@ class _Batch:
 
     def _is_being_made(self, picture: AskedPicture) -> bool:
         """For another job of the batch: Postgres would give this session the lock that it has a second time."""
-        name = picture.order.job.entity_id, picture.image_type
-        return name in {(other.order.job.entity_id, other.image_type) for other in self._making()}
+        name = picture.order.job.key, picture.image_type
+        return name in {(other.order.job.key, other.image_type) for other in self._making()}
 
     def _finish(self, picture: AskedPicture, result: StoredPicture | JobFailure | None) -> None:
         try:

@@ -1,10 +1,10 @@
-"""The queue `image_ai`: fetches images, has each picture analysed once and writes its embedding and attributes."""
+"""Queues of pictures: fetches images, has each picture analysed once and writes its embedding and attributes."""
 
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Self
 
@@ -23,9 +23,9 @@ from matching_pipeline.providers.protocols import ImageAnalyzer
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import Futures
 from matching_pipeline.queues.worker import Outcome
+from matching_pipeline.sources.items import forget_outdated, read_items, write_mirror
+from matching_pipeline.sources.reading import SourceRow
 
-QUEUE = models.QUEUES["image"]
-SHADOW_QUEUE = models.shadow_queue(QUEUE)
 GATHER_SECONDS = 0.25
 """The results of this time are written in one transaction."""
 NO_URL = PermanentFailure("the image has no URL")
@@ -33,9 +33,10 @@ NO_URL = PermanentFailure("the image has no URL")
 
 @dataclass(frozen=True)
 class QueuedImage:
-    """A job with its image's URL, as the database had it after the worker claimed the job."""
+    """A job with its image's row, as the database had it after the worker claimed the job."""
 
     job: Job
+    row: SourceRow = field(hash=False)
     url: str
 
 
@@ -58,7 +59,7 @@ class Analysis:
 
 @dataclass(frozen=True)
 class AnalysedImage:
-    url: str
+    row: SourceRow
     analysis: Analysis
 
 
@@ -68,7 +69,7 @@ class ImageHandler:
     lease = timedelta(minutes=2)
 
     def __init__(
-        self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int, queue: str = QUEUE
+        self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int, queue: str
     ) -> None:
         self.queue = queue
         # so many that the other threads have work while one is slow
@@ -80,14 +81,15 @@ class ImageHandler:
         self._analyses = ThreadPoolExecutor(analyzer.concurrency, thread_name_prefix="analyse")
 
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
-        urls = self._urls(connection, jobs)
-        # an image that is deleted, or whose listing is not a project any more, needs no analysis
-        yield [Outcome(job) for job in jobs if job not in urls]
-        yield [Outcome(job, failure=NO_URL) for job, url in urls.items() if not url]
+        images, outcomes = read_items(connection, jobs)
+        yield outcomes
+        yield [Outcome(job, failure=NO_URL) for job, row in images.items() if not row.content]
         running: Futures[QueuedImage] = Futures()
-        for job, url in urls.items():
-            if url:
-                running.add(self._fetches.submit(self._fetch, url), QueuedImage(job, url), paid=False)
+        for job, row in images.items():
+            if row.content:
+                running.add(
+                    self._fetches.submit(self._fetch, row.content), QueuedImage(job, row, row.content), paid=False
+                )
         analyses: dict[bytes, Future[Analysis]] = {}
         ready: list[Outcome] = []
         yielded = time.monotonic()
@@ -110,26 +112,20 @@ class ImageHandler:
         models.hold_role(connection, self._analyzer, self.queue)
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
-        results = {
-            (outcome.job.entity_kind, outcome.job.entity_id): outcome.result
-            for outcome in outcomes
-            if outcome.result is not None
-        }
+        analysed = write_mirror(connection, self.queue, outcomes)
         rows = []
-        for source, lock in (("project", query("lock_project_images")), ("product", query("lock_product_images"))):
-            image_ids = [image_id for kind, image_id in results if kind == source]
-            for image_id, url in connection.execute(lock, {"image_ids": image_ids}):
-                image = results[source, image_id]
-                # an edit of the URL after it was read has queued the image again
-                if image.url == url:
-                    row = {"source": source, "image_id": image_id, "image_url": url, **vars(image.analysis)}
-                    rows.append(row | {"attributes": Jsonb(image.analysis.attributes)})
+        for outcome, row in analysed:
+            analysis, url = outcome.result.analysis, outcome.result.row.content
+            # an edit of the URL after it was read has queued the image again
+            if row.content == url:
+                image = {"source": outcome.job.source, "item_key": row.item_key, "input": url, **vars(analysis)}
+                rows.append(image | {"attributes": Jsonb(analysis.attributes)})
         if rows:
             columns = {name: [row[name] for row in rows] for name in rows[0]}
-            connection.execute(query("write_image_ai"), {"model": self._analyzer.model, **columns})
+            connection.execute(query("write_image_embeddings"), {"model": self._analyzer.model, **columns})
 
     def forget(self, connection: Connection, job: Job) -> None:
-        connection.execute(query("forget_outdated_image"), {"source": job.entity_kind, "image_id": job.entity_id})
+        forget_outdated(connection, self.queue, job)
 
     def __enter__(self) -> Self:
         return self
@@ -138,12 +134,6 @@ class ImageHandler:
         self._fetches.shutdown(wait=False, cancel_futures=True)
         # a request under way is paid for: its answer is kept before the provider's client closes
         self._analyses.shutdown(wait=True, cancel_futures=True)
-
-    def _urls(self, connection: Connection, jobs: Sequence[Job]) -> dict[Job, str | None]:
-        rows = connection.execute(query("image_urls"), {"image_ids": [job.entity_id for job in jobs]})
-        urls = {(source, image_id): url for source, image_id, url in rows}
-        keys = {job: (job.entity_kind, job.entity_id) for job in jobs}
-        return {job: urls[key] for job, key in keys.items() if key in urls}
 
     def _fetch(self, url: str) -> Fetched:
         data = self._fetcher.fetch(url)
@@ -174,4 +164,4 @@ def _outcomes(results: Iterable[tuple[QueuedImage, Any]]) -> Iterator[Outcome]:
         if isinstance(result, JobFailure):
             yield Outcome(image.job, failure=result)
         elif isinstance(result, Analysis):
-            yield Outcome(image.job, AnalysedImage(image.url, result))
+            yield Outcome(image.job, AnalysedImage(image.row, result))

@@ -1,4 +1,4 @@
-"""The queues there are, and the handler of each as the settings want it."""
+"""The queues that are declared, and the handler of each as the settings want it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,48 +9,38 @@ from uuid import UUID
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import named_rows
 from matching_pipeline.errors import ModelSwitched
-from matching_pipeline.handlers import generation, images, texts
-from matching_pipeline.handlers.faces import FaceHandler
 from matching_pipeline.handlers.generation import GenerationHandler
 from matching_pipeline.handlers.images import ImageHandler
-from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.handlers.picture_matches import PictureMatchHandler
 from matching_pipeline.handlers.texts import TextHandler
-from matching_pipeline.matches import faces, projects
+from matching_pipeline.handlers.vector_matches import VectorMatchHandler
+from matching_pipeline.matches.matchers import attached
+from matching_pipeline.matches.vector_matcher import VectorMatcher
 from matching_pipeline.models import registry as models
-from matching_pipeline.models.registry import forget_work_of_no_model
+from matching_pipeline.models.registry import forget_work_of_no_model, is_shadow
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers.factory import image_analyzer, image_generator, text_embedder
 from matching_pipeline.providers.protocols import EmbeddingProvider
-from matching_pipeline.queues.worker import Handler, Summary, Worker
+from matching_pipeline.queues.worker import Handler, QueueWorker, Summary
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import Declarations
 
-IMAGE_AI, IMAGE_AI_SHADOW = images.QUEUE, images.SHADOW_QUEUE
-JOB_EMBEDDINGS, JOB_EMBEDDINGS_SHADOW = texts.QUEUE, texts.SHADOW_QUEUE
-MATCHES = projects.QUEUE
-FACES = faces.QUEUE
-GENERATED_IMAGES = generation.QUEUE
-SHADOWS = (IMAGE_AI_SHADOW, JOB_EMBEDDINGS_SHADOW)
-"""Queues of a model that is not the active one: no reader waits for them."""
-QUEUES = (IMAGE_AI, JOB_EMBEDDINGS, MATCHES, FACES, GENERATED_IMAGES, *SHADOWS)
-"""In the order in which work flows through them."""
-COVERAGE = {
-    IMAGE_AI: "image_ai_coverage",
-    JOB_EMBEDDINGS: "job_embeddings_coverage",
-    MATCHES: "matches_coverage",
-    FACES: "faces_coverage",
-    GENERATED_IMAGES: "generated_images_coverage",
-    IMAGE_AI_SHADOW: "image_ai_shadow_coverage",
-    JOB_EMBEDDINGS_SHADOW: "job_embeddings_shadow_coverage",
-}
-"""The query that counts the entities of a queue, and how many have a result."""
+__all__ = ["is_shadow"]
+
 WAIT_SECONDS = 0.5
 """Between two looks at jobs that another worker has leased."""
 
 
-def in_use(connection: Connection) -> list[str]:
+def queues(declarations: Declarations) -> list[str]:
+    """In the order in which work flows through them; those of shadow models come last."""
+    embedding = [name for name, work in declarations.queues.items() if work in ("image", "text")]
+    return [*declarations.queues, *map(models.shadow_queue, embedding)]
+
+
+def in_use(connection: Connection, declarations: Declarations) -> list[str]:
     """The queues, without those of a shadow model where there is none."""
-    return [queue for queue in QUEUES if queue not in SHADOWS or models.model_of(connection, queue)]
+    return [queue for queue in queues(declarations) if not is_shadow(queue) or models.model_of(connection, queue)]
 
 
 @dataclass(frozen=True)
@@ -65,12 +55,16 @@ class WorkedOff:
 
 
 def process_due(
-    settings: Settings, database_url: str, queue: str, on_progress: Callable[[Summary], None] = lambda summary: None
+    settings: Settings,
+    database_url: str,
+    declarations: Declarations,
+    queue: str,
+    on_progress: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
     """Does the jobs of one queue that are due, and returns when none is."""
     try:
-        with open_handler(settings, database_url, queue) as handler:
-            return Worker(database_url, handler, on_progress=on_progress).run()
+        with open_handler(settings, database_url, declarations, queue) as handler:
+            return QueueWorker(database_url, handler, on_progress=on_progress).run()
     except ModelSwitched as reason:
         return Summary(stopped_because=str(reason))
 
@@ -78,6 +72,7 @@ def process_due(
 def work_off(
     settings: Settings,
     database_url: str,
+    declarations: Declarations,
     queue: str,
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -93,43 +88,45 @@ def work_off(
         on_progress(min(summary.counts.total(), len(ids)), len(ids))
 
     with connect(database_url) as connection:
-        ids = [row["id"] for row in named_rows(connection, "unfinished_items", queue=queue, ids=None)]
-        while left := named_rows(connection, "unfinished_items", queue=queue, ids=ids):
+        ids = [row["id"] for row in named_rows(connection, "unfinished_jobs_of_queue", queue=queue, ids=None)]
+        while left := named_rows(connection, "unfinished_jobs_of_queue", queue=queue, ids=ids):
             on_progress(len(ids) - len(left), len(ids))
-            summary = process_due(
-                settings,
-                database_url,
-                queue,
-                advance,
-            )
+            summary = process_due(settings, database_url, declarations, queue, advance)
             total.add(summary)
             if not summary.counts.total():
                 on_wait(ids)
                 time.sleep(WAIT_SECONDS)
         on_progress(len(ids), len(ids))
-        failed = len(named_rows(connection, "failed_items", queue=queue, ids=ids))
+        failed = len(named_rows(connection, "failed_jobs", queue=queue, ids=ids))
     return WorkedOff(len(ids), max(failed, total.counts["failed"]), total)
 
 
 @contextmanager
-def open_handler(settings: Settings, database_url: str, queue: str) -> Iterator[Handler]:
+def open_handler(settings: Settings, database_url: str, declarations: Declarations, queue: str) -> Iterator[Handler]:
     """Raises ModelSwitched where the queue's model is no longer registered."""
-    match queue:
-        case images.QUEUE | images.SHADOW_QUEUE:
+    match declarations.queues.get(queue.removesuffix(models.SHADOW)):
+        case "image":
             with _image_handler(settings, database_url, queue) as handler:
                 yield handler
-        case texts.QUEUE | texts.SHADOW_QUEUE:
+        case "text":
             with _text_handler(settings, database_url, queue) as handler:
                 yield handler
-        case projects.QUEUE:
-            yield MatchHandler(settings.match_part_images)
-        case faces.QUEUE:
-            yield FaceHandler()
-        case generation.QUEUE:
-            with _generation_handler(settings, database_url) as handler:
+        case "match":
+            yield _match_handler(settings, database_url, declarations, queue)
+        case "generate":
+            with _generation_handler(settings, database_url, queue) as handler:
                 yield handler
         case _:
-            raise ValueError(f"there is no queue {queue!r}, only {', '.join(QUEUES)}")
+            raise ValueError(f"there is no queue {queue!r}, only {', '.join(queues(declarations))}")
+
+
+def _match_handler(settings: Settings, database_url: str, declarations: Declarations, queue: str) -> Handler:
+    (name,) = (matcher.name for matcher in declarations.matchers if matcher.queue == queue)
+    with connect(database_url) as connection:
+        matcher = attached(connection, name, settings.match_part_images)
+    if isinstance(matcher, VectorMatcher):
+        return VectorMatchHandler(queue, matcher)
+    return PictureMatchHandler(queue, matcher)
 
 
 @contextmanager
@@ -163,7 +160,7 @@ def _model(database_url: str, queue: str) -> str | None:
     """The queue's model; None where the settings choose the first. Raises ModelSwitched where there is no shadow."""
     with connect(database_url) as connection:
         model = models.model_of(connection, queue)
-        if model is None and queue in SHADOWS:
+        if model is None and is_shadow(queue):
             # transactions of the app that ended after the model was retired left them
             forget_work_of_no_model(connection)
             raise ModelSwitched(f"there is no model for the queue {queue}: `matching-pipeline model add` makes one")
@@ -176,12 +173,12 @@ def _require_dimensions(database_url: str, provider: EmbeddingProvider) -> None:
 
 
 @contextmanager
-def _generation_handler(settings: Settings, database_url: str) -> Iterator[GenerationHandler]:
+def _generation_handler(settings: Settings, database_url: str, queue: str) -> Iterator[GenerationHandler]:
     store = PictureStore(settings.pictures_url)
     with (
-        image_generator(settings, database_url, generation.QUEUE) as generator,
+        image_generator(settings, database_url, queue) as generator,
         ImageFetcher(fetch_limits(settings)) as fetcher,
-        GenerationHandler(generator, fetcher, store, max_pixels=settings.image_max_pixels) as handler,
+        GenerationHandler(queue, generator, fetcher, store, max_pixels=settings.image_max_pixels) as handler,
     ):
         yield handler
 

@@ -1,7 +1,7 @@
-"""The queue `job_embeddings`: reads what postings say, has each text embedded once and writes the embeddings."""
+"""Queues of texts: reads what entities say, has each text embedded once and writes the embeddings."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,30 +19,31 @@ from matching_pipeline.providers.protocols import TextEmbedder
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import PATIENCE_SECONDS, Futures
 from matching_pipeline.queues.worker import Outcome
+from matching_pipeline.sources.items import forget_outdated, read_items, write_mirror
+from matching_pipeline.sources.reading import SourceRow, text_hash
 
-QUEUE = models.QUEUES["text"]
-SHADOW_QUEUE = models.shadow_queue(QUEUE)
 REQUESTS_AHEAD = 8
 """The worker claims so many requests for each that runs at once: while it writes one, the others run."""
-NO_TEXT = PermanentFailure("the posting has no text: its title, company and description are all empty")
 
 
 @dataclass(frozen=True)
-class Posting:
-    """The text of a posting, as the database had it after the worker claimed the job."""
+class Text:
+    """The text of an entity, as the database had it after the worker claimed the job."""
 
     text: str
     input_hash: bytes
 
 
 @dataclass(frozen=True)
-class EmbeddedPosting:
+class EmbeddedText:
+    row: SourceRow
     input_hash: bytes
     embedding: Vector
 
 
-Batch = Mapping[Posting, list[Job]]
-"""Each text once, with the jobs that need its embedding."""
+Jobs = Mapping[Job, SourceRow]
+Batch = Mapping[Text, Jobs]
+"""Each text once, with the jobs that need its embedding and their rows."""
 
 
 class TextHandler:
@@ -50,24 +51,23 @@ class TextHandler:
 
     lease = timedelta(minutes=2)
 
-    def __init__(self, embedder: TextEmbedder, queue: str = QUEUE) -> None:
+    def __init__(self, embedder: TextEmbedder, queue: str) -> None:
         self.queue = queue
         self.batch_size = REQUESTS_AHEAD * embedder.concurrency * embedder.batch_items
         self._embedder = embedder
         self._requests = ThreadPoolExecutor(embedder.concurrency, thread_name_prefix="embed")
 
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
-        postings = self._postings(connection, jobs)
-        # a posting that is deleted or inactive needs no embedding
-        ready = [Outcome(job) for job in jobs if job not in postings]
-        texts: dict[Posting, list[Job]] = defaultdict(list)
-        for job, posting in postings.items():
-            texts[posting].append(job)
-        for posting in [posting for posting in texts if not posting.text.strip()]:
-            ready += [Outcome(job, failure=NO_TEXT) for job in texts.pop(posting)]
-        for posting, embedding in self._known(connection, texts).items():
-            embedded = EmbeddedPosting(posting.input_hash, embedding)
-            ready += [Outcome(job, embedded) for job in texts.pop(posting)]
+        rows, ready = read_items(connection, jobs)
+        texts: dict[Text, dict[Job, SourceRow]] = defaultdict(dict)
+        for job, row in rows.items():
+            texts[Text(row.content or "", text_hash(row.content))][job] = row
+        for text in [text for text in texts if not text.text.strip()]:
+            ready += [Outcome(job, failure=_no_text(connection, job.source)) for job in texts.pop(text)]
+        for text, embedding in self._known(connection, texts).items():
+            ready += [
+                Outcome(job, EmbeddedText(row, text.input_hash, embedding)) for job, row in texts.pop(text).items()
+            ]
         size = self._embedder.batch_items
         yield from (ready[first : first + size] for first in range(0, len(ready), size))
         running: Futures[Batch] = Futures()
@@ -77,31 +77,27 @@ class TextHandler:
             yield [outcome for batch, answer in ended for outcome in _outcomes(batch, answer)]
 
     def prepare_write(self, connection: Connection) -> None:
-        """Postings need no lock against each other. The embedder must still be the model of the queue."""
+        """Texts need no lock against each other. The embedder must still be the model of the queue."""
         models.hold_role(connection, self._embedder, self.queue)
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
-        results = {outcome.job.entity_id: outcome.result for outcome in outcomes if outcome.result is not None}
-        if not results:
-            return
-        # A posting whose text was edited meanwhile is not locked here: the edit has queued it again.
-        locked = connection.execute(
-            query("lock_postings"),
-            {"job_ids": list(results), "input_hashes": [result.input_hash for result in results.values()]},
-        ).fetchall()
-        written = {job_id: results[job_id] for (job_id,) in locked}
-        connection.execute(
-            query("write_job_embeddings"),
-            {
-                "model": self._embedder.model,
-                "job_ids": list(written),
-                "embeddings": [result.embedding for result in written.values()],
-                "input_hashes": [result.input_hash for result in written.values()],
-            },
-        )
+        embedded = [
+            (row.item_key, outcome)
+            for outcome, row in write_mirror(connection, self.queue, outcomes, is_text=True)
+            # an edit of the text after it was read has queued it again
+            if text_hash(row.content) == outcome.result.input_hash
+        ]
+        if embedded:
+            columns = {
+                "sources": [outcome.job.source for _, outcome in embedded],
+                "item_keys": [key for key, _ in embedded],
+                "embeddings": [outcome.result.embedding for _, outcome in embedded],
+                "input_hashes": [outcome.result.input_hash for _, outcome in embedded],
+            }
+            connection.execute(query("write_text_embeddings"), {"model": self._embedder.model, **columns})
 
     def forget(self, connection: Connection, job: Job) -> None:
-        connection.execute(query("forget_outdated_embedding"), {"job_id": job.entity_id})
+        forget_outdated(connection, self.queue, job, is_text=True)
 
     def __enter__(self) -> Self:
         return self
@@ -110,24 +106,19 @@ class TextHandler:
         # a request under way is paid for: its answer is kept before the provider's client closes
         self._requests.shutdown(wait=True, cancel_futures=True)
 
-    def _postings(self, connection: Connection, jobs: Sequence[Job]) -> dict[Job, Posting]:
-        rows = connection.execute(query("posting_texts"), {"job_ids": [job.entity_id for job in jobs]})
-        postings = {job_id: Posting(text, input_hash) for job_id, text, input_hash in rows}
-        return {job: postings[job.entity_id] for job in jobs if job.entity_id in postings}
-
-    def _known(self, connection: Connection, texts: Batch) -> dict[Posting, Vector]:
+    def _known(self, connection: Connection, texts: Iterable[Text]) -> dict[Text, Vector]:
         rows = connection.execute(
             query("known_embeddings"),
-            {"input_hashes": [posting.input_hash for posting in texts], "model": self._embedder.model},
+            {"input_hashes": [text.input_hash for text in texts], "model": self._embedder.model},
             binary=True,
         )
         known: dict[bytes, Vector] = dict(rows.fetchall())
-        return {posting: known[posting.input_hash] for posting in texts if posting.input_hash in known}
+        return {text: known[text.input_hash] for text in texts if text.input_hash in known}
 
-    def _embed(self, postings: Sequence[Posting]) -> list[NDArray[np.float32] | JobFailure]:
-        answers = self._embedder.embed([posting.text for posting in postings])
-        if len(answers) != len(postings):
-            raise TransientFailure(f"{self._embedder.model} gave {len(answers)} answers to {len(postings)} texts")
+    def _embed(self, texts: Sequence[Text]) -> list[NDArray[np.float32] | JobFailure]:
+        answers = self._embedder.embed([text.text for text in texts])
+        if len(answers) != len(texts):
+            raise TransientFailure(f"{self._embedder.model} gave {len(answers)} answers to {len(texts)} texts")
         return answers
 
 
@@ -136,16 +127,21 @@ def batches(embedder: TextEmbedder, texts: Batch) -> list[Batch]:
 
     A text that exceeds the limit of tokens has a request of its own.
     """
-    requests: list[dict[Posting, list[Job]]] = []
+    requests: list[dict[Text, Jobs]] = []
     room = 0
-    for posting, jobs in texts.items():
-        tokens = embedder.estimate_tokens(posting.text)
+    for text, jobs in texts.items():
+        tokens = embedder.estimate_tokens(text.text)
         if not requests or tokens > room or len(requests[-1]) == embedder.batch_items:
             requests.append({})
             room = embedder.batch_tokens
-        requests[-1][posting] = jobs
+        requests[-1][text] = jobs
         room -= tokens
     return list(requests)
+
+
+def _no_text(connection: Connection, source: str) -> PermanentFailure:
+    ((parts,),) = connection.execute(query("text_parts"), {"source": source}).fetchall()
+    return PermanentFailure(f"the {source} has no text: nothing is in {', '.join(parts)}")
 
 
 def _outcomes(batch: Batch, answer: list[NDArray[np.float32] | JobFailure] | JobFailure | None) -> Iterator[Outcome]:
@@ -153,15 +149,15 @@ def _outcomes(batch: Batch, answer: list[NDArray[np.float32] | JobFailure] | Job
     if answer is None:
         return
     answers = [answer] * len(batch) if isinstance(answer, JobFailure) else answer
-    for (posting, jobs), each in zip(batch.items(), answers, strict=True):
-        yield from (_outcome(job, posting, each) for job in jobs)
+    for (text, jobs), each in zip(batch.items(), answers, strict=True):
+        yield from (_outcome(job, row, text, each) for job, row in jobs.items())
 
 
-def _outcome(job: Job, posting: Posting, answer: NDArray[np.float32] | JobFailure) -> Outcome:
+def _outcome(job: Job, row: SourceRow, text: Text, answer: NDArray[np.float32] | JobFailure) -> Outcome:
     if isinstance(answer, JobFailure):
         return Outcome(job, failure=answer)
     norm = float(np.linalg.norm(answer))
     if not 0 < norm < float("inf"):
         return Outcome(job, failure=TransientFailure(f"the answer is an embedding of length {norm}"))
     # at unit length no distance can overflow or vanish
-    return Outcome(job, EmbeddedPosting(posting.input_hash, Vector(answer / norm)))
+    return Outcome(job, EmbeddedText(row, text.input_hash, Vector(answer / norm)))

@@ -1,4 +1,4 @@
-"""New pairs as they come: the announcements of `sql/functions/6_feed.sql` on the channel `matches`."""
+"""New pairs as they come: the announcements of `sql/repeatable/6_feed.sql` on the channel `matches`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,24 +13,23 @@ from matching_pipeline.db.queries import query
 
 @dataclass(frozen=True)
 class NewPair:
-    kind: str
-    one_id: UUID
-    """a project, or the face with the lower id"""
-    other_id: UUID
+    matcher: str
+    left_key: str
+    right_key: str
     similarity: float
 
 
 @dataclass(frozen=True)
 class Announcement:
-    """The number of pairs of a kind that one statement added, and the best of them that still exist."""
+    """The number of pairs of a matcher that one statement added, and the best of them that still exist."""
 
-    kind: str
+    matcher: str
     count: int
     pairs: list[NewPair]
 
 
 class _Message(BaseModel):
-    kind: str
+    matcher: str
     pairs: int
     ids: list[UUID]
 
@@ -50,7 +49,7 @@ def _heard(connection: Connection, timeout: float | None) -> Iterator[Announceme
             except ValidationError:
                 # every role may notify, on any channel
                 continue
-            yield Announcement(message.kind, message.pairs, _pairs(connection, message.ids))
+            yield Announcement(message.matcher, message.pairs, _pairs(connection, message.ids))
 
 
 def _pairs(connection: Connection, ids: list[UUID]) -> list[NewPair]:

@@ -1,12 +1,13 @@
-"""Images of projects and products out of `image_ai`, and faces, as image sets. A face is an entity and its image."""
+"""Embedded items of a source as image sets. Of a source with vectors each entity is its own item."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import numpy as np
+from psycopg.types.json import Jsonb
 
 from matching_pipeline.db import arrays
 from matching_pipeline.db.connections import Connection
@@ -15,6 +16,7 @@ from matching_pipeline.db.reader import VECTOR, ColumnsByName, read_columns, rea
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
 from matching_pipeline.matches.kernel.images import ImageSet, image_set
 from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline.matches.match_table import Sides
 
 PART_IMAGES = 100_000
 """Images in a part, where the caller does not give the setting MATCH_PART_IMAGES."""
@@ -31,15 +33,8 @@ LEAST_LENGTH, GREATEST_LENGTH = 1e-15, 1e15
 """Vectors of other lengths are scaled: their squares vanish or overflow in float32."""
 
 
-class Block(NamedTuple):
-    """A face matches faces of the same school and the opposite gender."""
-
-    school: str
-    gender: str
-
-    @property
-    def opposite(self) -> "Block":
-        return Block(self.school, "female" if self.gender == "male" else "male")
+Block = Mapping[str, str]
+"""The properties that all entities of a block have, by name."""
 
 
 def load_image_set(
@@ -69,14 +64,16 @@ def stream_image_sets(connection: Connection, source: str, model: str, part_imag
         yield _image_set(*part)
 
 
-def stream_projects_near(
-    connection: Connection, model: str, sought: ImageSet, policy: Policy, part_images: int
+def stream_left_near(
+    connection: Connection, sides: Sides, model: str, sought: ImageSet, policy: Policy, part_images: int
 ) -> Iterator[ImageSet]:
-    """In such parts, the images of projects whose lists may take a pair with one of the images sought.
+    """In such parts, the images of left entities whose lists may take a pair with one of the images sought.
 
     None of these is left out. Some others are included, as Postgres does not compute exact scores.
     """
     parameters = {
+        "matcher": sides.matcher,
+        "source": sides.left,
         "model": model,
         "directions": list(sought.unit(slice(None)).astype(np.float32)),
         "weight": policy.attribute_weight,
@@ -85,24 +82,30 @@ def stream_projects_near(
         "threshold": policy.threshold,
         "limit": policy.limit,
     }
-    for part in read_parts(connection, query("copy_projects_near"), parameters, _FIELDS, part_images):
+    for part in read_parts(connection, query("copy_left_near"), parameters, _FIELDS, part_images):
         yield _image_set(*part)
 
 
-def load_faces(connection: Connection, block: Block, face_ids: Collection[UUID] | None = None) -> ImageSet:
-    """All faces of the block, or those named. It leaves out embeddings of zeros, which have no direction."""
-    if face_ids is None:
-        return _face_set(connection, query("copy_block"), block._asdict())
-    return _face_set(connection, query("copy_faces"), {**block._asdict(), "face_ids": list(face_ids)})
+def load_block(connection: Connection, source: str, block: Block, ids: Collection[UUID] | None = None) -> ImageSet:
+    """All entities of the block, or those named."""
+    named = None if ids is None else list(ids)
+    return _vector_set(connection, query("copy_block"), {"source": source, "block": Jsonb(block), "ids": named})
 
 
-def load_candidates(connection: Connection, block: Block, sought: ImageSet, threshold: float) -> ImageSet:
-    """All faces of the block that reach the threshold with one of those sought, and some others."""
+def load_candidates(
+    connection: Connection, source: str, block: Block, sought: ImageSet, threshold: float
+) -> ImageSet:
+    """All entities of the block that reach the threshold with one of those sought, and some others."""
     if len(sought.image_ids) > FEW_SOUGHT:
-        return load_faces(connection, block)
+        return load_block(connection, source, block)
     directions = list(sought.unit(slice(None)).astype(np.float32))
-    parameters = {**block._asdict(), "directions": directions, "least": threshold - COARSE_ERROR}
-    return _face_set(connection, query("copy_faces_near"), parameters)
+    parameters = {
+        "source": source,
+        "block": Jsonb(block),
+        "directions": directions,
+        "least": threshold - COARSE_ERROR,
+    }
+    return _vector_set(connection, query("copy_block_near"), parameters)
 
 
 def _image_set(columns: ColumnsByName, attributes: list[bytes]) -> ImageSet:
@@ -114,7 +117,7 @@ def _tokens(attributes: bytes) -> frozenset[str]:
     return attribute_tokens(json.loads(attributes))
 
 
-def _face_set(connection: Connection, statement: bytes, parameters: Mapping[str, Any]) -> ImageSet:
+def _vector_set(connection: Connection, statement: bytes, parameters: Mapping[str, Any]) -> ImageSet:
     ids, vectors = read_columns(connection, statement, parameters, {"id": arrays.UUID, "embedding": VECTOR}).values()
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     extreme = (lengths < LEAST_LENGTH) | (lengths > GREATEST_LENGTH)

@@ -1,4 +1,4 @@
-"""The lock on the top-k lists of a kind."""
+"""The lock on the top-k lists of a matcher."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ MOST_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class ListsLock:
-    """A session's part in the readers-writer lock with a turnstile on the lists of one kind.
+    """A session's part in the readers-writer lock with a turnstile on the lists of one matcher.
 
     A *reader* is a shard of a rebuild. It shares the lists with other shards, as each writes lists of its own. A
     *writer* takes the lists alone: incremental maintenance, as a list depends on every entity; the start of a
@@ -35,7 +35,7 @@ class ListsLock:
     """
 
     connection: Connection
-    kind: str
+    matcher: str
 
     def take(self) -> None:
         """Takes the lists alone until the transaction ends.
@@ -67,7 +67,7 @@ class ListsLock:
     def sharing_sessions(self, parts: int) -> Iterator[list[Connection]]:
         """This session, which shares the lists, and for several parts a second one that does too, if it can.
 
-        New rows cost mostly the checks of their foreign keys, which each session makes in a process of its own.
+        New rows cost mostly their indexes, which each session maintains in a process of its own.
         """
         with ExitStack() as stack:
             sessions = [self.connection]
@@ -81,13 +81,13 @@ class ListsLock:
             yield sessions
 
     def _try(self, connection: Connection, name: str) -> bool:
-        return connection.execute(query(name), {"kind": self.kind}).fetchone() == (True,)
+        return connection.execute(query(name), {"matcher": self.matcher}).fetchone() == (True,)
 
     @contextmanager
     def _held(self, lock: str, unlock: str) -> Iterator[None]:
-        self.connection.execute(query(lock), {"kind": self.kind})
+        self.connection.execute(query(lock), {"matcher": self.matcher})
         try:
             yield
         finally:
             if not self.connection.closed:
-                self.connection.execute(query(unlock), {"kind": self.kind})
+                self.connection.execute(query(unlock), {"matcher": self.matcher})

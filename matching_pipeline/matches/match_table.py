@@ -1,4 +1,4 @@
-"""The parts that both kinds of pairs share: the policy of a list, the writing of a change, its figures."""
+"""The parts that all matchers share: the policy of a list, the writing of a change, its figures."""
 
 import os
 import time
@@ -10,6 +10,7 @@ import numpy as np
 from matching_pipeline.db.arrays import Uuids, parameters_from
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
+from matching_pipeline.matches.kernel.columns import Ids, as_ids
 from matching_pipeline.matches.kernel.differences import Change
 from matching_pipeline.matches.kernel.policy import Policy
 
@@ -34,22 +35,49 @@ class Figures:
         return ", ".join(f"{count} {name}" for name, count in vars(self).items())
 
 
-def match_policy(connection: Connection, kind: str) -> Policy:
-    row = connection.execute(query("match_policy"), {"kind": kind}).fetchone()
+@dataclass(frozen=True)
+class Sides:
+    """A matcher's name and its two sources."""
+
+    matcher: str
+    left: str
+    right: str
+
+
+def match_policy(connection: Connection, matcher: str) -> Policy:
+    row = connection.execute(query("match_policy"), {"matcher": matcher}).fetchone()
     assert row is not None
     return Policy(*row)
 
 
-def put(connection: Connection, change: Change[Any], *, delete: bytes, publish: bytes, model: str) -> Figures:
-    """Writes the change by these statements, whose parameters are the rows' columns."""
+def put(connection: Connection, sides: Sides, change: Change[Any], *, publish: bytes, model: str) -> Figures:
+    """Writes the change by this statement, whose parameters are the rows' columns."""
+    parameters: dict[str, Any] = {"matcher": sides.matcher, "left_source": sides.left, "right_source": sides.right}
     if len(change.deletions):
         connection.execute(query("begin_publishing"))
-        connection.execute(delete, parameters_from(vars(change.deletions)))
+        connection.execute(query("delete_pairs"), {**parameters_from(vars(change.deletions)), **parameters})
     if len(change.upserts):
         columns = parameters_from(vars(change.upserts))
-        connection.execute(publish, {**columns, "new_ids": new_ids(len(change.upserts)), "model": model})
+        ids = new_ids(len(change.upserts))
+        connection.execute(publish, {**columns, **parameters, "new_ids": ids, "model": model})
     added = int(change.new.sum())
     return Figures(added=added, changed=len(change.upserts) - added, removed=len(change.deletions))
+
+
+def missing_entities(connection: Connection, source: str, entities: Ids) -> Ids:
+    """Those of the ids that are no entities of the source now. Locks the others until the transaction ends."""
+    if not len(entities):
+        return entities
+    rows = connection.execute(query("hold_entities"), {"source": source, "ids": Uuids(np.unique(entities))})
+    return as_ids(sorted(id for (id,) in rows))
+
+
+def missing_items(connection: Connection, source: str, items: Ids) -> Ids:
+    """The caller has locked their entities."""
+    if not len(items):
+        return items
+    rows = connection.execute(query("missing_items"), {"source": source, "ids": Uuids(np.unique(items))})
+    return as_ids(sorted(id for (id,) in rows))
 
 
 def new_ids(count: int) -> Uuids:

@@ -3,25 +3,21 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import snapshot
-from matching_pipeline.matches import faces, projects
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
 from matching_pipeline.matches.kernel.lists import Lists, Pair
 from matching_pipeline.matches.kernel.reference import Image, best_lists
 from matching_pipeline.matches.match_table import match_policy
+from matching_pipeline.sources.declarations import Matcher
 
 IMAGES_AT_ONCE = 4096
 """Read and scored at once, which bounds memory."""
 SAME_SCORE = 1e-6
-QUEUE_OF_KIND = {projects.KIND: projects.QUEUE, faces.KIND: faces.QUEUE}
-"""By kind, the queue whose jobs change its lists."""
-SAMPLES = {projects.KIND: "sampled_projects", faces.KIND: "sampled_faces"}
-STORED_LISTS = {projects.KIND: "stored_project_lists", faces.KIND: "stored_face_lists"}
 
 RankedPairs = dict[tuple[UUID, UUID], tuple[int, Pair]]
 """By entity and listed entity, the rank in the list and the pair."""
@@ -46,31 +42,46 @@ class Parity:
         return True if self.equal == self.sampled else None if self.waiting else False
 
 
-def sampled_parity(connection: Connection, kind: str, count: int, seed: int) -> Parity:
-    """Compares `count` lists of the kind as of one instant. A seed always gives the same sample."""
+def sampled_parity(connection: Connection, matcher: Matcher, count: int, seed: int) -> Parity:
+    """Compares `count` lists of the matcher as of one instant. A seed always gives the same sample."""
     with snapshot(connection):
-        sample = connection.execute(query(SAMPLES[kind]), {"count": count, "seed": seed})
-        entities = [entity for (entity,) in sample]
-        parity = compared(expected_lists(connection, kind, entities), stored_pairs(connection, kind, entities))
+        parameters = {"matcher": matcher.name, "count": count, "seed": seed}
+        entities = [entity for (entity,) in connection.execute(query("sampled_entities"), parameters)]
+        expected = expected_lists(connection, matcher, entities)
+        parity = compared(expected, stored_pairs(connection, matcher.name, entities))
         unfinished: dict[str, int] = dict(connection.execute(query("unfinished_jobs")).fetchall())
-        parity.waiting = unfinished.get(QUEUE_OF_KIND[kind], 0)
+        parity.waiting = unfinished.get(matcher.queue, 0)
         return parity
 
 
-def expected_lists(connection: Connection, kind: str, entities: Collection[UUID]) -> Lists:
+def expected_lists(connection: Connection, matcher: Matcher, entities: Collection[UUID]) -> Lists:
     """The entities' lists by the definition, in the caller's transaction."""
     lists: Lists = {entity: [] for entity in entities}
-    policy = match_policy(connection, kind)
-    if kind == projects.KIND:
-        images = chain.from_iterable(_parts(connection, "defining_project_images", ids=list(entities)))
-        return lists | best_lists(list(images), _parts(connection, "defining_product_images"), policy)
-    for face in chain.from_iterable(_parts(connection, "defining_faces", ids=list(entities))):
-        lists |= best_lists([face], _parts(connection, "defining_candidates", id=face.id), policy)
+    policy = match_policy(connection, matcher.name)
+    modality = "vector" if matcher.left == matcher.right else "image"
+    left = list(chain.from_iterable(_parts(connection, matcher.left, modality, list(entities))))
+    if modality == "image":
+        right = (tuple(item.image for item in part) for part in _parts(connection, matcher.right, modality))
+        return lists | best_lists([item.image for item in left], right, policy)
+    everyone = list(chain.from_iterable(_parts(connection, matcher.right, modality)))
+    for item in left:
+        candidates = [other.image for other in everyone if _may_match(matcher, item, other)]
+        lists |= best_lists([item.image], [candidates], policy)
     return lists
 
 
-def stored_pairs(connection: Connection, kind: str, entities: Collection[UUID]) -> RankedPairs:
-    rows = connection.execute(query(STORED_LISTS[kind]), {"ids": list(entities)})
+def _may_match(matcher: Matcher, one: "_Item", other: "_Item") -> bool:
+    for name in matcher.same:
+        if one.properties.get(name) is None or one.properties[name] != other.properties.get(name):
+            return False
+    for name, (first, second) in matcher.opposite.items():
+        if (one.properties.get(name), other.properties.get(name)) not in ((first, second), (second, first)):
+            return False
+    return True
+
+
+def stored_pairs(connection: Connection, matcher: str, entities: Collection[UUID]) -> RankedPairs:
+    rows = connection.execute(query("stored_lists"), {"matcher": matcher, "ids": list(entities)})
     return {(entity, other): (rank, Pair(other, *proof)) for entity, other, *proof, rank in rows}
 
 
@@ -92,12 +103,19 @@ def _same(wanted: tuple[int, Pair], stored: tuple[int, Pair]) -> bool:
     return rank == stored_rank and same_images and abs(one.similarity - other.similarity) <= SAME_SCORE
 
 
-def _parts(connection: Connection, name: str, **parameters: Any) -> Iterator[Sequence[Image]]:
-    """In parts, as memory may not hold the images of all products."""
+class _Item(NamedTuple):
+    image: Image
+    properties: dict[str, str | None]
+
+
+def _parts(
+    connection: Connection, source: str, modality: str, ids: list[UUID] | None = None
+) -> Iterator[Sequence[_Item]]:
+    """In parts, as memory may not hold all items."""
     with connection.cursor(name=f"reference_{uuid4().hex}") as cursor:
-        cursor.execute(query(name), parameters, binary=True)
+        cursor.execute(query("defining_items"), {"source": source, "modality": modality, "ids": ids}, binary=True)
         while rows := cursor.fetchmany(IMAGES_AT_ONCE):
             yield [
-                Image(entity, image, vector.to_numpy(), attribute_tokens(attributes))
-                for entity, image, vector, attributes in rows
+                _Item(Image(entity, image, vector.to_numpy(), attribute_tokens(attributes)), properties)
+                for entity, image, vector, attributes, properties in rows
             ]

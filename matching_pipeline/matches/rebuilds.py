@@ -1,4 +1,4 @@
-"""A rebuild of one kind's lists. It has a number, and shards that may run anywhere, in any order and at once.
+"""A rebuild of one matcher's lists. It has a number, and shards that may run anywhere, in any order and at once.
 
 A shard shares the lists with the other shards of its rebuild and keeps out every other writer (`locks.py`). So the
 jobs for all changes that it did not see wait in the queue until it has written. A worker that completes some of them
@@ -6,7 +6,7 @@ between two shards merges them into lists that are each right.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -22,26 +22,21 @@ from matching_pipeline.errors import RebuildSuperseded
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.matches.match_table import Figures
 
-SIZES = {"project": 10_000, "face": 20_000}
-"""Projects, or faces of whole schools, in a shard. Each shard of projects loads the images of all products."""
-PLANS = {"project": "plan_project_shards", "face": "plan_face_shards"}
-"""The query that divides a rebuild of the kind into shards."""
-
 
 @dataclass(frozen=True)
 class Shard:
-    """A range of project ids, or some schools."""
+    """A range of ids of left entities, or some blocks."""
 
     rebuild: int
     place: int
     """from 1 within the rebuild"""
-    kind: str
+    matcher: str
     entities: int
     """how many it had at the begin of the rebuild"""
-    first_project: UUID | None = None
-    before_project: UUID | None = None
-    schools: Sequence[str | None] | None = None
-    """None among them means the faces that cannot match"""
+    first_entity: UUID | None = None
+    before_entity: UUID | None = None
+    blocks: Sequence[Mapping[str, str] | None] | None = None
+    """what both sides of a pair have in common; None stands for the entities that cannot match"""
     figures: dict[str, int] | None = None
     seconds: float | None = None
 
@@ -52,16 +47,19 @@ OnProgress = Callable[[int, int], None]
 OnPart = Callable[[int], None]
 """Receives the number of lists of a shard that are done."""
 
+Plan = Callable[[Connection, int], None]
+"""Divides the rebuild of this number into shards."""
+
 Publish = Callable[[Connection, Shard, OnPart], Figures]
 """Computes a shard's lists from committed rows, and writes the difference in short transactions."""
 
 
-def begin(connection: Connection, kind: str, begun_by: str | None = None) -> list[Shard]:
-    """Plans a rebuild when no other session writes the kind's lists. It supersedes the rebuild before it."""
-    with ListsLock(connection, kind).alone(), connection.transaction():
-        row = connection.execute(query("begin_rebuild"), {"kind": kind, "begun_by": begun_by}).fetchone()
+def begin(connection: Connection, matcher: str, plan: Plan, begun_by: str | None = None) -> list[Shard]:
+    """Plans a rebuild when no other session writes the matcher's lists. It supersedes the rebuild before it."""
+    with ListsLock(connection, matcher).alone(), connection.transaction():
+        row = connection.execute(query("begin_rebuild"), {"matcher": matcher, "begun_by": begun_by}).fetchone()
         assert row is not None
-        connection.execute(query(PLANS[kind]), {"rebuild": row[0], "size": SIZES[kind]})
+        plan(connection, row[0])
         return _shards(connection, row[0])
 
 
@@ -74,11 +72,12 @@ def shard_at(connection: Connection, rebuild: int, place: int) -> Shard:
 
 def run(connection: Connection, shard: Shard, publish: Publish, on_part: OnPart = lambda done: None) -> Figures:
     """Raises RebuildSuperseded where a newer rebuild began, and one of GAVE_WAY where the app has locked rows."""
-    with ListsLock(connection, shard.kind).shared():
-        newest = connection.execute(query("newest_rebuild"), {"kind": shard.kind}).fetchone()
+    with ListsLock(connection, shard.matcher).shared():
+        newest = connection.execute(query("newest_rebuild"), {"matcher": shard.matcher}).fetchone()
         if newest != (shard.rebuild,):
             raise RebuildSuperseded(
-                f"rebuild {shard.rebuild} of {shard.kind} matches was overtaken by rebuild {newest and newest[0]}, "
+                f"rebuild {shard.rebuild} of the matcher {shard.matcher} was overtaken by "
+                f"rebuild {newest and newest[0]}, "
                 "which computes this shard too"
             )
         began = time.monotonic()
@@ -88,12 +87,12 @@ def run(connection: Connection, shard: Shard, publish: Publish, on_part: OnPart 
     return figures
 
 
-def run_all(connection: Connection, kind: str, publish: Publish, on_progress: OnProgress) -> Figures:
+def run_all(connection: Connection, matcher: str, plan: Plan, publish: Publish, on_progress: OnProgress) -> Figures:
     """Rebuilds in this process, shard by shard, and leaves shards whose rows the app has locked for last.
 
     Raises one of GAVE_WAY where they still are locked, when all others are done.
     """
-    shards = begin(connection, kind)
+    shards = begin(connection, matcher, plan)
     figures, done, total = Figures(), 0, sum(shard.entities for shard in shards)
     locked = []
     for shard in shards:

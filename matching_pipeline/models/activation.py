@@ -1,15 +1,24 @@
 """How another model takes the place of the active one: it is added as the shadow, activated, and can be retired."""
 
+from contextlib import ExitStack
 from functools import partial
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way, limit_lock_waits
-from matching_pipeline.matches import projects
 from matching_pipeline.matches.image_sets import PART_IMAGES
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.matches.match_table import Figures
-from matching_pipeline.models.registry import EMBEDDED, QUEUES, Status, require_dimensions, shadow_queue
+from matching_pipeline.matches.matchers import all_attached
+from matching_pipeline.matches.picture_matcher import PictureMatcher
+from matching_pipeline.models.registry import (
+    EMBEDDED,
+    MODALITIES,
+    Status,
+    queues_of,
+    require_dimensions,
+    shadow_queue,
+)
 from matching_pipeline.providers.factory import Modality
 from matching_pipeline.providers.protocols import EmbeddingProvider
 from matching_pipeline.queues import client
@@ -39,7 +48,7 @@ def add(connection: Connection, provider: EmbeddingProvider, modality: Modality)
         connection.execute(query("add_shadow"), parameters)
         if "active" not in names:
             _set_status(connection, provider.model, "active")
-        ((queued,),) = connection.execute(query("enqueue_missing_rows"), parameters).fetchall()
+        ((queued,),) = connection.execute(query("enqueue_missing_of_modality"), parameters).fetchall()
     return ("shadow" if "active" in names else "active"), queued
 
 
@@ -55,7 +64,9 @@ def activate(connection: Connection, name: str, *, force: bool = False, part_ima
     client.reopen_all(connection)
     if modality == "text":
         return give_way(connection, action)
-    with ListsLock(connection, projects.KIND).alone():
+    with ExitStack() as stack:
+        for matcher in _picture_matchers(connection, part_images):
+            stack.enter_context(ListsLock(connection, matcher.name).alone())
         return give_way(connection, action)
 
 
@@ -76,19 +87,27 @@ def _activate(connection: Connection, name: str, modality: Modality, force: bool
             _set_status(connection, other, "shadow")
     _set_status(connection, name, "active")
     # jobs stay with the model that they are for
-    queue = QUEUES[modality]
-    connection.execute(query("exchange_queues"), {"queue": queue, "shadow_queue": shadow_queue(queue)})
+    for queue in queues_of(connection, modality):
+        connection.execute(query("exchange_queues"), {"queue": queue, "shadow_queue": shadow_queue(queue)})
     # workers hear this at the commit, those too that started since the first call
     client.reopen_all(connection)
-    return projects.rebuild_at_once(connection, part_images) if modality == "image" else Figures()
+    figures = Figures()
+    if modality == "image":
+        for matcher in _picture_matchers(connection, part_images):
+            figures += matcher.rebuild_at_once(connection)
+    return figures
+
+
+def _picture_matchers(connection: Connection, part_images: int) -> list[PictureMatcher]:
+    return [each for each in all_attached(connection, part_images) if isinstance(each, PictureMatcher)]
 
 
 def _retire(connection: Connection, name: str, modality: Modality) -> int:
     _require_shadow(name, dict(_hold(connection, modality)).get(name))
     _set_status(connection, name, "retired")
-    connection.execute(query("forget_queue"), {"queue": shadow_queue(QUEUES[modality])})
-    ((removed,),) = connection.execute(query("forget_rows_of_model"), {"name": name}).fetchall()
-    return int(removed)
+    for queue in queues_of(connection, modality):
+        connection.execute(query("forget_queue"), {"queue": shadow_queue(queue)})
+    return connection.execute(query("forget_rows_of_model"), {"name": name}).rowcount
 
 
 def _hold(connection: Connection, modality: Modality) -> list[tuple[str, Status]]:
@@ -106,18 +125,20 @@ def _require_shadow(name: str, status: Status | None) -> None:
 
 
 def _require_complete(connection: Connection, name: str, modality: Modality) -> None:
-    ((lacking,),) = connection.execute(query("rows_lacking_shadow"), {"modality": modality}).fetchall()
+    ((lacking,),) = connection.execute(query("items_lacking_shadow"), {"modality": modality}).fetchall()
     if lacking:
+        queues = [shadow_queue(queue) for queue in queues_of(connection, modality)]
+        retry = " and ".join(f"`retry {queue} --all`" for queue in queues)
         raise ModelChangeRefused(
             f"{name} lacks {lacking} of the {EMBEDDED[modality]} that the active model has: `dev` or `process "
-            f"--missing` does the jobs that wait, `retry {shadow_queue(QUEUES[modality])} --all` makes failed ones "
-            "wait, --force activates the model nevertheless"
+            f"--missing` does the jobs that wait, {retry} makes failed ones wait, --force activates the model "
+            "nevertheless"
         )
 
 
 def _modality(connection: Connection, name: str) -> Modality:
     row = connection.execute(query("registered_model"), {"name": name}).fetchone()
-    for modality in QUEUES:
+    for modality in MODALITIES:
         if row and row[0] == modality:
             return modality
     raise ModelChangeRefused(f"there is no model {name}: `matching-pipeline model list` shows all models")

@@ -4,7 +4,7 @@ A modality has one active model, which readers see, and at most one shadow. The 
 by a queue of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -19,10 +19,8 @@ from matching_pipeline.queues.worker import LockBusy
 
 Status = Literal["active", "shadow", "retired"]
 
-QUEUES: Mapping[Modality, str] = {"image": "image_ai", "text": "job_embeddings"}
-"""The queue of each modality's active model."""
-MODALITIES: Mapping[str, Modality] = {queue: modality for modality, queue in QUEUES.items()}
-EMBEDDED: Mapping[Modality, str] = {"image": "images", "text": "postings"}
+MODALITIES: Sequence[Modality] = ("image", "text")
+EMBEDDED: Mapping[Modality, str] = {"image": "images", "text": "texts"}
 """The models of each modality embed these."""
 SHADOW = "_shadow"
 
@@ -58,12 +56,36 @@ def shadow_queue(queue: str) -> str:
 
 def status_in(queue: str) -> Status:
     """The status of the model that works for the queue."""
-    return "shadow" if queue.endswith(SHADOW) else "active"
+    return "shadow" if is_shadow(queue) else "active"
+
+
+def is_shadow(queue: str) -> bool:
+    return queue.endswith(SHADOW)
+
+
+def modality_of(connection: Connection, queue: str) -> Modality:
+    """The modality of an embeddings asset's queue or its shadow."""
+    row = connection.execute(query("queue_work"), {"queue": queue.removesuffix(SHADOW)}).fetchone()
+    for modality in MODALITIES:
+        if row and row[0] == modality:
+            return modality
+    raise ConfigurationError(f"the queue {queue} embeds nothing: declare it, then run `matching-pipeline attach`")
+
+
+def queues_of(connection: Connection, modality: Modality) -> list[str]:
+    """The queues of the active model of a modality."""
+    return [name for (name,) in connection.execute(query("queues_of_work"), {"work": modality})]
 
 
 def model_of(connection: Connection, queue: str) -> str | None:
     """The name of the model that works for the queue."""
     row = connection.execute(query("queue_model"), {"queue": queue}).fetchone()
+    return row[0] if row else None
+
+
+def current_model(connection: Connection, modality: Modality, status: Status) -> str | None:
+    """The modality's active model or its shadow."""
+    row = connection.execute(query("current_model"), {"modality": modality, "status": status}).fetchone()
     return row[0] if row else None
 
 
@@ -82,11 +104,15 @@ def hold_role(connection: Connection, provider: EmbeddingProvider, queue: str) -
     Registers the first model of a modality as the active one. Raises ModelSwitched if another model works for the
     queue now, LockBusy if an activation is about to change it.
     """
-    parameters = {"name": provider.model, "dimensions": provider.dimensions, "modality": MODALITIES.get(queue)}
+    parameters = {
+        "name": provider.model,
+        "dimensions": provider.dimensions,
+        "modality": modality_of(connection, queue),
+    }
     row = connection.execute(query("hold_role"), parameters).fetchone()
     if row is None:
         registered = connection.execute(query("registered_model"), parameters).fetchone()
-        if registered is None and queue in MODALITIES:
+        if registered is None and not is_shadow(queue):
             connection.execute(query("register_first_model"), parameters)
         # another worker may have registered it a moment ago
         row = connection.execute(query("hold_role"), parameters).fetchone()
@@ -113,7 +139,7 @@ def registered_models(connection: Connection) -> list[ModelCoverage]:
 def _coverage(connection: Connection, model: RegisteredModel) -> Coverage | None:
     if model.status == "retired":
         return None
-    queue = QUEUES[model.modality]
-    parameters = {"modality": model.modality, "queue": queue if model.status == "active" else shadow_queue(queue)}
+    suffix = SHADOW if model.status == "shadow" else ""
+    parameters = {"modality": model.modality, "suffix": suffix}
     with connection.cursor(row_factory=class_row(Coverage)) as cursor:
         return cursor.execute(query("model_coverage"), parameters).fetchone()

@@ -1,4 +1,4 @@
-"""The pictures that a job of the queue `generated_images` asks for: their states, and their rows in the database."""
+"""The pictures that a job of a queue of generated images asks for: their states, and their rows in the database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ from matching_pipeline.queues.worker import LockBusy, Outcome
 class State(Enum):
     """Of one asked picture. No picture waits for its lock: it is LOCK_BUSY at once where another session holds it."""
 
-    WAITING = "its project's photo is not fetched yet"
+    WAITING = "the entity's photo is not fetched yet"
     MAKING = "this session holds its lock, and a thread makes it or will make it"
     KEPT = "its file is stored and its row is written"
-    UNCHANGED = "the picture that is there stays, or its project is deleted"
+    UNCHANGED = "the picture that is there stays, or its entity is deleted"
     FAILED = "its reason is a JobFailure"
     LOCK_BUSY = "another worker makes it, or the app holds its rows"
-    LOST = "the job's lease has run out or its project is deleted, so the picture is dropped"
+    LOST = "the job's lease has run out or its entity is deleted, so the picture is dropped"
     STOPPED = "an error that concerns every picture came first"
 
 
@@ -68,7 +68,7 @@ class Order:
     @property
     def key(self) -> dict[str, Any]:
         """The parameters that name it in queries."""
-        return {"job_id": self.job.id, "attempt": self.job.attempt, "project_id": self.job.entity_id}
+        return {"job_id": self.job.id, "attempt": self.job.attempt, "source": self.job.source, "key": self.job.key}
 
     @property
     def forced_by(self) -> UUID | None:
@@ -101,7 +101,7 @@ class Order:
         if self.in_state(State.LOST) or not failed + busy:
             return Outcome(self.job)
         if not failed:
-            return Outcome(self.job, lock_busy=LockBusy(_reasons(busy)))
+            return Outcome(self.job, must_wait=LockBusy(_reasons(busy)))
         permanent = not busy and all(isinstance(picture.reason, PermanentFailure) for picture in failed)
         return Outcome(self.job, failure=(PermanentFailure if permanent else TransientFailure)(_reasons(failed)))
 
@@ -117,9 +117,9 @@ class StoredPicture:
 
 
 def read_orders(connection: Connection, jobs: Sequence[Job]) -> list[Order]:
-    """One a job; it has no pictures where the job's project is deleted."""
+    """One a job; it has no pictures where the job's entity is deleted."""
     orders = {job.id: Order(job) for job in jobs}
-    for row in named_rows(connection, "asked_images", job_ids=list(orders)):
+    for row in named_rows(connection, "asked_pictures", job_ids=list(orders)):
         order, image_type = orders[row["job_id"]], row["image_type"]
         order.source_url = row["source_url"] or ""
         state = State.UNCHANGED if row["made"] else State.WAITING
@@ -138,7 +138,7 @@ def unlock_picture(connection: Connection, picture: AskedPicture) -> None:
 
 def is_missing(connection: Connection, picture: AskedPicture) -> bool:
     """Asked under its lock: another worker may have made it since the order was read, and the app may have deleted
-    the project."""
+    the entity."""
     return connection.execute(query("is_picture_made"), picture.key).fetchone() == (False,)
 
 
@@ -153,7 +153,7 @@ def keep_unchanged(connection: Connection, order: Order, source_hash: bytes) -> 
 
 
 def save_picture(connection: Connection, picture: AskedPicture, stored: StoredPicture) -> bool:
-    """Writes the row in a transaction of its own. False where the lease has run out or the project is deleted.
+    """Writes the row in a transaction of its own. False where the lease has run out or the entity is deleted.
 
     Raises one of GAVE_WAY.
     """

@@ -1,9 +1,9 @@
-"""The queue's verbs over one connection. `sql/functions/1_queue.sql` says what they mean."""
+"""The queue's verbs over one connection. `sql/repeatable/1_queue.sql` says what they mean."""
 
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,10 +25,14 @@ class Job:
     """One claimed row; (id, attempt) names its lease."""
 
     id: UUID
-    entity_kind: str
-    entity_id: UUID
+    source: str
+    kind: str
+    """what the key names: an entity, one item of it, its parent, or all rows of the source's table"""
+    key: str
     payload: dict[str, Any] = field(hash=False)
     attempt: int
+    caused_at: datetime | None = None
+    """when the app made the change that the job follows from"""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,12 @@ class QueueState:
     waiting: int
     """Jobs that are due, counted up to a thousand."""
     workers: int
+    announced: bool = True
+    """Whether enqueuing wakes the workers."""
 
 
-def enqueue(connection: Connection, queue: str, kind: str, ids: Iterable[UUID]) -> int:
-    return int(_scalar(connection, "enqueue", queue=queue, kind=kind, ids=list(ids)))
+def enqueue(connection: Connection, queue: str, source: str, keys: Iterable[str], kind: str = "entity") -> int:
+    return int(_scalar(connection, "enqueue", queue=queue, source=source, kind=kind, keys=list(keys)))
 
 
 def claim(connection: Connection, queue: str, batch_size: int, lease: timedelta) -> list[Job]:
@@ -94,13 +100,24 @@ def status(connection: Connection, queue: str) -> dict[str, Any]:
 def queue_state(connection: Connection, queue: str) -> QueueState:
     row = connection.execute(query("queue_state"), {"queue": queue}).fetchone()
     assert row is not None
-    due, _, seconds_to_next, waiting, workers = row
-    return QueueState(due, seconds_to_next, waiting, workers)
+    due, _, seconds_to_next, waiting, workers, announced = row
+    return QueueState(due, seconds_to_next, waiting, workers, announced)
+
+
+def workers_alive(connection: Connection) -> int:
+    """How many queues are served, by all workers together."""
+    return int(_scalar(connection, "workers_alive"))
 
 
 def take_worker_slot(connection: Connection, queue: str, slots: int) -> int | None:
     """Marks this session as one of the queue's workers until it closes; None when all slots are taken."""
     return _scalar(connection, "take_worker_slot", queue=queue, slots=slots)  # type: ignore[no-any-return]
+
+
+def state_cause(connection: Connection, jobs: Sequence[Job]) -> None:
+    """Jobs that the transaction enqueues from now on follow from the earliest change that these jobs follow from."""
+    if causes := [job.caused_at for job in jobs if job.caused_at is not None]:
+        connection.execute(query("set_caused_at"), {"caused_at": min(causes).isoformat()})
 
 
 def listen(connection: Connection) -> None:

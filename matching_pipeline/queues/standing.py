@@ -23,7 +23,7 @@ from matching_pipeline.errors import ConfigurationError, ModelSwitched, Provider
 from matching_pipeline.queues import client
 from matching_pipeline.queues.memory import limit_arenas, return_freed_memory
 from matching_pipeline.queues.supervision import worker_states
-from matching_pipeline.queues.worker import Handler, StopSignal, Summary, Worker
+from matching_pipeline.queues.worker import Handler, QueueWorker, StopSignal, Summary
 
 LOOK_SECONDS = 1.0
 """How often the standing worker looks whether it is to leave."""
@@ -93,7 +93,7 @@ class StandingWorker:
         self._stop = StopSignal()
         self._lock = threading.Lock()
         self._work: dict[str, QueueWork] = {}
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[str, QueueWorker] = {}
         self._failures: dict[str, str] = {}
         self._marked: dict[str, str] = {}
         self._last_job = time.monotonic()
@@ -265,7 +265,7 @@ class StandingWorker:
                 before = Summary(summary.counts.copy(), summary.figures.copy(), busy_seconds=summary.busy_seconds)
                 self._last_job = time.monotonic()
 
-        worker = Worker(
+        worker = QueueWorker(
             self._database_url,
             handler,
             serve=True,

@@ -21,6 +21,7 @@ from matching_pipeline.errors import (
     JobFailure,
     ModelSwitched,
     ProviderUnavailable,
+    SourceUnreadable,
     TransientFailure,
 )
 from matching_pipeline.queues import client
@@ -28,6 +29,8 @@ from matching_pipeline.queues.client import Job
 
 LOOK_AGAIN_SECONDS = 5.0
 """A waiting worker looks at the queue at least this often, should a NOTIFY be lost."""
+LOOK_AGAIN_WITHOUT_NOTIFY_SECONDS = 0.1
+"""With ENQUEUE_NOTIFY=false nothing else tells a waiting worker of new jobs."""
 LOOK_AGAIN_AT_LOCKED_SECONDS = 0.05
 RECONNECT_SECONDS = 120.0
 LOCK_BUSY_DELAY = timedelta(seconds=5)
@@ -46,7 +49,7 @@ class Outcome:
     job: Job
     result: Any = None
     failure: JobFailure | None = None
-    lock_busy: LockBusy | None = None
+    must_wait: Exception | None = None
 
 
 class Handler(Protocol):
@@ -74,7 +77,11 @@ class Handler(Protocol):
         ...
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
-        """Writes results inside the transaction that completes their jobs; returns figures to add up."""
+        """Writes results inside the transaction that completes their jobs; returns figures to add up.
+
+        Raises JobFailure where a job's row has changed so that its result cannot be written, SourceUnreadable where
+        its source has. The worker finds the job by halving the group.
+        """
         ...
 
     def forget(self, connection: Connection, job: Job) -> None:
@@ -103,10 +110,10 @@ class Summary:
     counts: Counter[str] = field(default_factory=Counter)
     """completed, failed (also those that will be tried again), snoozed, lost (the lease had run out)"""
     figures: Counter[str] = field(default_factory=Counter)
-    """what the stage's writes did, by its own names"""
+    """what the handler's writes did, by its own names"""
     started: float = field(default_factory=time.monotonic)
     busy_seconds: float = 0.0
-    """time spent on items, without waiting for them"""
+    """time spent on jobs, without waiting for them"""
     stopped_because: str = "nothing is due"
 
     def add(self, other: "Summary") -> None:
@@ -140,7 +147,7 @@ class StopSignal:
             self.at_once.set()
 
 
-class Worker:
+class QueueWorker:
     """Does the jobs of one queue: those that are due, or with `serve` all that come until it is told to stop.
 
     It holds one session: an advisory lock of it says that the worker is alive, and it listens for new jobs.
@@ -191,7 +198,7 @@ class Worker:
         return self.summary
 
     def _enter(self) -> bool:
-        self._connection.execute(query("do_not_compile"))
+        self._connection.execute(query("switch_off_compilation"))
         client.listen(self._connection)
         return client.take_worker_slot(self._connection, self.handler.queue, self._slots) is not None
 
@@ -209,8 +216,9 @@ class Worker:
                 return
             self._on_progress(self.summary)
             # jobs that are due and cannot be claimed are locked, by another worker's claim or the app's transaction
-            next_due = LOOK_AGAIN_SECONDS if state.seconds_to_next is None else state.seconds_to_next
-            if self._told_to_stop(max(min(next_due, LOOK_AGAIN_SECONDS), LOOK_AGAIN_AT_LOCKED_SECONDS)):
+            look_again = LOOK_AGAIN_SECONDS if state.announced else LOOK_AGAIN_WITHOUT_NOTIFY_SECONDS
+            next_due = look_again if state.seconds_to_next is None else state.seconds_to_next
+            if self._told_to_stop(max(min(next_due, look_again), LOOK_AGAIN_AT_LOCKED_SECONDS)):
                 return
         self.summary.stopped_because = "it was told to stop"
 
@@ -276,9 +284,9 @@ class Worker:
     def _work(self, jobs: Sequence[Job]) -> None:
         for outcomes in self.handler.work(self._connection, jobs):
             for outcome in outcomes:
-                if outcome.lock_busy:
-                    self._release([outcome.job], LOCK_BUSY_DELAY, str(outcome.lock_busy))
-            if ended := [outcome for outcome in outcomes if not outcome.lock_busy]:
+                if outcome.must_wait:
+                    self._release([outcome.job], LOCK_BUSY_DELAY, str(outcome.must_wait))
+            if ended := [outcome for outcome in outcomes if not outcome.must_wait]:
                 self._finish(ended)
             self._renew()
             if self._stop.at_once.is_set():
@@ -320,7 +328,7 @@ class Worker:
             )
         except LockBusy as lock_busy:
             self._release(jobs, LOCK_BUSY_DELAY, str(lock_busy))
-        except psycopg.Error as error:
+        except (psycopg.Error, JobFailure, SourceUnreadable) as error:
             if self._connection.closed:
                 raise
             if len(outcomes) > 1:
@@ -330,9 +338,10 @@ class Worker:
                     self._renew()
             elif isinstance(error, GAVE_WAY):
                 self._release(jobs, LOCK_BUSY_DELAY, f"its rows are locked: {_reason(error)}")
+            elif isinstance(error, SourceUnreadable):
+                self._release(jobs, LOCK_BUSY_DELAY, str(error))
             elif outcomes[0].failure is None:
-                refusal = TransientFailure(f"the database refuses it: {_reason(error)}")
-                self._finish([Outcome(jobs[0], failure=refusal)])
+                self._finish([Outcome(jobs[0], failure=_as_failure(error))])
             else:
                 raise
         else:
@@ -345,6 +354,7 @@ class Worker:
         self.handler.prepare_write(connection)
         done = [outcome for outcome in outcomes if outcome.failure is None]
         ours = client.complete(connection, [outcome.job for outcome in done])
+        client.state_cause(connection, [outcome.job for outcome in outcomes])
         figures = self.handler.write(connection, [outcome for outcome in done if outcome.job.id in ours])
         failed = 0
         for outcome in outcomes:
@@ -380,6 +390,12 @@ class Worker:
                 time.sleep(random.uniform(0.2, 1))
 
 
+def _as_failure(error: psycopg.Error | JobFailure) -> JobFailure:
+    if isinstance(error, JobFailure):
+        return error
+    return TransientFailure(f"the database refuses it: {_reason(error)}")
+
+
 def _reason(error: psycopg.Error) -> str:
     """Without the detail, which quotes the rows."""
-    return error.diag.message_primary or type(error).__name__
+    return error.diag.message_primary or f"SQLSTATE {error.sqlstate}"

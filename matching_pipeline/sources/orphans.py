@@ -13,17 +13,10 @@ ORPHAN_AGE = timedelta(days=1)
 
 
 def delete_orphan_rows(connection: Connection) -> int:
-    """Deletes results and jobs without a source. Returns how many.
-
-    Results: of images that are deleted or whose listing is not a project any more, and of postings that are deleted
-    or inactive. Jobs: of deleted faces, and of a shadow model that there is not.
-    """
-    return (
-        connection.execute(query("delete_orphan_images")).rowcount
-        + connection.execute(query("delete_orphan_embeddings")).rowcount
-        + connection.execute(query("forget_jobs_of_deleted_faces"), {"face_ids": None}).rowcount
-        + forget_work_of_no_model(connection)
-    )
+    """Deletes jobs of a source that is forgotten, jobs of a shadow model that there is not, and product pictures and
+    their jobs whose entity is gone. Returns how many jobs and entities."""
+    ((gone,),) = connection.execute(query("erase_entities_without_row")).fetchall()
+    return int(gone) + connection.execute(query("orphaned_jobs")).rowcount + forget_work_of_no_model(connection)
 
 
 def delete_orphan_files(connection: Connection, store: PictureStore) -> int:

@@ -9,6 +9,7 @@ import pytest
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline_tests.acceptance.face_app import FaceApp
+from matching_pipeline_tests.integration.components.conftest import examples_pipeline
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def app(connection: Connection, database_url: str) -> FaceApp:
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Pipeline:
     monkeypatch.setenv("DATABASE_URL", database_url)
-    return Pipeline()
+    return examples_pipeline()
 
 
 @pytest.fixture

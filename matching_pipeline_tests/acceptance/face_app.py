@@ -11,13 +11,12 @@ from uuid import UUID
 import dagster as dg
 
 from matching_pipeline.components.resources import Pipeline
-from matching_pipeline.components.sensors import queue_sensors
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.definitions import defs
-from matching_pipeline.handlers.faces import FaceHandler
+from matching_pipeline.handlers.vector_matches import VectorMatchHandler
 from matching_pipeline.queues import client
-from matching_pipeline.queues.worker import Summary, Worker
-from matching_pipeline_tests.integration.school import School, embedding
+from matching_pipeline.queues.worker import QueueWorker, Summary
+from matching_pipeline_tests.integration.school import FACE, School, embedding
 
 
 class FaceApp(School):
@@ -41,19 +40,24 @@ class FaceApp(School):
 
     def later(self) -> None:
         """As if the back-off of what is pending were over."""
-        self.run("update job_queue set run_at = now() where status = 'pending'")
+        self.run("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
 
     @contextmanager
-    def standing_workers(self, workers: int = 1, batch_size: int = FaceHandler.batch_size) -> Iterator[list[Summary]]:
+    def standing_workers(
+        self, workers: int = 1, batch_size: int = VectorMatchHandler.batch_size
+    ) -> Iterator[list[Summary]]:
         """Workers that wait for jobs during the block; afterwards the list has their summaries."""
 
-        class Handler(FaceHandler):
-            pass
+        class Handler(VectorMatchHandler):
+            def __init__(self) -> None:
+                super().__init__("matches_face", FACE)
+                self.batch_size = batch_size
 
-        Handler.batch_size = batch_size
         summaries: list[Summary] = []
         with ThreadPoolExecutor(workers) as threads:
-            running = [threads.submit(Worker(self.database_url, Handler(), serve=True).run) for _ in range(workers)]
+            running = [
+                threads.submit(QueueWorker(self.database_url, Handler(), serve=True).run) for _ in range(workers)
+            ]
             self._await_workers(workers)
             try:
                 yield summaries
@@ -64,13 +68,15 @@ class FaceApp(School):
     def await_idle(self, seconds: float = 60) -> None:
         """Until the workers have processed all jobs."""
         deadline = time.monotonic() + seconds
-        while self.run("select 1 from job_queue where status in ('pending', 'processing') limit 1"):
-            assert time.monotonic() < deadline, self.all("select * from job_queue where status <> 'completed'")
+        while self.run("select 1 from matching_pipeline.jobs where status in ('pending', 'processing') limit 1"):
+            assert time.monotonic() < deadline, self.all(
+                "select * from matching_pipeline.jobs where status <> 'completed'"
+            )
             time.sleep(0.05)
 
     def _await_workers(self, count: int) -> None:
         deadline = time.monotonic() + 30
-        while client.queue_state(self.connection, "faces").workers < count:
+        while client.queue_state(self.connection, "matches_face").workers < count:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -92,7 +98,7 @@ def upload(connection: Connection, user: UUID, vector: Sequence[float] = (1.0,))
 def tick(pipeline: Pipeline, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
     """What the sensor says now."""
     with dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}, definitions=defs) as context:
-        result = queue_sensors["faces"](context)
+        result = defs.get_sensor_def("matches_face_sensor")(context)
     assert isinstance(result, dg.RunRequest | dg.SkipReason)
     return result
 
@@ -118,8 +124,8 @@ def tick_and_run(pipeline: Pipeline, instance: dg.DagsterInstance) -> dict[str, 
 
 def stop_when_idle(database_url: str) -> None:
     """Tells the workers to leave once a worker has entered and no job is due or processing."""
-    busy = """select not exists (select from workers where entered_at is not null) or exists (
-        select from job_queue where status = 'processing' or (status = 'pending' and run_at <= now()))"""
+    busy = """select not exists (select from matching_pipeline.workers where entered_at is not null) or exists (
+        select from matching_pipeline.jobs where status = 'processing' or (status = 'pending' and run_at <= now()))"""
     with connect(database_url) as connection:
         while connection.execute(busy.encode()).fetchone() == (True,):
             time.sleep(0.1)

@@ -7,9 +7,10 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline.errors import TransientFailure
-from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, process_due
+from matching_pipeline.handlers.registry import process_due
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
+from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, work_postings
 
 UPSERT = """insert into jobs (id, title, is_active) values (%s, %s, true)
@@ -61,7 +62,7 @@ def test_when_a_new_job_is_inserted_or_updated_and_has_no_embedding_it_is_added_
 def test_a_background_job_processes_the_queue_and_generates_embeddings(board: JobBoard, database_url: str) -> None:
     job = board.post("Baker")
     assert {sensor.name for sensor in defs.get_repository_def().sensor_defs} >= {"job_embeddings_sensor"}
-    assert process_due(Settings(), database_url, JOB_EMBEDDINGS).completed == 1
+    assert process_due(Settings(), database_url, EXAMPLES, "job_embeddings").completed == 1
     assert board.embedded() == {job}
 
 
@@ -91,7 +92,7 @@ def test_the_status_of_the_queue_tells_pending_retries_and_a_message(board: JobB
     work_postings(database_url, failing())
     for number in range(39):
         board.post(f"Baker {number}")
-    status = client.status(board.connection, JOB_EMBEDDINGS)
+    status = client.status(board.connection, "job_embeddings")
     assert {name: status[name] for name in ("pending", "retries", "message")} == {
         "pending": 42,
         "retries": 3,
@@ -208,7 +209,7 @@ def test_after_3_failures_a_job_is_marked_as_permanently_failed(board: JobBoard,
     job = board.post()
     fail_three_times(board, database_url)
     assert in_queue(board, job) == [("failed", 3, "no luck", True)]
-    assert board.run("select enqueue_missing()") == [0]
+    assert board.run("select matching_pipeline.enqueue_missing()") == [0]
 
 
 def test_one_can_retry_by_hand_by_clearing_processed_at_and_error_message(board: JobBoard, database_url: str) -> None:
@@ -232,6 +233,6 @@ def test_insert_a_test_job_check_it_is_in_queue_process_the_queue_verify_the_emb
 ) -> None:
     job = board.post("Baker", company="Loaf", description="Bread in the morning")
     assert in_queue(board, job) == [("pending", 0, None, False)]
-    process_due(Settings(), database_url, JOB_EMBEDDINGS)
+    process_due(Settings(), database_url, EXAMPLES, "job_embeddings")
     assert in_queue(board, job) == [("completed", 0, None, True)]
     assert board.embedded() == {job}

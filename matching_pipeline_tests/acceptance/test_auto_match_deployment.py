@@ -66,7 +66,7 @@ def test_3_verify_realtime_updates(app: FaceApp) -> None:
         first = next(feed)
         upload(api, app.user("male", "UIT"))
         second = next(feed)
-    assert [(new.kind, new.count) for new in (first, second)] == [("face", 1), ("face", 2)]
+    assert [(new.matcher, new.count) for new in (first, second)] == [("face", 1), ("face", 2)]
 
 
 def test_4_manual_edge_function_trigger(
@@ -77,7 +77,7 @@ def test_4_manual_edge_function_trigger(
         result = defs.resolve_job_def("process_now").execute_in_process(
             resources={"pipeline": pipeline},
             instance=instance,
-            run_config=dg.RunConfig({"process_queue": QueueConfig(queue="faces")}),
+            run_config=dg.RunConfig({"process_queue": QueueConfig(queue="matches_face")}),
         )
         assert result.success
         (event,) = result.asset_materializations_for_node("process_queue")

@@ -2,8 +2,8 @@
 test each, by their names. (The success criteria have a file of their own.)
 
 Each part of Supabase has its counterpart here. `supabase db push` is `migrate`; the Edge Function is the
-standing worker; pg_cron invoking it is a tick of `faces_sensor` that requests its run; its logs are the report of
-the run.
+standing worker; pg_cron invoking it is a tick of `matches_face_sensor` that requests its run; its logs are the
+report of the run.
 """
 
 import time
@@ -20,17 +20,21 @@ from matching_pipeline.db.migrations import migrate
 from matching_pipeline.definitions import defs
 from matching_pipeline.matches.feed import announcements
 from matching_pipeline.queues import client
+from matching_pipeline.sources.attach import attach, make_example_tables
 from matching_pipeline_tests.acceptance.face_app import FaceApp, tick, tick_and_run, upload
+from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.integration.school import School
 
 REFUSE = """
 create sequence refusals;
 create function refuse() returns trigger language plpgsql as $$
 begin
-    if nextval('refusals') <= %s then raise exception 'could not extend file: No space left on device'; end if;
+    if nextval('refusals') <= %s then
+        raise exception 'could not extend file: No space left on device' using errcode = 'disk_full';
+    end if;
     return new;
 end $$;
-create trigger refuse before insert on matches for each row execute function refuse();
+create trigger refuse before insert on matching_pipeline.matches for each row execute function refuse();
 """
 
 
@@ -38,8 +42,12 @@ create trigger refuse before insert on matches for each row execute function ref
 
 
 def test_deploy_migration_successfully(new_database: Callable[..., str]) -> None:
-    with connect(new_database()) as connection:
+    url = new_database()
+    with connect(url) as connection:
         assert migrate(connection)
+    with connect(url) as connection:
+        make_example_tables(connection)
+        attach(connection, EXAMPLES)
         school = School(connection, "")
         assert school.run("select to_regclass('match_jobs') is not null") == [True]
         assert school.run("select count(*)::int from pg_proc where proname = 'find_similar_faces_filtered'") == [1]
@@ -49,7 +57,7 @@ def test_deploy_migration_successfully(new_database: Callable[..., str]) -> None
 
 def test_deploy_edge_function_successfully() -> None:
     repository = defs.get_repository_def()
-    sensor = repository.get_sensor_def("faces_sensor")
+    sensor = repository.get_sensor_def("matches_face_sensor")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
     assert repository.has_job("nightly")
 
@@ -91,8 +99,8 @@ def test_verify_live_match_feed_auto_updates(app: FaceApp) -> None:
         user = app.user("male", "UIT")
         photo = upload(app.connection, user)
         heard = next(feed)
-    assert (heard.kind, heard.count) == ("face", 2)
-    assert all(photo in (pair.one_id, pair.other_id) for pair in heard.pairs)
+    assert (heard.matcher, heard.count) == ("face", 2)
+    assert all(str(photo) in (pair.left_key, pair.right_key) for pair in heard.pairs)
 
 
 def test_supabase_realtime_broadcasts_matches(new_database: Callable[..., str]) -> None:
@@ -151,7 +159,8 @@ def test_max_attempts_3_and_exponential_backoff_1_min_2_min_4_min(app: FaceApp) 
     for _ in range(3):
         app.process()
         waits += app.run(
-            "select round(extract(epoch from run_at - now()) / 60)::int from job_queue where status = 'pending'"
+            "select round(extract(epoch from run_at - now()) / 60)::int from matching_pipeline.jobs "
+            "where status = 'pending'"
         )
     assert waits == [1, 2]
     assert app.all("select status, attempts, max_attempts from match_jobs") == [("failed", 3, 3)]
@@ -162,18 +171,22 @@ def test_a_fourth_attempt_where_it_is_granted_waits_4_min(app: FaceApp) -> None:
     app.face_of("female")
     app.settle()
     app.upload(app.user("male"))
-    app.run("update job_queue set max_attempts = 4")
+    app.run("update matching_pipeline.jobs set max_attempts = 4")
     for _ in range(3):
         app.process()
-    (wait,) = app.run("select extract(epoch from run_at - now())::float from job_queue where status = 'pending'")
+    (wait,) = app.run(
+        "select extract(epoch from run_at - now())::float from matching_pipeline.jobs where status = 'pending'"
+    )
     assert 225 < wait <= 240
 
 
 def test_failed_jobs_stay_in_database_for_debugging(app: FaceApp) -> None:
     photo = app.face(app.user(), (0,))
     app.process()
-    app.run("update job_queue set created_at = now() - interval '1 year', started_at = now() - interval '1 year', "
-            "completed_at = now() - interval '1 year'")  # fmt: skip
+    app.run(
+        "update matching_pipeline.jobs set created_at = now() - interval '1 year', "
+        "started_at = now() - interval '1 year', completed_at = now() - interval '1 year'"
+    )
     client.purge(app.connection, keep=timedelta(0))
     assert app.jobs() == [(photo, "failed")]
     assert app.run("select error_message is not null from match_jobs") == [True]
@@ -218,9 +231,11 @@ def test_duplicate_matches_silent_skip(app: FaceApp, campus: dict[str, UUID], ph
     app.process()
     before = app.all("select * from matches order by id")
     inserted = app.connection.execute(
-        """insert into matches (kind, face_a_id, face_b_id, similarity, rank_for_a, rank_for_b, model)
-        select kind, face_a_id, face_b_id, similarity, rank_for_a, rank_for_b, model from matches
-        on conflict (face_a_id, face_b_id) where face_a_id is not null do nothing"""
+        """insert into matching_pipeline.matches
+            (matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, model)
+        select matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, model
+        from matching_pipeline.matches
+        on conflict (left_id, right_id, matcher) do nothing"""
     )
     assert inserted.rowcount == 0
     for face in (photo, campus["a UIT female"]):

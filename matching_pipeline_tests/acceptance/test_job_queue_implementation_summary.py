@@ -10,10 +10,11 @@ from PIL import Image
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.definitions import defs
 from matching_pipeline.errors import TransientFailure
-from matching_pipeline.handlers.registry import GENERATED_IMAGES, process_due
+from matching_pipeline.handlers.registry import process_due
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
+from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 
@@ -58,7 +59,7 @@ def test_both_single_image_and_complete_pack_generation_are_handled_for_all_6_im
     studio.work(database_url)
     assert set(studio.pictures(single)) == {"lifestyle"}
     assert len(studio.pictures(pack)) == 6
-    assert set(studio.run("select name from image_types")) == set(TYPES)
+    assert set(studio.run("select name from matching_pipeline.image_types")) == set(TYPES)
 
 
 def test_the_project_status_goes_from_processing_to_completed(studio: Studio, database_url: str) -> None:
@@ -88,15 +89,15 @@ def test_a_user_action_inserts_a_job_into_job_queue_and_the_next_pending_job_is_
     with connect(database_url) as sensor:
         client.listen(sensor)
         studio.run("insert into job_queue (entity_kind, entity_id) values ('complete_pack', %s)", project)
-        assert client.wait_for_work(sensor, GENERATED_IMAGES, 10) == GENERATED_IMAGES
-        assert client.queue_state(sensor, GENERATED_IMAGES).due
+        assert client.wait_for_work(sensor, "generated_images", 10) == "generated_images"
+        assert client.queue_state(sensor, "generated_images").due
 
 
 def test_image_generation_is_processed_and_the_job_marked_as_completed(
     studio: Studio, database_url: str, settings: Settings
 ) -> None:
     job = studio.ask(studio.project(), "white_background")
-    assert process_due(settings, database_url, GENERATED_IMAGES).completed == 1
+    assert process_due(settings, database_url, EXAMPLES, "generated_images").completed == 1
     assert studio.job(job) == ("completed", None)
 
 
@@ -128,10 +129,10 @@ def test_create_a_project_upload_images_click_generate_complete_pack_check_job_q
     job = studio.ask(project)
     rows = studio.connection.execute("select id, queue, entity_kind, entity_id, status from job_queue").fetchall()
     assert rows == [(job, "generated_images", "complete_pack", project, "pending")]
-    process_due(settings, database_url, GENERATED_IMAGES)
+    process_due(settings, database_url, EXAMPLES, "generated_images")
     assert studio.job(job) == ("completed", None)
     assert studio.state(project) == "COMPLETED"
-    assert client.status(studio.connection, GENERATED_IMAGES)["message"] == "0 jobs pending image generation"
+    assert client.status(studio.connection, "generated_images")["message"] == "0 jobs pending image generation"
     with ImageFetcher(FetchLimits(file_roots=(studio.folder,))) as fetcher:
         for url in studio.pictures(project).values():
             with Image.open(BytesIO(fetcher.fetch(url))) as picture:

@@ -41,7 +41,9 @@ class Machine:
 
     def worker(self, *, after: int = 0) -> tuple[int, str]:
         """Id and run of the worker that entered after the one named."""
-        return self.until(f"select id, run_id from workers where entered_at is not null and id > {after}")[-1]
+        return self.until(
+            f"select id, run_id from matching_pipeline.workers where entered_at is not null and id > {after}"
+        )[-1]
 
     def until(self, statement: str, seconds: float = 90) -> list[tuple[Any, ...]]:
         """The statement's rows, once there are any."""
@@ -173,12 +175,12 @@ def test_a_killed_dev_leaves_no_worker(machine: Machine) -> None:
 
 
 def test_a_stop_while_the_run_is_just_starting_leaves_nothing(machine: Machine) -> None:
-    machine.until("select from workers where started_at is null", seconds=120)
+    machine.until("select from matching_pipeline.workers where started_at is null", seconds=120)
     machine.process.send_signal(signal.SIGINT)
     # 1 where `dev` was still waiting for the UI
     assert machine.process.wait(90) in (0, 1)
     assert not machine.processes("dagster")
-    assert machine.all("select from workers") == []
+    assert machine.all("select from matching_pipeline.workers") == []
 
 
 def test_a_reloaded_code_location_relieves_the_worker_only_where_the_code_has_changed(
@@ -203,7 +205,7 @@ def test_a_reloaded_code_location_relieves_the_worker_only_where_the_code_has_ch
             code.write("# another version\n")
         machine.reload_code()
         second, _ = machine.worker(after=first)
-        machine.until(f"select 1 where not exists (select from workers where id = {first})")
+        machine.until(f"select 1 where not exists (select from matching_pipeline.workers where id = {first})")
         machine.seconds_to_embed()
         assert machine.worker()[0] == second
         machine.until("select from dagster.runs where pipeline_name = 'worker' and status = 'SUCCESS'")

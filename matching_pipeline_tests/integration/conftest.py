@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
@@ -16,12 +16,12 @@ from matching_pipeline.queues.worker import Outcome
 from matching_pipeline_tests.fixtures.studio import Studio
 
 QUEUE = "recording"
-KIND = "thing"
+SOURCE = "thing"
 MINUTE = timedelta(minutes=1)
 
 
 class RecordingHandler:
-    """Writes each entity's id to the table `recorded`, where 'poison' is refused."""
+    """Writes each key to the table `recorded`, where 'poison' is refused."""
 
     queue = QUEUE
     batch_size = 20
@@ -36,12 +36,12 @@ class RecordingHandler:
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         with connection.cursor() as cursor:
             cursor.executemany(
-                "insert into recorded (entity_id, result) values (%s, %s)",
-                [(outcome.job.entity_id, outcome.result) for outcome in outcomes],
+                "insert into recorded (key, result) values (%s, %s)",
+                [(outcome.job.key, outcome.result) for outcome in outcomes],
             )
 
     def forget(self, connection: Connection, job: Job) -> None:
-        connection.execute("insert into forgotten (entity_id) values (%s)", (job.entity_id,))
+        connection.execute("insert into forgotten (key) values (%s)", (job.key,))
 
 
 @pytest.fixture
@@ -56,15 +56,15 @@ def records(connection: Connection) -> None:
 
 
 def make_record_tables(connection: Connection) -> None:
-    connection.execute("create table recorded (entity_id uuid not null, result text check (result <> 'poison'))")
-    connection.execute("create table forgotten (entity_id uuid not null)")
+    connection.execute("create table recorded (key text not null, result text check (result <> 'poison'))")
+    connection.execute("create table forgotten (key text not null)")
 
 
-def enqueue(connection: Connection, count: int = 1) -> list[UUID]:
-    """The ids of so many new entities, all of them due."""
-    ids = [uuid4() for _ in range(count)]
-    assert client.enqueue(connection, QUEUE, KIND, ids) == count
-    return ids
+def enqueue(connection: Connection, count: int = 1) -> list[str]:
+    """The keys of so many new entities, all of them due."""
+    keys = [str(uuid4()) for _ in range(count)]
+    assert client.enqueue(connection, QUEUE, SOURCE, keys) == count
+    return keys
 
 
 def claim(connection: Connection, batch_size: int = 100, lease: timedelta = MINUTE) -> list[Job]:
@@ -79,23 +79,26 @@ def claim_one(connection: Connection) -> Job:
 def make_due(connection: Connection) -> None:
     """As if the back-off of pending rows, and the lease of those in processing, were over."""
     connection.execute(
-        "update job_queue set run_at = now() - interval '1 second' where status in ('pending', 'processing')"
+        "update matching_pipeline.jobs set run_at = now() - interval '1 second' "
+        "where status in ('pending', 'processing')"
     )
 
 
 def states(connection: Connection) -> Counter[str]:
     """How many rows there are in each status."""
-    return Counter(dict(connection.execute("select status, count(*) from job_queue group by status").fetchall()))
+    rows = connection.execute("select status, count(*) from matching_pipeline.jobs group by status")
+    return Counter(dict(rows.fetchall()))
 
 
-def recorded(connection: Connection) -> Counter[UUID]:
+def recorded(connection: Connection) -> Counter[str]:
     """How often each entity was written."""
-    return Counter(id for (id,) in connection.execute("select entity_id from recorded"))
+    return Counter(key for (key,) in connection.execute("select key from recorded"))
 
 
 def counted_attempts(connection: Connection) -> list[int]:
     """The attempts counted of each row, without snoozes."""
-    return [count for (count,) in connection.execute("select attempts - snoozes from job_queue order by id")]
+    rows = connection.execute("select attempts - snoozes from matching_pipeline.jobs order by id")
+    return [count for (count,) in rows]
 
 
 def until(connection: Connection, condition: str) -> None:

@@ -3,16 +3,23 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import count
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.transactions import snapshot
-from matching_pipeline.handlers.faces import FaceHandler
+from matching_pipeline.handlers.vector_matches import VectorMatchHandler
+from matching_pipeline.matches.matchers import implementation
 from matching_pipeline.matches.parity import expected_lists
-from matching_pipeline.queues.worker import Summary, Worker
+from matching_pipeline.matches.vector_matcher import VectorMatcher
+from matching_pipeline.queues.worker import QueueWorker, Summary
+from matching_pipeline.sources.reading import fetch
+from matching_pipeline.sources.vectors import mirror_vectors
+from matching_pipeline_tests.conftest import EXAMPLES
 
 DIMENSIONS = 512
+_, FACE_RULE = EXAMPLES.matchers
+FACE = cast("VectorMatcher", implementation(FACE_RULE))
 
 Row = tuple[UUID, UUID, float, int | None, int | None]
 """face a, face b, similarity, rank in the list of a, rank in the list of b"""
@@ -58,8 +65,8 @@ class School:
         return self.face(self.user(gender, school), vector)
 
     def process(self) -> Summary:
-        self.run("update job_queue set run_at = now() where status = 'pending'")
-        return Worker(self.database_url, FaceHandler()).run()
+        self.run("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
+        return QueueWorker(self.database_url, VectorMatchHandler("matches_face", FACE)).run()
 
     def pairs(self) -> set[frozenset[UUID]]:
         return {frozenset((a, b)) for a, b, *_ in self.rows()}
@@ -77,14 +84,40 @@ class School:
         """The faces of pending jobs."""
         return {face for face, status in self.jobs() if status == "pending"}
 
+    def all_queued(self) -> set[tuple[str, UUID]]:
+        """What the pending jobs name, and of which kind that is."""
+        rows = self.connection.execute("select kind, key from matching_pipeline.jobs where status = 'pending'")
+        return {(kind, UUID(key)) for kind, key in rows}
+
     def settle(self) -> None:
-        """As if all jobs were completed and purged."""
-        self.run("delete from job_queue")
+        """As if the faces of all jobs were mirrored, and all jobs completed and purged."""
+        keys = self.run("select distinct key from matching_pipeline.jobs where source = 'face' and kind = 'entity'")
+        with self.connection.transaction():
+            mirror_vectors(
+                self.connection, "matches_face", "face", keys, fetch(self.connection, "face", "entity", keys)
+            )
+        self.run("delete from matching_pipeline.jobs")
+
+    def mirror(self) -> tuple[set[Any], set[Any]]:
+        """The faces of the mirror, and the faces that it should have."""
+        mirrored = self.connection.execute(
+            """select entities.key, user_key, properties ->> 'school', properties ->> 'gender', embedding::text
+            from matching_pipeline.entities
+            left join matching_pipeline.embeddings on embeddings.source = entities.source and item = entities.id
+            where entities.source = 'face'"""
+        ).fetchall()
+        there = self.connection.execute(
+            """select faces.id::text, user_id::text, school, gender, embedding::text
+            from faces join profiles on profiles.id = user_id
+            where profile_type = 'user' and vector_norm(embedding) > 0"""
+        ).fetchall()
+        return set(mirrored), set(there)
 
     def expected_rows(self) -> list[Row]:
-        """By the definition: a pair is one row as long as either face lists the other."""
+        """By the definition, of the mirror: a pair is one row as long as either face lists the other."""
         with snapshot(self.connection):
-            lists = expected_lists(self.connection, "face", self.run("select id from faces"))
+            faces = self.run("select id from matching_pipeline.entities where source = 'face'")
+            lists = expected_lists(self.connection, FACE_RULE, faces)
         ranks: dict[tuple[UUID, UUID], dict[UUID, int]] = defaultdict(dict)
         scores = {}
         for face, listed in lists.items():

@@ -1,26 +1,33 @@
 """The audit finds each planted fault, its repair removes the fault, and it finds none in a clean system."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers.matches import MatchHandler
-from matching_pipeline.matches import projects, rebuilds
+from matching_pipeline.matches import picture_matcher
 from matching_pipeline.matches.audit import audit, repair
-from matching_pipeline.queues.worker import Worker
+from matching_pipeline.queues.worker import Outcome, QueueWorker
+from matching_pipeline.sources.attach import attach
+from matching_pipeline.sources.declarations import Declarations, Source, TextEmbeddings
+from matching_pipeline.sources.items import write_mirror
+from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.app import App
-from matching_pipeline_tests.integration.marketplace import Marketplace
+from matching_pipeline_tests.integration.marketplace import GivenImages, Marketplace
 from matching_pipeline_tests.integration.school import School
 
 Found = dict[tuple[str, str], int]
+
+
+FAILING = Source(name="note", table="public.jobs", text=("(t.title)::integer",))
 
 
 @pytest.fixture
 def market(connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Marketplace:
     """Three projects, in two ranges, that match three products each; a woman and two men, who match, in one school,
     and a couple in another; a posting with its embedding, and two models that are retired. The queue is empty."""
-    monkeypatch.setitem(rebuilds.SIZES, projects.KIND, 2)
+    monkeypatch.setattr(picture_matcher, "SHARD_ENTITIES", 2)
     market, school = Marketplace(connection), School(connection, database_url)
     for n in range(3):
         market.add_image("project", market.add("project"), (1, n / 9, 0))
@@ -28,19 +35,36 @@ def market(connection: Connection, database_url: str, monkeypatch: pytest.Monkey
     for gender, n, name in (("female", 0, "UIT"), ("male", 1, "UIT"), ("male", 2, "UIT"), ("female", 0, "HUST")):
         school.face_of(gender, (1.0, n / 5), name)
     school.face_of("male", (1.0,), "HUST")
-    Worker(database_url, MatchHandler()).run()
-    school.process()
     connection.execute(
-        """insert into embedding_models values ('words', 'text', 2, 'active'), ('old', 'text', 2, 'retired'),
+        """insert into matching_pipeline.embedding_models values
+            ('words', 'text', 2, 'active'), ('old', 'text', 2, 'retired'),
             ('former', 'image', 3, 'retired')"""
     )
     connection.execute("insert into jobs (title) values ('Baker')")
-    connection.execute(
-        """insert into job_embeddings (job_id, model, dimensions, embedding, input_hash)
-        select job_id, 'words', 2, '[1,0]', input_hash from source_postings"""
-    )
-    connection.execute("delete from job_queue")
+    work(connection, database_url)
+    connection.execute("delete from matching_pipeline.jobs")
     return market
+
+
+class GivenTexts(GivenImages):
+    """As the handler of texts, with one embedding for all."""
+
+    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        for _, row in write_mirror(connection, self.queue, outcomes, is_text=True):
+            connection.execute(
+                """insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding, input_hash)
+                select source, id, 'words', 2, '[1,0]', content_hash from matching_pipeline.items
+                where source = 'posting' and key = %s
+                on conflict (source, item, model) do update set input_hash = excluded.input_hash""",
+                (row.item_key,),
+            )
+
+
+def work(connection: Connection, database_url: str) -> None:
+    """Works off all queues."""
+    Marketplace(connection).process(database_url)
+    School(connection, database_url).process()
+    QueueWorker(database_url, GivenTexts("job_embeddings")).run()
 
 
 def plant(connection: Connection, *faults: str) -> None:
@@ -49,99 +73,123 @@ def plant(connection: Connection, *faults: str) -> None:
         connection.execute("select set_config('matching_pipeline.publishing', 'on', true)")
         for fault in faults:
             connection.execute(fault.encode())
-        connection.execute("delete from job_queue")
+        connection.execute("delete from matching_pipeline.jobs")
 
 
 def found(connection: Connection) -> Found:
-    return {(fault.table, fault.what): fault.rows for fault in audit(connection).faults}
+    return {(fault.table, fault.what): fault.rows for fault in audit(connection, EXAMPLES).faults}
 
 
 @pytest.mark.usefixtures("market")
 def test_it_finds_no_fault_in_a_clean_system(connection: Connection) -> None:
-    assert audit(connection) == ([], {})
+    assert audit(connection, EXAMPLES) == ([], {})
 
 
 PLANTED: list[tuple[list[str], Found]] = [
     (
-        ["delete from matches where kind = 'project' and rank = 2"],
-        {("matches of projects", "missing"): 3},
+        ["delete from matching_pipeline.matches where matcher = 'project' and left_rank = 2"],
+        {("matches of project", "missing"): 3},
     ),
     (
-        ["update matches set similarity = similarity - 0.001 where rank = 1"],
-        {("matches of projects", "stale"): 3},
+        [
+            "update matching_pipeline.matches set similarity = similarity - 0.001 "
+            "where matcher = 'project' and left_rank = 1"
+        ],
+        {("matches of project", "stale"): 3},
     ),
     (
-        ["update matches set rank = rank + 1 where kind = 'project'"],
-        {("matches of projects", "stale"): 9},
+        ["update matching_pipeline.matches set left_rank = left_rank + 1 where matcher = 'project'"],
+        {("matches of project", "stale"): 9},
     ),
     (
-        ["update match_settings set match_limit = 1 where kind = 'project'"],
-        {("matches of projects", "orphaned"): 6},
+        ["update matching_pipeline.match_settings set match_limit = 1 where matcher = 'project'"],
+        {("matches of project", "orphaned"): 6},
     ),
     (
         ["alter table listings disable trigger user", "update listings set type = 'offer'"],
-        {("matches of projects", "orphaned"): 9, ("image_ai", "orphaned"): 3},
+        {("mirror of project", "orphaned"): 3},
     ),
     (
-        ["update matches set model = 'former' where rank = 1"],
-        {("matches of projects", "mixed-model"): 3},
+        ["update matching_pipeline.matches set model = 'former' where matcher = 'project' and left_rank = 1"],
+        {("matches of project", "mixed-model"): 3},
     ),
     (
-        ["delete from matches where kind = 'face' and similarity = 1"],
-        {("matches of faces", "missing"): 1},
+        ["delete from matching_pipeline.matches where matcher = 'face' and similarity = 1"],
+        {("matches of face", "missing"): 1},
     ),
     (
-        ["update matches set rank_for_a = 5 where kind = 'face'"],
-        {("matches of faces", "stale"): 3},
+        ["update matching_pipeline.matches set left_rank = 5 where matcher = 'face'"],
+        {("matches of face", "stale"): 3},
     ),
     (
-        ["update match_settings set threshold = 0.99 where kind = 'face'"],
-        {("matches of faces", "orphaned"): 2},
+        ["update matching_pipeline.match_settings set threshold = 0.99 where matcher = 'face'"],
+        {("matches of face", "orphaned"): 2},
     ),
     (
         ["alter table profiles disable trigger user", "update profiles set school = 'PTIT' where gender = 'female'"],
-        {("matches of faces", "orphaned"): 3},
+        {("mirror of face", "stale"): 2},
     ),
     (
         ["alter table profiles disable trigger user", "update profiles set profile_type = 'celebrity'"],
-        {("matches of faces", "orphaned"): 3},
+        {("mirror of face", "orphaned"): 5},
     ),
     (
-        ["update matches set model = 'given' where kind = 'face'"],
-        {("matches of faces", "mixed-model"): 3},
+        ["alter table faces disable trigger user", "delete from faces where id = (select id from faces limit 1)"],
+        {("mirror of face", "orphaned"): 1},
     ),
     (
-        ["insert into product_images (product_id, src) select id, 'file:///lost' from products"],
-        {("image_ai", "missing"): 3},
+        ["update matching_pipeline.matches set model = 'given' where matcher = 'face'"],
+        {("matches of face", "mixed-model"): 3},
     ),
     (
-        ["alter table listing_images disable trigger user", "update listing_images set image_url = 'file:///new'"],
+        ["insert into product_images (product_id, src) select id, 'given:1,0,0;' from products"],
+        {("mirror of product", "missing"): 3},
+    ),
+    (
+        ["alter table listing_images disable trigger user", "update listing_images set image_url = 'given:0,1,0;'"],
+        {("mirror of project", "stale"): 3},
+    ),
+    (
+        ["alter table listing_images disable trigger user", "delete from listing_images"],
+        {("mirror of project", "orphaned"): 3},
+    ),
+    (
+        ["delete from matching_pipeline.embeddings where source = 'product'"],
+        {("image_ai", "missing"): 3, ("matches of project", "orphaned"): 9},
+    ),
+    (
+        ["update matching_pipeline.embeddings set input = 'given:0,1,0;' where source = 'project'"],
         {("image_ai", "stale"): 3},
     ),
     (
         [
-            """insert into image_ai
-                (source, image_id, model, dimensions, embedding, image_url, content_hash, thumbnail)
-            select source, image_id, 'former', 3, embedding, image_url, content_hash, thumbnail from image_ai"""
+            """insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding, input)
+            select source, item, 'former', 3, embedding, input
+            from matching_pipeline.embeddings where model = 'given'"""
         ],
         {("image_ai", "mixed-model"): 6},
     ),
     (
         ["insert into jobs (title) values ('Cook')"],
-        {("job_embeddings", "missing"): 1},
+        {("mirror of posting", "missing"): 1},
     ),
     (
         ["update jobs set title = 'Cook'"],
+        {("mirror of posting", "stale"): 1},
+    ),
+    (
+        ["update matching_pipeline.embeddings set input_hash = '' where source = 'posting'"],
         {("job_embeddings", "stale"): 1},
     ),
     (
         ["alter table jobs disable trigger user", "update jobs set is_active = false"],
-        {("job_embeddings", "orphaned"): 1},
+        {("mirror of posting", "orphaned"): 1},
     ),
     (
         [
-            """insert into job_embeddings (job_id, model, dimensions, embedding, input_hash)
-            select job_id, 'old', 2, embedding, input_hash from job_embeddings"""
+            """insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding, input_hash)
+            select source, item, 'old', 2, embedding, input_hash
+            from matching_pipeline.embeddings where model = 'words'"""
         ],
         {("job_embeddings", "mixed-model"): 1},
     ),
@@ -150,35 +198,50 @@ PLANTED: list[tuple[list[str], Found]] = [
 
 @pytest.mark.usefixtures("market")
 @pytest.mark.parametrize(("faults", "expected"), PLANTED, ids=["-".join(next(iter(each))) for _, each in PLANTED])
-def test_planted_faults_are_found_and_repaired(connection: Connection, faults: list[str], expected: Found) -> None:
+def test_planted_faults_are_found_and_repaired(
+    connection: Connection, database_url: str, faults: list[str], expected: Found
+) -> None:
     before = pairs(connection)
     plant(connection, *faults)
     stored = pairs(connection)
     assert found(connection) == expected
 
-    list(repair(connection, audit(connection)))
+    list(repair(connection, EXAMPLES, audit(connection, EXAMPLES)))
+    # the jobs that wait explain the other differences
+    assert not {table for table, _ in found(connection)} - {f"matches of {name}" for name in unsettled(connection)}
+    work(connection, database_url)
     assert found(connection) == {}
+    if ("image_ai", "missing") in expected:
+        return
     # a row that is only wrong is corrected in its place
     after = pairs(connection)
     assert {pair: after[pair] for pair in after.keys() & stored.keys()}.items() <= before.items()
-    (queued,) = connection.execute("select count(*) from job_queue where queue in ('image_ai', 'job_embeddings')")
-    unmade = (n for (table, what), n in expected.items() if "matches" not in table and what in ("missing", "stale"))
-    assert queued == (sum(unmade),)
+
+
+def unsettled(connection: Connection) -> set[str]:
+    """The matchers whose sources have jobs, which may change what is to be matched."""
+    rows = connection.execute(
+        "select distinct name from matching_pipeline.matchers "
+        "join matching_pipeline.jobs on source in (left_source, right_source)"
+    )
+    return {name for (name,) in rows}
 
 
 def pairs(connection: Connection) -> dict[tuple[UUID, UUID], UUID]:
     """By pair, the id of its row."""
-    rows = connection.execute(
-        "select coalesce(project_id, face_a_id), coalesce(product_id, face_b_id), id from matches"
-    )
+    rows = connection.execute("select left_id, right_id, id from matching_pipeline.matches")
     return {(one, other): id for one, other, id in rows}
 
 
 @pytest.mark.usefixtures("market")
 def test_without_a_repair_it_writes_nothing(connection: Connection) -> None:
-    plant(connection, "delete from matches where rank = 1", "insert into jobs (title) values ('Cook')")
+    plant(
+        connection,
+        "delete from matching_pipeline.matches where left_rank = 1",
+        "insert into jobs (title) values ('Cook')",
+    )
     before = everything(connection)
-    assert audit(connection).faults
+    assert audit(connection, EXAMPLES).faults
     assert everything(connection) == before
 
 
@@ -186,7 +249,15 @@ def everything(connection: Connection) -> list[object]:
     """Every row, with the transaction that wrote it."""
     return [
         connection.execute(f"select xmin::text, t::text from {table} as t order by 2".encode()).fetchall()
-        for table in ("matches", "image_ai", "job_embeddings", "job_queue", "embedding_models", "rebuilds")
+        for table in (
+            *(
+                "matching_pipeline.matches",
+                "matching_pipeline.entities",
+                "matching_pipeline.items",
+                "matching_pipeline.jobs",
+            ),
+            *("matching_pipeline.embeddings", "matching_pipeline.embedding_models", "matching_pipeline.rebuilds"),
+        )
     ]
 
 
@@ -195,11 +266,11 @@ def test_it_names_the_first_rows_as_they_should_be_and_the_jobs_that_wait(connec
     (row,) = connection.execute(
         "select project_id, product_id, rank, similarity from matches where rank = 2 order by project_id limit 1"
     ).fetchall()
-    plant(connection, "delete from matches where rank = 2", "insert into jobs (title) values ('Cook')")
-    connection.execute("select enqueue_missing()")
-    (fault,), waiting = audit(connection)
-    assert fault.columns == ("project", "product", "rank", "similarity")
-    assert fault.first[0] == (*row[:3], f"{row[3]:.6f}")
+    plant(connection, "delete from matching_pipeline.matches where left_rank = 2 and matcher = 'project'")
+    connection.execute("insert into jobs (title) values ('Cook')")
+    (fault,), waiting = audit(connection, EXAMPLES)
+    assert fault.columns == ("left", "right", "rank", "similarity")
+    assert fault.first[0] == (str(row[0]), str(row[1]), row[2], f"{row[3]:.6f}")
     assert waiting == {"job_embeddings": 1}
 
 
@@ -207,8 +278,19 @@ def test_a_row_whose_job_waits_or_failed_is_not_missing(connection: Connection) 
     app = App(connection)
     app.product_image(app.product())
     app.run("insert into jobs (title) values ('Baker')")
+    School(connection, "").face_of("male", (0,))
     assert found(connection) == {}
-    app.run("update job_queue set status = 'failed', completed_at = now(), error_message = 'broken'")
+    app.run("update matching_pipeline.jobs set status = 'failed', completed_at = now(), error_message = 'broken'")
     assert found(connection) == {}
     app.settle()
-    assert found(connection) == {("image_ai", "missing"): 1, ("job_embeddings", "missing"): 1}
+    assert found(connection) == {(f"mirror of {name}", "missing"): 1 for name in ("product", "posting", "face")}
+
+
+def test_a_row_whose_expression_fails_has_no_mirror(connection: Connection) -> None:
+    """The audit reads on after the failure."""
+    attach(connection, Declarations(sources=(FAILING,), texts=(TextEmbeddings(name="words", sources=("note",)),)))
+    connection.execute("insert into jobs (title) values ('12'), ('Baker'), ('13')")
+    connection.execute("delete from matching_pipeline.jobs")
+    declarations = Declarations(sources=(FAILING,), texts=(TextEmbeddings(name="words", sources=("note",)),))
+    (fault,), _ = audit(connection, declarations)
+    assert (fault.table, fault.what, fault.rows) == ("mirror of note", "missing", 3)

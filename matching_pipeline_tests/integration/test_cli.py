@@ -12,10 +12,12 @@ from uuid import UUID, uuid4
 import click
 import pytest
 
+from matching_pipeline import examples
 from matching_pipeline.cli.main import cli
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queues import client
-from matching_pipeline_tests.fixtures.app import App, MatchedPair
+from matching_pipeline.sources.attach import make_example_tables
+from matching_pipeline_tests.fixtures.app import App, MatchedPair, mirror_picture
 from matching_pipeline_tests.fixtures.pictures import picture
 
 COMMAND = Path(sys.executable).with_name("matching-pipeline")
@@ -81,13 +83,26 @@ def test_migrate_brings_the_schema_up_to_date_and_others_ask_for_it(
     run: Run, new_database: Callable[..., str]
 ) -> None:
     url = new_database()
-    refuses(run("status", DATABASE_URL=url), "run `matching-pipeline migrate`")
+    for command in (["status"], ["attach"], ["detach", "face"]):
+        refuses(run(*command, DATABASE_URL=url), "run `matching-pipeline migrate`")
+    with connect(url) as connection:
+        connection.execute("create extension vector")
+        make_example_tables(connection)
     first, second = run("migrate", DATABASE_URL=url), run("migrate", DATABASE_URL=url)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert "applied 0001_app_tables" in first.stderr
+    assert "applied 0001_queues" in first.stderr
+    assert "attached face, posting, project, product, studio_project" in first.stderr
     assert "the schema is up to date" in second.stderr
     with connect(url) as connection:
         assert App(connection).run("select to_regclass('dagster.runs') is not null") == [True]
+
+
+def test_migrate_names_every_declared_table_that_is_missing(run: Run, new_database: Callable[..., str]) -> None:
+    result = run("migrate", DATABASE_URL=new_database())
+    refuses(
+        result, "source face: table: there is no table public.faces\n", "source posting: table: there is no table"
+    )
+    refuses(result, "source project: pictures.table: there is no table public.listing_images")
 
 
 def test_a_role_without_rights_is_told_so(run: Run, app: App, database_url: str) -> None:
@@ -104,22 +119,29 @@ def test_status_is_a_table_for_people_and_json_for_programs(run: Run, app: App) 
     assert state["image_ai"]["pending"] == 1
     coverage = state["image_ai"]["coverage"]
     assert (coverage["rows"], coverage["covered"], coverage["waiting"]) == (1, 0, 1)
+    product = state["sources"]["product"]
+    assert (product["table"], product["mirrored"], product["unfinished"]) == ("public.products", 0, 1)
+    assert product["problems"] == []
     table = run("status")
     assert table.returncode == 0
     assert "0 of 1 images" in table.stdout
-    assert "0 of 1 postings" in table.stdout
-    assert "0 of 1 projects have matches" in table.stdout
+    assert "0 of 1 texts" in table.stdout
+    assert "0 of 0 entities have matches" in table.stdout
+    assert "public.listings" in table.stdout
 
 
 def test_process_analyses_and_matches_here_and_now(run: Run, app: App, lamp_url: str) -> None:
     project, product = app.listing(), app.product()
     images = {app.listing_image(project, lamp_url), app.product_image(product, lamp_url)}
     app.settle()
-    result = run("process", "--project", project, "--product", product)
+    result = run("process", "--entity", "project", project, "--entity", "product", product)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     lines = result.stderr.splitlines()
-    assert lines[0] == "2 images and postings queued"
+    assert lines[:2] == [
+        f"1 pictures and texts of project {project} queued",
+        f"1 pictures and texts of product {product} queued",
+    ]
     assert "image_ai: 2 of 2" in lines
     assert any(line.startswith("image_ai: 2 jobs, 0 failed") for line in lines)
     assert app.analysed() == images
@@ -131,7 +153,7 @@ def test_process_says_which_worker_it_waits_for_and_until_when(
 ) -> None:
     app.product_image(app.product(), lamp_url)
     client.claim(connection, "image_ai", 1, timedelta(minutes=5))  # and never returns
-    (until,) = app.run("select to_char(run_at at time zone 'utc', 'HH24:MI:SS') from job_queue")
+    (until,) = app.run("select to_char(run_at at time zone 'utc', 'HH24:MI:SS') from matching_pipeline.jobs")
     settings = {"DATABASE_URL": database_url, "IMAGE_FILE_ROOTS": str(tmp_path)}
     with subprocess.Popen(
         [COMMAND, "process", "--missing"],
@@ -140,7 +162,7 @@ def test_process_says_which_worker_it_waits_for_and_until_when(
         assert process.stderr is not None
         waiting = f"image_ai: waiting for 1 jobs that another worker has leased until {until} UTC\n"
         assert waiting in iter(process.stderr.readline, "")
-        app.run("update job_queue set run_at = now()")
+        app.run("update matching_pipeline.jobs set run_at = now()")
         assert waiting not in process.stderr.read()
     assert process.returncode == 0
     assert app.run("select count(*) from image_ai") == [1]
@@ -150,24 +172,28 @@ def test_process_missing_says_what_failed_and_retry_makes_it_pending_again(run: 
     good, bad = app.product_image(app.product(), lamp_url), app.product_image(app.product(), f"{lamp_url}.gone")
     app.settle()
     result = run("process", "--missing")
-    refuses(result, "2 images and postings queued", "image_ai: 2 jobs, 1 failed", "what failed and why")
+    refuses(result, "all tables are compared with the mirror", "image_ai: ", "1 failed", "what failed and why")
     assert app.analysed() == {good}
     shown = run("status").stdout
     assert "no such file" in shown
     assert str(bad) in shown
-    (failed,) = app.run("select id from job_queue where entity_id = %s", bad)
+    (failed,) = app.run("select id from matching_pipeline.jobs where key = %s and status = 'failed'", str(bad))
     for arguments in ([failed], ["--all"]):
         app.run(
-            "update job_queue set status = 'failed', completed_at = now(), error_message = 'x' where id = %s", failed
+            "update matching_pipeline.jobs set status = 'failed', completed_at = now(), error_message = 'x' "
+            "where id = %s",
+            failed,
         )
         assert "1 jobs are pending again" in run("retry", "image_ai", *arguments).stderr
-        assert app.status(bad)[0] == "pending"
+        assert app.run("select status from matching_pipeline.jobs where id = %s", failed) == ["pending"]
 
 
 def test_retry_names_ids_that_are_no_failed_jobs_of_the_queue_and_retries_the_others(run: Run, app: App) -> None:
     app.product_image(app.product())
     app.product_image(app.product())
-    fail = "update job_queue set status = 'failed', completed_at = now(), error_message = 'x' returning id"
+    fail = (
+        "update matching_pipeline.jobs set status = 'failed', completed_at = now(), error_message = 'x' returning id"
+    )
     one, other = app.run(fail)
     unknown = uuid4()
     result = run("retry", "image_ai", one, unknown)
@@ -176,16 +202,19 @@ def test_retry_names_ids_that_are_no_failed_jobs_of_the_queue_and_retries_the_ot
     refuses(run("retry", "job_embeddings", other), "0 jobs", f"job_embeddings has no failed job {other}")
     refuses(run("retry", "image_ai", one), "0 jobs", f"image_ai has no failed job {one}")
     assert run("retry", "image_ai", "--all").returncode == 0
-    assert app.run("select distinct status from job_queue") == ["pending"]
+    assert app.run("select distinct status from matching_pipeline.jobs") == ["pending"]
+    refuses(
+        run("retry", "images", "--all"), "there is no queue images, only image_ai, job_embeddings, matches_project"
+    )
 
 
 def test_process_missing_embeds_postings(run: Run, app: App) -> None:
     app.run("insert into jobs (title) values ('Baker'), ('Cook'), ('')")
     app.settle()
     result = run("process", "--missing")
-    refuses(result, "3 images and postings queued", "job_embeddings: 3 jobs, 1 failed")
+    refuses(result, "job_embeddings: ", "1 failed")
     assert app.run("select count(*) from job_embeddings") == [2]
-    assert "the posting has no text" in run("status").stdout
+    assert "has no text" in run("status").stdout
 
 
 def test_process_of_a_gallery_leaves_what_else_waits(run: Run, app: App, lamp_url: str) -> None:
@@ -194,8 +223,8 @@ def test_process_of_a_gallery_leaves_what_else_waits(run: Run, app: App, lamp_ur
     app.run("insert into jobs (title) values ('Baker')")
     (project,) = app.run("insert into projects (source_image_url) values (%s) returning id", lamp_url)
     app.run("select enqueue_complete_pack(%s)", project)
-    assert run("process", "--project", gallery).returncode == 0
-    waiting = "select queue from job_queue where status = 'pending' order by queue"
+    assert run("process", "--entity", "project", gallery).returncode == 0
+    waiting = "select queue from matching_pipeline.jobs where status = 'pending' order by queue"
     assert app.run(waiting) == ["generated_images", "job_embeddings"]
     assert run("process", "--missing").returncode == 0
     assert app.run(waiting) == ["generated_images"]
@@ -210,7 +239,7 @@ def test_process_makes_a_pack_of_product_pictures(run: Run, app: App, lamp_url: 
     assert app.run("select status from projects") == ["COMPLETED"]
     assert "6 of 6 product pictures" in run("status").stdout
     unknown = uuid4()
-    refuses(run("process", "--pack-for", unknown), f"there is no row {unknown} in projects")
+    refuses(run("process", "--pack-for", unknown), f"there is no row {unknown} in the source studio_project")
 
 
 def test_rebuild_says_what_it_changed(run: Run, app: App, lamp_url: str) -> None:
@@ -219,29 +248,30 @@ def test_rebuild_says_what_it_changed(run: Run, app: App, lamp_url: str) -> None
     app.product_image(app.product(), lamp_url)
     run("process", "--missing")
     assert run("process", "--missing").returncode == 0
-    app.run("delete from matches")
+    app.run("delete from matching_pipeline.matches")
     result = run("rebuild")
     assert result.returncode == 0
     assert "1 added" in result.stderr
     assert app.matched() == {project}
 
 
-@pytest.mark.parametrize("option", ["--project", "--product"])
-def test_process_names_what_it_does_not_find(run: Run, app: App, option: str) -> None:
+@pytest.mark.parametrize("source", ["project", "product"])
+def test_process_names_what_it_does_not_find(run: Run, app: App, source: str) -> None:
     unknown = uuid4()
-    other = app.product() if option == "--project" else app.listing("service")
-    refuses(run("process", option, unknown), f"there is no {option[2:]} {unknown}")
-    refuses(run("process", option, other), f"there is no {option[2:]} {other}")
+    other = app.product() if source == "project" else app.listing("service")
+    for key in (unknown, other):
+        refuses(run("process", "--entity", source, key), f"there is no row {key} in the source {source}")
+    refuses(run("process", "--entity", "lamp", unknown), "there is no source lamp")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["process"], "say what to process"),
-        (["process", "--project", "lamp"], "not a valid UUID"),
+        (["process", "--entity", "project"], "requires 2 arguments"),
+        (["detach"], "Missing argument 'SOURCE'"),
         (["retry", "image_ai"], "or say --all"),
         (["retry", "image_ai", "--all", str(UUID(int=1))], "or say --all"),
-        (["retry", "images", "--all"], "'images' is not one of 'image_ai', 'job_embeddings', 'matches'"),
     ],
 )
 def test_a_wrong_use_is_explained(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,24 +306,104 @@ def test_a_wrong_database_url_is_named_without_its_password(run: Run, url: str, 
 
 def test_audit_lists_what_is_wrong_and_repairs_it(run: Run, connection: Connection) -> None:
     app = MatchedPair(connection)
-    app.run("update match_settings set attribute_weight = 0")
+    app.run("update matching_pipeline.match_settings set attribute_weight = 0")
     app.settle()
     result = run("audit")
     assert result.returncode == 0, result.stdout
     assert "all that is derived is as it should be" in result.stderr
+    said = "the matcher project has the attribute_weight 0.0 of match_settings, declared is 0.2\n"
+    assert said in run("status").stderr
 
-    app.run("update matches set rank = 2")
-    app.run("insert into jobs (title) values ('Baker')")
+    app.run("update matching_pipeline.matches set left_rank = 2")
+    mirror_picture(connection, "product", app.product_image(app.wares))
     app.settle()
     result = run("audit")
     assert result.returncode == 1
-    assert "matches of projects, stale: 1" in result.stdout
+    assert "matches of project, stale: 1" in result.stdout
     assert str(app.project) in result.stdout
-    assert "job_embeddings, missing: 1" in result.stdout
+    assert "image_ai, missing: 1" in result.stdout
     assert app.run("select rank from matches") == [2]
 
     result = run("audit", "--repair")
     assert result.returncode == 0
-    assert "1 images and postings queued" in result.stderr
-    assert "work waits in the queue, which may explain what differs: 1 in job_embeddings" in result.stderr
+    assert "1 jobs of image_ai are enqueued" in result.stderr
+    assert "work waits in the queue, which may explain what differs: 1 in image_ai" in result.stderr
     assert app.run("select rank from matches") == [1]
+
+
+def test_a_source_is_detached_and_forgotten(run: Run, app: App) -> None:
+    refuses(run("detach", "lamp"), "there is no attached source lamp")
+    app.listing_image(app.listing())
+    assert "posting is detached\nit is still declared" in run("detach", "posting").stderr
+    app.run("insert into jobs (title) values ('Baker')")
+    shown = run("status")
+    assert "posting (detached)" in shown.stdout
+    assert "the source posting is declared and not attached" in shown.stderr
+    assert app.run("select count(*) from matching_pipeline.jobs where source = 'posting'") == [0]
+    assert "posting is detached and forgotten" in run("detach", "posting", "--forget").stderr
+    assert "posting (detached)" not in run("status").stdout
+    assert "attached face, posting, project" in run("attach").stderr
+    assert run("status").stderr == ""
+    assert app.run("select kind from matching_pipeline.jobs where source = 'posting'") == ["table"]
+
+
+def test_what_a_folder_does_not_declare_stays_attached_and_is_named(run: Run, app: App, tmp_path: Path) -> None:
+    declared = tmp_path / "defs" / "defs.yaml"
+    declared.parent.mkdir()
+    declared.write_text((examples.FOLDER / "job_board" / "defs.yaml").read_text())
+    result = run("attach", DEFINITIONS_DIR=str(declared.parent))
+    assert result.returncode == 0
+    assert "attached posting\n" in result.stderr
+    assert "the source face is attached and not declared" in result.stderr
+    assert "the matcher project is attached and not declared" in result.stderr
+    app.listing_image(app.listing())
+    assert app.run("select queue from matching_pipeline.jobs where source = 'project'") == ["image_ai"]
+    declared.write_text(declared.read_text().replace("t.title, ", ""))
+    told = run("status", DEFINITIONS_DIR=str(declared.parent)).stderr
+    assert "the source posting is declared otherwise than it is attached" in told
+
+
+def test_declarations_are_written_migrated_and_attached(
+    run: Run, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    url = new_database()
+    with connect(url) as connection:
+        connection.execute("create table articles (id bigint primary key, title text, body text)")
+    here = {"DATABASE_URL": url, "DEFINITIONS_DIR": ""}
+    refuses(run("migrate", **here), "there is no folder defs with declarations: `matching-pipeline init` makes one")
+    assert run("init").returncode == 0
+    declared = tmp_path / "defs" / "app" / "defs.yaml"
+    refuses(run("migrate", **here), "source article: table: there is no table public.your_table")
+    declared.write_text(declared.read_text().replace("public.your_table", "public.articles"))
+    assert "attached article" in run("migrate", **here).stderr
+    with connect(url) as connection:
+        connection.execute("insert into articles values (1, 'Bread', 'with salt')")
+    result = run("process", "--missing", **here)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(run("status", "--json", **here).stdout)["text_embeddings"]["coverage"]["covered"] == 1
+
+
+def test_a_wrong_declaration_is_named_by_file_and_field(run: Run, tmp_path: Path) -> None:
+    declared = tmp_path / "defs.yaml"
+    declared.write_text(
+        "type: matching_pipeline.Source\nattributes: {name: Face, table: my-faces, vector: e, colour: x}"
+    )
+    result = run("attach", DEFINITIONS_DIR=str(tmp_path))
+    for problem in ("name: a name begins with", "table: a table is written as in SQL", "colour: Extra inputs"):
+        refuses(result, f"{declared}: Source Face: {problem}")
+
+
+def test_settings_of_the_database_do_not_matter(run: Run, app: App, connection: Connection) -> None:
+    app.run("insert into jobs (title) values ('Baker')")
+    for setting in (
+        "default_transaction_read_only = on",
+        "default_transaction_isolation = serializable",
+        "statement_timeout = 300",
+        "idle_session_timeout = 300",
+        "client_encoding = latin1",
+    ):
+        app.run(f"alter database {connection.info.dbname} set {setting}")
+    for command in (["migrate"], ["process", "--missing"], ["doctor"]):
+        result = run(*command)
+        assert result.returncode == 0, result.stderr
+    assert app.run("select count(*) from job_embeddings") == [1]

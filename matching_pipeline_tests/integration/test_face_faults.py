@@ -1,16 +1,19 @@
 """Bad input: the database refuses some of it, a job fails at once for some, and some matches no face."""
 
+from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import faces
-from matching_pipeline.handlers.faces import FaceHandler
-from matching_pipeline.matches.faces import rebuild
-from matching_pipeline.queues.worker import Worker
-from matching_pipeline_tests.integration.school import DIMENSIONS, School, embedding
+from matching_pipeline.handlers import vector_matches
+from matching_pipeline.handlers.vector_matches import VectorMatchHandler
+from matching_pipeline.queues.worker import QueueWorker
+from matching_pipeline.sources.attach import attach
+from matching_pipeline.sources.declarations import Declarations, Matches
+from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.integration.school import DIMENSIONS, FACE, FACE_RULE, School, embedding
 
 BAD_VECTORS = {
     "not a number": embedding(1, float("nan")),
@@ -23,8 +26,8 @@ BAD_VECTORS = {
 bad_vector = pytest.mark.parametrize("vector", BAD_VECTORS.values(), ids=BAD_VECTORS)
 SEARCH = "select face_id from find_similar_faces_filtered(%s::vector, 'UIT', 'male', 0.0)"
 ALWAYS_REFUSES = """
-create function refuse() returns trigger language plpgsql as $$ begin raise exception 'disk full'; end $$;
-create trigger refuse before insert or update on matches for each row execute function refuse();
+create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no %', new; end $$;
+create trigger refuse before insert or update on matching_pipeline.matches for each row execute function refuse();
 """
 
 
@@ -61,14 +64,28 @@ def test_a_search_by_a_bad_vector_is_an_error(school: School, vector: str) -> No
         school.run(SEARCH, vector)
 
 
-@bad_vector
+@pytest.mark.parametrize("vector", ["not a number", "infinite", "minus infinite", "empty"])
 def test_a_job_with_a_bad_vector_is_refused(school: School, vector: str) -> None:
     face = school.face_of("female")
     school.settle()
+    insert = "insert into match_jobs (face_id, user_id, embedding) select id, user_id, %s from faces"
     with pytest.raises(psycopg.errors.DataException):
-        school.run("insert into match_jobs (face_id, user_id, embedding) select id, user_id, %s from faces", vector)
+        school.run(insert, BAD_VECTORS[vector])
     assert school.jobs() == []
     assert face not in school.queued()
+
+
+def test_the_vector_of_a_job_is_the_one_of_its_face(school: School) -> None:
+    him, her = school.face_of("male"), school.face_of("female", (1, 0.1))
+    school.settle()
+    school.run(
+        "insert into match_jobs (face_id, user_id, embedding) select id, user_id, %s from faces", embedding(0, 1)
+    )
+    assert school.queued() == {him, her}
+    school.process()
+    ((*faces, similarity, _, _),) = school.rows()
+    assert faces == [him, her]
+    assert similarity == pytest.approx(1 / 1.01**0.5)
 
 
 def test_a_vector_of_zeros_fails_at_once_with_the_reason_and_harms_no_other_face(school: School) -> None:
@@ -140,7 +157,7 @@ def test_a_user_without_school_or_known_gender_matches_no_face_without_failure(
     assert school.rows() == []
     assert (odd, "completed") in school.jobs()
     assert failures(school) == []
-    assert (rebuild(school.connection).added, school.rows()) == (0, [])
+    assert (FACE.rebuild(school.connection).added, school.rows()) == (0, [])
     arguments = (embedding(1), place, gender)
     assert school.run("select face_id from find_similar_faces_filtered(%s::vector, %s, %s)", *arguments) == []
 
@@ -208,6 +225,78 @@ def test_twenty_ties_at_the_cut_break_by_id(school: School) -> None:
     assert school.rows() == school.expected_rows()
 
 
+def test_the_reason_of_a_refusal_quotes_no_row(school: School) -> None:
+    school.face_of("male"), school.face_of("female")
+    school.connection.execute(ALWAYS_REFUSES.encode())
+    school.process()
+    reasons = school.run("select distinct error_message from matching_pipeline.jobs where error_message is not null")
+    assert reasons == ["the database refuses it: SQLSTATE P0001"]
+
+
+def test_an_error_of_the_handler_quotes_no_row(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It becomes a failure of the queue in `workers` and in Dagster."""
+
+    def refuse(*arguments: object) -> None:
+        school.connection.execute("do $$ begin raise exception 'no %', (select embedding from faces limit 1); end $$")
+
+    school.face_of("male")
+    monkeypatch.setattr(vector_matches, "vector_failures", refuse)
+    with pytest.raises(psycopg.errors.RaiseException) as caught:
+        school.process()
+    assert str(caught.value) == "SQLSTATE P0001"
+    assert caught.value.diag.message_primary is None
+
+
+def attach_with(school: School, **changed: Any) -> None:
+    """Declares the source of faces in another way."""
+    source = EXAMPLES.source("face").model_copy(update=changed)
+    attach(school.connection, Declarations(sources=(source,), matches=(Matches(matchers=(FACE_RULE,)),)))
+    school.process()
+
+
+def test_an_expression_that_fails_for_a_face_fails_its_job_and_quotes_nothing(school: School) -> None:
+    attach_with(school, properties={"school": "(p.school)::integer", "gender": "p.gender"})
+    him, her = (school.face_of(gender, school="1") for gender in ("male", "female"))
+    bad = school.face_of("female", school="the secret school")
+    school.process()
+    assert school.pairs() == {frozenset((him, her))}
+    assert failures(school) == [(bad, 1, "an expression of the source face fails for this row: SQLSTATE 22P02")]
+
+
+def test_a_function_that_raises_for_a_face_fails_its_job_and_quotes_nothing(school: School) -> None:
+    school.connection.execute(
+        "create function checked(text) returns text language plpgsql as "
+        "$$ begin if $1 = 'bad' then raise exception 'school %', $1; end if; return $1; end $$"
+    )
+    attach_with(school, properties={"school": "checked(p.school)", "gender": "p.gender"})
+    him, her = school.face_of("male"), school.face_of("female")
+    school.process()
+    school.run("update profiles set school = 'bad' where gender = 'female'")
+    school.process()
+    assert failures(school) == [(her, 1, "an expression of the source face fails for this row: SQLSTATE P0001")]
+    # its list stays until its row can be read
+    assert school.pairs() == {frozenset((him, her))}
+
+
+def test_vectors_of_other_dimensions_fail_while_there_are_others(school: School) -> None:
+    school.run("alter table faces alter column embedding type vector")
+    him, her = school.face_of("male"), school.face_of("female")
+    school.process()
+    longer = "[" + ",".join(["1"] * (DIMENSIONS + 1)) + "]"
+    school.run("update faces set embedding = %s where id = %s", longer, him)
+    school.process()
+    reason = f"the embedding has {DIMENSIONS + 1} dimensions, the others of the source face have {DIMENSIONS}"
+    assert failures(school) == [(him, 1, reason)]
+    assert school.rows() == []
+    school.run("update faces set embedding = %s where id = %s", longer, her)
+    school.process()
+    assert {face for face, *_ in failures(school)} == {him, her}
+    school.run("update match_jobs set status = 'pending' where status = 'failed'")
+    school.process()
+    assert school.pairs() == {frozenset((him, her))}
+    assert failures(school) == []
+
+
 def test_after_a_database_error_a_face_that_has_pairs_waits_its_back_off_too(school: School) -> None:
     him = school.face_of("male")
     school.face_of("female")
@@ -215,7 +304,7 @@ def test_after_a_database_error_a_face_that_has_pairs_waits_its_back_off_too(sch
     school.settle()
     school.connection.execute(ALWAYS_REFUSES.encode())
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
-    summary = Worker(school.database_url, FaceHandler()).run()
+    summary = QueueWorker(school.database_url, VectorMatchHandler(FACE_RULE.queue, FACE)).run()
     jobs = school.connection.execute(
         "select status, attempts - snoozes, run_at > now() + interval '50 seconds' from job_queue "
         "where entity_id = %s",
@@ -230,15 +319,15 @@ def test_a_passing_database_error_leaves_the_stored_pairs(school: School) -> Non
     school.process()
     school.connection.execute(ALWAYS_REFUSES.encode())
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
-    Worker(school.database_url, FaceHandler()).run()
+    QueueWorker(school.database_url, VectorMatchHandler(FACE_RULE.queue, FACE)).run()
     assert school.pairs() == {frozenset((him, her))}
 
 
 def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_jobs_complete(
     school: School, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faces, "CROWD", 8)
-    monkeypatch.setattr(FaceHandler, "batch_size", 2)
+    monkeypatch.setattr(vector_matches, "CROWD", 8)
+    monkeypatch.setattr(VectorMatchHandler, "batch_size", 2)
     for number in range(12):
         school.face_of("female" if number % 2 else "male", (1.0, number / 10))
     zeros, elsewhere = school.face_of("male", (0.0,)), school.face_of("male", school="HUST")
@@ -251,13 +340,31 @@ def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_jobs_complete(
     assert attempts == [1]
 
 
+def test_a_crowd_of_many_schools_is_looked_at_once(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector_matches, "CROWD", 8)
+    monkeypatch.setattr(VectorMatchHandler, "batch_size", 2)
+    looks = []
+    match_crowd = VectorMatchHandler._match_crowd
+
+    def look(handler: VectorMatchHandler, session: Connection) -> int:
+        looks.append(session)
+        return match_crowd(handler, session)
+
+    monkeypatch.setattr(VectorMatchHandler, "_match_crowd", look)
+    for number in range(24):
+        school.face_of("female" if number % 2 else "male", school=f"school {number // 2 % 6}")
+    assert school.process().completed == 24
+    assert len(looks) == 1
+    assert school.rows() == school.expected_rows()
+
+
 def test_a_face_that_stays_behind_a_crowd_loses_its_pairs(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
     him, other = school.face_of("male"), school.face_of("female", (1.0, 1.5))
     crowd = [school.face_of("female", (1.0, number / 30)) for number in range(12)]
     school.process()
     assert len(school.rows()) == 13
-    monkeypatch.setattr(faces, "CROWD", 8)
-    monkeypatch.setattr(FaceHandler, "batch_size", 2)
+    monkeypatch.setattr(vector_matches, "CROWD", 8)
+    monkeypatch.setattr(VectorMatchHandler, "batch_size", 2)
     school.run(
         "update profiles set school = 'HUST' from faces where user_id = profiles.id and faces.id = any (%s)", crowd
     )

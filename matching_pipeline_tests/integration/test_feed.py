@@ -44,17 +44,19 @@ def heard(listener: Connection) -> list[dict[str, Any]]:
 
 
 def many_faces(school: School, count: int) -> tuple[UUID, list[UUID]]:
-    """A face whose id is the lowest, and so many others; none has an embedding."""
-    user, one = school.user(), school.face(school.user(), None)
-    added = "insert into faces (user_id) select %s from generate_series(1, %s) returning id"
-    return one, school.run(added, user, count)
+    """A face whose id is the lowest, and so many others."""
+    one, *others = (school.new_id() for _ in range(count + 1))
+    return one, others
 
 
 def add_pairs(school: School, one: UUID, others: list[UUID]) -> None:
+    """As a worker would that has mirrored the faces."""
     school.run(
-        """insert into matches (kind, face_a_id, face_b_id, similarity, rank_for_a, model)
-        select 'face', %s, id, 0.9, 1, 'faces' from unnest(%s::uuid[]) as id
-        on conflict (face_a_id, face_b_id) where face_a_id is not null do update set similarity = 0.8""",
+        """insert into matching_pipeline.matches
+            (matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, model)
+        select 'face', one, other, one::text, other::text, one, other, 0.9, 1, 'face'
+        from (values (%s::uuid)) as given (one) cross join unnest(%s::uuid[]) as other
+        on conflict (left_id, right_id, matcher) do update set similarity = 0.8""",
         *(one, others),
     )
 
@@ -65,8 +67,8 @@ def test_a_processed_upload_is_announced_in_a_second_in_one_message(school: Scho
     school.face_of("female")
     school.process()
     (message,) = heard(listener)
-    assert message.keys() == {"kind", "pairs", "ids"}
-    assert (message["kind"], message["pairs"]) == ("face", 3)
+    assert message.keys() == {"matcher", "pairs", "ids"}
+    assert (message["matcher"], message["pairs"]) == ("face", 3)
     assert {str(id) for id in school.run("select id from matches")} == set(message["ids"])
 
 
@@ -101,7 +103,7 @@ def test_existing_pairs_are_not_announced_again(school: School, listener: Connec
     one, others = many_faces(school, 20)
     for count in (10, 10, 15):
         add_pairs(school, one, others[:count])
-    school.run("update matches set similarity = 0.7")
+    school.run("update matching_pipeline.matches set similarity = 0.7")
     assert [message["pairs"] for message in heard(listener)] == [10, 5]
 
 
@@ -124,11 +126,11 @@ def test_what_others_say_on_the_channel_is_passed_over(school: School, database_
     one, others = many_faces(school, 1)
     with connect(database_url) as connection:
         feed = announcements(connection, timeout=3)
-        for payload in ("", "hello", "{}", "[1]", '{"kind": "face", "pairs": 1, "ids": ["x"]}'):
+        for payload in ("", "hello", "{}", "[1]", '{"matcher": "face", "pairs": 1, "ids": ["x"]}'):
             school.run("select pg_notify('matches', %s)", payload)
         add_pairs(school, one, others)
         (told,) = feed
-        assert (told.kind, told.count, [pair.one_id for pair in told.pairs]) == ("face", 1, [one])
+        assert (told.matcher, told.count, [pair.left_key for pair in told.pairs]) == ("face", 1, [str(one)])
 
 
 def test_a_pair_that_is_gone_when_it_is_told_is_counted_only(school: School, database_url: str) -> None:
@@ -136,7 +138,7 @@ def test_a_pair_that_is_gone_when_it_is_told_is_counted_only(school: School, dat
     with connect(database_url) as connection:
         feed = announcements(connection, timeout=3)
         add_pairs(school, one, others)
-        school.run("delete from matches")
+        school.run("delete from matching_pipeline.matches")
         assert list(feed) == [Announcement("face", 1, [])]
 
 
@@ -233,7 +235,7 @@ def test_matches_joins_supabase_realtime_once(app_database: Connection, tables: 
     app_database.execute(f"create publication supabase_realtime {tables}".encode())
     for _ in range(2):
         migrate(app_database)
-        assert published(app_database) == [("public", "matches")]
+        assert published(app_database) == [("matching_pipeline", "matches")]
 
 
 def test_where_there_is_no_supabase_realtime_nothing_is_published(app_database: Connection) -> None:
@@ -250,7 +252,8 @@ def test_a_publication_of_somebody_elses_is_a_warning(new_database: Callable[...
         connection.execute(f"grant create on database {connection.info.dbname} to {role}".encode())
         done = subprocess.run(
             [COMMAND, "migrate"],
-            cwd=tmp_path, env={**os.environ, "DATABASE_URL": f"{url}&user={role}"}, capture_output=True, text=True,
+            cwd=tmp_path, env={**os.environ, "DATABASE_URL": f"{url}&user={role}", "DEFINITIONS_DIR": str(tmp_path)},
+            capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "warning: matches is not published by supabase_realtime" in done.stderr

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from matching_pipeline.pictures.store import PictureStore
-from matching_pipeline.sources.orphans import delete_orphan_files
+from matching_pipeline.sources.orphans import delete_orphan_files, delete_orphan_rows
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 
@@ -30,6 +30,23 @@ def test_cleanup_leaves_pictures_whose_place_is_reached_by_another_url_now(studi
     studio.grow_old()
     assert delete_orphan_files(studio.connection, PictureStore(moved.as_uri())) == 0
     assert studio.files() == set(studio.pictures(project).values())
+
+
+def test_what_was_made_for_a_project_that_went_unnoticed_is_deleted(studio: Studio, database_url: str) -> None:
+    """As in a session that loads or replicates rows with triggers disabled."""
+    gone, there = studio.project(), studio.project()
+    for project in (gone, there):
+        studio.ask(project, "scale")
+    studio.work(database_url)
+    studio.run("set session_replication_role = replica")
+    studio.run("delete from projects where id = %s", gone)
+    studio.run("set session_replication_role = origin")
+    assert delete_orphan_rows(studio.connection) == 1
+    assert studio.run("select project_id from generated_images") == [there]
+    assert studio.run("select entity_id from job_queue") == [there]
+    studio.run("alter table projects rename to former")
+    assert delete_orphan_rows(studio.connection) == 0
+    assert studio.run("select project_id from generated_images") == [there]
 
 
 KILLED = """
@@ -65,7 +82,7 @@ def test_a_worker_killed_between_file_and_row_leaves_neither_a_row_nor_a_lost_fi
     assert set(kept.values()) < files
     assert studio.state(project) == "PROCESSING"
     assert studio.work(database_url).completed == 0  # its lease has not run out
-    studio.run("update job_queue set run_at = now()")
+    studio.run("update matching_pipeline.jobs set run_at = now()")
     generator = PaintGenerator()
     assert studio.work(database_url, generator).completed == 1
     assert len(generator.asked) == len(TYPES) - len(kept)

@@ -11,6 +11,9 @@ import pytest
 from matching_pipeline.errors import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
 from matching_pipeline.pictures import folder_store as picture_folder
 from matching_pipeline.pictures.store import PictureStore
+from matching_pipeline.sources.attach import attach
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 
@@ -30,7 +33,7 @@ def test_a_project_without_a_photo_fails_at_once_and_says_so(
     studio.run("update projects set source_image_url = %s", url)
     job = studio.ask(project)
     studio.work(database_url)
-    assert studio.job(job) == ("failed", "photo: the project has none: its source_image_url is empty")
+    assert studio.job(job) == ("failed", "photo: there is none: its URL is empty")
     assert studio.state(project) == "FAILED"
 
 
@@ -60,6 +63,71 @@ def test_a_photo_that_is_out_of_reach_is_tried_again(studio: Studio, database_ur
         studio.work(database_url)
     assert studio.job(job)[0] == "failed"
     assert studio.state(project) == "FAILED"
+
+
+@pytest.fixture
+def photo_of_a_file(studio: Studio) -> None:
+    """A source whose photo is an expression, which fails for a number that is too large."""
+    source = EXAMPLES.source("studio_project")
+    expression = "t.source_image_url || case when t.number is not null then t.number::smallint::text else '' end"
+    studio.run("alter table projects add number integer")
+    attach(
+        studio.connection,
+        Declarations(sources=(source.model_copy(update={"photo": expression}),), generated=EXAMPLES.generated),
+    )
+
+
+@pytest.mark.usefixtures("photo_of_a_file")
+def test_a_row_for_which_the_expression_fails_is_one_dead_letter(studio: Studio, database_url: str) -> None:
+    projects = [studio.project() for _ in range(5)]
+    jobs = [studio.ask(project, "scale") for project in projects]
+    studio.run("update projects set number = 1000000 where id = %s", projects[2])
+    studio.work(database_url, PaintGenerator(concurrency=5))
+    assert studio.job(jobs.pop(2)) == (
+        "failed",
+        "an expression of the source studio_project fails for this row: SQLSTATE 22003",
+    )
+    assert [studio.job(job) for job in jobs] == [("completed", None)] * 4
+    assert studio.state(projects[2]) == "FAILED"
+    studio.run("update projects set number = null")
+    studio.run("select retry_jobs('generated_images')")
+    studio.work(database_url)
+    assert studio.state(projects[2]) == "COMPLETED"
+
+
+@pytest.mark.usefixtures("photo_of_a_file")
+def test_a_column_that_is_gone_is_one_fault_of_the_source_and_the_apps_writes_go_on(
+    studio: Studio, database_url: str
+) -> None:
+    project = studio.project()
+    job = studio.ask(project, "scale")
+    studio.run("alter table projects rename column source_image_url to photo")
+    generator = PaintGenerator()
+    assert studio.work(database_url, generator).counts["snoozed"] == 1
+    status, reason = studio.job(job)
+    assert (status, "the source studio_project cannot be read" in str(reason)) == ("pending", True)
+    assert studio.run("select attempts - snoozes from job_queue") == [0]
+    studio.run("insert into projects (photo) values ('file:///given')")
+    studio.run("update projects set status = 'COMPLETED'")
+    studio.run("alter table projects rename column photo to source_image_url")
+    studio.make_due()
+    studio.work(database_url, generator)
+    assert studio.job(job) == ("completed", None)
+    assert studio.state(project) == "COMPLETED"
+
+
+def test_where_the_column_of_the_status_is_gone_pictures_are_made_all_the_same(
+    studio: Studio, database_url: str
+) -> None:
+    heard: list[str | None] = []
+    studio.connection.add_notice_handler(lambda notice: heard.append(notice.message_primary))
+    project = studio.project()
+    studio.run("alter table projects rename column status to progress")
+    job = studio.ask(project, "scale")
+    (told,) = heard
+    assert "the status of an entity of the source studio_project is not written" in str(told)
+    studio.work(database_url)
+    assert studio.job(job) == ("completed", None)
 
 
 def test_a_picture_that_the_provider_refuses_fails_alone_and_is_retried_alone(
@@ -97,15 +165,15 @@ def test_a_failed_job_is_deleted_when_another_request_has_made_its_pictures(
     assert studio.run("select distinct status from job_queue") == ["completed"]
 
 
-def test_the_retry_of_two_failed_forced_packs_makes_each_missing_picture_once(
+def test_of_two_forced_packs_that_failed_the_newer_stays_and_its_retry_makes_what_is_missing(
     studio: Studio, database_url: str
 ) -> None:
     project = studio.project()
-    older = studio.ask(project, force=True)
+    studio.ask(project, force=True)
     studio.work(database_url, PaintGenerator(raising(PermanentFailure("refused"), "scale")))
     newer = studio.ask(project, force=True)
     studio.work(database_url, PaintGenerator(raising(PermanentFailure("refused"), "lifestyle")))
-    assert [studio.job(job)[0] for job in (older, newer)] == ["failed", "failed"]
+    assert studio.run("select id from job_queue where status = 'failed'") == [newer]
     made = studio.pictures(project)
 
     assert studio.run("select retry_jobs('generated_images')") == [1]

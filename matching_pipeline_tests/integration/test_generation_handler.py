@@ -4,9 +4,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
-from matching_pipeline.handlers.registry import GENERATED_IMAGES, process_due
+from matching_pipeline.handlers.registry import process_due
 from matching_pipeline.settings import Settings
-from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
+from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.fixtures.studio import QUEUE, TYPES, PaintGenerator, Studio
 
 
 def test_a_pack_is_six_pictures_and_completes_its_project(studio: Studio, database_url: str) -> None:
@@ -40,7 +41,7 @@ def test_the_local_generator_needs_nothing_but_the_photo(studio: Studio, databas
     project = studio.project()
     studio.ask(project, "white_background")
     settings = Settings(data_dir=studio.folder, image_file_roots=(studio.folder,))
-    assert process_due(settings, database_url, GENERATED_IMAGES).completed == 1
+    assert process_due(settings, database_url, EXAMPLES, QUEUE).completed == 1
     (url,) = studio.pictures(project).values()
     assert url.startswith((studio.folder / "generated_pictures").as_uri())
     assert studio.run("select width from generated_images") == [1080]

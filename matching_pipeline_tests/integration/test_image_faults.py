@@ -106,10 +106,10 @@ def test_an_outdated_embedding_is_deleted_when_the_edited_image_fails(
     image = app.product_image(app.product(), server.url("/good"))
     work_images(database_url, CountingAnalyzer())
     app.run("update product_images set src = %s", path and server.url(path))
-    app.run("delete from job_queue where status = 'completed' or queue = 'matches'")
+    app.run("delete from matching_pipeline.jobs where status = 'completed' or queue = 'matches_project'")
     work_images(database_url, CountingAnalyzer())
     assert app.analysed() == set()
-    assert ("matches", "product") in {row[:2] for row in app.queue_rows()}
+    assert ("matches_project", "product") in {row[:2] for row in app.queue_rows()}
     assert app.run("select status from job_queue where entity_id = %s", image) == [
         "pending" if path == "/busy" else "failed"
     ]
@@ -122,7 +122,7 @@ def test_an_embedding_that_is_up_to_date_stays_when_its_image_fails_later(
     image = app.product_image(product, server.url("/good"))
     work_images(database_url, CountingAnalyzer())
     del server.pictures["/good"]
-    app.run("delete from job_queue")
+    app.run("delete from matching_pipeline.jobs")
     app.run("select enqueue_product_images(%s)", product)
     work_images(database_url, CountingAnalyzer())
     assert app.status(image)[0] == "failed"
@@ -158,7 +158,7 @@ def odd_and_good(app: App, server: PictureServer) -> tuple[UUID, set[UUID]]:
         (np.array([np.nan, 0, 1]), "embedding of length nan"),
         (np.array([np.inf, 0, 1]), "embedding of length inf"),
         (np.zeros(3), "embedding of length 0"),
-        (np.ones(4), "image_ai_model_fkey"),
+        (np.ones(4), "embeddings_model_fkey"),
         (RuntimeError("out of memory"), "RuntimeError: out of memory"),
     ],
 )

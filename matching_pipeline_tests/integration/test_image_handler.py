@@ -15,11 +15,12 @@ from PIL import Image
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError, ModelSwitched
-from matching_pipeline.handlers.registry import IMAGE_AI, process_due
+from matching_pipeline.handlers.registry import process_due
 from matching_pipeline.models.registry import hold_role, require_dimensions
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.settings import Settings
-from matching_pipeline_tests.fixtures.app import App
+from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.fixtures.app import MODEL, App
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, picture, work_images
 
 
@@ -45,7 +46,7 @@ def test_a_row_says_what_was_seen(app: App, database_url: str, tmp_path: Path) -
     file = tmp_path / "picture.png"
     file.write_bytes(picture("teal", (200, 100)))
     image = app.product_image(app.product(), file.as_uri())
-    summary = process_due(Settings(image_file_roots=(tmp_path,)), database_url, IMAGE_AI)
+    summary = process_due(Settings(image_file_roots=(tmp_path,)), database_url, EXAMPLES, "image_ai")
     assert summary.completed == 1
     ((embedding, thumbnail, *rest),) = app.connection.execute(
         "select embedding, thumbnail, source, image_id, model, dimensions, image_url, content_hash, attributes "
@@ -124,6 +125,8 @@ def test_where_an_image_goes_meanwhile_nothing_is_left(
     assert summary.counts["failed"] == 0
     assert app.analysed() == set()
     assert image not in {entity for _, _, entity in app.queue_rows()}
+    there = app.run("select id::text from listings where type = 'project'")
+    assert set(app.run("select key from matching_pipeline.entities")) <= set(there)
 
 
 def test_where_a_product_goes_meanwhile_nothing_is_left(app: App, database_url: str, server: PictureServer) -> None:
@@ -135,21 +138,27 @@ def test_where_a_product_goes_meanwhile_nothing_is_left(app: App, database_url: 
     assert (summary.counts["failed"], app.analysed(), app.queue_rows()) == (0, set(), set())
 
 
-def test_a_listing_that_stops_being_a_project_while_its_result_is_written_keeps_no_result(
-    app: App, connection: Connection, database_url: str, image: UUID
+@pytest.mark.parametrize(
+    "statement", ["update listings set type = 'service'", "delete from listings", "delete from listing_images"]
+)
+def test_an_image_that_goes_while_its_result_is_written_keeps_no_result(
+    app: App, database_url: str, image: UUID, statement: str
 ) -> None:
-    """The worker's transaction locks the job. The app's transaction waits for it, and deletes the worker's result."""
-    app.embed("project", image)
-    app.run("delete from image_ai")
-    with connect(database_url) as worker, ThreadPoolExecutor(1) as threads:
-        with worker.transaction():
-            worker.execute("update job_queue set started_at = now() where entity_id = %s", (image,))
-            App(worker).embed("project", image)
-            leaving = threads.submit(app.run, "update listings set type = 'service'")
-            time.sleep(0.3)
-            assert not leaving.done()
-        leaving.result(timeout=30)
+    """The worker's transaction has locked job and entity. The app does not wait for it: a job erases the result."""
+    analyzer = CountingAnalyzer()
+    analyzer.model, analyzer.dimensions = MODEL, 2
+    with connect(database_url) as worker, worker.transaction():
+        worker.execute("update matching_pipeline.jobs set started_at = now() where key = %s", (str(image),))
+        App(worker).embed("project", image)
+        began = time.monotonic()
+        app.run(statement)
+        assert time.monotonic() - began < 5
+    assert app.analysed() == {image}
+    app.run("update matching_pipeline.jobs set run_at = now()")
+    work_images(database_url, analyzer)
     assert app.analysed() == set()
+    there = app.run("select id::text from listings where type = 'project'")
+    assert app.run("select key from matching_pipeline.entities") == there
 
 
 def test_a_slow_picture_does_not_keep_the_others_from_being_seen(
@@ -179,7 +188,7 @@ def test_the_first_model_that_writes_becomes_active_and_no_other_may_follow(conn
     with pytest.raises(ConfigurationError, match="4"):
         require_dimensions(connection, changed)
     rows = connection.execute(
-        "select name, dimensions, status from embedding_models where modality = 'image'"
+        "select name, dimensions, status from matching_pipeline.embedding_models where modality = 'image'"
     ).fetchall()
     assert rows == [(analyzer.model, 3, "active")]
 

@@ -44,7 +44,7 @@ def request_job(school: School, face: UUID) -> UUID:
 
 
 def claim(school: School) -> UUID:
-    (job,) = school.run("select id from get_next_job('faces')")
+    (job,) = school.run("select id from get_next_job('matches_face')")
     return job  # type: ignore[no-any-return]
 
 
@@ -54,7 +54,7 @@ def test_it_has_the_columns_of_the_fields_table(school: School) -> None:
         "where attrelid = 'match_jobs'::regclass and attnum > 0 order by attnum"
     ).fetchall()
     assert columns == [
-        ("id", "uuid"), ("face_id", "uuid"), ("user_id", "uuid"), ("embedding", "vector(512)"), ("status", "text"),
+        ("id", "uuid"), ("face_id", "uuid"), ("user_id", "uuid"), ("embedding", "vector"), ("status", "text"),
         ("attempts", "integer"), ("max_attempts", "integer"), ("error_message", "text"),
         ("created_at", "timestamp with time zone"), ("started_at", "timestamp with time zone"),
         ("completed_at", "timestamp with time zone"),
@@ -162,7 +162,7 @@ def test_a_failed_job_is_retried_by_setting_it_to_pending(school: School, failed
         school.run(
             "update match_jobs set status = 'pending', attempts = 0, error_message = null where status = 'failed'"
         )
-        assert payloads(listener) == ["faces"]
+        assert payloads(listener) == ["matches_face"]
     row = school.connection.execute("select id, status, attempts, error_message, completed_at from match_jobs")
     assert row.fetchall() == [(job, "pending", 0, None, None)]
     school.process()
@@ -196,8 +196,8 @@ def test_any_other_update_is_refused_and_changes_nothing(school: School, face: U
 def test_an_update_that_changes_nothing_is_no_error(school: School, face: UUID, status: str) -> None:
     request_job(school, face)
     school.run(
-        "update job_queue set status = %s, error_message = 'why', completed_at = case when %s = 'pending' then null "
-        "else now() end",
+        "update matching_pipeline.jobs set status = %s, error_message = 'why', "
+        "completed_at = case when %s = 'pending' then null else now() end",
         *(status, status),
     )
     school.run("update match_jobs set status = status, attempts = attempts")
@@ -206,9 +206,9 @@ def test_an_update_that_changes_nothing_is_no_error(school: School, face: UUID, 
 
 def test_a_deleted_job_is_gone_and_other_queues_are_not_reached(school: School, face: UUID) -> None:
     request_job(school, face)
-    client.enqueue(school.connection, "matches", "project", [face])
+    client.enqueue(school.connection, "image_ai", "project", [str(face)])
     school.run("delete from match_jobs")
-    assert school.run("select queue from job_queue") == ["matches"]
+    assert school.run("select queue from job_queue") == ["image_ai"]
 
 
 def test_a_job_that_is_deleted_while_it_is_processed_is_never_completed(school: School, face: UUID) -> None:

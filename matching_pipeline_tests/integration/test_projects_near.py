@@ -6,18 +6,17 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.matches.image_sets import PART_IMAGES, load_image_set, stream_projects_near
+from matching_pipeline.matches.image_sets import PART_IMAGES, load_image_set, stream_left_near
 from matching_pipeline.matches.kernel.columns import as_uuids
 from matching_pipeline.matches.kernel.policy import Policy
-from matching_pipeline.matches.projects import rebuild, update
-from matching_pipeline_tests.integration.marketplace import MODEL, Marketplace
+from matching_pipeline_tests.integration.marketplace import MODEL, PROJECT, Marketplace
 
 
 def near(connection: Connection, product: UUID, policy: Policy) -> list[UUID]:
     sought = load_image_set(connection, "product", MODEL, [product])
     return [
         project
-        for part in stream_projects_near(connection, MODEL, sought, policy, PART_IMAGES)
+        for part in stream_left_near(connection, PROJECT.sides, MODEL, sought, policy, PART_IMAGES)
         for project in as_uuids(part.entities)
     ]
 
@@ -26,7 +25,8 @@ def near(connection: Connection, product: UUID, policy: Policy) -> list[UUID]:
 @pytest.mark.parametrize("threshold", [-1.0, 0.0, 0.5, 1.0])
 def test_lists_are_as_defined_after_a_product_enters(connection: Connection, weight: float, threshold: float) -> None:
     connection.execute(
-        "update match_settings set threshold = %s, match_limit = 2, attribute_weight = %s where kind = 'project'",
+        "update matching_pipeline.match_settings set threshold = %s, match_limit = 2, attribute_weight = %s "
+        "where matcher = 'project'",
         (threshold, weight),
     )
     draw, market = random.Random(f"{weight} {threshold}"), Marketplace(connection)
@@ -40,12 +40,12 @@ def test_lists_are_as_defined_after_a_product_enters(connection: Connection, wei
             entity = market.add(kind)
             for _ in range(draw.randint(1, 2)):
                 add_image(kind, entity)
-    rebuild(connection)
+    PROJECT.rebuild(connection)
     for _ in range(6):
         product = market.add("product")
         add_image("product", product)
         with connection.transaction():
-            update(connection, [], [product])
+            PROJECT.update(connection, [], [product])
         assert market.matches() == market.expected_matches()
 
 
@@ -59,9 +59,9 @@ def test_a_project_that_a_product_cannot_reach_is_not_sent(connection: Connectio
     assert near(connection, product, policy) == [alike, almost]
     assert near(connection, product, Policy(threshold=0.9, limit=1, attribute_weight=0.2)) == [alike]
 
-    connection.execute("update match_settings set match_limit = 1 where kind = 'project'")
+    connection.execute("update matching_pipeline.match_settings set match_limit = 1 where matcher = 'project'")
     market.add_image("product", market.add("product"), (1, 1, 0))
-    rebuild(connection)
+    PROJECT.rebuild(connection)
     another = market.add("product")
     market.add_image("product", another, (0, 0.2, 1))
     assert near(connection, another, Policy(threshold=-1, limit=1, attribute_weight=0)) == []

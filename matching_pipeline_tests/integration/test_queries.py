@@ -10,7 +10,13 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import all_queries
 
 COPY = re.compile(rb"copy \((.*)\) to stdout \(format binary\)", re.DOTALL)
-UTILITIES = {"listen", "check_what_is_deferred", "create_dagster_schema"}
+UTILITIES = {
+    "create_vector_extension",
+    "listen",
+    "check_deferred_constraints",
+    "create_dagster_schema",
+    "create_schema",
+}
 """Statements that Postgres does not analyse before it runs them."""
 
 

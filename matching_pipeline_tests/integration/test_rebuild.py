@@ -3,12 +3,10 @@
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers.matches import MatchHandler
-from matching_pipeline.matches import projects
+from matching_pipeline.matches import picture_matcher
 from matching_pipeline.matches.match_table import Figures
-from matching_pipeline.matches.projects import rebuild
-from matching_pipeline.queues.worker import Worker
-from matching_pipeline_tests.integration.marketplace import Marketplace
+from matching_pipeline.matches.picture_matcher import PictureMatcher
+from matching_pipeline_tests.integration.marketplace import PROJECT, Marketplace
 
 
 @pytest.mark.parametrize(
@@ -36,10 +34,10 @@ def test_a_change_between_reading_and_writing_is_matched_again(
     products = [market.add("product") for _ in range(3)]
     images = [market.add_image("product", product, (1, n / 4, 0)) for n, product in enumerate(products)]
     if processed_before:
-        Worker(database_url, MatchHandler()).run()
+        market.process(database_url)
         for n, image in enumerate(reversed(images)):
             market.embed("product", image, (1, n / 4, 0))
-    monkeypatch.setattr(projects, "LISTS_AT_ONCE", 1)
+    monkeypatch.setattr(picture_matcher, "LISTS_AT_ONCE", 1)
     changes = [change]
 
     def change_once(done: int, total: int) -> None:
@@ -49,9 +47,11 @@ def test_a_change_between_reading_and_writing_is_matched_again(
                 changes.pop().encode(), {name: id for name, id in ids.items() if f"({name})" in change}
             )
 
-    rebuild(connection, change_once)
-    Worker(database_url, MatchHandler()).run()
+    PROJECT.rebuild(connection, change_once)
+    market.process(database_url)
     assert market.matches() == market.expected_matches()
+    has, should_have = market.mirror()
+    assert has == should_have
 
 
 def test_products_in_parts_give_the_same_matches_as_all_at_once(
@@ -64,9 +64,9 @@ def test_products_in_parts_give_the_same_matches_as_all_at_once(
         product = market.add("product")
         for image in range(1 + n % 3):
             market.add_image("product", product, (1, n / 7, image / 2))
-    assert rebuild(connection, part_images=2).added == 21
+    assert PictureMatcher(PROJECT.sides, part_images=2).rebuild(connection).added == 21
     assert market.matches() == market.expected_matches()
 
 
 def test_a_rebuild_before_anything_was_analysed_finds_nothing(connection: Connection) -> None:
-    assert rebuild(connection) == Figures()
+    assert PROJECT.rebuild(connection) == Figures()

@@ -28,8 +28,8 @@ def test_a_turn_to_commit_is_awaited_where_another_notifies_slowly(connection: C
                 time.sleep(0.01)
             slow.execute("set synchronous_commit = on")
             slow.execute(
-                "with written as (insert into ai_asking values ('m', 'h', 1) returning model) "
-                "select pg_notify('job_queue', model) from written"
+                "with written as (insert into matching_pipeline.ai_asking values ('m', 'h', 1) returning model) "
+                "select pg_notify('matching_pipeline_jobs', model) from written"
             )
 
     tries = []

@@ -39,8 +39,6 @@ def found(source: str, path: str = "document.md") -> list[tuple[int, str]]:
         ("retired word", "The ledger has a row."),
         ("retired word", "A deferral takes five seconds."),
         ("retired word", "The worker defers the job."),
-        ("retired word", "Each item has three attempts."),
-        ("retired word", "The worker claims the items."),
         ("more than 30 words", LONG),
     ],
 )

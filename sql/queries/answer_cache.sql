@@ -1,10 +1,10 @@
 -- name: find_ai_answers
 select input_hash, answer, input_tokens, output_tokens
-from ai_answers
+from matching_pipeline.ai_answers
 where model = %(model)s and input_hash = any (%(input_hashes)b::bytea[])
 
 -- name: keep_ai_answers
-insert into ai_answers (model, input_hash, answer, input_tokens, output_tokens)
+insert into matching_pipeline.ai_answers (model, input_hash, answer, input_tokens, output_tokens)
 select %(model)s, input_hash, answer, input_tokens, output_tokens
 from unnest(
     %(input_hashes)b::bytea[], %(answers)b::bytea[], %(input_tokens)s::integer[], %(output_tokens)s::integer[]
@@ -12,13 +12,13 @@ from unnest(
 on conflict do nothing
 
 -- name: purge_ai_answers
-delete from ai_answers
+delete from matching_pipeline.ai_answers
 where (model, input_hash) in (
     select model, input_hash
     from (
         select model, input_hash, sum(octet_length(answer)) over before as bytes_before
         from (
-            select model, input_hash, answer, created_at from ai_answers where created_at < now() - %(keep)s::interval
+            select model, input_hash, answer, created_at from matching_pipeline.ai_answers where created_at < now() - %(keep)s::interval
             order by created_at
             limit 5000
         ) as oldest

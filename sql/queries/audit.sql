@@ -1,121 +1,68 @@
 -- The faults of the derived tables: each query gives the number of rows, and the first few of them.
 
 -- name: mixed_model_matches
-select count(*) over (), coalesce(matches.project_id, matches.face_a_id), coalesce(matches.product_id, matches.face_b_id),
-    matches.model
-from matches
-join embedding_models on embedding_models.name = matches.model
-where matches.kind = %(kind)s and (
-    embedding_models.status <> 'active'
-    or embedding_models.modality <> case matches.kind when 'project' then 'image' else 'face' end
+select count(*) over (), matches.left_key, matches.right_key, matches.model
+from matching_pipeline.matches
+join matching_pipeline.matchers on matchers.name = matches.matcher
+left join matching_pipeline.embedding_models on embedding_models.name = matches.model
+where matches.matcher = %(matcher)s and (
+    embedding_models.status is distinct from 'active'
+    or embedding_models.modality <> case when left_source = right_source then 'vector' else 'image' end
 )
 order by 2, 3
 limit %(count)s
 
--- name: name_model_of_face_matches
-update matches set model = 'faces' where kind = 'face' and model <> 'faces'
+-- name: keys_of_entities
+select id, key from matching_pipeline.entities where source = %(source)s and id = any (%(ids)s::uuid[])
 
--- name: schools
-select distinct school from matchable_faces order by school
-
--- name: missing_image_ai
-select count(*) over (), source_images.source, source_images.image_id, each.queue_name
-from model_queues('image_ai') as each
-cross join source_images
-where not exists (
-    select from image_ai
-    where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-      and image_ai.model = each.model
-) and not exists (
-    select from job_queue
-    where job_queue.entity_id = source_images.image_id and job_queue.entity_kind = source_images.source
-      and job_queue.queue = each.queue_name and job_queue.status <> 'completed'
+-- name: missing_embeddings
+select count(*) over (), states.source, states.key, each.queue_name
+from matching_pipeline.queues
+cross join lateral matching_pipeline.model_queues(queues.name) as each
+cross join lateral matching_pipeline.embedding_states(each.queue_name) as states
+where queues.name = %(queue)s and not up_to_date and not waiting and not failed and not exists (
+    select from matching_pipeline.embeddings
+    where source = states.source and item = matching_pipeline.key_id(states.key) and model = each.model
 )
-order by each.queue_name, source_images.source, source_images.image_id
+order by each.queue_name, states.source, states.key
 limit %(count)s
 
--- name: stale_image_ai
-select count(*) over (), source_images.source, source_images.image_id, each.queue_name
-from model_queues('image_ai') as each
-cross join source_images
-join image_ai on image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-    and image_ai.model = each.model and image_ai.image_url is distinct from source_images.url
-where not exists (
-    select from job_queue
-    where job_queue.entity_id = source_images.image_id and job_queue.entity_kind = source_images.source
-      and job_queue.queue = each.queue_name and job_queue.status <> 'completed'
+-- name: stale_embeddings
+select count(*) over (), states.source, states.key, each.queue_name
+from matching_pipeline.queues
+cross join lateral matching_pipeline.model_queues(queues.name) as each
+cross join lateral matching_pipeline.embedding_states(each.queue_name) as states
+where queues.name = %(queue)s and not up_to_date and not waiting and not failed and exists (
+    select from matching_pipeline.embeddings
+    where source = states.source and item = matching_pipeline.key_id(states.key) and model = each.model
 )
-order by each.queue_name, source_images.source, source_images.image_id
+order by each.queue_name, states.source, states.key
 limit %(count)s
 
--- name: orphaned_image_ai
-select count(*) over (), source, image_id, model
-from image_ai
-where not exists (
-    select from source_images
-    where source_images.source = image_ai.source and source_images.image_id = image_ai.image_id
-)
-order by source, image_id, model
+-- name: jobs_of_source
+select kind, key, bool_and(status = 'failed') as failed from matching_pipeline.jobs
+where source = %(source)s and status <> 'completed'
+group by kind, key
+
+-- name: mirrored_keys
+select key from matching_pipeline.entities where source = %(source)s and id = any (matching_pipeline.key_ids(%(keys)s))
+union
+select key from matching_pipeline.items where source = %(source)s and id = any (matching_pipeline.key_ids(%(keys)s))
+
+-- name: mixed_model_embeddings
+select count(*) over (), embeddings.source, items.key, embeddings.model
+from matching_pipeline.embeddings
+join matching_pipeline.items on items.source = embeddings.source and items.id = embeddings.item
+join matching_pipeline.embedding_models on embedding_models.name = embeddings.model
+join matching_pipeline.sources on sources.name = embeddings.source and %(queue)s = any (sources.queues)
+join matching_pipeline.queues on queues.name = %(queue)s
+where embedding_models.status = 'retired' or embedding_models.modality <> queues.work
+order by embeddings.source, items.key, embeddings.model
 limit %(count)s
 
--- name: mixed_model_image_ai
-select count(*) over (), image_ai.source, image_ai.image_id, image_ai.model
-from image_ai
-join embedding_models on embedding_models.name = image_ai.model
-where embedding_models.status = 'retired' or embedding_models.modality <> 'image'
-order by image_ai.source, image_ai.image_id, image_ai.model
-limit %(count)s
-
--- name: missing_job_embeddings
-select count(*) over (), 'posting', source_postings.job_id, each.queue_name
-from model_queues('job_embeddings') as each
-cross join source_postings
-where not exists (
-    select from job_embeddings
-    where job_embeddings.job_id = source_postings.job_id and job_embeddings.model = each.model
-) and not exists (
-    select from job_queue
-    where job_queue.entity_id = source_postings.job_id and job_queue.entity_kind = 'posting'
-      and job_queue.queue = each.queue_name and job_queue.status <> 'completed'
-)
-order by each.queue_name, source_postings.job_id
-limit %(count)s
-
--- name: stale_job_embeddings
-select count(*) over (), 'posting', source_postings.job_id, each.queue_name
-from model_queues('job_embeddings') as each
-cross join source_postings
-join job_embeddings on job_embeddings.job_id = source_postings.job_id and job_embeddings.model = each.model
-    and job_embeddings.input_hash <> source_postings.input_hash
-where not exists (
-    select from job_queue
-    where job_queue.entity_id = source_postings.job_id and job_queue.entity_kind = 'posting'
-      and job_queue.queue = each.queue_name and job_queue.status <> 'completed'
-)
-order by each.queue_name, source_postings.job_id
-limit %(count)s
-
--- name: orphaned_job_embeddings
-select count(*) over (), 'posting', job_id, model
-from job_embeddings
-where not exists (select from jobs where jobs.id = job_embeddings.job_id and jobs.is_active)
-order by job_id, model
-limit %(count)s
-
--- name: mixed_model_job_embeddings
-select count(*) over (), 'posting', job_embeddings.job_id, job_embeddings.model
-from job_embeddings
-join embedding_models on embedding_models.name = job_embeddings.model
-where embedding_models.status = 'retired' or embedding_models.modality <> 'text'
-order by job_embeddings.job_id, job_embeddings.model
-limit %(count)s
-
--- name: forget_image_ai_of_no_role
-delete from image_ai using embedding_models
-where embedding_models.name = image_ai.model
-  and (embedding_models.status = 'retired' or embedding_models.modality <> 'image')
-
--- name: forget_job_embeddings_of_no_role
-delete from job_embeddings using embedding_models
-where embedding_models.name = job_embeddings.model
-  and (embedding_models.status = 'retired' or embedding_models.modality <> 'text')
+-- name: forget_embeddings_of_no_role
+delete from matching_pipeline.embeddings
+using matching_pipeline.embedding_models, matching_pipeline.sources, matching_pipeline.queues
+where embedding_models.name = embeddings.model and sources.name = embeddings.source and queues.name = %(queue)s
+  and queues.name = any (sources.queues)
+  and (embedding_models.status = 'retired' or embedding_models.modality <> queues.work)

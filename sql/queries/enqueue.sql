@@ -1,23 +1,30 @@
--- Each of the first three returns one row for each id. The answer is null where there is no such project or product.
-
--- name: enqueue_project_images
-select id, case when exists (select from listings where listings.id = asked.id and type::text = 'project')
-    then enqueue_project_images(id) end
-from unnest(%(ids)s::uuid[]) as asked (id)
-
--- name: enqueue_product_images
-select id, case when exists (select from products where products.id = asked.id) then enqueue_product_images(id) end
-from unnest(%(ids)s::uuid[]) as asked (id)
-
--- name: enqueue_complete_packs
-select id, case when exists (select from projects where projects.id = asked.id) then enqueue_complete_pack(id) end
-from unnest(%(ids)s::uuid[]) as asked (id)
+-- name: enqueue_entities
+-- one row for each key; the answer is null where there is no such entity
+select key, case when exists (
+    select from matching_pipeline.read_source(%(source)s, 'entity', array[asked.key]) where applies
+) then matching_pipeline.enqueue_entity(%(source)s, key) end
+from unnest(%(keys)s::text[]) as asked (key)
 
 -- name: enqueue_missing
-select enqueue_missing()
+select matching_pipeline.enqueue_missing(%(queue)s)
 
--- name: enqueue_missing_images
-select enqueue_missing_images()
+-- name: enqueue_resync
+-- a job of each queue compares the whole table with the mirror
+select matching_pipeline.source_changed(name, 'table', array['']) from matching_pipeline.sources
+where %(source)s::text is null or name = %(source)s
 
--- name: enqueue_missing_postings
-select enqueue_missing_postings()
+-- name: enqueue_due_resyncs
+with due as (
+    update matching_pipeline.sources set compared_at = now()
+    where compared_at < now() - interval '1 day'
+    returning name
+)
+select name from due, lateral (select matching_pipeline.source_changed(name, 'table', array[''])) as enqueued
+
+-- name: generating_queue
+select queues.name from matching_pipeline.queues where work = 'generate' limit 1
+
+-- name: orphaned_jobs
+-- jobs of queues that are no longer declared
+delete from matching_pipeline.jobs
+where source not in (select name from matching_pipeline.sources)

@@ -2,7 +2,7 @@
 listen matches
 
 -- name: announced_pairs
-select kind, coalesce(project_id, face_a_id) as one_id, coalesce(product_id, face_b_id) as other_id, similarity
-from matches
+select matcher, left_key, right_key, similarity
+from matching_pipeline.matches
 where id = any (%(ids)s::uuid[])
 order by similarity desc, id

@@ -1,142 +1,219 @@
--- The readers-writer lock with a turnstile on the lists of a kind: matching_pipeline/matches/locks.py.
+-- The readers-writer lock with a turnstile on the lists of a matcher: matching_pipeline/matches/locks.py.
 
 -- name: try_shut_turnstile
-select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches_turnstile.' || %(kind)s))
+select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches_turnstile.' || %(matcher)s))
 
 -- name: pass_turnstile
-select pg_advisory_lock_shared(hashtext('matching_pipeline.matches_turnstile.' || %(kind)s))
+select pg_advisory_lock_shared(hashtext('matching_pipeline.matches_turnstile.' || %(matcher)s))
 
 -- name: leave_turnstile
-select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches_turnstile.' || %(kind)s))
+select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches_turnstile.' || %(matcher)s))
 
 -- name: try_take_lists
-select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches.' || %(kind)s))
+select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches.' || %(matcher)s))
 
 -- name: take_lists
-select pg_advisory_lock(hashtext('matching_pipeline.matches.' || %(kind)s))
+select pg_advisory_lock(hashtext('matching_pipeline.matches.' || %(matcher)s))
 
 -- name: release_lists
-select pg_advisory_unlock(hashtext('matching_pipeline.matches.' || %(kind)s))
+select pg_advisory_unlock(hashtext('matching_pipeline.matches.' || %(matcher)s))
 
 -- name: share_lists
-select pg_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
+select pg_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(matcher)s))
 
 -- name: try_share_lists
-select pg_try_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
+select pg_try_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(matcher)s))
 
 -- name: release_shared_lists
-select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(kind)s))
+select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(matcher)s))
 
 -- name: begin_publishing
 select set_config('matching_pipeline.publishing', 'on', true)
 
+-- name: matcher
+select declaration from matching_pipeline.matchers where name = %(matcher)s
+
 -- name: match_policy
-select threshold, match_limit, attribute_weight from match_settings where kind = %(kind)s
+select threshold, match_limit, attribute_weight from matching_pipeline.match_settings where matcher = %(matcher)s
 
 -- name: active_image_model
-select name from embedding_models where modality = 'image' and status = 'active'
+select name from matching_pipeline.embedding_models where modality = 'image' and status = 'active'
 
 -- name: copy_image_set
 copy (
-    select source_images.owner_id, source_images.image_id, image_ai.embedding, image_ai.attributes::text
-    from source_images
-    join image_ai on image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-    where source_images.source = %(source)s and image_ai.model = %(model)s
-      and (%(entity_ids)s::uuid[] is null or source_images.owner_id = any (%(entity_ids)s::uuid[]))
-      and (%(first)s::uuid is null or source_images.owner_id >= %(first)s::uuid)
-      and (%(before)s::uuid is null or source_images.owner_id < %(before)s::uuid)
-    order by source_images.owner_id, source_images.image_id
+    select items.entity, items.id, embeddings.embedding, embeddings.attributes::text
+    from matching_pipeline.embeddings
+    join matching_pipeline.items on items.source = embeddings.source and items.id = embeddings.item
+    where embeddings.source = %(source)s and embeddings.model = %(model)s
+      and (%(entity_ids)s::uuid[] is null or items.entity = any (%(entity_ids)s::uuid[]))
+      and (%(first)s::uuid is null or items.entity >= %(first)s::uuid)
+      and (%(before)s::uuid is null or items.entity < %(before)s::uuid)
+    order by items.entity, items.id
 ) to stdout (format binary)
 
--- name: copy_projects_near
+-- name: copy_left_near
 copy (
-    select source_images.owner_id, near.image_id, near.embedding, near.attributes::text
+    select items.entity, near.item, near.embedding, near.attributes::text
     from (
-        select image_id, embedding, attributes, %(others)s + (1 - %(weight)s) * (
+        select item, embedding, attributes, %(others)s + (1 - %(weight)s) * (
             select max(-(stored.direction <#> sought.direction))
             from unnest(%(directions)s::vector[]) as sought (direction)
         ) as most
         from (
             -- one normalised vector for each image: each use of a stored vector fetches it from its table again
-            select image_id, embedding, attributes, l2_normalize(embedding) as direction
-            from image_ai
-            where source = 'project' and model = %(model)s
+            select item, embedding, attributes, l2_normalize(embedding) as direction
+            from matching_pipeline.embeddings
+            where source = %(source)s and model = %(model)s
             offset 0
         ) as stored
         offset 0
     ) as near
-    join source_images on source_images.source = 'project' and source_images.image_id = near.image_id
+    join matching_pipeline.items on items.source = %(source)s and items.id = near.item
     where near.most >= %(threshold)s and near.most >= coalesce((
-        select similarity from matches
-        where kind = 'project' and project_id = source_images.owner_id and rank = %(limit)s
+        select similarity from matching_pipeline.matches
+        where matcher = %(matcher)s and left_id = items.entity and left_rank = %(limit)s
     ), -1)
-    order by source_images.owner_id, near.image_id
+    order by items.entity, near.item
 ) to stdout (format binary)
 
 -- name: full_list_floors
-select project_id, similarity
-from matches
-where kind = 'project' and rank = %(limit)s
-  and (%(project_ids)s::uuid[] is null or project_id = any (%(project_ids)s::uuid[]))
+select left_id, similarity
+from matching_pipeline.matches
+where matcher = %(matcher)s and left_rank = %(limit)s
+  and (%(left_ids)s::uuid[] is null or left_id = any (%(left_ids)s::uuid[]))
 
--- name: projects_of_products
-select distinct project_id from matches where kind = 'project' and product_id = any (%(product_ids)s::uuid[])
+-- name: left_of_right
+select distinct left_id from matching_pipeline.matches where matcher = %(matcher)s and right_id = any (%(right_ids)s::uuid[])
 
--- name: copy_project_rows
+-- name: copy_left_rows
 copy (
-    select project_id, product_id, similarity, project_image_id, product_image_id, rank
-    from matches
-    where kind = 'project'
-      and (%(project_ids)s::uuid[] is null or project_id = any (%(project_ids)s::uuid[]))
-      and (%(first)s::uuid is null or project_id >= %(first)s::uuid)
-      and (%(before)s::uuid is null or project_id < %(before)s::uuid)
-    order by project_id, rank
+    select left_id, right_id, similarity, left_item, right_item, left_rank
+    from matching_pipeline.matches
+    where matcher = %(matcher)s
+      and (%(left_ids)s::uuid[] is null or left_id = any (%(left_ids)s::uuid[]))
+      and (%(first)s::uuid is null or left_id >= %(first)s::uuid)
+      and (%(before)s::uuid is null or left_id < %(before)s::uuid)
+    order by left_id, left_rank
 ) to stdout (format binary)
 
--- name: delete_project_pairs
-delete from matches
-using unnest(%(project)s::uuid[], %(product)s::uuid[]) as gone (project_id, product_id)
-where matches.kind = 'project' and matches.project_id = gone.project_id and matches.product_id = gone.product_id
+-- name: delete_pairs
+delete from matching_pipeline.matches
+using unnest(%(left)s::uuid[], %(right)s::uuid[]) as gone (left_id, right_id)
+where matches.matcher = %(matcher)s and matches.left_id = gone.left_id and matches.right_id = gone.right_id
 
--- name: rows_without_evidence
+-- name: hold_entities
+-- the ids that are no entities; the others stay until the transaction ends
 with held as materialized (
-    select pair.number
-    from unnest(
-        %(project)s::uuid[], %(product)s::uuid[], %(project_image)s::uuid[], %(product_image)s::uuid[]
-    ) with ordinality as pair (project_id, product_id, project_image_id, product_image_id, number)
-    join listings on listings.id = pair.project_id
-    join products on products.id = pair.product_id
-    join listing_images on listing_images.id = pair.project_image_id
-    join product_images on product_images.id = pair.product_image_id
-    order by pair.project_id, pair.product_id
-    for key share of listings, products, listing_images, product_images
+    select id from matching_pipeline.entities
+    where source = %(source)s and id = any (%(ids)s::uuid[])
+    order by id
+    for key share
 )
-select generate_series(0, cardinality(%(project)s::uuid[]) - 1) except select number - 1 from held
+select unnest(%(ids)s::uuid[]) except select id from held
 
--- name: publish_project_pairs
-insert into matches (id, kind, project_id, product_id, project_image_id, product_image_id, similarity, rank, model)
-select id, 'project', project_id, product_id, project_image_id, product_image_id, similarity, rank, %(model)s
+-- name: missing_items
+select unnest(%(ids)s::uuid[]) except select id from matching_pipeline.items where source = %(source)s and id = any (%(ids)s::uuid[])
+
+-- name: publish_left_pairs
+insert into matching_pipeline.matches (
+    id, matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, model
+)
+select pair.id, %(matcher)s, left_id, right_id, left_entity.key, right_entity.key, left_item, right_item, similarity, left_rank, %(model)s
 from unnest(
-    %(new_ids)s::uuid[], %(project)s::uuid[], %(product)s::uuid[], %(project_image)s::uuid[],
-    %(product_image)s::uuid[], %(similarity)s::double precision[], %(rank)s::integer[]
-) as pair (id, project_id, product_id, project_image_id, product_image_id, similarity, rank)
-order by project_id, product_id
-on conflict (project_id, product_id) where kind = 'project' do update set
-    project_image_id = excluded.project_image_id, product_image_id = excluded.product_image_id,
-    similarity = excluded.similarity, rank = excluded.rank, model = excluded.model, computed_at = now()
+    %(new_ids)s::uuid[], %(left)s::uuid[], %(right)s::uuid[], %(left_item)s::uuid[],
+    %(right_item)s::uuid[], %(similarity)s::double precision[], %(rank)s::integer[]
+) as pair (id, left_id, right_id, left_item, right_item, similarity, left_rank)
+join matching_pipeline.entities as left_entity on left_entity.source = %(left_source)s and left_entity.id = left_id
+join matching_pipeline.entities as right_entity on right_entity.source = %(right_source)s and right_entity.id = right_id
+order by left_id, right_id
+on conflict (left_id, right_id, matcher) do update set
+    left_item = excluded.left_item, right_item = excluded.right_item,
+    similarity = excluded.similarity, left_rank = excluded.left_rank, model = excluded.model, computed_at = now()
 
 -- name: name_model_of_matches
-update matches set model = %(model)s where kind = 'project' and model <> %(model)s
+update matching_pipeline.matches set model = %(model)s where matcher = %(matcher)s and model <> %(model)s
+
+-- name: match_again
+select matching_pipeline.enqueue_for_matcher(%(matcher)s, %(source)s, %(ids)s::uuid[])
 
 -- name: best_matches
-select matches.project_id, matches.product_id, matches.similarity,
-    project_image.thumbnail as project_thumbnail, product_image.thumbnail as product_thumbnail,
-    project_image.image_url as project_url, product_image.image_url as product_url
-from matches
-join image_ai as project_image on project_image.source = 'project' and project_image.image_id = matches.project_image_id
-    and project_image.model = matches.model
-join image_ai as product_image on product_image.source = 'product' and product_image.image_id = matches.product_image_id
-    and product_image.model = matches.model
-where matches.kind = 'project' and matches.rank = 1
-order by matches.similarity desc, matches.project_id
+select left_key, right_key, similarity, left_embedding.thumbnail as left_thumbnail, right_embedding.thumbnail as right_thumbnail,
+    left_embedding.input as left_url, right_embedding.input as right_url
+from matching_pipeline.matches
+join matching_pipeline.matchers on matchers.name = matches.matcher
+left join matching_pipeline.embeddings as left_embedding on left_embedding.source = left_source
+    and left_embedding.item = left_item and left_embedding.model = matches.model
+left join matching_pipeline.embeddings as right_embedding on right_embedding.source = right_source
+    and right_embedding.item = right_item and right_embedding.model = matches.model
+where matches.matcher = %(matcher)s and left_rank = 1
+order by similarity desc, left_key
 limit %(count)s
+
+-- The queries below are of matchers of one source with itself.
+
+-- name: copy_block
+copy (
+    select entities.id, embeddings.embedding
+    from matching_pipeline.entities
+    join matching_pipeline.embeddings on embeddings.source = entities.source and embeddings.item = entities.id
+    where entities.source = %(source)s and entities.properties @> %(block)s and embeddings.model = %(source)s
+      and (%(ids)s::uuid[] is null or entities.id = any (%(ids)s::uuid[]))
+    order by entities.id
+) to stdout (format binary)
+
+-- name: copy_block_near
+copy (
+    select id, embedding
+    from (
+        -- one normalised vector for each entity: each use of a stored vector fetches it from its table again
+        select entities.id, embeddings.embedding, l2_normalize(embeddings.embedding) as direction
+        from matching_pipeline.entities
+        join matching_pipeline.embeddings on embeddings.source = entities.source and embeddings.item = entities.id
+        where entities.source = %(source)s and entities.properties @> %(block)s and embeddings.model = %(source)s
+        offset 0
+    ) as block
+    where exists (
+        select from unnest(%(directions)s::vector[]) as sought (direction)
+        where -(block.direction <#> sought.direction) >= %(least)s
+    )
+    order by id
+) to stdout (format binary)
+
+-- name: copy_pairs
+copy (
+    select left_id, right_id, similarity, coalesce(left_rank, 0), coalesce(right_rank, 0)
+    from matching_pipeline.matches
+    where matcher = %(matcher)s and left_id = any (%(ids)s::uuid[])
+    union
+    select left_id, right_id, similarity, coalesce(left_rank, 0), coalesce(right_rank, 0)
+    from matching_pipeline.matches
+    where matcher = %(matcher)s and right_id = any (%(ids)s::uuid[])
+) to stdout (format binary)
+
+-- name: lone_entities_with_pairs
+select id from (
+    select left_id as id from matching_pipeline.matches where matcher = %(matcher)s
+    union
+    select right_id from matching_pipeline.matches where matcher = %(matcher)s
+) as paired
+where id not in (select id from matching_pipeline.matchable_entities(%(matcher)s))
+
+-- name: properties_of
+select id, properties from matching_pipeline.entities
+where source = %(source)s and id = any (%(ids)s::uuid[])
+
+-- name: publish_pairs
+insert into matching_pipeline.matches (
+    id, matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, right_rank, model
+)
+select pair.id, %(matcher)s, left_id, right_id, left_entity.key, right_entity.key, left_id, right_id, similarity,
+    nullif(left_rank, 0), nullif(right_rank, 0), %(model)s
+from unnest(
+    %(new_ids)s::uuid[], %(left)s::uuid[], %(right)s::uuid[], %(similarity)s::double precision[],
+    %(left_rank)s::integer[], %(right_rank)s::integer[]
+) as pair (id, left_id, right_id, similarity, left_rank, right_rank)
+join matching_pipeline.entities as left_entity on left_entity.source = %(left_source)s and left_entity.id = left_id
+join matching_pipeline.entities as right_entity on right_entity.source = %(right_source)s and right_entity.id = right_id
+order by left_id, right_id
+on conflict (left_id, right_id, matcher) do update set
+    similarity = excluded.similarity, left_rank = excluded.left_rank, right_rank = excluded.right_rank, computed_at = now()

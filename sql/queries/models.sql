@@ -1,83 +1,77 @@
 -- name: queue_model
-select queue_model(%(queue)s)
+select matching_pipeline.queue_model(%(queue)s)
+
+-- name: queue_work
+select work from matching_pipeline.queues where name = %(queue)s
+
+-- name: queues_of_work
+select name from matching_pipeline.queues where work = %(work)s order by name
 
 -- name: register_first_model
-insert into embedding_models (name, modality, dimensions, status)
+insert into matching_pipeline.embedding_models (name, modality, dimensions, status)
 values (%(name)s, %(modality)s, %(dimensions)s, 'active')
 on conflict do nothing
 
 -- name: registered_model
-select modality, dimensions, status from embedding_models where name = %(name)s
+select modality, dimensions, status from matching_pipeline.embedding_models where name = %(name)s
 
 -- name: registered_models
-select name, modality, dimensions, status from embedding_models
+select name, modality, dimensions, status from matching_pipeline.embedding_models
 where modality in ('image', 'text')
 order by modality, array_position(array['active', 'shadow', 'retired'], status), name
 
 -- name: model_coverage
-select * from image_coverage(%(queue)s) where %(modality)s = 'image'
-union all
-select * from posting_coverage(%(queue)s) where %(modality)s = 'text'
+select min(what) as what, sum(rows)::bigint as rows, sum(covered)::bigint as covered, sum(waiting)::bigint as waiting,
+    sum(failed_for_good)::bigint as failed_for_good, sum(unaccounted)::bigint as unaccounted
+from matching_pipeline.queues
+cross join lateral matching_pipeline.queue_coverage(queues.name || %(suffix)s)
+where work = %(modality)s
 
 -- name: hold_role
-select status from embedding_models where name = %(name)s for share skip locked
+select status from matching_pipeline.embedding_models where name = %(name)s for share skip locked
 
 -- name: hold_models
-select name, status from embedding_models where modality = %(modality)s order by name for no key update
+select name, status from matching_pipeline.embedding_models where modality = %(modality)s order by name for no key update
 
 -- name: add_shadow
-insert into embedding_models (name, modality, dimensions, status)
+insert into matching_pipeline.embedding_models (name, modality, dimensions, status)
 values (%(name)s, %(modality)s, %(dimensions)s, 'shadow')
 on conflict (name) do update set status = 'shadow'
 
 -- name: set_status
-update embedding_models set status = %(status)s where name = %(name)s
+update matching_pipeline.embedding_models set status = %(status)s where name = %(name)s
 
--- name: enqueue_missing_rows
-select case %(modality)s when 'image' then enqueue_missing_images() else enqueue_missing_postings() end
+-- name: enqueue_missing_of_modality
+select coalesce(sum(matching_pipeline.enqueue_missing(name)), 0)::integer from matching_pipeline.queues where work = %(modality)s
 
 -- name: exchange_queues
-update job_queue set queue = case queue when %(queue)s then %(shadow_queue)s else %(queue)s end
+update matching_pipeline.jobs set queue = case queue when %(queue)s then %(shadow_queue)s else %(queue)s end
 where queue in (%(queue)s, %(shadow_queue)s) and status <> 'completed'
 
--- name: rows_lacking_shadow
-select case %(modality)s when 'image' then (
-    select count(*) from source_images
-    where exists (
-        select from image_ai
-        where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-          and image_ai.model = (select queue_model('image_ai')) and image_ai.image_url = source_images.url
-    ) and not exists (
-        select from image_ai
-        where image_ai.source = source_images.source and image_ai.image_id = source_images.image_id
-          and image_ai.model = (select queue_model('image_ai_shadow')) and image_ai.image_url = source_images.url
-    )
-) else (
-    select count(*) from source_postings
-    join embedded_postings using (job_id)
-    where not exists (
-        select from job_embeddings
-        where job_embeddings.job_id = source_postings.job_id and job_embeddings.input_hash = source_postings.input_hash
-          and job_embeddings.model = (select queue_model('job_embeddings_shadow'))
-    )
-) end
+-- name: items_lacking_shadow
+select count(*)
+from matching_pipeline.queues
+cross join lateral matching_pipeline.embedding_states(queues.name) as active
+cross join lateral matching_pipeline.embedding_states(queues.name || '_shadow') as shadow
+where active.source = shadow.source and active.key = shadow.key and work = %(modality)s and active.up_to_date and not shadow.up_to_date
 
 -- name: forget_rows_of_model
-with images as (delete from image_ai where model = %(name)s returning 1),
-    postings as (delete from job_embeddings where model = %(name)s returning 1)
-select (select count(*) from images) + (select count(*) from postings)
+delete from matching_pipeline.embeddings where model = %(name)s
 
 -- name: forget_queue
-delete from job_queue
-where id = any (array (select id from job_queue where queue = %(queue)s for update skip locked))
+delete from matching_pipeline.jobs
+where id = any (array (select id from matching_pipeline.jobs where queue = %(queue)s for update skip locked))
 
 -- name: forget_jobs_of_no_model
-delete from job_queue
+delete from matching_pipeline.jobs
 where id = any (array (
-    select id from job_queue
+    select id from matching_pipeline.jobs
     where queue = any (array (
-        select queue from (values ('image_ai_shadow'), ('job_embeddings_shadow')) as shadow (queue)
-        where queue_model(shadow.queue) is null
+        select name || '_shadow' from matching_pipeline.queues
+        where work in ('image', 'text') and matching_pipeline.queue_model(name || '_shadow') is null
     ))
     for update skip locked
 ))
+
+-- name: current_model
+select name from matching_pipeline.embedding_models where modality = %(modality)s and status = %(status)s

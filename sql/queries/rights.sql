@@ -1,3 +1,3 @@
 -- name: other_owner
 select current_user, relowner::regrole::text from pg_class
-where oid = to_regclass('matching_pipeline_migrations') and not pg_has_role(relowner, 'usage')
+where oid = to_regclass('matching_pipeline.migrations') and not pg_has_role(relowner, 'usage')

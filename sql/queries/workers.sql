@@ -1,9 +1,9 @@
 -- name: hold_worker_requests
 -- one sensor decides at a time
-select pg_try_advisory_xact_lock(worker_lock(), 0)
+select pg_try_advisory_xact_lock(matching_pipeline.worker_lock(), 0)
 
 -- name: has_worker
-select from workers where id = %(id)s
+select from matching_pipeline.workers where id = %(id)s
 
 -- name: worker_states
 -- For some seconds after a restart of the server each worker counts as alive: its session is not open again yet.
@@ -17,29 +17,29 @@ select id, version, helps, run_id, failures,
             select from pg_locks
             where locktype = 'advisory' and granted and objsubid = 2
               and database = (select oid from pg_database where datname = current_database())
-              and classid::bigint = worker_lock()::bigint & x'ffffffff'::bigint and objid::bigint = workers.id
+              and classid::bigint = matching_pipeline.worker_lock()::bigint & x'ffffffff'::bigint and objid::bigint = workers.id
         )
     ) as alive
-from workers
+from matching_pipeline.workers
 order by id
 
 -- name: request_worker
-insert into workers (version, helps) values (%(version)s, %(helps)s) returning id
+insert into matching_pipeline.workers (version, helps) values (%(version)s, %(helps)s) returning id
 
 -- name: start_worker
-update workers set run_id = %(run_id)s, started_at = now() where id = %(id)s and started_at is null returning id
+update matching_pipeline.workers set run_id = %(run_id)s, started_at = now() where id = %(id)s and started_at is null returning id
 
 -- name: hold_worker
-select pg_try_advisory_lock(worker_lock(), %(id)s)
+select pg_try_advisory_lock(matching_pipeline.worker_lock(), %(id)s)
 
 -- name: mark_worker_entered
-update workers set entered_at = now() where id = %(id)s
+update matching_pipeline.workers set entered_at = now() where id = %(id)s
 
 -- name: mark_worker_failures
-update workers set failures = %(failures)s where id = %(id)s
+update matching_pipeline.workers set failures = %(failures)s where id = %(id)s
 
 -- name: delete_workers
-delete from workers where id = any (%(ids)s)
+delete from matching_pipeline.workers where id = any (%(ids)s)
 
 -- name: delete_requested_workers
-delete from workers where started_at is null
+delete from matching_pipeline.workers where started_at is null

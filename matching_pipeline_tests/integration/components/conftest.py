@@ -1,19 +1,49 @@
-"""Dagster's definitions against a database of their own, with the sample marketplace's pictures."""
+"""The examples' definitions against a database of their own, with the sample marketplace's pictures."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 import pytest
 
+from matching_pipeline import examples
+from matching_pipeline.components.checks import ReportedCheck
+from matching_pipeline.components.generated_images import generated_asset
+from matching_pipeline.components.image_embeddings import image_asset
+from matching_pipeline.components.matches import matches_asset
+from matching_pipeline.components.reports import reports
 from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.text_embeddings import text_asset
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.definitions import defs
 from matching_pipeline.sample_data.insert import insert_sample_data
+from matching_pipeline_tests.conftest import EXAMPLES
+
+# those of `defs` are bound to its resources
+IMAGE_AI = image_asset(EXAMPLES.images[0], EXAMPLES)
+JOB_EMBEDDINGS = text_asset(EXAMPLES.texts[0], EXAMPLES)
+MATCHES = matches_asset(EXAMPLES.matches[0], EXAMPLES)
+GENERATED_IMAGES = generated_asset(EXAMPLES.generated[0], EXAMPLES)
+CHECKS = {(check.asset, check.name): check for report in reports(EXAMPLES) for check in report.checks}
+QUEUES = [queue for report in reports(EXAMPLES) for queue in report.detects]
+"""Those that have a sensor."""
+
+
+def examples_pipeline() -> Pipeline:
+    return Pipeline(definitions_dir=str(examples.FOLDER))
+
+
+def check(asset: str, name: str) -> ReportedCheck:
+    return CHECKS[asset, name]
+
+
+def sensor(queue: str) -> dg.SensorDefinition:
+    return defs.get_repository_def().get_sensor_def(f"{queue}_sensor")
 
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Pipeline:
     monkeypatch.setenv("DATABASE_URL", database_url)
-    return Pipeline()
+    return examples_pipeline()
 
 
 @pytest.fixture

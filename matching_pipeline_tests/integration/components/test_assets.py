@@ -6,22 +6,29 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from matching_pipeline.components.image_ai import ImagesConfig, image_ai
-from matching_pipeline.components.job_embeddings import job_embeddings
-from matching_pipeline.components.matches import daily, matches
+from matching_pipeline.components.embeddings import EntitiesConfig
+from matching_pipeline.components.matches import daily
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
+from matching_pipeline.handlers import registry
 from matching_pipeline.sample_data.listings import sample_marketplace
 from matching_pipeline.sample_data.postings import POSTINGS
+from matching_pipeline.sources.enqueue import NotFound
+from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.integration.components.conftest import IMAGE_AI, JOB_EMBEDDINGS, MATCHES
 
 TODAY = daily.get_last_partition_key()
 
 
 def materialize(pipeline: Pipeline, instance: dg.DagsterInstance, **options: Any) -> dg.ExecuteInProcessResult:
     return dg.materialize(
-        options.pop("assets", [image_ai]), resources={"pipeline": pipeline}, instance=instance, **options
+        options.pop("assets", [IMAGE_AI]), resources={"pipeline": pipeline}, instance=instance, **options
     )
+
+
+def resync(asset: str) -> dg.RunConfig:
+    return dg.RunConfig({asset: EntitiesConfig(resync=True)})
 
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
@@ -45,14 +52,17 @@ def count(connection: Connection, table: str) -> int:
 def test_image_ai_processes_what_is_missing_and_matches_rebuilds(
     pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
 ) -> None:
-    connection.execute("delete from job_queue")
-    processed = metadata(materialize(pipeline, instance), "image_ai")
-    assert (processed["completed"], processed["unaccounted"]) == (54, 0)
+    registry.work_off(pipeline.settings, pipeline.database_url, EXAMPLES, "matches_face")
+    connection.execute("delete from matching_pipeline.matches")
+    connection.execute("delete from matching_pipeline.jobs")
+    processed = metadata(materialize(pipeline, instance, run_config=resync("image_ai")), "image_ai")
+    assert (processed["covered"], processed["unaccounted"]) == (54, 0)
     assert "![](data:image/jpeg;base64," in processed["newest"]
 
-    rebuilt = metadata(materialize(pipeline, instance, assets=[matches], partition_key=TODAY), "matches")
+    rebuilt = metadata(materialize(pipeline, instance, assets=[MATCHES], partition_key=TODAY), "matches")
     assert rebuilt["project pairs"] + rebuilt["face pairs"] == rebuilt["added"] == count(connection, "matches")
-    assert rebuilt["best matches"].count("data:image/jpeg") == 16
+    assert rebuilt["best project matches"].count("data:image/jpeg") == 16
+    assert "data:image/jpeg" not in rebuilt["face blocks"]
     assert rebuilt["project scores"].startswith("![project scores](data:image/png")
     best = connection.execute("select project_id, product_id from matches where rank = 1").fetchall()
     assert dict(best) == sample_marketplace().expected
@@ -64,9 +74,9 @@ def test_a_second_materialization_finds_nothing_to_do(
 ) -> None:
     materialize(pipeline, instance)
     assert metadata(materialize(pipeline, instance), "image_ai")["completed"] == 0
-    materialize(pipeline, instance, assets=[matches], partition_key=TODAY)
+    materialize(pipeline, instance, assets=[MATCHES], partition_key=TODAY)
     written = connection.execute("select id, computed_at from matches order by id").fetchall()
-    again = metadata(materialize(pipeline, instance, assets=[matches], partition_key=TODAY), "matches")
+    again = metadata(materialize(pipeline, instance, assets=[MATCHES], partition_key=TODAY), "matches")
     assert (again["added"], again["changed"], again["removed"]) == (0, 0, 0)
     assert connection.execute("select id, computed_at from matches order by id").fetchall() == written
 
@@ -75,30 +85,48 @@ def test_a_second_materialization_finds_nothing_to_do(
 def test_job_embeddings_processes_what_is_missing_and_shows_the_newest(
     pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
 ) -> None:
-    connection.execute("delete from job_queue")
-    processed = metadata(materialize(pipeline, instance, assets=[job_embeddings]), "job_embeddings")
-    assert (processed["completed"], processed["rows"], processed["unaccounted"]) == (len(POSTINGS),) * 2 + (0,)
+    connection.execute("delete from matching_pipeline.jobs")
+    result = materialize(pipeline, instance, assets=[JOB_EMBEDDINGS], run_config=resync("job_embeddings"))
+    processed = metadata(result, "job_embeddings")
+    assert (processed["covered"], processed["rows"], processed["unaccounted"]) == (len(POSTINGS), len(POSTINGS), 0)
     assert processed["newest"].count("\n") == 9
     assert processed["active model"] == "local-words-1"
     assert "shadow model" not in processed
     assert count(connection, "job_embeddings") == len(POSTINGS)
-    connection.execute("insert into embedding_models values ('text-embedding-3-small:64', 'text', 64, 'shadow')")
-    again = metadata(materialize(pipeline, instance, assets=[job_embeddings]), "job_embeddings")
+    connection.execute(
+        "insert into matching_pipeline.embedding_models values ('text-embedding-3-small:64', 'text', 64, 'shadow')"
+    )
+    again = metadata(materialize(pipeline, instance, assets=[JOB_EMBEDDINGS]), "job_embeddings")
     assert again["completed"] == 0
     assert again["shadow model"] == "text-embedding-3-small:64"
-    assert again["shadow coverage"] == f"0 of {len(POSTINGS)} postings"
+    assert again["shadow coverage"] == f"0 of {len(POSTINGS)} texts"
 
 
 @pytest.mark.usefixtures("sample_rows")
-def test_a_project_named_in_the_launchpad_is_processed_again(
+def test_an_entity_named_in_the_launchpad_is_processed_again(
     pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
 ) -> None:
     materialize(pipeline, instance)
     project, images = connection.execute(
         "select listing_id, count(*) from listing_images group by listing_id order by 2 desc limit 1"
     ).fetchall()[0]
-    config = dg.RunConfig({"image_ai": ImagesConfig(projects=[str(project)], missing=False)})
+    config = dg.RunConfig({"image_ai": EntitiesConfig(entities={"project": [str(project)]}, missing=False)})
     assert metadata(materialize(pipeline, instance, run_config=config), "image_ai")["completed"] == images
+
+
+@pytest.mark.parametrize(
+    ("entities", "told"),
+    [
+        ({"posting": ["1"]}, "image_ai has no source posting, only project, product"),
+        ({"project": ["6a1f0000-0000-4000-8000-000000000000"]}, "6a1f0000-0000-4000-8000-000000000000"),
+    ],
+)
+def test_an_entity_that_there_is_not_is_refused(
+    pipeline: Pipeline, instance: dg.DagsterInstance, entities: dict[str, list[str]], told: str
+) -> None:
+    config = dg.RunConfig({"image_ai": EntitiesConfig(entities=entities, missing=False)})
+    with pytest.raises(NotFound, match=told):
+        materialize(pipeline, instance, run_config=config)
 
 
 @pytest.mark.usefixtures("sample_rows")
@@ -108,11 +136,13 @@ def test_a_backfill_of_many_days_is_one_rebuild(
     materialize(pipeline, instance)
     days: Sequence[str] = daily.get_partition_keys()[-3:]
     tags = {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]}
-    result = materialize(pipeline, instance, assets=[matches], tags=tags)
+    result = materialize(pipeline, instance, assets=[MATCHES], tags=tags)
     assert {event.partition for event in materializations(result, "matches")} == set(days)
     steps = [str(event.step_key) for event in result.get_step_success_events()]
-    rebuilds = connection.execute("select kind, number from rebuilds order by kind").fetchall()
-    shards = [f"matches.rebuild_shard[{kind}_{number}_1]" for kind, number in rebuilds]
+    rebuilds = connection.execute(
+        "select matcher, number from matching_pipeline.rebuilds order by matcher"
+    ).fetchall()
+    shards = [f"matches.rebuild_shard[{matcher}_{number}_1]" for matcher, number in rebuilds]
     assert sorted(steps) == ["matches.plan", *shards, "matches.report"]
     assert len(rebuilds) == 2
 
@@ -121,22 +151,16 @@ def test_a_backfill_of_many_days_is_one_rebuild(
 def test_the_nightly_job_processes_what_is_missing_and_then_rebuilds(
     pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
 ) -> None:
-    connection.execute("delete from job_queue")
     job = defs.resolve_job_def("nightly")
     result = job.execute_in_process(instance=instance, partition_key=TODAY, resources={"pipeline": pipeline})
-    assert metadata(result, "image_ai")["completed"] == 54
-    assert metadata(result, "job_embeddings")["completed"] == len(POSTINGS)
+    assert metadata(result, "image_ai")["covered"] == 54
+    assert metadata(result, "job_embeddings")["covered"] == len(POSTINGS)
     assert metadata(result, "matches")["added"] == count(connection, "matches") > 0
-    passed = {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
-    assert passed == {
-        "every_image_is_accounted_for": True,
-        "no_failed_images": True,
-        "no_failed_shadow_images": True,
-        "every_posting_is_accounted_for": True,
-        "no_failed_postings": True,
-        "no_failed_shadow_postings": True,
-        "every_pair_holds": True,
-        "sampled_lists_are_exact": True,
-        "no_failed_matches": True,
-        "no_failed_faces": True,
+    passed = {
+        f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}": evaluation.passed
+        for evaluation in result.get_asset_check_evaluations()
     }
+    embeddings = ("every_entity_is_accounted_for", "no_failed_jobs", "no_failed_shadow_jobs")
+    matches = ("every_pair_holds", "sampled_lists_are_exact", "no_failed_project_jobs", "no_failed_face_jobs")
+    checks = [f"{asset}.{check}" for asset in ("image_ai", "job_embeddings") for check in embeddings]
+    assert passed == dict.fromkeys([*checks, *(f"matches.{check}" for check in matches)], True)

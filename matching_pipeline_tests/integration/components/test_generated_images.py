@@ -8,19 +8,16 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from matching_pipeline.components.generated_images import (
-    PacksConfig,
-    every_asked_picture_is_accounted_for,
-    every_picture_has_its_file,
-    generated_images,
-    no_failed_pictures,
-)
-from matching_pipeline.components.reporting import ReportedCheck
+from matching_pipeline.components.generated_images import PacksConfig
 from matching_pipeline.components.resources import Pipeline
-from matching_pipeline.components.sensors import queue_sensors
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline_tests.fixtures.studio import TYPES, Studio
+from matching_pipeline_tests.integration.components.conftest import GENERATED_IMAGES, check, sensor
+
+every_asked_picture_is_accounted_for = check("generated_images", "every_asked_picture_is_accounted_for")
+every_picture_has_its_file = check("generated_images", "every_picture_has_its_file")
+no_failed_pictures = check("generated_images", "no_failed_jobs")
 
 
 @pytest.fixture
@@ -33,17 +30,13 @@ def studio(connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def materialize(pipeline: Pipeline, instance: dg.DagsterInstance, **config: Any) -> dict[str, Any]:
     result = dg.materialize(
-        [generated_images],
+        [GENERATED_IMAGES],
         resources={"pipeline": pipeline},
         instance=instance,
         run_config=dg.RunConfig({"generated_images": PacksConfig(**config)}),
     )
     last = result.asset_materializations_for_node("generated_images")[-1]
     return {name: value.value for name, value in last.metadata.items()}
-
-
-def evaluate(check: ReportedCheck, pipeline: Pipeline) -> dg.AssetCheckResult:
-    return check.evaluate(pipeline)
 
 
 def test_a_run_makes_the_packs_named_in_the_launchpad_and_shows_the_newest(
@@ -68,20 +61,20 @@ def test_a_run_without_a_request_makes_nothing(
 
 def test_a_request_starts_the_worker(pipeline: Pipeline, instance: dg.DagsterInstance, studio: Studio) -> None:
     context = dg.build_sensor_context(instance=instance, resources={"pipeline": pipeline}, definitions=defs)
-    assert isinstance(queue_sensors["generated_images"](context), dg.SkipReason)
+    assert isinstance(sensor("generated_images")(context), dg.SkipReason)
     studio.ask(studio.project())
-    assert isinstance(queue_sensors["generated_images"](context), dg.RunRequest)
+    assert isinstance(sensor("generated_images")(context), dg.RunRequest)
 
 
 def test_a_picture_that_was_asked_for_and_is_lost_is_found(
     pipeline: Pipeline, studio: Studio, database_url: str
 ) -> None:
     studio.ask(studio.project())
-    assert evaluate(every_asked_picture_is_accounted_for, pipeline).passed
+    assert every_asked_picture_is_accounted_for.evaluate(pipeline).passed
     studio.work(database_url)
-    assert evaluate(every_asked_picture_is_accounted_for, pipeline).metadata["covered"].value == 6
-    studio.run("delete from generated_images where image_type = 'scale'")
-    result = evaluate(every_asked_picture_is_accounted_for, pipeline)
+    assert every_asked_picture_is_accounted_for.evaluate(pipeline).metadata["covered"].value == 6
+    studio.run("delete from matching_pipeline.generated_images where image_type = 'scale'")
+    result = every_asked_picture_is_accounted_for.evaluate(pipeline)
     assert not result.passed
     assert result.metadata["unaccounted"].value == 1
 
@@ -89,9 +82,9 @@ def test_a_picture_that_was_asked_for_and_is_lost_is_found(
 def test_a_file_that_is_gone_is_found(pipeline: Pipeline, studio: Studio, database_url: str) -> None:
     studio.ask(studio.project())
     studio.work(database_url)
-    assert evaluate(every_picture_has_its_file, pipeline).passed
+    assert every_picture_has_its_file.evaluate(pipeline).passed
     next(path for path in studio.made.rglob("*.png")).unlink()
-    result = evaluate(every_picture_has_its_file, pipeline)
+    result = every_picture_has_its_file.evaluate(pipeline)
     assert not result.passed
     assert "no such file" in (result.description or "")
 
@@ -99,11 +92,11 @@ def test_a_file_that_is_gone_is_found(pipeline: Pipeline, studio: Studio, databa
 def test_a_job_that_failed_is_accounted_for_and_warned_of(
     pipeline: Pipeline, studio: Studio, database_url: str
 ) -> None:
-    assert evaluate(no_failed_pictures, pipeline).passed
+    assert no_failed_pictures.evaluate(pipeline).passed
     studio.ask(studio.project((studio.folder / "gone.png").as_uri()))
     studio.work(database_url)
-    assert evaluate(every_asked_picture_is_accounted_for, pipeline).passed
-    result = evaluate(no_failed_pictures, pipeline)
+    assert every_asked_picture_is_accounted_for.evaluate(pipeline).passed
+    result = no_failed_pictures.evaluate(pipeline)
     assert not result.passed
     assert "matching-pipeline retry generated_images --all" in (result.description or "")
 

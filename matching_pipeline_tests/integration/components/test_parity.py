@@ -3,17 +3,19 @@
 import dagster as dg
 import pytest
 
-from matching_pipeline.components.matches import every_pair_holds, matches_report
 from matching_pipeline.components.parity import sampled_lists_are_exact
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
-from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.handlers import registry
 from matching_pipeline.matches.parity import sampled_parity
-from matching_pipeline.queues.worker import Worker
-from matching_pipeline_tests.integration.components.test_checks import evaluate
+from matching_pipeline.settings import Settings
+from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.integration.components.conftest import CHECKS
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
+
+lists_are_exact = sampled_lists_are_exact(EXAMPLES.matches[0])
 
 
 @pytest.fixture
@@ -25,9 +27,9 @@ def matched(connection: Connection, database_url: str) -> None:
         market.add_image("product", market.add("product"), (1, n / 5, 0), ["red"])
     for gender, vector in (("female", (1.0, 0.0)), ("male", (1.0, 0.0)), ("male", (1.0, 0.5))):
         school.face_of(gender, vector)
-    Worker(database_url, MatchHandler()).run()
-    school.process()
-    connection.execute("delete from job_queue")
+    for matcher in EXAMPLES.matchers:
+        registry.work_off(Settings(), database_url, EXAMPLES, matcher.queue)
+    connection.execute("delete from matching_pipeline.jobs")
 
 
 def figures(result: dg.AssetCheckResult, kind: str) -> tuple[object, ...]:
@@ -38,7 +40,7 @@ def figures(result: dg.AssetCheckResult, kind: str) -> tuple[object, ...]:
 
 @pytest.mark.usefixtures("matched")
 def test_lists_as_the_definition_has_them_pass(pipeline: Pipeline) -> None:
-    result = evaluate(sampled_lists_are_exact, pipeline)
+    result = lists_are_exact.evaluate(pipeline)
     assert result.passed
     assert figures(result, "project") == (3, 3, 0, 0, 0, 0)
     assert figures(result, "face") == (3, 3, 0, 0, 0, 0)
@@ -48,26 +50,50 @@ def test_lists_as_the_definition_has_them_pass(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("fault", "kind", "found"),
     [
-        ("delete from matches where kind = 'project' and rank = 3", "project", (3, 0, 0, 3, 0, 0)),
-        ("update matches set similarity = similarity - 0.00001 where rank = 1", "project", (3, 0, 0, 0, 3, 0)),
-        ("update matches set rank = 4 where rank = 3", "project", (3, 0, 0, 0, 3, 0)),
-        ("update match_settings set match_limit = 1", "project", (3, 0, 0, 0, 0, 6)),
-        ("delete from matches where kind = 'face' and similarity = 1", "face", (3, 1, 0, 2, 0, 0)),
-        ("update matches set rank_for_a = null where similarity < 1 and kind = 'face'", "face", (3, 2, 0, 1, 0, 0)),
-        ("update match_settings set match_limit = 1 where kind = 'face'", "face", (3, 2, 0, 0, 0, 1)),
+        (
+            "delete from matching_pipeline.matches where matcher = 'project' and left_rank = 3",
+            "project",
+            (3, 0, 0, 3, 0, 0),
+        ),
+        (
+            "update matching_pipeline.matches set similarity = similarity - 0.00001 where left_rank = 1",
+            "project",
+            (3, 0, 0, 0, 3, 0),
+        ),
+        (
+            "update matching_pipeline.matches set left_rank = 4 where left_rank = 3 and matcher = 'project'",
+            "project",
+            (3, 0, 0, 0, 3, 0),
+        ),
+        ("update matching_pipeline.match_settings set match_limit = 1", "project", (3, 0, 0, 0, 0, 6)),
+        (
+            "delete from matching_pipeline.matches where matcher = 'face' and similarity = 1",
+            "face",
+            (3, 1, 0, 2, 0, 0),
+        ),
+        (
+            "update matching_pipeline.matches set left_rank = null where similarity < 1 and matcher = 'face'",
+            "face",
+            (3, 2, 0, 1, 0, 0),
+        ),
+        (
+            "update matching_pipeline.match_settings set match_limit = 1 where matcher = 'face'",
+            "face",
+            (3, 2, 0, 0, 0, 1),
+        ),
     ],
 )
 def test_a_list_that_differs_is_found_but_not_judged_while_jobs_wait(
     pipeline: Pipeline, connection: Connection, fault: str, kind: str, found: tuple[int, ...]
 ) -> None:
     connection.execute(fault.encode())
-    connection.execute("delete from job_queue")
-    result = evaluate(sampled_lists_are_exact, pipeline)
+    connection.execute("delete from matching_pipeline.jobs")
+    result = lists_are_exact.evaluate(pipeline)
     assert not result.passed
     assert figures(result, kind) == found
 
-    connection.execute("update match_settings set match_limit = match_limit")
-    result = evaluate(sampled_lists_are_exact, pipeline)
+    connection.execute("update matching_pipeline.match_settings set match_limit = match_limit")
+    result = lists_are_exact.evaluate(pipeline)
     sampled, equal, *_ = found
     assert result.passed
     assert figures(result, kind)[2] == sampled - equal
@@ -76,22 +102,28 @@ def test_a_list_that_differs_is_found_but_not_judged_while_jobs_wait(
 
 @pytest.mark.usefixtures("matched")
 def test_it_keeps_no_id_of_a_face(pipeline: Pipeline, connection: Connection) -> None:
-    connection.execute("delete from matches")
-    connection.execute("delete from job_queue")
-    told = repr(evaluate(sampled_lists_are_exact, pipeline))
+    connection.execute("delete from matching_pipeline.matches")
+    connection.execute("delete from matching_pipeline.jobs")
+    told = repr(lists_are_exact.evaluate(pipeline))
     assert all(str(id) not in told for (id,) in connection.execute("select id from faces"))
 
 
 @pytest.mark.usefixtures("matched")
 def test_a_seed_names_its_sample(connection: Connection) -> None:
-    assert sampled_parity(connection, "project", 2, seed=1) == sampled_parity(connection, "project", 2, seed=1)
-    connection.execute("delete from matches where project_id = (select min(project_id::text)::uuid from matches)")
-    found = [sampled_parity(connection, "project", 1, seed).missing for seed in range(20)]
+    projects = next(each for each in EXAMPLES.matchers if each.name == "project")
+    first, again = (sampled_parity(connection, projects, 2, seed=1) for _ in range(2))
+    assert first == again
+    connection.execute(
+        """with first as (select min(left_key) as key from matching_pipeline.matches where matcher = 'project')
+        delete from matching_pipeline.matches using first where left_key = first.key and matcher = 'project'"""
+    )
+    found = [sampled_parity(connection, projects, 1, seed).missing for seed in range(20)]
     assert set(found) == {0, 3}
 
 
 def test_it_comes_with_a_rebuild_and_not_with_the_reports_of_a_worker() -> None:
     nightly = {node.name for node in defs.get_repository_def().get_job("nightly").nodes}
     assert {"matches_sampled_lists_are_exact", "matches_every_pair_holds"} <= nightly
-    assert sampled_lists_are_exact not in matches_report.checks
-    assert every_pair_holds in matches_report.checks
+    with_reports = {name for asset, name in CHECKS if asset == "matches"}
+    assert "every_pair_holds" in with_reports
+    assert "sampled_lists_are_exact" not in with_reports

@@ -8,16 +8,17 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from matching_pipeline.components.matches import daily, matches
-from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.matches import daily
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.matches import faces, rebuilds
+from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches.vector_matcher import VectorMatcher
+from matching_pipeline_tests.integration.components.conftest import MATCHES, examples_pipeline
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
 
-ONLY_MATCHES = dg.AssetSelection.assets(matches).without_checks()
+ONLY_MATCHES = dg.AssetSelection.assets(MATCHES).without_checks()
 
 
 def in_process() -> dg.JobDefinition:
@@ -30,7 +31,8 @@ def multiprocess() -> dg.JobDefinition:
 
 def rebuild_job(executor: dg.ExecutorDefinition) -> dg.JobDefinition:
     job = dg.define_asset_job("rebuild", selection=ONLY_MATCHES, executor_def=executor)
-    return dg.Definitions(assets=[matches], jobs=[job], resources={"pipeline": Pipeline()}).resolve_job_def("rebuild")
+    resources = {"pipeline": examples_pipeline()}
+    return dg.Definitions(assets=[MATCHES], jobs=[job], resources=resources).resolve_job_def("rebuild")
 
 
 @pytest.fixture
@@ -42,25 +44,28 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def matched(connection: Connection, database_url: str) -> None:
-    """A project and a product that match, and two faces."""
+    """A project and a product that match, and two faces; their pairs are missing."""
     market, school = Marketplace(connection), School(connection, database_url)
     for kind in ("project", "product"):
         market.add_image(kind, market.add(kind), (1, 0, 0))
     school.face_of("male"), school.face_of("female")
-    connection.execute("delete from job_queue")
+    school.process()
+    connection.execute("delete from matching_pipeline.matches")
+    connection.execute("delete from matching_pipeline.jobs")
 
 
 FAIL_ONCE = """
 create sequence tried;
 create function fail_once() returns trigger language plpgsql as $$
 begin
-    if nextval('tried') = 1 then
+    if nextval('public.tried') = 1 then
         raise exception 'a fault';
     end if;
     return new;
 end
 $$;
-create trigger fault before insert on matches for each row when (new.kind = 'face') execute function fail_once();
+create trigger fault before insert on matching_pipeline.matches
+for each row when (new.matcher = 'face') execute function fail_once();
 """
 
 
@@ -96,7 +101,10 @@ def test_a_failed_shard_is_retried_alone(
     (event,) = [event for event in result.all_events if event.is_step_materialization]
     metadata = event.step_materialization_data.materialization.metadata
     assert (metadata["shards"].value, metadata["lists"].value, metadata["added"].value) == (2, 3, 2)
-    assert connection.execute("select kind from matches order by kind").fetchall() == [("face",), ("project",)]
+    assert connection.execute("select matcher from matching_pipeline.matches order by matcher").fetchall() == [
+        ("face",),
+        ("project",),
+    ]
 
 
 @pytest.mark.usefixtures("matched", "pipeline")
@@ -107,17 +115,17 @@ def test_a_re_execution_from_failure_runs_the_failed_shard_alone(
         raise ConfigurationError("something that a person must mend")
 
     with monkeypatch.context() as broken:
-        broken.setattr(faces, "rebuild_shard", refuse)
+        broken.setattr(VectorMatcher, "rebuild_shard", refuse)
         failed = execute(instance, in_process)
     assert not failed.success
     assert steps(failed, dg.DagsterEventType.STEP_FAILURE) == {"rebuild_shard[face_2": 1}
-    assert connection.execute("select kind from matches").fetchall() == [("project",)]
+    assert connection.execute("select matcher from matching_pipeline.matches").fetchall() == [("project",)]
 
     repaired = execute(instance, in_process, again=failed.run_id)
     assert steps(repaired, dg.DagsterEventType.STEP_SUCCESS) == {"rebuild_shard[face_2": 1, "report": 1}
     (event,) = [event for event in repaired.all_events if event.is_step_materialization]
     assert event.step_materialization_data.materialization.metadata["added"].value == 2
-    assert connection.execute("select count(*) from matches").fetchone() == (2,)
+    assert connection.execute("select count(*) from matching_pipeline.matches").fetchone() == (2,)
 
 
 @pytest.mark.usefixtures("matched", "pipeline")
@@ -126,9 +134,11 @@ def test_a_run_whose_rebuild_is_superseded_fails_without_a_retry_and_names_the_n
 ) -> None:
     begin = rebuilds.begin
 
-    def begin_twice(connection: Connection, kind: str, begun_by: str | None = None) -> list[rebuilds.Shard]:
-        shards = begin(connection, kind, begun_by)
-        begin(connection, kind)
+    def begin_twice(
+        connection: Connection, matcher: str, plan: rebuilds.Plan, begun_by: str | None = None
+    ) -> list[rebuilds.Shard]:
+        shards = begin(connection, matcher, plan, begun_by)
+        begin(connection, matcher, plan)
         return shards
 
     monkeypatch.setattr(rebuilds, "begin", begin_twice)
@@ -137,9 +147,9 @@ def test_a_run_whose_rebuild_is_superseded_fails_without_a_retry_and_names_the_n
     assert not steps(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     told = json.dumps([str(failure.user_failure_data) for failure in failures])
-    assert "rebuild 1 of project matches was overtaken by rebuild 2" in told
-    assert "rebuild 3 of face matches was overtaken by rebuild 4" in told
-    assert connection.execute("select from matches").fetchall() == []
+    assert "rebuild 1 of the matcher project was overtaken by rebuild 2" in told
+    assert "rebuild 3 of the matcher face was overtaken by rebuild 4" in told
+    assert connection.execute("select from matching_pipeline.matches").fetchall() == []
 
 
 def test_the_nightly_rebuild_runs_its_shards_in_processes_of_their_own() -> None:

@@ -30,7 +30,7 @@ def test_schedules_and_sensors_run_from_the_first_start_on() -> None:
     assert running == dict.fromkeys(
         (
             *("nightly_schedule", "cleanup_schedule"),
-            *("image_ai_sensor", "job_embeddings_sensor", "matches_sensor", "faces_sensor"),
+            *("image_ai_sensor", "job_embeddings_sensor", "matches_project_sensor", "matches_face_sensor"),
             *("generated_images_sensor", "worker_sensor"),
         ),
         "RUNNING",
@@ -40,17 +40,25 @@ def test_schedules_and_sensors_run_from_the_first_start_on() -> None:
 def test_cleanup_removes_what_is_older_than_the_settings_keep(
     pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
 ) -> None:
-    client.enqueue(connection, "image_ai", "project", [uuid4() for _ in range(5)])
-    connection.execute("update job_queue set status = 'completed', completed_at = now()")
+    client.enqueue(connection, "image_ai", "project", [str(uuid4()) for _ in range(5)])
+    connection.execute("update matching_pipeline.jobs set status = 'completed', completed_at = now()")
     connection.execute(
-        "update job_queue set completed_at = now() - interval '8 days' where id in (select id from job_queue limit 2)"
+        """update matching_pipeline.jobs set completed_at = now() - interval '8 days'
+        where id in (select id from matching_pipeline.jobs limit 2)"""
     )
     long_ago = datetime.now(UTC) - timedelta(days=31)
-    for status in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED):
-        run = dg.DagsterRun(job_name="worker", run_id=str(uuid4()), status=status)
+    for job, status in (
+        ("worker", dg.DagsterRunStatus.SUCCESS),
+        ("worker", dg.DagsterRunStatus.STARTED),
+        ("of_another_project", dg.DagsterRunStatus.SUCCESS),
+    ):
+        run = dg.DagsterRun(job_name=job, run_id=str(uuid4()), status=status)
         instance.run_storage.add_historical_run(run, long_ago)
     defs.get_job_def("cleanup").execute_in_process(instance=instance, resources={"pipeline": pipeline})
-    row = connection.execute("select count(*) from job_queue").fetchone()
+    row = connection.execute("select count(*) from matching_pipeline.jobs").fetchone()
     assert row == (3,)
-    statuses = {run.status for run in instance.get_runs() if run.job_name == "worker"}
-    assert statuses == {dg.DagsterRunStatus.STARTED}
+    kept = {(run.job_name, run.status) for run in instance.get_runs() if run.job_name != "cleanup"}
+    assert kept == {
+        ("worker", dg.DagsterRunStatus.STARTED),
+        ("of_another_project", dg.DagsterRunStatus.SUCCESS),
+    }

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +14,15 @@ import pytest
 
 from matching_pipeline.components import worker as component
 from matching_pipeline.components.matches import daily
-from matching_pipeline.components.reporting import AssetReport
+from matching_pipeline.components.reports import reports
 from matching_pipeline.components.resources import Pipeline
-from matching_pipeline.components.worker import REPORTS, QueueConfig, process_now, worker
+from matching_pipeline.components.worker import QueueConfig, process_now, worker
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers import registry
 from matching_pipeline.queues import client, standing
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.integration.components.conftest import CHECKS
 from matching_pipeline_tests.integration.conftest import until
 
 
@@ -49,7 +53,7 @@ def running(
 ) -> Iterator["Future[dg.ExecuteInProcessResult]"]:
     with ThreadPoolExecutor() as pool:
         future = pool.submit(run)
-        until(connection, "exists (select from workers where entered_at is not null)")
+        until(connection, "exists (select from matching_pipeline.workers where entered_at is not null)")
         try:
             yield future
         finally:
@@ -79,7 +83,7 @@ def latest_result(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> bool |
 
 
 def all_done(connection: Connection) -> None:
-    until(connection, "not exists (select from job_queue where status in ('pending', 'processing'))")
+    until(connection, "not exists (select from matching_pipeline.jobs where status in ('pending', 'processing'))")
 
 
 @pytest.mark.usefixtures("sample_rows")
@@ -101,9 +105,7 @@ def test_it_does_all_that_waits_and_reports_each_asset_while_it_runs(
         if event.asset_key == dg.AssetKey("matches")
     }
     assert partitions == {daily.get_last_partition_key()}
-    last = {check.key.name: latest_result(instance, check.key) for report in REPORTS for check in report.checks}
-    assert set(last.values()) == {True}
-    assert set(last) == {check.key.name for report in REPORTS for check in report.checks}
+    assert {latest_result(instance, check.key) for check in CHECKS.values()} == {True}
     completed = sum(
         cast(int, event.metadata["completed"].value)
         for event in result.asset_materializations_for_node("serve_queues")
@@ -119,7 +121,7 @@ def test_a_check_whose_result_changes_is_reported_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("matching_pipeline.components.reporting.GAP_SECONDS", 0.1)
-    key = dg.AssetCheckKey(dg.AssetKey("image_ai"), "no_failed_images")
+    key = dg.AssetCheckKey(dg.AssetKey("image_ai"), "no_failed_jobs")
 
     def await_passed(expected: bool) -> None:
         deadline = time.monotonic() + 30
@@ -145,14 +147,14 @@ def test_a_queue_that_failed_fails_the_run_once_its_successor_serves(
     broken.set()
     opened = registry.open_handler
 
-    def open_handler(settings: Any, database_url: str, queue: str) -> Any:
-        if queue == registry.FACES and broken.is_set():
+    def open_handler(settings: Any, database_url: str, declarations: Declarations, queue: str) -> Any:
+        if queue == "matches_face" and broken.is_set():
             raise KeyError("a bug in the handler")
-        return opened(settings, database_url, queue)
+        return opened(settings, database_url, declarations, queue)
 
     monkeypatch.setattr(registry, "open_handler", open_handler)
     with running(run, connection) as failing:
-        until(connection, "exists (select from workers where failures ? 'faces')")
+        until(connection, "exists (select from matching_pipeline.workers where failures ? 'matches_face')")
         connection.execute("insert into jobs (title) values ('Baker')")
         all_done(connection)
         broken.clear()
@@ -161,7 +163,7 @@ def test_a_queue_that_failed_fails_the_run_once_its_successor_serves(
             result = failing.result(timeout=60)
             assert not result.success
             failures = [event.event_specific_data for event in result.all_node_events if event.is_step_failure]
-            assert "queue faces: KeyError: 'a bug in the handler'" in str(failures)
+            assert "queue matches_face: KeyError: 'a bug in the handler'" in str(failures)
             client.stop_all(connection)
             assert successor.result(timeout=60).success
 
@@ -175,14 +177,11 @@ def test_a_report_that_fails_ends_no_worker(
     def broken(pipeline: Pipeline) -> dict[str, Any]:
         raise ZeroDivisionError("a plot of nothing")
 
-    monkeypatch.setattr(
-        component,
-        "REPORTS",
-        [
-            AssetReport(each.key, each.queues, broken if each.key == "job_embeddings" else each.describe, ())
-            for each in component.REPORTS
-        ],
-    )
+    some = [
+        replace(each, describe=broken if each.key == "job_embeddings" else each.describe, checks=())
+        for each in reports(EXAMPLES)
+    ]
+    monkeypatch.setattr(component, "reports", lambda declarations: some)
     with running(run, connection) as future:
         connection.execute("insert into jobs (title) values ('Baker')")
         all_done(connection)

@@ -12,6 +12,7 @@ from matching_pipeline.models.registry import registered_models
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.queues.worker import Summary
 from matching_pipeline.settings import Settings
+from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.openai_server import KEY, openai_server
 from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.fixtures.postings import JobBoard
@@ -34,7 +35,7 @@ def work(database_url: str) -> Iterator[Work]:
             openai_base_url=server.url,
             image_allow_private_hosts=True,
         )
-        yield lambda queue: registry.process_due(settings, database_url, queue)
+        yield lambda queue: registry.process_due(settings, database_url, EXAMPLES, queue)
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ class Market(JobBoard):
     def __init__(self, connection: Connection, pictures: PictureServer) -> None:
         super().__init__(connection)
         self.pictures = pictures
-        self.run("update match_settings set threshold = -1 where kind = 'project'")
+        self.run("update matching_pipeline.match_settings set threshold = -1 where matcher = 'project'")
 
     def picture(self, color: str) -> str:
         return self.pictures.put(f"/{color}", picture(color))

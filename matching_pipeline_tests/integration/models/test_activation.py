@@ -10,11 +10,11 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.texts import TextHandler
-from matching_pipeline.matches.projects import rebuild
 from matching_pipeline.models import activation
 from matching_pipeline.models.activation import ModelChangeRefused
-from matching_pipeline.queues.worker import Summary, Worker
+from matching_pipeline.queues.worker import QueueWorker, Summary
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder
+from matching_pipeline_tests.integration.marketplace import PROJECT
 from matching_pipeline_tests.integration.models.conftest import (
     LOCAL_IMAGE,
     LOCAL_TEXT,
@@ -32,7 +32,7 @@ def test_a_reader_always_sees_all_of_one_model(market: Market, work: Work, datab
     connection = market.connection
     market.open()
     jobs = [market.post(title) for title in ("Baker", "Baker early", "Nurse")]
-    work("image_ai"), work("matches"), work("job_embeddings")
+    work("image_ai"), work("matches_project"), work("job_embeddings")
     done = Event()
     expected = {}
 
@@ -77,8 +77,8 @@ def test_a_reader_always_sees_all_of_one_model(market: Market, work: Work, datab
 
 def run_across_an_activation(database_url: str, embedder: LetterEmbedder) -> Summary:
     """The embedder's `before` activates."""
-    with TextHandler(embedder) as handler:
-        return Worker(database_url, handler).run()
+    with TextHandler(embedder, "job_embeddings") as handler:
+        return QueueWorker(database_url, handler).run()
 
 
 def test_a_worker_that_runs_across_the_activation_writes_nothing_and_loses_nothing(
@@ -91,7 +91,10 @@ def test_a_worker_that_runs_across_the_activation_writes_nothing_and_loses_nothi
 
     old, new = LetterEmbedder(activate), LetterEmbedder()
     new.model = "other"
-    board.run("insert into embedding_models values ('letters', 'text', 3, 'active'), ('other', 'text', 3, 'shadow')")
+    board.run(
+        "insert into matching_pipeline.embedding_models "
+        "values ('letters', 'text', 3, 'active'), ('other', 'text', 3, 'shadow')"
+    )
     job = board.post("Baker")
     summary = run_across_an_activation(database_url, old)
     assert "letters is not the active model now" in summary.stopped_because
@@ -101,17 +104,17 @@ def test_a_worker_that_runs_across_the_activation_writes_nothing_and_loses_nothi
     assert set(board.run("select attempts - snoozes from job_queue")) == {0}
     for embedder, queue in ((new, "job_embeddings"), (LetterEmbedder(), "job_embeddings_shadow")):
         with TextHandler(embedder, queue) as handler:
-            assert Worker(database_url, handler).run().completed == 1
+            assert QueueWorker(database_url, handler).run().completed == 1
     assert models_of(connection, "job_embeddings") == {"letters": 1, "other": 1}
 
 
 def test_while_an_activation_is_under_way_workers_release_their_jobs(board: JobBoard, database_url: str) -> None:
-    board.run("insert into embedding_models values ('letters', 'text', 3, 'active')")
+    board.run("insert into matching_pipeline.embedding_models values ('letters', 'text', 3, 'active')")
     board.post("Baker")
     with connect(database_url) as other, other.transaction():
-        other.execute(b"select from embedding_models for no key update")
-        with TextHandler(LetterEmbedder()) as handler:
-            summary = Worker(database_url, handler).run()
+        other.execute(b"select from matching_pipeline.embedding_models for no key update")
+        with TextHandler(LetterEmbedder(), "job_embeddings") as handler:
+            summary = QueueWorker(database_url, handler).run()
     assert (summary.completed, summary.counts["snoozed"]) == (0, 1)
     assert board.run("select error_message from job_queue") == ["another model is being activated"]
 
@@ -141,7 +144,7 @@ def test_jobs_stay_with_the_model_that_they_are_for(board: JobBoard, work: Work)
     add(board.connection, TEXT)
     work("job_embeddings_shadow")
     bad = board.post("Nurse")
-    board.run("delete from job_queue where queue = 'job_embeddings_shadow' or entity_id <> %s", bad)
+    board.run("delete from matching_pipeline.jobs where queue = 'job_embeddings_shadow' or key <> %s", str(bad))
     board.fail(bad)
     activation.activate(board.connection, TEXT)
     assert board.queue_rows() == {("job_embeddings_shadow", "posting", bad)}
@@ -152,7 +155,7 @@ def test_an_image_that_is_deleted_as_the_model_changes_is_in_no_pair(
     market: Market, work: Work, database_url: str
 ) -> None:
     market.open()
-    work("image_ai"), work("matches")
+    work("image_ai"), work("matches_project")
     add(market.connection, VISION)
     work("image_ai_shadow")
     (image,) = market.run("select id from product_images limit 1")
@@ -169,15 +172,15 @@ def test_an_image_that_is_deleted_as_the_model_changes_is_in_no_pair(
         deleted.wait()
         activation.activate(market.connection, VISION)
         deletion.result()
-    work("matches")
+    work("matches_project")
     assert models_of(market.connection, "matches") == {VISION: 12}
-    again = rebuild(market.connection)
+    again = PROJECT.rebuild(market.connection)
     assert (again.added, again.changed, again.removed) == (0, 0, 0)
 
 
 def test_of_two_activations_at_once_one_is_refused(market: Market, work: Work, database_url: str) -> None:
     market.open()
-    work("image_ai"), work("matches")
+    work("image_ai"), work("matches_project")
     add(market.connection, VISION)
     work("image_ai_shadow")
 

@@ -5,12 +5,12 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import connect
-from matching_pipeline.matches.projects import rebuild
 from matching_pipeline.models import activation
 from matching_pipeline.models.activation import ModelChangeRefused
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.sources.orphans import delete_orphan_rows
 from matching_pipeline_tests.fixtures.postings import JobBoard
+from matching_pipeline_tests.integration.marketplace import PROJECT
 from matching_pipeline_tests.integration.models.conftest import (
     LOCAL_IMAGE,
     LOCAL_TEXT,
@@ -27,7 +27,7 @@ from matching_pipeline_tests.integration.models.conftest import (
 def test_an_image_model_embeds_is_activated_and_goes_back_and_is_retired(market: Market, work: Work) -> None:
     connection = market.connection
     market.open()
-    work("image_ai"), work("matches")
+    work("image_ai"), work("matches_project")
     before = market.pairs()
     assert models_of(connection, "matches") == {LOCAL_IMAGE: 16}
 
@@ -44,7 +44,7 @@ def test_an_image_model_embeds_is_activated_and_goes_back_and_is_retired(market:
     assert statuses(connection) == {VISION: "active", LOCAL_IMAGE: "shadow"}
     assert models_of(connection, "matches") == {VISION: 16}
     assert market.pairs() != before
-    again = rebuild(connection)
+    again = PROJECT.rebuild(connection)
     assert (again.added, again.changed, again.removed) == (0, 0, 0)
 
     activation.activate(connection, LOCAL_IMAGE)
@@ -117,7 +117,7 @@ def test_a_text_that_one_of_the_two_lacks_is_enqueued_for_both(board: JobBoard, 
 
 def test_a_model_that_lacks_rows_is_refused_unless_forced(market: Market, work: Work) -> None:
     market.open(2)
-    work("image_ai"), work("matches")
+    work("image_ai"), work("matches_project")
     add(market.connection, VISION)
     with pytest.raises(ModelChangeRefused, match=r"lacks 4 of the images.*retry image_ai_shadow --all.*--force"):
         activation.activate(market.connection, VISION)
@@ -125,7 +125,7 @@ def test_a_model_that_lacks_rows_is_refused_unless_forced(market: Market, work: 
     activation.activate(market.connection, VISION, force=True)
     assert market.pairs() == []
     assert market.run("select distinct queue from job_queue where status = 'pending'") == ["image_ai"]
-    work("image_ai"), work("matches")
+    work("image_ai"), work("matches_project")
     assert models_of(market.connection, "matches") == {VISION: 4}
 
 

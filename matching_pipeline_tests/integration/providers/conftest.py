@@ -114,12 +114,13 @@ open_generator = _opens("generated_images", openai_image_generator)
 
 def calls(connection: Connection) -> list[tuple[str, int]]:
     """Outcome and number of inputs of each request in the call log, in order."""
-    return connection.execute("select outcome, items from ai_calls order by id").fetchall()
+    return connection.execute("select outcome, items from matching_pipeline.ai_calls order by id").fetchall()
 
 
 def charged(connection: Connection) -> int:
     """The number of requests that cost something."""
-    return int(connection.execute("select count(*) from ai_calls where cost_usd > 0").fetchall()[0][0])
+    rows = connection.execute("select id from matching_pipeline.ai_calls where cost_usd > 0").fetchall()
+    return len(rows)
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def fails_once(server: OpenAIServer, connection: Connection) -> FailsOnce:
             ask()
         assert server.asked.total() == len(calls(connection)) == 1
         assert charged(connection) == costs
-        assert connection.execute("select count(*) from ai_answers").fetchone() == (0,)
+        assert connection.execute("select count(*) from matching_pipeline.ai_answers").fetchone() == (0,)
         return ask()
 
     return fails_once

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from matching_pipeline import examples
 from matching_pipeline.db.connections import Connection
+from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.openai_server import KEY, OpenAIServer, out_of_quota
 from matching_pipeline_tests.integration.providers.conftest import calls
 
@@ -45,7 +47,11 @@ def test_each_thing_that_fits_has_a_line_and_the_requests_are_in_the_call_log(
 ) -> None:
     result = run("doctor")
     assert {what: verdict for what, (verdict, _) in lines(result).items()} == dict.fromkeys(
-        ("database", "embeddings", "vision", "pictures", "picture store", "image model", "text model"), "ok"
+        (
+            *("database", "sources", *(f"source {source.name}" for source in EXAMPLES.sources)),
+            *("embeddings", "vision", "pictures", "picture store", "image model", "text model"),
+        ),
+        "ok",
     )
     assert result.returncode == 0
     assert calls(connection) == [("answered", 1)] * 3
@@ -91,16 +97,19 @@ def test_an_empty_database_and_another_active_model_are_reported(
     assert "matching-pipeline migrate" in lines(result)["database"][1]
     assert result.returncode == 1
     connection.execute(
-        "insert into embedding_models (name, modality, dimensions, status) values ('other', 'image', 3, 'active')"
+        "insert into matching_pipeline.embedding_models (name, modality, dimensions, status) "
+        "values ('other', 'image', 3, 'active')"
     )
     assert "other" in lines(run("doctor"))["image model"][1]
-    connection.execute("update embedding_models set name = 'local-visual-1' where name = 'other'")
+    connection.execute("update matching_pipeline.embedding_models set name = 'local-visual-1' where name = 'other'")
     verdict, because = lines(run("doctor"))["image model"]
     assert verdict == "ok"
     assert "the active image model is local-visual-1; the settings choose gpt-6-luna/describe-1/" in because
     assert "`matching-pipeline model add image`" in because
     assert because in run("status").stderr
-    connection.execute("update embedding_models set name = 'm/describe-0/e:8' where modality = 'image'")
+    connection.execute(
+        "update matching_pipeline.embedding_models set name = 'm/describe-0/e:8' where modality = 'image'"
+    )
     verdict, because = lines(run("doctor"))["image model"]
     assert (verdict, "describe-0, which this version does not have" in because) == ("NO", True)
 
@@ -111,20 +120,19 @@ def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection
     assert run("model", "add", "text", "unknown:8").returncode == 1
     assert "is the active text model already" in run("model", "add", "text", "local-words-1").stderr
     added = run("model", "add", "text")
-    assert "text-embedding-3-small:1536 is the shadow text model; 2 postings queued" in added.stderr
+    assert "text-embedding-3-small:1536 is the shadow text model; 2 texts queued" in added.stderr
     refused = run("model", "activate", "text-embedding-3-small:1536")
-    assert (refused.returncode, "lacks 2 of the postings" in refused.stderr) == (1, True)
+    assert (refused.returncode, "lacks 2 of the texts" in refused.stderr) == (1, True)
     assert "it is the shadow until" in run("status").stderr
     assert run("process", "--missing").returncode == 0
     listed = run("model", "list").stdout
-    assert listed.count("2 of 2 postings") == 2
+    assert listed.count("2 of 2 texts") == 2
     activated = run("model", "activate", "text-embedding-3-small:1536")
     assert "text-embedding-3-small:1536 is active" in activated.stderr, activated.stderr
     assert run("status").stderr == ""
     assert "2 of its rows are gone" in run("model", "retire", "local-words-1").stderr
     assert "retired" in run("model", "list").stdout
-    registry = {"image_ai", "job_embeddings", "matches", "faces", "generated_images"}
-    assert json.loads(run("status", "--json").stdout).keys() == registry
+    assert json.loads(run("status", "--json").stdout).keys() == {*EXAMPLES.queues, "sources"}
 
 
 def test_a_provider_without_quota_is_reported(run: Run, server: OpenAIServer) -> None:
@@ -134,11 +142,11 @@ def test_a_provider_without_quota_is_reported(run: Run, server: OpenAIServer) ->
 
 def test_status_shows_what_today_cost(run: Run, connection: Connection) -> None:
     connection.execute(
-        "insert into ai_calls (queue, model, items, cost_usd, milliseconds, outcome) "
+        "insert into matching_pipeline.ai_calls (queue, model, items, cost_usd, milliseconds, outcome) "
         "values ('image_ai', 'm', 1, 0.25, 1, 'answered')"
     )
     connection.execute(
-        "insert into job_queue (queue, entity_kind, entity_id, status, completed_at) "
+        "insert into matching_pipeline.jobs (queue, source, key, status, completed_at) "
         "select 'image_ai', 'product', gen_random_uuid(), 'completed', now() from generate_series(1, 500)"
     )
     cost = json.loads(run("status", "--json").stdout)["image_ai"]["cost_today"]
@@ -146,3 +154,49 @@ def test_status_shows_what_today_cost(run: Run, connection: Connection) -> None:
         "requests": 1, "failed_requests": 0, "cost_usd": 0.25, "rows": 500, "cost_usd_per_thousand_rows": 0.5,
     }  # fmt: skip
     assert "$0.2500 today, $0.5000" in run("status").stdout
+
+
+def test_each_source_has_a_line_that_says_how_it_stands(run: Run, connection: Connection) -> None:
+    local = {"OPENAI_API_KEY": ""}
+    connection.execute("insert into jobs (title) values ('Baker'), ('Cook')")
+    connection.execute("analyze jobs")
+    assert lines(run("doctor", **local))["source posting"] == (
+        "ok",
+        "attached to public.jobs, which has about 2 rows; 0 entities mirrored, 2 jobs unfinished, 0 failed",
+    )
+    connection.execute("alter table jobs disable trigger trigger_queue_embedding_insert")
+    connection.execute("alter table profiles rename column school to college")
+    connection.execute("drop table projects cascade")
+    result = run("doctor", **local)
+    said = lines(result)
+    assert result.returncode == 1
+    assert said["source posting"] == (
+        "NO",
+        "the trigger trigger_queue_embedding_insert on public.jobs is disabled: `matching-pipeline attach` mends it",
+    )
+    assert said["source face"][0] == "NO"
+    assert "column p.school does not exist" in said["source face"][1]
+    assert said["source studio_project"][0] == "NO"
+    assert "`matching-pipeline detach studio_project --forget` where it is gone" in said["source studio_project"][1]
+    assert said["source project"][0] == "ok"
+    shown = run("status", "--json", **local).stdout
+    assert json.loads(shown)["sources"]["studio_project"]["problems"] == [said["source studio_project"][1]]
+    assert run("detach", "studio_project", "--forget").returncode == 0
+    connection.execute("alter table profiles rename column college to school")
+    connection.execute("alter table jobs enable trigger trigger_queue_embedding_insert")
+    assert "source studio_project" not in lines(run("doctor", **local))
+
+
+def test_yaml_is_compared_with_the_database(run: Run, connection: Connection, tmp_path: Path) -> None:
+    local = {"OPENAI_API_KEY": "", "DEFINITIONS_DIR": str(tmp_path)}
+    declared = tmp_path / "defs.yaml"
+    declared.write_text((examples.FOLDER / "job_board" / "defs.yaml").read_text())
+    verdict, because = lines(run("doctor", **local))["sources"]
+    # another code location may declare the others
+    assert (verdict, "the source face is attached and not declared" in because) == ("ok", True)
+    declared.write_text(declared.read_text().replace("t.is_active", "not t.is_active"))
+    verdict, because = lines(run("doctor", **local))["sources"]
+    assert (verdict, because.partition(";")[0]) == (
+        "NO",
+        "the source posting is declared otherwise than it is attached",
+    )

@@ -209,7 +209,7 @@ def test_vectors_that_cannot_be_told_apart_are_not_believed(
         open_embedder().embed(TEXTS)
     assert calls(connection) == [("unavailable", 3)]
     assert charged(connection) == 1
-    assert connection.execute("select count(*) from ai_answers").fetchone() == (0,)
+    assert connection.execute("select count(*) from matching_pipeline.ai_answers").fetchone() == (0,)
 
 
 def test_vectors_of_other_dimensions_are_a_matter_of_configuration(
@@ -223,7 +223,7 @@ def test_vectors_of_other_dimensions_are_a_matter_of_configuration(
     server.faults.append(Fault(change=short))
     with pytest.raises(ConfigurationError, match=r"OPENAI_EMBEDDING_DIMENSIONS: .* 2 dimensions, not 1536"):
         open_embedder().embed(TEXTS)
-    assert connection.execute("select count(*) from ai_answers").fetchone() == (0,)
+    assert connection.execute("select count(*) from matching_pipeline.ai_answers").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
@@ -252,7 +252,7 @@ def test_each_request_is_recorded_with_what_it_took(
     embedder.embed(TEXTS)
     rows = connection.execute(
         "select queue, model, items, input_tokens, output_tokens, cost_usd, request_id, error "
-        "from ai_calls order by id"
+        "from matching_pipeline.ai_calls order by id"
     ).fetchall()
     assert [row[:5] for row in rows] == [
         ("postings", "text-embedding-3-small", 3, 0, 0),
@@ -267,5 +267,5 @@ def test_each_request_is_recorded_with_what_it_took(
 def test_no_record_and_no_message_holds_the_key(open_embedder: OpenEmbedder, connection: Connection) -> None:
     with pytest.raises(ConfigurationError) as raised:
         open_embedder(openai_api_key="sk-very-secret").embed(TEXTS)
-    recorded = connection.execute("select error from ai_calls").fetchall()
+    recorded = connection.execute("select error from matching_pipeline.ai_calls").fetchall()
     assert "very-secret" not in f"{raised.value} {recorded}"

@@ -101,7 +101,7 @@ def test_a_text_whose_tokens_are_underestimated_is_cut_again(
     texts = ["a b c d e f g " * 3000, "short"]
     first = vectors(open_embedder().embed(texts))
     assert calls(connection) == [("refused", 2), ("refused", 1), ("answered", 1), ("answered", 1)]
-    connection.execute("delete from ai_answers")
+    connection.execute("delete from matching_pipeline.ai_answers")
     assert np.array_equal(first, vectors(open_embedder().embed(texts)))
 
 

@@ -11,10 +11,11 @@ from matching_pipeline.handlers import registry
 from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.queues.worker import Summary
 from matching_pipeline.settings import Settings
+from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.openai_images import moderation_blocked
 from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer, server_error
 from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
-from matching_pipeline_tests.fixtures.studio import TYPES, Studio
+from matching_pipeline_tests.fixtures.studio import QUEUE, TYPES, Studio
 
 Work = Callable[..., Summary]
 DIE_BEFORE_THE_FILE = """
@@ -22,9 +23,10 @@ import os, signal
 from matching_pipeline.handlers import registry
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import declared
 PictureStore.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()
-registry.process_due(settings, settings.database_url, registry.GENERATED_IMAGES)
+registry.process_due(settings, settings.database_url, declared(settings), "generated_images")
 """
 
 
@@ -39,7 +41,7 @@ def photo() -> Iterator[str]:
 def work(settings_for: Callable[..., Settings], database_url: str, studio: Studio) -> Work:
     def work(**changes: object) -> Summary:
         settings = settings_for(image_allow_private_hosts=True, generated_images_url=studio.made.as_uri(), **changes)
-        return registry.process_due(settings, database_url, registry.GENERATED_IMAGES)
+        return registry.process_due(settings, database_url, EXAMPLES, QUEUE)
 
     return work
 
@@ -54,11 +56,11 @@ def test_a_pack_is_made_by_the_model_and_every_picture_says_what_it_cost(
     assert set(studio.pictures(project)) == set(TYPES)
     assert set(studio.pictures(project).values()) == studio.files()
     prompts = {body["prompt"].decode() for body in server.bodies}
-    assert prompts == set(studio.run("select prompt from image_types"))
+    assert prompts == set(studio.run("select prompt from matching_pipeline.image_types"))
     rows = connection.execute("select distinct model, width, height, media_type from generated_images").fetchall()
     assert rows == [("gpt-image-2.6-sunburst/medium/edit-1", 1024, 1024, "image/jpeg")]
     (total,) = studio.run("select sum(cost_usd) from generated_images")
-    cost = queue_cost_today(connection, registry.GENERATED_IMAGES)
+    cost = queue_cost_today(connection, QUEUE)
     assert (cost.requests, cost.cost_usd) == (6, total)
     assert total > Decimal("0.18")
 
@@ -111,7 +113,7 @@ def test_force_buys_another_picture_and_its_retry_does_not(
     work(openai_concurrency=1)
     asked = server.asked["/images/edits"]
     assert (studio.job(pack)[0], asked) == ("failed", 3 + 6)
-    studio.run("delete from generated_images")
+    studio.run("delete from matching_pipeline.generated_images")
     studio.run("select retry_jobs('generated_images', array[%s]::uuid[])", pack)
     work()
     assert set(studio.pictures(project)) == set(TYPES)
@@ -138,7 +140,7 @@ def test_a_picture_that_reached_a_killed_worker_is_not_bought_again(
     run_killed(DIE_BEFORE_THE_FILE, GENERATED_IMAGES_URL=studio.made.as_uri())
     assert not studio.pictures(project)
     assert server.asked["/images/edits"] == 1
-    studio.run("update job_queue set run_at = now() - interval '1 second'")
+    studio.run("update matching_pipeline.jobs set run_at = now() - interval '1 second'")
     assert work().completed == 1
     assert server.asked["/images/edits"] == 1
     assert set(studio.pictures(project).values()) == studio.files()

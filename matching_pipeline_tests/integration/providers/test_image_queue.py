@@ -12,6 +12,7 @@ from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
 from matching_pipeline.handlers import registry
 from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.settings import Settings
+from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.openai_server import Hold, OpenAIServer, server_error
 from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
@@ -26,10 +27,11 @@ DIE_AT_THE_WRITE = """
 import os, signal
 from matching_pipeline.handlers import registry
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import declared
 from matching_pipeline.handlers.images import ImageHandler
 ImageHandler.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()
-registry.process_due(settings, settings.database_url, registry.IMAGE_AI)
+registry.process_due(settings, settings.database_url, declared(settings), "image_ai")
 """
 
 
@@ -49,13 +51,13 @@ def pictures() -> Iterator[PictureServer]:
 def work(settings_for: SettingsFor, database_url: str) -> Callable[..., object]:
     def work(**changes: object) -> object:
         settings = settings_for(image_allow_private_hosts=True, database_url=database_url, **changes)
-        return registry.process_due(settings, database_url, registry.IMAGE_AI)
+        return registry.process_due(settings, database_url, EXAMPLES, "image_ai")
 
     return work
 
 
 def make_due(app: App) -> None:
-    app.run("update job_queue set run_at = now() where status = 'pending'")
+    app.run("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
 
 
 def test_the_analysis_and_its_tokens_are_rows_of_image_ai(
@@ -71,7 +73,7 @@ def test_the_analysis_and_its_tokens_are_rows_of_image_ai(
         *("gpt-6-luna/describe-1/text-embedding-3-small:1536", "gpt-6-luna", 1536, 1536, "A red surface."),
         *(301, 76),
     )
-    cost = queue_cost_today(app.connection, registry.IMAGE_AI)
+    cost = queue_cost_today(app.connection, "image_ai")
     assert (cost.requests, cost.failed_requests, cost.rows) == (2, 0, 1)
     assert cost.cost_usd_per_thousand_rows == 1000 * cost.cost_usd
     assert cost.cost_usd > 0
@@ -147,7 +149,7 @@ def test_a_spent_budget_stops_requests_until_the_next_day_and_fails_nothing(
         "and attempts = snoozes from job_queue where entity_id = %s",
         image,
     ) == [True]
-    app.run("update ai_calls set created_at = created_at - interval '1 day'")
+    app.run("update matching_pipeline.ai_calls set created_at = created_at - interval '1 day'")
     make_due(app)
     work(ai_daily_budget_usd=BUDGET)
     assert app.status(image)[0] == "completed"
@@ -159,7 +161,7 @@ def test_answers_in_the_cache_are_used_though_the_budget_is_spent(
     product = app.product()
     app.product_image(product, pictures.put("/a", picture("red")))
     work()
-    app.run("delete from image_ai")
+    app.run("delete from matching_pipeline.embeddings")
     app.product_image(product, pictures.put("/b", picture("red")))
     work(ai_daily_budget_usd="0")
     assert app.run("select count(*) from image_ai") == [1]
@@ -177,7 +179,7 @@ def test_an_answer_is_not_bought_again_after_a_kill_between_answer_and_write(
     assert app.run("select count(*) from image_ai") == [0]
     bought = server.asked.copy()
     assert bought == {"/chat/completions": 1, "/embeddings": 1}
-    app.run("update job_queue set run_at = now() - interval '1 second'")
+    app.run("update matching_pipeline.jobs set run_at = now() - interval '1 second'")
     work()
     assert app.run("select count(*) from image_ai") == [1]
     assert server.asked == bought

@@ -34,7 +34,7 @@ def test_the_photo_is_edited_into_a_square_jpeg_and_its_cost_is_in_the_call_log(
     assert (made.media_type, made.width, made.height) == ("image/jpeg", 1024, 1024)
     assert Image.open(BytesIO(made.data)).format == "JPEG"
     ((read, written, cost),) = connection.execute(
-        "select input_tokens, output_tokens, cost_usd from ai_calls"
+        "select input_tokens, output_tokens, cost_usd from matching_pipeline.ai_calls"
     ).fetchall()
     assert (read, written) == (65 + 1536 * 768 // 1500 + count_tokens(PROMPT), 1056)
     assert made.cost_usd == cost == (read * Decimal(8) + written * Decimal(30)) / 1_000_000

@@ -91,7 +91,7 @@ def test_two_processes_share_the_inputs_that_both_want(open_asker: OpenAsker, co
     for side in sides:
         side.join()
     assert sorted(name for names in asked for name in names) == names
-    assert connection.execute("select count(*) from ai_asking").fetchone() == (0,)
+    assert connection.execute("select count(*) from matching_pipeline.ai_asking").fetchone() == (0,)
 
 
 def test_an_answer_that_another_process_failed_to_get_is_asked_for_again(open_asker: OpenAsker) -> None:
@@ -118,7 +118,7 @@ def test_an_answer_that_a_dead_process_asked_for_is_asked_for_again(
     def ask(missing: list[bytes]) -> AnswersByHash:
         connection.execute(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
-            "where pid in (select asker from ai_asking) and datname = current_database()"
+            "where pid in (select asker from matching_pipeline.ai_asking) and datname = current_database()"
         )
         assert alive.answers("m", [b"a"], lambda missing: TWO) == TWO
         return TWO
@@ -127,9 +127,9 @@ def test_an_answer_that_a_dead_process_asked_for_is_asked_for_again(
 
 
 def test_the_rows_of_dead_processes_are_removed(open_asker: OpenAsker, connection: Connection) -> None:
-    connection.execute("insert into ai_asking (model, input_hash, asker) values ('m', 'a', 1)")
+    connection.execute("insert into matching_pipeline.ai_asking (model, input_hash, asker) values ('m', 'a', 1)")
     open_asker().record(a=b"1")
-    assert connection.execute("select count(*) from ai_asking").fetchone() == (0,)
+    assert connection.execute("select count(*) from matching_pipeline.ai_asking").fetchone() == (0,)
 
 
 def test_a_process_that_hangs_while_asking_is_waited_for_no_longer(
@@ -151,7 +151,7 @@ def test_a_process_that_lost_its_session_is_still_asking(open_asker: OpenAsker, 
     waiting = Thread(target=lambda: got.append(other.answers("m", [b"a"], unasked)))
 
     def ask(missing: list[bytes]) -> AnswersByHash:
-        connection.execute("select pg_terminate_backend(asker, 5000) from ai_asking")
+        connection.execute("select pg_terminate_backend(asker, 5000) from matching_pipeline.ai_asking")
         one.record(b=b"0")
         waiting.start()
         waiting.join(0.5)

@@ -18,6 +18,8 @@ from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.handlers import registry
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.attach import attach, make_example_tables
+from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.openai_server import KEY, Fault, OpenAIServer
 from matching_pipeline_tests.integration.conftest import until
 
@@ -26,6 +28,7 @@ import os, signal
 from matching_pipeline.handlers import registry
 from matching_pipeline.queues.standing import StandingWorker
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import declared
 
 def interrupt(*_):
     raise KeyboardInterrupt
@@ -33,8 +36,8 @@ def interrupt(*_):
 signal.signal(signal.SIGTERM, interrupt)
 settings = Settings()
 url = settings.database_url
-opened = lambda queue: registry.open_handler(settings, url, queue)
-with StandingWorker(url, [registry.JOB_EMBEDDINGS], opened, version="1", run_id="a run") as worker:
+opened = lambda queue: registry.open_handler(settings, url, declared(settings), queue)
+with StandingWorker(url, ["job_embeddings"], opened, version="1", run_id="a run") as worker:
     for _ in worker.serve():
         pass
 """
@@ -68,8 +71,8 @@ def test_sigterm_in_a_long_request_releases_the_job_and_keeps_the_answer(
         worker.send_signal(signal.SIGTERM)
         until(connection, "exists (select from job_queue where status = 'pending' and attempts = snoozes)")
         assert worker.wait(60) != 0
-    assert connection.execute("select count(*) from ai_answers").fetchone() == (1,)
-    summary = registry.process_due(settings_for(), database_url, registry.JOB_EMBEDDINGS)
+    assert connection.execute("select count(*) from matching_pipeline.ai_answers").fetchone() == (1,)
+    summary = registry.process_due(settings_for(), database_url, EXAMPLES, "job_embeddings")
     assert summary.completed == 1
     assert server.asked.total() == 1
 
@@ -81,6 +84,8 @@ def restartable() -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]
     server = start_embedded(folder / "pg")
     with connect(server.get_uri()) as connection:
         migrate(connection)
+        make_example_tables(connection)
+        attach(connection, EXAMPLES)
     yield server.get_uri(), server.stop, server.ensure_postgres_running
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)

@@ -14,9 +14,9 @@ from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.conftest import (
-    KIND,
     MINUTE,
     QUEUE,
+    SOURCE,
     claim,
     claim_one,
     counted_attempts,
@@ -44,7 +44,7 @@ def snooze(connection: Connection, job: Job, delay: timedelta = MINUTE) -> set[U
 def due_in(connection: Connection) -> float:
     """Seconds until the only pending row is due."""
     ((seconds,),) = connection.execute(
-        "select extract(epoch from run_at - now())::float from job_queue where status = 'pending'"
+        "select extract(epoch from run_at - now())::float from matching_pipeline.jobs where status = 'pending'"
     )
     return float(seconds)
 
@@ -57,25 +57,27 @@ def fail_for_good(connection: Connection) -> Job:
 
 def test_enqueue_adds_no_second_pending_job(connection: Connection) -> None:
     ids = enqueue(connection, 2)
-    client.enqueue(connection, QUEUE, KIND, ids)
-    client.enqueue(connection, QUEUE, "another kind", ids[:1])
-    client.enqueue(connection, "another queue", KIND, ids[:1])
-    assert states(connection) == {"pending": 4}
+    client.enqueue(connection, QUEUE, SOURCE, ids)
+    client.enqueue(connection, QUEUE, "another source", ids[:1])
+    client.enqueue(connection, "another queue", SOURCE, ids[:1])
+    client.enqueue(connection, QUEUE, SOURCE, ids[:1], "item")
+    assert states(connection) == {"pending": 5}
 
 
 def test_enqueue_during_processing_adds_a_job(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     claim_one(connection)
-    client.enqueue(connection, QUEUE, KIND, [entity])
+    client.enqueue(connection, QUEUE, SOURCE, [entity])
     assert states(connection) == {"pending": 1, "processing": 1}
 
 
 def test_enqueue_of_nothing_and_of_duplicates(connection: Connection) -> None:
-    entity = uuid4()
-    assert client.enqueue(connection, QUEUE, KIND, []) == 0
-    assert client.enqueue(connection, QUEUE, KIND, [entity, entity]) == 1
-    assert connection.execute("select enqueue_jobs('recording', 'thing', null)").fetchone() == (0,)
-    assert connection.execute("select enqueue_jobs('recording', 'thing', array[null]::uuid[])").fetchone() == (0,)
+    entity = str(uuid4())
+    assert client.enqueue(connection, QUEUE, SOURCE, []) == 0
+    assert client.enqueue(connection, QUEUE, SOURCE, [entity, entity]) == 1
+    for nothing in ("null", "array[null]::text[]"):
+        call = f"select matching_pipeline.enqueue_jobs('recording', 'thing', 'entity', {nothing})"
+        assert connection.execute(call.encode()).fetchone() == (0,)
     assert states(connection) == {"pending": 1}
 
 
@@ -84,16 +86,16 @@ def test_an_edit_that_is_not_committed_yet_keeps_its_pending_work_from_being_cla
 ) -> None:
     (entity,) = enqueue(connection)
     with other.transaction():
-        client.enqueue(other, QUEUE, KIND, [entity])
+        client.enqueue(other, QUEUE, SOURCE, [entity])
         assert claim(connection) == []
-    assert claim_one(connection).entity_id == entity
+    assert claim_one(connection).key == entity
 
 
 def test_an_edit_beside_a_claim_adds_a_job_and_does_not_wait(connection: Connection, other: Connection) -> None:
     (entity,) = enqueue(connection)
     with connection.transaction():
         claim_one(connection)
-        assert client.enqueue(other, QUEUE, KIND, [entity]) == 1
+        assert client.enqueue(other, QUEUE, SOURCE, [entity]) == 1
     assert states(connection) == {"pending": 1, "processing": 1}
 
 
@@ -108,7 +110,7 @@ def test_app_transactions_that_enqueue_the_same_work_never_wait_for_each_other(
     with connection.transaction(), other.transaction():
         for session, order in ((connection, [first, second]), (other, [second, first])):
             for entity in order:
-                assert client.enqueue(session, QUEUE, KIND, [entity]) == 1
+                assert client.enqueue(session, QUEUE, SOURCE, [entity]) == 1
 
 
 def test_an_app_transaction_that_repeats_its_reads_is_not_aborted_by_a_claim(
@@ -119,7 +121,7 @@ def test_an_app_transaction_that_repeats_its_reads_is_not_aborted_by_a_claim(
     with other.transaction():
         other.execute("select 1")
         claim_one(connection)
-        assert client.enqueue(other, QUEUE, KIND, [entity]) == 1
+        assert client.enqueue(other, QUEUE, SOURCE, [entity]) == 1
     assert states(connection) == {"pending": 1, "processing": 1}
 
 
@@ -135,29 +137,31 @@ def test_enqueue_makes_work_in_back_off_due_with_fresh_attempts(connection: Conn
     (entity,) = enqueue(connection)
     fail(connection, claim_one(connection))
     assert claim(connection) == []
-    client.enqueue(connection, QUEUE, KIND, [entity])
+    client.enqueue(connection, QUEUE, SOURCE, [entity])
     assert counted_attempts(connection) == [0]
     assert claim_one(connection).attempt == 2
 
 
 def test_claims_are_oldest_first_due_and_of_the_queue(connection: Connection) -> None:
     first, second, third = (enqueue(connection)[0] for _ in range(3))
-    client.enqueue(connection, "another queue", KIND, [uuid4()])
-    connection.execute("update job_queue set run_at = now() + interval '1 hour' where entity_id = %s", (second,))
-    assert [job.entity_id for job in claim(connection, batch_size=1)] == [first]
-    assert [job.entity_id for job in claim(connection)] == [third]
+    client.enqueue(connection, "another queue", SOURCE, [str(uuid4())])
+    connection.execute(
+        "update matching_pipeline.jobs set run_at = now() + interval '1 hour' where key = %s", (second,)
+    )
+    assert [job.key for job in claim(connection, batch_size=1)] == [first]
+    assert [job.key for job in claim(connection)] == [third]
 
 
 def test_claimers_at_once_get_each_row_once(connection: Connection, database_url: str) -> None:
     ids = enqueue(connection, 400)
 
-    def claim_all(_: int) -> list[UUID]:
+    def claim_all(_: int) -> list[str]:
         with connect(database_url) as session:
-            return [job.entity_id for _ in range(40) for job in claim(session, batch_size=7)]
+            return [job.key for _ in range(40) for job in claim(session, batch_size=7)]
 
     with ThreadPoolExecutor(4) as pool:
-        claimed = [entity for entities in pool.map(claim_all, range(4)) for entity in entities]
-    claimed += [job.entity_id for job in claim(connection, batch_size=400)]
+        claimed = [key for keys in pool.map(claim_all, range(4)) for key in keys]
+    claimed += [job.key for job in claim(connection, batch_size=400)]
     assert sorted(claimed) == sorted(ids)
 
 
@@ -173,7 +177,9 @@ def test_work_whose_worker_died_twice_is_claimed_alone_until_its_attempts_are_sp
     assert [len(claim(connection)) for _ in range(4)] == [1, 1, 3, 0]
     make_due(connection)
     assert [len(claim(connection)) for _ in range(4)] == [1] * 3 + [0]
-    rows = connection.execute("select id, error_message from job_queue where status = 'failed'").fetchall()
+    rows = connection.execute(
+        "select id, error_message from matching_pipeline.jobs where status = 'failed'"
+    ).fetchall()
     assert sorted(rows) == sorted((job.id, "its worker died or lost its lease 3 times") for job in victims)
 
 
@@ -189,7 +195,7 @@ def test_renewing_waits_for_no_lock(connection: Connection, other: Connection) -
     enqueue(connection, 2)
     gone, stays = claim(connection)
     with other.transaction():
-        other.execute("delete from job_queue where id = %s", (gone.id,))
+        other.execute("delete from matching_pipeline.jobs where id = %s", (gone.id,))
         assert client.renew(connection, [gone, stays], MINUTE) == {stays.id}
 
 
@@ -220,7 +226,9 @@ def test_failures_back_off_and_the_third_is_final(connection: Connection) -> Non
 def test_a_permanent_failure_is_final_at_once(connection: Connection) -> None:
     enqueue(connection)
     fail_for_good(connection)
-    assert connection.execute("select status, error_message from job_queue").fetchall() == [("failed", "broken")]
+    assert connection.execute("select status, error_message from matching_pipeline.jobs").fetchall() == [
+        ("failed", "broken")
+    ]
 
 
 def test_a_snooze_counts_no_attempt(connection: Connection) -> None:
@@ -239,7 +247,7 @@ def test_a_snooze_counts_no_attempt(connection: Connection) -> None:
 def test_a_released_job_is_deleted_in_favour_of_a_newer_edit(connection: Connection, release: object) -> None:
     (entity,) = enqueue(connection)
     job = claim_one(connection)
-    client.enqueue(connection, QUEUE, KIND, [entity])
+    client.enqueue(connection, QUEUE, SOURCE, [entity])
     assert callable(release)
     assert release(connection, job)
     assert states(connection) == {"pending": 1}
@@ -254,7 +262,7 @@ def test_a_released_job_does_not_wait_for_an_edit_that_has_not_committed(
     (entity,) = enqueue(connection)
     job = claim_one(connection)
     with other.transaction():
-        client.enqueue(other, QUEUE, KIND, [entity])
+        client.enqueue(other, QUEUE, SOURCE, [entity])
         assert fail(connection, job)
     assert states(connection) == {"pending": 2}
 
@@ -262,7 +270,7 @@ def test_a_released_job_does_not_wait_for_an_edit_that_has_not_committed(
 def test_completing_deletes_the_failures_that_started_earlier(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     fail_for_good(connection)
-    client.enqueue(connection, QUEUE, KIND, [entity])
+    client.enqueue(connection, QUEUE, SOURCE, [entity])
     client.complete(connection, [claim_one(connection)])
     assert states(connection) == {"completed": 1}
 
@@ -270,7 +278,7 @@ def test_completing_deletes_the_failures_that_started_earlier(connection: Connec
 def test_completing_late_does_not_delete_the_failure_of_a_newer_edit(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     slow = claim_one(connection)
-    client.enqueue(connection, QUEUE, KIND, [entity])
+    client.enqueue(connection, QUEUE, SOURCE, [entity])
     fail_for_good(connection)
     client.complete(connection, [slow])
     assert states(connection) == {"completed": 1, "failed": 1}
@@ -293,4 +301,4 @@ def test_completing_late_does_not_delete_the_failure_of_a_newer_edit(connection:
 def test_an_illegal_state_is_refused(connection: Connection, illegal: str) -> None:
     enqueue(connection)
     with pytest.raises(psycopg.errors.CheckViolation):
-        connection.execute(f"update job_queue set {illegal}".encode())
+        connection.execute(f"update matching_pipeline.jobs set {illegal}".encode())

@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline_tests.integration.conftest import KIND, MINUTE, QUEUE, claim, make_due
+from matching_pipeline_tests.integration.conftest import MINUTE, QUEUE, SOURCE, claim, make_due
 
-ENTITIES = [uuid4() for _ in range(4)]
+ENTITIES = [str(uuid4()) for _ in range(4)]
 entities = st.lists(st.sampled_from(ENTITIES), min_size=1, max_size=4)
 pick = st.integers(0, 1000)
 
@@ -21,7 +21,7 @@ class QueueLaw(RuleBasedStateMachine):
 
     @initialize()
     def empty(self) -> None:
-        self.connection.execute("truncate job_queue")
+        self.connection.execute("truncate matching_pipeline.jobs")
         self.version = dict.fromkeys(ENTITIES, 0)
         """How often each entity's input changed."""
         self.done = dict.fromkeys(ENTITIES, 0)
@@ -33,10 +33,10 @@ class QueueLaw(RuleBasedStateMachine):
         self.ended: set[tuple[UUID, int]] = set()
 
     @rule(ids=entities)
-    def enqueue(self, ids: list[UUID]) -> None:
+    def enqueue(self, ids: list[str]) -> None:
         for entity in set(ids):
             self.version[entity] += 1
-        assert client.enqueue(self.connection, QUEUE, KIND, ids) == len(set(ids))
+        assert client.enqueue(self.connection, QUEUE, SOURCE, ids) == len(set(ids))
 
     @rule(batch_size=st.integers(1, 3))
     def claim(self, batch_size: int) -> None:
@@ -45,7 +45,7 @@ class QueueLaw(RuleBasedStateMachine):
             self.ended |= {(lease.id, lease.attempt) for lease in self.leases if lease.id == job.id}
             assert (job.id, job.attempt) not in self.ended
             self.leases.append(job)
-            self.read[job.id, job.attempt] = self.version[job.entity_id]
+            self.read[job.id, job.attempt] = self.version[job.key]
         self.note_given_up()
 
     @rule()
@@ -57,7 +57,7 @@ class QueueLaw(RuleBasedStateMachine):
         if job := self.some_lease(pick):
             accepted = client.complete(self.connection, [job]) == {job.id}
             if self.end(job, accepted):
-                self.done[job.entity_id] = max(self.done[job.entity_id], self.read[job.id, job.attempt])
+                self.done[job.key] = max(self.done[job.key], self.read[job.id, job.attempt])
 
     @rule(pick=pick, permanent=st.booleans())
     def fail(self, pick: int, permanent: bool) -> None:
@@ -93,10 +93,10 @@ class QueueLaw(RuleBasedStateMachine):
         """Each unprocessed input has a row that is pending or failed, or that is held by a worker that read it."""
         queued = {entity for (entity,) in self.rows("pending")} | {entity for (entity,) in self.rows("failed")}
         held = {
-            lease.entity_id
+            lease.key
             for lease in self.leases
             if (lease.id, lease.attempt) not in self.ended
-            and self.read[lease.id, lease.attempt] == self.version[lease.entity_id]
+            and self.read[lease.id, lease.attempt] == self.version[lease.key]
         }
         undone = {entity for entity in ENTITIES if self.done[entity] < self.version[entity]}
         assert undone <= queued | held
@@ -124,11 +124,13 @@ class QueueLaw(RuleBasedStateMachine):
 
     def note_given_up(self) -> None:
         """Leases that a claim ended, as their attempts were spent."""
-        failed = {id for (id,) in self.connection.execute("select id from job_queue where status = 'failed'")}
+        rows = self.connection.execute("select id from matching_pipeline.jobs where status = 'failed'")
+        failed = {id for (id,) in rows}
         self.ended |= {(lease.id, lease.attempt) for lease in self.leases if lease.id in failed}
 
-    def rows(self, status: str) -> list[tuple[UUID]]:
-        return self.connection.execute("select entity_id from job_queue where status = %s", (status,)).fetchall()
+    def rows(self, status: str) -> list[tuple[str]]:
+        statement = "select key from matching_pipeline.jobs where status = %s"
+        return self.connection.execute(statement, (status,)).fetchall()
 
 
 def test_whatever_happens_in_whatever_order_the_law_holds(connection: Connection) -> None:

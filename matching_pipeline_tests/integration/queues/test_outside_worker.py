@@ -107,7 +107,7 @@ def test_a_worker_that_dies_loses_its_lease_and_can_do_no_harm(
     assert studio.pictures(project) == {}
     # a worker of ours does the rest: it makes only the missing pictures
     assert worker.save(again, next_attempt, types[0], studio.photo()) == "t"
-    studio.run("update job_queue set run_at = now()")
+    studio.run("update matching_pipeline.jobs set run_at = now()")
     assert studio.work(database_url).completed == 1
     assert studio.pictures(project)[types[0]] == f"https://shop.example/{types[0]}.png"
     assert set(studio.pictures(project)) == set(TYPES)

@@ -13,20 +13,20 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline_tests.integration.conftest import KIND, MINUTE, QUEUE, claim
+from matching_pipeline_tests.integration.conftest import MINUTE, QUEUE, SOURCE, claim
 
 BACKLOG = "backlog"
 DAY = timedelta(days=1)
 HISTORY = f"""
-    insert into job_queue (queue, entity_kind, id, entity_id, status, attempts, started_at, completed_at)
-    select '{QUEUE}', '{KIND}', id, id, 'completed', 1, ended - interval '1 minute', ended
+    insert into matching_pipeline.jobs (queue, source, id, key, status, attempts, started_at, completed_at)
+    select '{QUEUE}', '{SOURCE}', id, id, 'completed', 1, ended - interval '1 minute', ended
     from (
         select lpad(to_hex(number), 32, '0')::uuid as id, now() - (1000000 - number) * interval '0.6 seconds' as ended
         from generate_series(1, 1000000) as number
     ) as history;
 
-    insert into job_queue (queue, entity_kind, id, entity_id, run_at)
-    select queue, '{KIND}', id, id, due
+    insert into matching_pipeline.jobs (queue, source, id, key, run_at)
+    select queue, '{SOURCE}', id, id, due
     from (values ('{QUEUE}', 10000), ('{BACKLOG}', 200000)) as queues (queue, length), lateral (
         select md5(queue || number)::uuid as id, now() - (length - number) * interval '1 millisecond' as due
         from generate_series(1, length) as number
@@ -54,7 +54,7 @@ class Measure:
         with self._connection.transaction():
             self._cursor.execute(b"explain (analyze, buffers, format json) " + query(name), parameters)
             (((plan,),),) = self._cursor.fetchall()
-            scans = "select seq_scan from pg_stat_xact_user_tables where relname = 'job_queue'"
+            scans = "select seq_scan from pg_stat_xact_user_tables where relid = 'matching_pipeline.jobs'::regclass"
             ((sequential_scans,),) = self._connection.execute(scans.encode())
         after = self._index_scans()
         return Cost(
@@ -65,7 +65,9 @@ class Measure:
 
     def _index_scans(self) -> dict[str, int]:
         self._connection.execute("select pg_stat_force_next_flush()")
-        scans = "select indexrelname, idx_scan from pg_stat_user_indexes where relname = 'job_queue'"
+        scans = (
+            "select indexrelname, idx_scan from pg_stat_user_indexes where relid = 'matching_pipeline.jobs'::regclass"
+        )
         return dict(self._connection.execute(scans.encode()).fetchall())
 
 
@@ -73,12 +75,16 @@ def leases(jobs: Sequence[Job]) -> dict[str, Any]:
     return {"ids": [job.id for job in jobs], "attempts": [job.attempt for job in jobs]}
 
 
+def new_jobs() -> dict[str, Any]:
+    return {"queue": QUEUE, "source": SOURCE, "kind": "entity", "keys": [str(uuid4()) for _ in range(20)]}
+
+
 @pytest.fixture(scope="module")
 def long_queue_url(new_database: Callable[..., str], migrated_template: str) -> str:
     url = new_database(migrated_template)
     with connect(url) as connection:
         connection.execute(HISTORY.encode())
-        connection.execute("vacuum analyze job_queue")
+        connection.execute("vacuum analyze matching_pipeline.jobs")
     return url
 
 
@@ -96,22 +102,24 @@ def measure(session: Connection) -> Measure:
 @pytest.mark.parametrize("queue", [QUEUE, BACKLOG])
 def test_a_claim_walks_its_index(measure: Measure, queue: str) -> None:
     cost = measure("claim", queue=queue, batch_size=20, lease=MINUTE)
-    assert cost.indexes == {"job_queue_claim_idx", "job_queue_pkey"}
+    assert cost.indexes == {"jobs_claim_idx", "jobs_pkey"}
     assert cost.sequential_scans == 0
     assert cost.buffers < 1000
 
 
 @pytest.mark.parametrize("queue", [QUEUE, BACKLOG, "empty"])
 def test_the_state_of_a_queue_is_looked_up(measure: Measure, queue: str) -> None:
-    measure("queue_state", queue=queue)  # a session's first call reads the catalogue
+    # a session's first call reads the catalogue
+    measure("queue_state", queue=queue)
     cost = measure("queue_state", queue=queue)
-    assert cost.indexes == {"job_queue_claim_idx"}
+    assert cost.indexes == {"jobs_claim_idx"}
     assert cost.sequential_scans == 0
     assert cost.buffers < 100
 
 
 def test_enqueue_and_complete_touch_only_their_rows(session: Connection, measure: Measure) -> None:
-    cost = measure("enqueue", queue=QUEUE, kind=KIND, ids=[uuid4() for _ in range(20)])
+    measure("enqueue", **new_jobs())
+    cost = measure("enqueue", **new_jobs())
     assert cost.sequential_scans == 0
     assert cost.buffers < 1000
     cost = measure("complete", **leases(claim(session, 20)))
@@ -126,19 +134,19 @@ def test_renewing_failing_and_snoozing_touch_only_their_rows(session: Connection
         measure("fail", id=first.id, attempt=first.attempt, reason="broken", permanent=False),
         measure("snooze", **leases(rest), delay=MINUTE, reason="later"),
     ):
-        assert cost.indexes >= {"job_queue_pkey"}
+        assert cost.indexes >= {"jobs_pkey"}
         assert cost.sequential_scans == 0
         assert cost.buffers < 1000
 
 
 def test_a_purge_walks_its_index(measure: Measure) -> None:
     cost = measure("purge", keep=6.93 * DAY)
-    assert cost.indexes == {"job_queue_completed_idx", "job_queue_pkey"}
+    assert cost.indexes == {"jobs_completed_idx", "jobs_pkey"}
     assert cost.sequential_scans == 0
 
 
 def test_a_claim_stays_cheap_after_thousands_that_no_vacuum_followed(session: Connection, measure: Measure) -> None:
-    session.execute("alter table job_queue set (autovacuum_enabled = off)")
+    session.execute("alter table matching_pipeline.jobs set (autovacuum_enabled = off)")
     for _ in range(50):
         assert len(client.complete(session, claim(session, 100))) == 100
     cost = measure("claim", queue=QUEUE, batch_size=20, lease=MINUTE)
@@ -152,5 +160,5 @@ def test_an_app_that_deletes_an_owner_does_not_wait_for_a_walk_of_the_queue(sess
         # often enough for Postgres to settle on one plan for all
         for _ in range(10):
             session.execute("delete from listings where id = (select min(id::text)::uuid from listings)")
-        scans = "select seq_scan from pg_stat_xact_user_tables where relname = 'job_queue'"
+        scans = "select seq_scan from pg_stat_xact_user_tables where relid = 'matching_pipeline.jobs'::regclass"
         assert session.execute(scans.encode()).fetchall() == [(0,)]

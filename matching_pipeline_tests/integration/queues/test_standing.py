@@ -17,7 +17,7 @@ from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.standing import QueuesFailed, StandingWorker
 from matching_pipeline.queues.supervision import worker_states
 from matching_pipeline.queues.worker import Handler, Outcome
-from matching_pipeline_tests.integration.conftest import KIND, MINUTE, RecordingHandler, recorded, states, until
+from matching_pipeline_tests.integration.conftest import MINUTE, SOURCE, RecordingHandler, recorded, states, until
 
 pytestmark = pytest.mark.usefixtures("records")
 
@@ -47,7 +47,10 @@ class Bench:
         with connect(self.database_url) as connection:
             newest = max((worker.id for worker in worker_states(connection)), default=0)
             future = self.pool.submit(self._serve, options)
-            until(connection, f"exists (select from workers where entered_at is not null and id > {newest})")
+            until(
+                connection,
+                f"exists (select from matching_pipeline.workers where entered_at is not null and id > {newest})",
+            )
         return future
 
     def stop(self) -> None:
@@ -81,7 +84,7 @@ def bench(database_url: str) -> Iterator[Bench]:
 
 
 def enqueue(connection: Connection, queue: str, count: int = 1) -> None:
-    client.enqueue(connection, queue, KIND, [uuid4() for _ in range(count)])
+    client.enqueue(connection, queue, SOURCE, [str(uuid4()) for _ in range(count)])
 
 
 def ids(connection: Connection) -> list[int]:
@@ -113,9 +116,9 @@ def test_a_slow_job_of_one_queue_holds_up_no_other(bench: Bench, connection: Con
     bench.handlers["one"] = Slow
     bench.start()
     enqueue(connection, "one")
-    until(connection, "exists (select from job_queue where status = 'processing')")
+    until(connection, "exists (select from matching_pipeline.jobs where status = 'processing')")
     enqueue(connection, "two")
-    until(connection, "exists (select from job_queue where queue = 'two' and status = 'completed')")
+    until(connection, "exists (select from matching_pipeline.jobs where queue = 'two' and status = 'completed')")
     release.set()
     until(connection, "(select count(*) from recorded) = 2")
 
@@ -153,7 +156,7 @@ def test_jobs_that_come_during_a_hand_over_are_done_once(bench: Bench, connectio
         enqueue(connection, "two", 5)
         future.result(timeout=30)
         future = successor
-    until(connection, "not exists (select from job_queue where status <> 'completed')")
+    until(connection, "not exists (select from matching_pipeline.jobs where status <> 'completed')")
     assert set(recorded(connection).values()) == {1}
     assert len(recorded(connection)) == 50
 
@@ -175,11 +178,11 @@ def test_a_bug_in_one_handler_leaves_the_other_queues_served_and_is_told_at_the_
     bench.handlers["one"] = Buggy
     future = bench.start()
     enqueue(connection, "one")
-    until(connection, "exists (select from workers where failures ? 'one')")
+    until(connection, "exists (select from matching_pipeline.workers where failures ? 'one')")
     enqueue(connection, "two")
-    until(connection, "exists (select from job_queue where queue = 'two' and status = 'completed')")
+    until(connection, "exists (select from matching_pipeline.jobs where queue = 'two' and status = 'completed')")
     del bench.handlers["one"]
-    connection.execute("update job_queue set run_at = now() where status <> 'completed'")
+    connection.execute("update matching_pipeline.jobs set run_at = now() where status <> 'completed'")
     until(connection, "(select count(*) from recorded) = 2")
     bench.start()
     with pytest.raises(QueuesFailed, match="queue one: KeyError: 'a bug'"):
@@ -198,7 +201,9 @@ def test_a_handler_that_cannot_be_opened_is_tried_again(bench: Bench, connection
     bench.handlers["one"] = Misconfigured
     bench.start()
     enqueue(connection, "one")
-    until(connection, "exists (select from workers where failures ->> 'one' like '%OPENAI_API_KEY%')")
+    until(
+        connection, "exists (select from matching_pipeline.workers where failures ->> 'one' like '%OPENAI_API_KEY%')"
+    )
     broken.clear()
     until(connection, "exists (select from recorded)")
 
@@ -212,7 +217,7 @@ def test_a_provider_that_is_down_fails_no_queue_and_its_jobs_wait(bench: Bench, 
     bench.handlers["one"] = Down
     future = bench.start()
     enqueue(connection, "one")
-    until(connection, "exists (select from job_queue where status = 'pending' and run_at > now())")
+    until(connection, "exists (select from matching_pipeline.jobs where status = 'pending' and run_at > now())")
     enqueue(connection, "two")
     until(connection, "exists (select from recorded)")
     assert bench.opened.count("one") == 1
@@ -268,14 +273,16 @@ def test_an_exception_releases_the_jobs_that_it_holds(bench: Bench, connection: 
     with pytest.raises(KeyboardInterrupt):
         serve_until_interrupted()
     assert states(connection) == {"pending": 3}
-    assert connection.execute("select count(*) from job_queue where attempts > snoozes").fetchone() == (0,)
+    assert connection.execute("select count(*) from matching_pipeline.jobs where attempts > snoozes").fetchone() == (
+        0,
+    )
 
 
 def test_a_worker_that_was_asked_for_starts_once(bench: Bench, connection: Connection) -> None:
-    connection.execute("insert into workers (version) values ('1')")
+    connection.execute("insert into matching_pipeline.workers (version) values ('1')")
     (asked,) = worker_states(connection)
     future = bench.pool.submit(bench._serve, {"requested": asked.id})
-    until(connection, "exists (select from workers where entered_at is not null)")
+    until(connection, "exists (select from matching_pipeline.workers where entered_at is not null)")
     with pytest.raises(ConfigurationError, match="was started already"):
         bench._serve({"requested": asked.id})
     assert not future.done()
@@ -315,7 +322,7 @@ def test_an_error_of_the_database_that_comes_back_fails_the_queue(bench: Bench, 
     bench.handlers["one"] = TooSlow
     future = bench.start()
     enqueue(connection, "one")
-    until(connection, "exists (select from workers where failures ->> 'one' like 'QueryCanceled%')")
+    until(connection, "exists (select from matching_pipeline.workers where failures ->> 'one' like 'QueryCanceled%')")
     bench.stop()
     with pytest.raises(QueuesFailed, match="queue one: QueryCanceled"):
         future.result(timeout=30)
@@ -332,7 +339,7 @@ def test_a_helper_that_works_at_a_long_job_does_not_leave(bench: Bench, connecti
     bench.handlers["one"] = Slow
     helper = bench.start(helps=True)
     enqueue(connection, "one")
-    until(connection, "exists (select from job_queue where status = 'processing')")
+    until(connection, "exists (select from matching_pipeline.jobs where status = 'processing')")
     time.sleep(2 * standing.IDLE_SECONDS)
     assert not helper.done()
     release.set()

@@ -9,9 +9,9 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job, QueueState
 from matching_pipeline_tests.integration.conftest import (
-    KIND,
     MINUTE,
     QUEUE,
+    SOURCE,
     claim,
     claim_one,
     counted_attempts,
@@ -58,7 +58,7 @@ def test_retry_wakes_the_queue(connection: Connection) -> None:
 def test_retry_of_work_that_is_pending_again_leaves_it_pending_once(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     fail_all(connection)
-    client.enqueue(connection, QUEUE, KIND, [entity])
+    client.enqueue(connection, QUEUE, SOURCE, [entity])
     assert client.retry(connection, QUEUE) == 0
     assert states(connection) == {"pending": 1}
 
@@ -66,7 +66,7 @@ def test_retry_of_work_that_is_pending_again_leaves_it_pending_once(connection: 
 def test_retry_of_two_failures_of_one_entity_makes_them_one(connection: Connection) -> None:
     (entity,) = enqueue(connection)
     fail_all(connection)
-    client.enqueue(connection, QUEUE, KIND, [entity])
+    client.enqueue(connection, QUEUE, SOURCE, [entity])
     (newer,) = fail_all(connection)
     assert client.retry(connection, QUEUE) == 1
     assert claim_one(connection).id == newer.id
@@ -76,10 +76,11 @@ def test_retry_of_two_failures_of_one_entity_makes_them_one(connection: Connecti
 def test_purge_removes_what_completed_long_ago_in_batches(connection: Connection) -> None:
     enqueue(connection, 10)
     client.complete(connection, claim(connection, batch_size=9))
-    old = "update job_queue set completed_at = now() - interval '8 days' where id in (select id from job_queue \
-           where status = 'completed' limit 7)"
-    connection.execute(old.encode())
-    assert connection.execute("select purge_completed_jobs(batch_size => 5)").fetchone() == (5,)
+    connection.execute(
+        "update matching_pipeline.jobs set completed_at = now() - interval '8 days' "
+        "where id in (select id from matching_pipeline.jobs where status = 'completed' limit 7)"
+    )
+    assert connection.execute("select matching_pipeline.purge_completed_jobs(batch_size => 5)").fetchone() == (5,)
     assert client.purge(connection, 7 * DAY) == 2
     assert states(connection) == {"completed": 2, "pending": 1}
 
@@ -94,7 +95,7 @@ def test_purge_keeps_failures_for_people(connection: Connection) -> None:
 def test_a_snoozed_queue_is_not_claimed_before_the_delay_is_over(connection: Connection) -> None:
     enqueue(connection, 3)
     later, *_ = claim(connection, batch_size=1)
-    client.enqueue(connection, "another queue", KIND, [uuid4()])
+    client.enqueue(connection, "another queue", SOURCE, [str(uuid4())])
     client.snooze(connection, [later], 10 * MINUTE, "much later")
     assert client.snooze_queue(connection, QUEUE, MINUTE, "the provider is down") == 2
     assert claim(connection) == []
@@ -106,7 +107,7 @@ def test_a_snoozed_queue_is_not_claimed_before_the_delay_is_over(connection: Con
 def test_snoozing_a_queue_waits_for_no_lock(connection: Connection, database_url: str) -> None:
     (edited, _) = enqueue(connection, 2)
     with connect(database_url) as app, app.transaction():
-        client.enqueue(app, QUEUE, KIND, [edited])
+        client.enqueue(app, QUEUE, SOURCE, [edited])
         assert client.snooze_queue(connection, QUEUE, MINUTE, "the provider is down") == 1
 
 
@@ -117,7 +118,9 @@ def test_status_says_the_state_of_the_queue(connection: Connection) -> None:
     client.fail(connection, retried, "broken", permanent=False)
     client.snooze(connection, [snoozed], MINUTE, "later")
     client.fail(connection, failed, "broken", permanent=True)
-    connection.execute("update job_queue set created_at = now() - interval '1 hour' where id = %s", (snoozed.id,))
+    connection.execute(
+        "update matching_pipeline.jobs set created_at = now() - interval '1 hour' where id = %s", (snoozed.id,)
+    )
 
     status = client.status(connection, QUEUE)
     assert status.pop("oldest_pending_seconds") == pytest.approx(3600, abs=5)
@@ -171,7 +174,7 @@ def test_queue_state_counts_the_workers_that_are_alive(connection: Connection, d
 def test_waiting_hears_the_own_queue_and_the_call_to_stop_only(connection: Connection, database_url: str) -> None:
     client.listen(connection)
     with connect(database_url) as other:
-        client.enqueue(other, "another queue", KIND, [uuid4()])
+        client.enqueue(other, "another queue", SOURCE, [str(uuid4())])
         assert client.wait_for_work(connection, QUEUE, 0.1) is None
         enqueue(other)
         assert client.wait_for_work(connection, QUEUE, 10) == QUEUE

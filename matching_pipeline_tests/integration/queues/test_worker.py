@@ -18,14 +18,14 @@ from matching_pipeline.queues.worker import (
     LOOK_AGAIN_SECONDS,
     LockBusy,
     Outcome,
+    QueueWorker,
     StopSignal,
     Summary,
-    Worker,
 )
 from matching_pipeline_tests.integration.conftest import (
-    KIND,
     MINUTE,
     QUEUE,
+    SOURCE,
     RecordingHandler,
     claim,
     counted_attempts,
@@ -48,8 +48,8 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def serving(pool: ThreadPoolExecutor, connection: Connection, database_url: str, **options: Any) -> Future[Summary]:
     """A worker that waits for jobs in a thread."""
     workers = client.queue_state(connection, QUEUE).workers
-    future = pool.submit(Worker(database_url, RecordingHandler(), serve=True, **options).run)
-    until(connection, f"(queue_state('{QUEUE}')).workers > {workers}")
+    future = pool.submit(QueueWorker(database_url, RecordingHandler(), serve=True, **options).run)
+    until(connection, f"(matching_pipeline.queue_state('{QUEUE}')).workers > {workers}")
     return future
 
 
@@ -81,7 +81,7 @@ class Slow(RecordingHandler):
 
 
 def test_an_empty_queue_lets_it_go_at_once(database_url: str) -> None:
-    summary = Worker(database_url, RecordingHandler()).run()
+    summary = QueueWorker(database_url, RecordingHandler()).run()
     assert summary.seconds < 5
     assert not summary.counts
     assert summary.stopped_because == "nothing is due"
@@ -90,7 +90,9 @@ def test_an_empty_queue_lets_it_go_at_once(database_url: str) -> None:
 def test_it_does_all_that_is_due(connection: Connection, database_url: str) -> None:
     ids = enqueue(connection, 50)
     progress: list[int] = []
-    worker = Worker(database_url, RecordingHandler(), on_progress=lambda summary: progress.append(summary.completed))
+    worker = QueueWorker(
+        database_url, RecordingHandler(), on_progress=lambda summary: progress.append(summary.completed)
+    )
     summary = worker.run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
     assert progress == [20, 40, 50]
@@ -145,7 +147,7 @@ def test_a_stop_signal_for_at_once_releases_the_rest_of_the_batch(
             raise AssertionError("it should have left")
 
     enqueue(connection, 3)
-    assert Worker(database_url, Stopped(), serve=True, stop=stop).run().completed == 1
+    assert QueueWorker(database_url, Stopped(), serve=True, stop=stop).run().completed == 1
     assert states(connection) == {"completed": 1, "pending": 2}
     assert sorted(counted_attempts(connection)) == [0, 0, 1]
 
@@ -161,7 +163,7 @@ def test_told_to_open_its_handler_again_it_leaves(
 def test_told_to_stop_it_finishes_its_batch(connection: Connection, database_url: str) -> None:
     enqueue(connection, 100)
     with connect(database_url) as other:
-        summary = Worker(database_url, RecordingHandler(), on_progress=lambda _: client.stop_all(other)).run()
+        summary = QueueWorker(database_url, RecordingHandler(), on_progress=lambda _: client.stop_all(other)).run()
     # the call may take a moment to arrive, in which the next batch is claimed
     assert summary.completed in (20, 40)
     assert states(connection) == {"completed": summary.completed, "pending": 100 - summary.completed}
@@ -170,7 +172,7 @@ def test_told_to_stop_it_finishes_its_batch(connection: Connection, database_url
 def test_with_all_slots_taken_it_leaves(connection: Connection, database_url: str) -> None:
     enqueue(connection)
     assert client.take_worker_slot(connection, QUEUE, 1)
-    summary = Worker(database_url, RecordingHandler(), slots=1).run()
+    summary = QueueWorker(database_url, RecordingHandler(), slots=1).run()
     assert summary.stopped_because == "1 workers of the queue are alive already"
     assert states(connection) == {"pending": 1}
 
@@ -179,7 +181,7 @@ def test_two_workers_at_once_do_each_job_once(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
     ids = enqueue(connection, 500)
-    workers = [pool.submit(Worker(database_url, RecordingHandler()).run) for _ in range(2)]
+    workers = [pool.submit(QueueWorker(database_url, RecordingHandler()).run) for _ in range(2)]
     assert sum(worker.result().completed for worker in workers) == 500
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
@@ -192,9 +194,9 @@ def test_failures_follow_their_kind(connection: Connection, database_url: str) -
             yield [Outcome(permanent, failure=PermanentFailure("not an image"))]
 
     enqueue(connection, 3)
-    summary = Worker(database_url, Mixed()).run()
+    summary = QueueWorker(database_url, Mixed()).run()
     assert summary.counts == {"completed": 1, "failed": 2, "lost": 0}
-    rows = connection.execute("select status, error_message from job_queue order by status").fetchall()
+    rows = connection.execute("select status, error_message from matching_pipeline.jobs order by status").fetchall()
     assert rows == [("completed", None), ("failed", "not an image"), ("pending", "slow host")]
     assert connection.execute("select count(*) from forgotten").fetchone() == (2,)
 
@@ -204,7 +206,7 @@ def test_a_provider_that_is_down_snoozes_the_queue_without_an_attempt(
 ) -> None:
     enqueue(connection, 30)
     with pytest.raises(ProviderUnavailable, match="503"):
-        Worker(database_url, Failing(ProviderUnavailable("503", retry_after=MINUTE))).run()
+        QueueWorker(database_url, Failing(ProviderUnavailable("503", retry_after=MINUTE))).run()
     assert states(connection) == {"completed": 1, "pending": 29}
     assert sorted(counted_attempts(connection)) == [0] * 29 + [1]
     seconds_to_next = client.queue_state(connection, QUEUE).seconds_to_next
@@ -221,7 +223,7 @@ def test_what_ends_the_run_gives_the_rest_back(
 ) -> None:
     enqueue(connection, 3)
     with pytest.raises(type(error)):
-        Worker(database_url, Failing(error)).run()
+        QueueWorker(database_url, Failing(error)).run()
     assert states(connection) == {"completed": 1, "pending": 2}
     assert sorted(counted_attempts(connection)) == [0, 0, 1]
     assert client.queue_state(connection, QUEUE).due
@@ -232,14 +234,14 @@ def test_a_job_that_brings_out_a_bug_is_found_and_fails_alone(connection: Connec
 
     class Buggy(RecordingHandler):
         def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
-            if ids[2] in {job.entity_id for job in jobs}:
+            if ids[2] in {job.key for job in jobs}:
                 raise RuntimeError("a bug")
             yield from super().work(connection, jobs)
 
     for _ in range(3):
         with pytest.raises(RuntimeError):
-            Worker(database_url, Buggy()).run()
-    Worker(database_url, Buggy()).run()
+            QueueWorker(database_url, Buggy()).run()
+    QueueWorker(database_url, Buggy()).run()
     assert states(connection) == {"completed": 3, "failed": 1}
 
 
@@ -251,19 +253,19 @@ def test_jobs_that_the_handler_forgot_are_released(connection: Connection, datab
             yield [Outcome(jobs[0], "fine")]
 
     ids = enqueue(connection, 5)
-    Worker(database_url, Forgetful()).run()
+    QueueWorker(database_url, Forgetful()).run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
 def test_only_the_job_that_the_database_refuses_counts_an_attempt(connection: Connection, database_url: str) -> None:
     enqueue(connection, 20)
-    summary = Worker(database_url, Poisoned()).run()
+    summary = QueueWorker(database_url, Poisoned()).run()
     assert summary.counts == {"completed": 19, "failed": 1, "lost": 0}
     assert states(connection) == {"completed": 19, "pending": 1}
     for _ in range(2):
         make_due(connection)
-        Worker(database_url, Poisoned()).run()
-    ((reason,),) = connection.execute("select error_message from job_queue where status = 'failed'")
+        QueueWorker(database_url, Poisoned()).run()
+    ((reason,),) = connection.execute("select error_message from matching_pipeline.jobs where status = 'failed'")
     assert "recorded_result_check" in reason
     assert len(recorded(connection)) == 19
 
@@ -274,7 +276,7 @@ def test_while_another_session_excludes_writing_jobs_are_released(connection: Co
             raise LockBusy("a rebuild writes")
 
     enqueue(connection, 3)
-    assert Worker(database_url, Excluded()).run().counts == {"snoozed": 3}
+    assert QueueWorker(database_url, Excluded()).run().counts == {"snoozed": 3}
     assert counted_attempts(connection) == [0, 0, 0]
     seconds_to_next = client.queue_state(connection, QUEUE).seconds_to_next
     assert seconds_to_next == pytest.approx(5, abs=1)
@@ -284,8 +286,8 @@ def test_the_lease_is_renewed_during_long_work(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
     ids = enqueue(connection, 3)
-    worker = pool.submit(Worker(database_url, Slow()).run)
-    until(connection, "exists (select from job_queue where status = 'processing')")
+    worker = pool.submit(QueueWorker(database_url, Slow()).run)
+    until(connection, "exists (select from matching_pipeline.jobs where status = 'processing')")
     while not worker.done():
         assert claim(connection) == []
         time.sleep(0.02)
@@ -304,7 +306,7 @@ def test_the_result_of_a_lost_lease_is_not_written(
             yield [Outcome(job, "fine", failure) for job in jobs]
 
     enqueue(connection)
-    assert Worker(database_url, RebuildSuperseded()).run().counts == {"completed": 0, "failed": 0, "lost": 1}
+    assert QueueWorker(database_url, RebuildSuperseded()).run().counts == {"completed": 0, "failed": 0, "lost": 1}
     assert states(connection) == {"processing": 1}
     assert not recorded(connection)
     assert connection.execute("select count(*) from forgotten").fetchone() == (0,)
@@ -313,7 +315,7 @@ def test_the_result_of_a_lost_lease_is_not_written(
 def test_work_in_an_open_transaction_of_the_app_is_waited_for(
     connection: Connection, database_url: str, pool: ThreadPoolExecutor
 ) -> None:
-    class Counting(Worker):
+    class Counting(QueueWorker):
         claims = 0
 
         def _claim(self) -> list[Job]:
@@ -324,7 +326,7 @@ def test_work_in_an_open_transaction_of_the_app_is_waited_for(
     worker = Counting(database_url, RecordingHandler())
     began = time.monotonic()
     with connection.transaction():
-        client.enqueue(connection, QUEUE, KIND, ids)
+        client.enqueue(connection, QUEUE, SOURCE, ids)
         running = pool.submit(worker.run)
         time.sleep(1)
     assert running.result(timeout=30).completed == 1

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import psycopg
 import pytest
@@ -21,10 +20,10 @@ from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome, Worker
+from matching_pipeline.queues.worker import Outcome, QueueWorker
 from matching_pipeline_tests.integration.conftest import (
-    KIND,
     QUEUE,
+    SOURCE,
     RecordingHandler,
     claim,
     counted_attempts,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 WORKER = """
 import signal, sys, time
 from datetime import timedelta
-from matching_pipeline.queues.worker import Outcome, Worker
+from matching_pipeline.queues.worker import Outcome, QueueWorker
 from matching_pipeline_tests.integration.conftest import RecordingHandler
 
 class Stuck(RecordingHandler):
@@ -59,7 +58,7 @@ def interrupt(*_):
 
 url, handler = sys.argv[1:]
 signal.signal(signal.SIGTERM, interrupt)
-Worker(url, {"stuck": Stuck, "serving": RecordingHandler}[handler](), serve=True,
+QueueWorker(url, {"stuck": Stuck, "serving": RecordingHandler}[handler](), serve=True,
       on_progress=lambda summary: print("progress", flush=True)).run()
 """
 
@@ -79,16 +78,16 @@ class Touching(RecordingHandler):
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            connection.execute("update things set touched = touched + 1 where id = %s", (outcome.job.entity_id,))
+            connection.execute("update things set touched = touched + 1 where id = %s", (outcome.job.key,))
         super().write(connection, outcomes)
 
 
-def make_things(connection: Connection, ids: Sequence[UUID]) -> None:
-    connection.execute("create table things (id uuid primary key, touched integer not null default 0)")
-    connection.execute("insert into things (id) select unnest(%s::uuid[])", (list(ids),))
+def make_things(connection: Connection, ids: Sequence[str]) -> None:
+    connection.execute("create table things (id text primary key, touched integer not null default 0)")
+    connection.execute("insert into things (id) select unnest(%s::text[])", (list(ids),))
 
 
-def touch(connection: Connection, entity: UUID) -> None:
+def touch(connection: Connection, entity: str) -> None:
     connection.execute("update things set touched = touched + 1 where id = %s", (entity,))
 
 
@@ -98,11 +97,11 @@ def test_a_job_whose_row_the_app_has_locked_is_released_alone(connection: Connec
     make_things(connection, ids)
     with connect(database_url) as app, app.transaction():
         touch(app, ids[2])
-        summary = Worker(database_url, Touching()).run()
+        summary = QueueWorker(database_url, Touching()).run()
     assert summary.counts == {"completed": 4, "snoozed": 1, "failed": 0, "lost": 0}
     assert sorted(counted_attempts(connection)) == [0, 1, 1, 1, 1]
     make_due(connection)
-    Worker(database_url, Touching()).run()
+    QueueWorker(database_url, Touching()).run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
@@ -113,19 +112,19 @@ def test_a_job_that_the_app_enqueues_in_an_open_transaction_holds_up_no_other(
     class Interrupted(RecordingHandler):
         def work(self, _: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
             yield [Outcome(jobs[0], "fine")]
-            client.enqueue(app, QUEUE, KIND, [jobs[1].entity_id])
+            client.enqueue(app, QUEUE, SOURCE, [jobs[1].key])
             raise KeyboardInterrupt
 
     ids = enqueue(connection, 5)
     with connect(database_url) as app, app.transaction():
         with pytest.raises(KeyboardInterrupt):
-            Worker(database_url, Interrupted()).run()
+            QueueWorker(database_url, Interrupted()).run()
         assert states(connection) == {"completed": 1, "pending": 4}
     while jobs := claim(connection):
         client.complete(connection, jobs)
-    assert {row for (row,) in connection.execute("select entity_id from job_queue where status = 'completed'")} == {
-        *ids
-    }
+    assert {
+        row for (row,) in connection.execute("select key from matching_pipeline.jobs where status = 'completed'")
+    } == {*ids}
 
 
 @pytest.mark.usefixtures("records")
@@ -148,12 +147,12 @@ def test_in_a_deadlock_with_the_app_the_worker_gives_way(
     with ThreadPoolExecutor() as pool:
         with connect(database_url) as app, app.transaction():
             touch(app, ids[1])
-            worker = pool.submit(Worker(database_url, Crossing()).run)
+            worker = pool.submit(QueueWorker(database_url, Crossing()).run)
             assert first_locked.wait(30)
             touch(app, ids[0])
         worker.result()
     make_due(connection)
-    Worker(database_url, Crossing()).run()
+    QueueWorker(database_url, Crossing()).run()
     assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
@@ -165,8 +164,8 @@ def test_a_killed_worker_loses_nothing_but_its_leases(connection: Connection, da
         worker.kill()
     assert states(connection) == {"completed": 1, "processing": 4, "pending": 3}
     with ThreadPoolExecutor() as pool:
-        survivor = pool.submit(Worker(database_url, RecordingHandler(), serve=True).run)
-        until(connection, "not exists (select from job_queue where status <> 'completed')")
+        survivor = pool.submit(QueueWorker(database_url, RecordingHandler(), serve=True).run)
+        until(connection, "not exists (select from matching_pipeline.jobs where status <> 'completed')")
         client.stop_all(connection)
         survivor.result(timeout=30)
     assert recorded(connection) == dict.fromkeys(ids, 1)
@@ -204,7 +203,7 @@ def server() -> Iterator["PostgresServer"]:
 @pytest.fixture
 def restartable_url(server: "PostgresServer") -> str:
     with connect(server.get_uri()) as connection:
-        connection.execute("truncate job_queue, recorded")
+        connection.execute("truncate matching_pipeline.jobs, recorded")
     return server.get_uri()
 
 
@@ -239,7 +238,7 @@ def test_a_busy_worker_goes_on_when_the_database_is_back(
     with connect(restartable_url) as connection:
         ids = enqueue(connection, 40)
     with ThreadPoolExecutor() as pool:
-        worker = pool.submit(Worker(restartable_url, handler).run)
+        worker = pool.submit(QueueWorker(restartable_url, handler).run)
         with connect(restartable_url) as connection:
             until(connection, "(select count(*) from recorded) >= 5")
         restart(server)
@@ -252,9 +251,9 @@ def test_a_busy_worker_goes_on_when_the_database_is_back(
 
 def test_a_waiting_worker_goes_on_when_the_database_is_back(server: "PostgresServer", restartable_url: str) -> None:
     with ThreadPoolExecutor() as pool:
-        worker = pool.submit(Worker(restartable_url, RecordingHandler(), serve=True).run)
+        worker = pool.submit(QueueWorker(restartable_url, RecordingHandler(), serve=True).run)
         with connect(restartable_url) as connection:
-            until(connection, f"(queue_state('{QUEUE}')).workers = 1")
+            until(connection, f"(matching_pipeline.queue_state('{QUEUE}')).workers = 1")
         restart(server)
         with connect(restartable_url) as connection:
             ids = enqueue(connection, 3)
@@ -266,4 +265,4 @@ def test_a_waiting_worker_goes_on_when_the_database_is_back(server: "PostgresSer
 
 def test_without_a_database_it_does_not_start() -> None:
     with pytest.raises(psycopg.OperationalError):
-        Worker("postgresql://postgres@/postgres?host=/nowhere", RecordingHandler()).run()
+        QueueWorker("postgresql://postgres@/postgres?host=/nowhere", RecordingHandler()).run()

@@ -13,7 +13,7 @@ REFUSED, HICCUP = PermanentFailure("refused"), TransientFailure("hiccup")
 
 def order(**pictures: State | Exception) -> Order:
     """An order with the state of each picture, or the reason of its failure, by image type."""
-    order = Order(Job(UUID(int=1), "complete_pack", UUID(int=2), {}, 1))
+    order = Order(Job(UUID(int=1), "studio_project", "complete_pack", "some key", {}, 1))
     for image_type, end in pictures.items():
         state, reason = (end, "locked") if isinstance(end, State) else (State.FAILED, end)
         order.pictures[image_type] = AskedPicture(order, image_type, "", None, state, reason, image_type)  # type: ignore[arg-type]
@@ -23,12 +23,12 @@ def order(**pictures: State | Exception) -> Order:
 @pytest.mark.parametrize("states", [{}, {"a": State.KEPT, "b": State.UNCHANGED}, {"a": State.LOST, "b": REFUSED}])
 def test_a_job_is_completed_where_all_is_there_or_the_job_is_lost(states: dict[str, State | Exception]) -> None:
     outcome = order(**states).outcome()
-    assert (outcome.failure, outcome.lock_busy) == (None, None)
+    assert (outcome.failure, outcome.must_wait) == (None, None)
 
 
 def test_a_job_waits_where_nothing_has_failed_and_a_lock_is_busy() -> None:
     outcome = order(a=State.KEPT, b=State.LOCK_BUSY).outcome()
-    assert (outcome.failure, str(outcome.lock_busy)) == (None, "b: locked")
+    assert (outcome.failure, str(outcome.must_wait)) == (None, "b: locked")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""Asset checks, which a run of the asset evaluates and workers report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dagster as dg
+
+from matching_pipeline.components.metadata import coverage
+from matching_pipeline.components.pictures import markdown_table
+from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.db.queries import query
+from matching_pipeline.queues import client
+
+
+@dataclass(frozen=True)
+class ReportedCheck:
+    """An asset check: Dagster runs its definition, and workers call the function behind it."""
+
+    asset: str | dg.AssetKey
+    name: str
+    description: str
+    evaluate: Callable[[Pipeline], dg.AssetCheckResult]
+
+    @property
+    def key(self) -> dg.AssetCheckKey:
+        return dg.AssetCheckKey(dg.AssetKey.from_coercible(self.asset), self.name)
+
+    @property
+    def definition(self) -> dg.AssetChecksDefinition:
+        @dg.asset_check(asset=self.asset, name=self.name, description=self.description)
+        def check(pipeline: Pipeline) -> dg.AssetCheckResult:
+            return self.evaluate(pipeline)
+
+        return check
+
+
+def everything_is_accounted_for(asset: str, name: str, description: str) -> ReportedCheck:
+    """Whether all that the queue of the asset's name is for has a result, waits or has failed."""
+
+    def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
+        with pipeline.connection() as connection:
+            row = coverage(connection, asset)
+        return dg.AssetCheckResult(passed=row["unaccounted"] == 0, metadata=row)
+
+    return ReportedCheck(asset, name, description, evaluate)
+
+
+def no_failed_jobs(asset: str, queue: str, name: str, description: str, *, anonymous: bool = False) -> ReportedCheck:
+    """Warns of dead letters: jobs that failed for good, until a person retries or deletes them.
+
+    `anonymous` names no entity: an erasure does not reach the copies that Dagster keeps.
+    """
+
+    def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
+        with pipeline.connection() as connection:
+            status = client.status(connection, queue)
+            newest = connection.execute(query("newest_failures"), {"queue": queue, "count": 5}).fetchall()
+        header = ("what", "status", "because", "job")
+        named = slice(1, 3) if anonymous else slice(None)
+        reasons = markdown_table(header[named], [row[named] for row in newest])
+        failed = status["failed"]
+        return dg.AssetCheckResult(
+            passed=not failed,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={**status, "newest failures": dg.MetadataValue.md(reasons)},
+            description=f"{failed} failed: `matching-pipeline retry {queue} --all` tries them again"
+            if failed
+            else "no job has failed",
+        )
+
+    return ReportedCheck(asset, name, description, evaluate)
+
+
+def evaluation(key: dg.AssetCheckKey, result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=result.passed,
+        metadata=result.metadata,
+        severity=result.severity,
+        description=result.description,
+    )

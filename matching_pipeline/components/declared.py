@@ -1,0 +1,139 @@
+"""The components: what Dagster makes of a declaration in YAML. Their attributes are the declarations' own fields."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import dagster as dg
+from pydantic import BaseModel
+
+from matching_pipeline.components.generated_images import generated_asset, generated_report
+from matching_pipeline.components.image_embeddings import image_asset, image_report
+from matching_pipeline.components.maintenance import cleanup, cleanup_schedule
+from matching_pipeline.components.matches import matches_asset, matches_report
+from matching_pipeline.components.nightly import nightly
+from matching_pipeline.components.parity import sampled_lists_are_exact
+from matching_pipeline.components.reporting import AssetReport
+from matching_pipeline.components.resources import pipeline_in
+from matching_pipeline.components.sensors import queue_sensor, worker_sensor
+from matching_pipeline.components.source_checks import is_attached
+from matching_pipeline.components.sources import app_tables
+from matching_pipeline.components.text_embeddings import text_asset, text_report
+from matching_pipeline.components.worker import process_now, worker
+from matching_pipeline.sources import declarations as model
+from matching_pipeline.sources.declarations import Declarations
+
+D = TypeVar("D", bound=BaseModel)
+
+
+class Ours(dg.Component):
+    """Any component of this package."""
+
+
+@dataclass(frozen=True)
+class Declared(Ours, Generic[D]):
+    """A component with a declaration. The other components of its folder can read it."""
+
+    declared: D
+    declaration: ClassVar[type[BaseModel]]
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        return cls.declaration
+
+    @classmethod
+    def load(cls, attributes: Any, context: dg.ComponentLoadContext) -> Self:
+        # Dagster gives None where the YAML has no attributes
+        declared: Any = cls.declaration.model_validate({}) if attributes is None else attributes
+        return cls(declared)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        beside: list[Ours] = context.component_tree.get_all_components(of_type=Ours)  # type: ignore[type-abstract]
+        declaring = [each for each in beside if isinstance(each, Declared)]
+        parts = [self.definitions(Declarations.of(each.declared for each in declaring))]
+        if declaring[0] is self and not any(isinstance(each, Worker) for each in beside):
+            parts.append(worker_definitions())
+        return dg.Definitions.merge(*parts, resources_in(context))
+
+    @abstractmethod
+    def definitions(self, declarations: Declarations) -> dg.Definitions:
+        """The Dagster definitions for this declaration, given all declarations of the folder."""
+
+
+class Source(Declared[model.Source]):
+    """A table of the app: which of its rows count, and where their pictures, text or vector are."""
+
+    declaration = model.Source
+
+    def definitions(self, declarations: Declarations) -> dg.Definitions:
+        return dg.Definitions(
+            assets=app_tables(declarations).get(self.declared.name),
+            asset_checks=[is_attached(self.declared).definition],
+        )
+
+
+class ImageEmbeddings(Declared[model.ImageEmbeddings]):
+    """An asset: the embeddings and attributes of the pictures of some sources."""
+
+    declaration = model.ImageEmbeddings
+
+    def definitions(self, declarations: Declarations) -> dg.Definitions:
+        return reported(image_asset(self.declared, declarations), image_report(self.declared))
+
+
+class TextEmbeddings(Declared[model.TextEmbeddings]):
+    """An asset: the embeddings of the texts of some sources."""
+
+    declaration = model.TextEmbeddings
+
+    def definitions(self, declarations: Declarations) -> dg.Definitions:
+        return reported(text_asset(self.declared, declarations), text_report(self.declared))
+
+
+class Matches(Declared[model.Matches]):
+    """The asset of all matches, and the nightly job that rebuilds them."""
+
+    declaration = model.Matches
+
+    def definitions(self, declarations: Declarations) -> dg.Definitions:
+        asset, report = matches_asset(self.declared, declarations), matches_report(self.declared, declarations)
+        parity = dg.Definitions(asset_checks=[sampled_lists_are_exact(self.declared).definition])
+        is_first = declarations.matches[0] == self.declared
+        # one job serves all assets of matches
+        return dg.Definitions.merge(reported(asset, report), parity, *([nightly(declarations)] if is_first else []))
+
+
+class GeneratedImages(Declared[model.GeneratedImages]):
+    """An asset: pictures that a provider makes from the photos of a source."""
+
+    declaration = model.GeneratedImages
+
+    def definitions(self, declarations: Declarations) -> dg.Definitions:
+        return reported(generated_asset(self.declared, declarations), generated_report(self.declared))
+
+
+class Worker(Ours):
+    """The worker of all declared queues, and the hourly cleanup.
+
+    If no Worker is declared, the folder's first component adds them.
+    """
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return dg.Definitions.merge(worker_definitions(), resources_in(context))
+
+
+def worker_definitions() -> dg.Definitions:
+    return dg.Definitions(jobs=[worker, process_now, cleanup], sensors=[worker_sensor], schedules=[cleanup_schedule])
+
+
+def reported(asset: dg.AssetsDefinition, report: AssetReport) -> dg.Definitions:
+    """An asset, the checks that come with its report, and a sensor for each of its queues."""
+    return dg.Definitions(
+        assets=[asset],
+        asset_checks=[check.definition for check in report.checks],
+        sensors=[queue_sensor(queue, detects) for queue, detects in report.detects.items()],
+    )
+
+
+def resources_in(context: dg.ComponentLoadContext) -> dg.Definitions:
+    return dg.Definitions(resources={"pipeline": pipeline_in(context.defs_module_path)})

@@ -1,0 +1,24 @@
+"""The job that processes each night what is missing, and rebuilds all matches."""
+
+import dagster as dg
+
+from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import Declarations
+
+
+def nightly(declarations: Declarations) -> dg.Definitions:
+    """The job of all declared assets of embeddings and matches, and its schedule."""
+    names = [each.name for each in declarations.images] + [each.name for each in declarations.texts]
+    names += [each.name for each in declarations.matches]
+    job = dg.define_asset_job(
+        "nightly",
+        selection=dg.AssetSelection.assets(*names),
+        # the shards of the rebuild run beside each other
+        executor_def=dg.multiprocess_executor,
+        tags={"dagster/max_runtime": "21600"},
+        description="Processes all pictures and texts that are missing, then rebuilds all matches.",
+    )
+    schedule = dg.build_schedule_from_partitioned_job(
+        job, hour_of_day=Settings().nightly_hour_utc, default_status=dg.DefaultScheduleStatus.RUNNING
+    )
+    return dg.Definitions(jobs=[job], schedules=[schedule])

@@ -1,0 +1,367 @@
+"""What a team declares: sources, assets and matchers. Each class has the fields of its YAML."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from matching_pipeline import examples
+from matching_pipeline.errors import ConfigurationError
+from matching_pipeline.settings import Settings
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,27}$")]
+"""Of a source, an asset or a matcher: a part of the names of triggers and queues."""
+_BAD_NAME = "a name begins with a letter and has up to 28 lower-case letters, digits and _"
+_TABLE = re.compile(r'(?:(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)\.)?(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)')
+
+
+def _with_schema(table: str) -> str:
+    if not _TABLE.fullmatch(table):
+        raise ValueError('a table is written as in SQL, such as public.listings or shop."Listing"')
+    return table if "." in re.sub(r'"[^"]*"', "", table) else f"public.{table}"
+
+
+Table = Annotated[str, AfterValidator(_with_schema)]
+"""A table of the app, quoted as in SQL; one without a schema is in `public`."""
+Expression = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+"""SQL over the row `t` of the source's table and the row `p` of its parent."""
+VIEW_COLUMNS = frozenset({"id", "kind", "rank", "rank_for_a", "rank_for_b", "similarity", "model", "computed_at"})
+"""What the exposed view of matches shows beside the keys."""
+TYPE_PREFIX = "matching_pipeline."
+WORKER = f"{TYPE_PREFIX}Worker"
+"""A component without a declaration."""
+
+
+class _Declaration(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _admit_true(schema: dict[str, Any]) -> None:
+    """YAML 1.1 reads the key `on` as true, and the schema must allow that key."""
+    schema["required"].remove("on")
+    schema["additionalProperties"] = True
+
+
+class Parent(_Declaration):
+    """A row of another table that an entity's row points to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_admit_true)
+
+    name: str | None = Field(None, description="what messages call a parent; the table's name by default")
+    table: Table = Field(description="the table of the parents")
+    key: str = Field("id", description="the column that names a parent")
+    on: str = Field(description="the column of the source's table that holds the parent's key")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_on(cls, values: Any) -> Any:
+        if isinstance(values, dict) and True in values:
+            return {**{name: value for name, value in values.items() if name is not True}, "on": values[True]}
+        return values
+
+
+class Pictures(_Declaration):
+    """Pictures in rows of a table of their own."""
+
+    table: Table = Field(description="the table that has a row for each picture")
+    key: str = Field("id", description="the column that names a picture")
+    entity: str = Field(description="the column that holds the key of the picture's entity")
+    url: str = Field(description="the column that holds the picture's URL")
+
+
+class WriteBack(_Declaration):
+    """What the pipeline writes into the app's row."""
+
+    status: str = Field(description="the column that says how far the entity's jobs are")
+    pending: str = Field("PENDING", description="its value while a job waits")
+    processing: str = Field("PROCESSING", description="its value while a worker does a job")
+    completed: str = Field("COMPLETED", description="its value when all jobs are done")
+    failed: str = Field("FAILED", description="its value when a job failed for good")
+
+
+class Source(_Declaration):
+    """A table of the app: which of its rows count, and where their pictures, text or vector are."""
+
+    name: Name = Field(description="the name of the source")
+    table: Table = Field(description="the app's table, with its schema")
+    key: str = Field("id", description="the column that names a row")
+    when: Expression | None = Field(None, description="the condition under which a row is an entity of the source")
+    parent: Parent | None = Field(None, description="the row that the expressions call `p`")
+    user: str | None = Field(
+        None, description="the column that holds the user who may see the entity's jobs and matches"
+    )
+    properties: dict[Name, Expression] = Field({}, description="what matchers compare, by name")
+    pictures: Pictures | None = Field(None, description="the entity's pictures in rows of another table")
+    photo: Expression | None = Field(None, description="the URL of the entity's only picture")
+    text: tuple[Expression, ...] | Expression = Field((), description="the expressions whose values form the text")
+    vector: str | None = Field(None, description="the column that holds a vector that the app made")
+    write_back: WriteBack | None = Field(None, description="what the pipeline writes into the row")
+    triggers: Name | None = Field(None, description="the first part of the names of the source's triggers")
+
+    @model_validator(mode="after")
+    def _has_one_content(self) -> "Source":
+        given = [name for name in ("pictures", "photo", "text", "vector") if getattr(self, name)]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"a source has one of pictures, photo, text and vector; {self.name} has {found}")
+        return self
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _one_part(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class ImageEmbeddings(_Declaration):
+    """An asset: the embeddings and attributes of the pictures of some sources."""
+
+    name: Name = Field(description="the name of the asset and of its queue")
+    sources: tuple[Name, ...] = Field(min_length=1, description="sources with pictures")
+    expose: Name | None = Field(None, description="the schema in which the app finds a view of the results")
+
+
+class TextEmbeddings(_Declaration):
+    """An asset: the embeddings of the texts of some sources."""
+
+    name: Name = Field(description="the name of the asset and of its queue")
+    sources: tuple[Name, ...] = Field(min_length=1, description="sources with texts")
+    key_column: Name = Field("key", description="the column of the exposed view that holds an entity's key")
+    expose: Name | None = Field(None, description="the schema in which the app finds a view of the results")
+    queue_view: Name | None = Field(None, description="the name of a view of the queue, beside it")
+    search: Name | None = Field(None, description="the name of a function beside it that finds similar entities")
+
+
+class Matcher(_Declaration):
+    """Two sources and the rule by which the entities of one match those of the other."""
+
+    name: Name = Field(description="the name of the matcher")
+    left: Name = Field(description="the source whose entities have lists")
+    right: Name = Field(description="the source whose entities are listed")
+    # with examples Dagster makes no sample of the type itself, at which it fails
+    columns: tuple[Name, Name] = Field(
+        examples=[["left_id", "right_id"]], description="the columns of the exposed view that hold the two keys"
+    )
+    same: tuple[Name, ...] = Field((), description="properties that must be equal")
+    opposite: dict[Name, tuple[str, str]] = Field({}, description="properties that must have one and the other value")
+    top: int = Field(20, gt=0, description="the length of a list at first; `match_settings` can change it")
+    threshold: float = Field(0.5, ge=-1, le=1, description="the least score at first; `match_settings` can change it")
+    attribute_weight: float = Field(
+        0.0, ge=0, le=1, description="the weight of attributes in the score at first; `match_settings` can change it"
+    )
+
+    queue_view: Name | None = Field(None, description="the name of a view of the queue, beside the view of matches")
+    queue_key: Name = Field("key", description="the column of that view that holds the key")
+
+    @property
+    def queue(self) -> str:
+        return f"matches_{self.name}"
+
+
+class Matches(_Declaration):
+    """The asset of all matches."""
+
+    name: Name = Field("matches", description="the name of the asset")
+    matchers: tuple[Matcher, ...] = Field(min_length=1, description="the matchers")
+    expose: Name | None = Field(None, description="the schema in which the app finds the view `matches`")
+
+
+class GeneratedImages(_Declaration):
+    """An asset: pictures that a provider makes from the photos of a source."""
+
+    name: Name = Field("generated_images", description="the name of the asset and of its queue")
+    source: Name = Field(description="the source with the photos")
+    expose: Name | None = Field(None, description="the schema in which the app finds views and functions")
+
+
+Declared = Source | ImageEmbeddings | TextEmbeddings | Matches | GeneratedImages
+KINDS: dict[str, type[Declared]] = {
+    kind.__name__: kind for kind in (Source, ImageEmbeddings, TextEmbeddings, Matches, GeneratedImages)
+}
+
+
+class Declarations(_Declaration):
+    """All that one code location declares. Raises ValueError where the parts do not fit together."""
+
+    sources: tuple[Source, ...] = ()
+    images: tuple[ImageEmbeddings, ...] = ()
+    texts: tuple[TextEmbeddings, ...] = ()
+    matches: tuple[Matches, ...] = ()
+    generated: tuple[GeneratedImages, ...] = ()
+
+    @classmethod
+    def of(cls, declared: Iterable[Declared]) -> "Declarations":
+        parts: dict[type[Declared], list[Any]] = {kind: [] for kind in KINDS.values()}
+        for each in declared:
+            parts[type(each)].append(each)
+        try:
+            return cls(
+                sources=tuple(parts[Source]),
+                images=tuple(parts[ImageEmbeddings]),
+                texts=tuple(parts[TextEmbeddings]),
+                matches=tuple(parts[Matches]),
+                generated=tuple(parts[GeneratedImages]),
+            )
+        except ValidationError as error:
+            messages = [each["msg"].removeprefix("Value error, ") for each in error.errors()]
+            raise ConfigurationError("; ".join(messages)) from None
+
+    @property
+    def queues(self) -> dict[str, str]:
+        """The work of each queue by its name, in the order in which work flows through them."""
+        works = {each.name: "image" for each in self.images} | {each.name: "text" for each in self.texts}
+        works |= {each.queue: "match" for each in self.matchers}
+        return works | {each.name: "generate" for each in self.generated}
+
+    @property
+    def matchers(self) -> list[Matcher]:
+        return [matcher for each in self.matches for matcher in each.matchers]
+
+    def source(self, name: str) -> Source:
+        return next(source for source in self.sources if source.name == name)
+
+    def queues_of(self, source: Source) -> list[str]:
+        """The queues whose workers read the source's changed rows."""
+        queues = [each.name for each in self.images if source.name in each.sources]
+        queues += [each.name for each in self.texts if source.name in each.sources]
+        if source.vector:
+            queues += [each.queue for each in self.matchers if source.name in (each.left, each.right)]
+        return queues
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Declarations":
+        problems = list(self._problems())
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        content = {source.name: source for source in self.sources}
+        names = [source.name for source in self.sources]
+        yield from (f"two sources have the name {name}" for name, times in Counter(names).items() if times > 1)
+        queues = [each.name for each in self.images] + [each.name for each in self.texts]
+        queues += [each.name for each in self.generated] + [matcher.queue for matcher in self.matchers]
+        yield from (f"two queues have the name {name}" for name, times in Counter(queues).items() if times > 1)
+        for text in self.texts:
+            for name in ("queue_view", "search"):
+                if getattr(text, name) and len(text.sources) > 1:
+                    yield f"{text.name}: `{name}` is for an asset of one source"
+                if getattr(text, name) and not text.expose:
+                    yield f"{text.name}: `{name}` needs `expose`, which names its schema"
+        for matcher in self.matchers:
+            if taken := sorted({*matcher.columns} & VIEW_COLUMNS):
+                yield f"matcher {matcher.name}: the view of matches has a column {taken[0]} already"
+            properties = {
+                name for source in self.sources if source.name == matcher.left for name in source.properties
+            }
+            if undeclared := [name for name in (*matcher.same, *matcher.opposite) if name not in properties]:
+                yield f"matcher {matcher.name}: the source {matcher.left} has no property {undeclared[0]}"
+            if matcher.columns[0] == matcher.columns[1]:
+                yield f"matcher {matcher.name}: its two columns have one name"
+        for matcher in self.matchers:
+            if matcher.left == matcher.right and not matcher.opposite:
+                yield f"matcher {matcher.name}: a source that matches itself needs `opposite`"
+            if matcher.left != matcher.right and (matcher.same or matcher.opposite):
+                yield f"matcher {matcher.name}: `same` and `opposite` are for a source that matches itself"
+        for asset, name, needed in self._uses():
+            if name not in content:
+                yield f"{asset}: there is no source {name}"
+            elif needed and not any(getattr(content[name], field) for field in needed):
+                yield f"{asset}: the source {name} has no {' or '.join(needed)}"
+
+    def _uses(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        for image in self.images:
+            yield from ((image.name, name, ("pictures", "photo")) for name in image.sources)
+        for text in self.texts:
+            yield from ((text.name, name, ("text",)) for name in text.sources)
+        for each in self.generated:
+            yield each.name, each.source, ("photo",)
+        for matcher in self.matchers:
+            needed = ("vector",) if matcher.left == matcher.right else ("pictures", "photo")
+            yield from ((f"matcher {matcher.name}", name, needed) for name in (matcher.left, matcher.right))
+
+
+def declarations_folder(settings: Settings) -> Path:
+    """DEFINITIONS_DIR, or `defs` in the working directory.
+
+    Without either, the examples, if the embedded Postgres or the sample data is used.
+
+    Raises ConfigurationError where there is no such folder.
+    """
+    folder = settings.definitions_dir or Path("defs")
+    if folder.is_dir():
+        return folder
+    if settings.definitions_dir is None and (settings.sample_data or not settings.database_url):
+        return examples.FOLDER
+    raise ConfigurationError(
+        f"DEFINITIONS_DIR: there is no folder {folder} with declarations: `matching-pipeline init` makes one"
+    )
+
+
+def declared(settings: Settings) -> Declarations:
+    """What the folder of declarations declares."""
+    return load(declarations_folder(settings))
+
+
+def load(folder: Path) -> Declarations:
+    """The declarations of all YAML files below the folder. It ignores components of other packages.
+
+    Raises ConfigurationError, which names the file and the field of all that is wrong in single declarations.
+    """
+    found: list[Declared] = []
+    problems: list[str] = []
+    for file in sorted(folder.rglob("defs.yaml")):
+        for kind, attributes in _documents(file):
+            try:
+                found.append(kind.model_validate(attributes))
+            except ValidationError as error:
+                problems += [f"{file}: {_described(kind, attributes)}: {problem}" for problem in _problems_of(error)]
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return Declarations.of(found)
+
+
+def _documents(file: Path) -> Iterator[tuple[type[Declared], Any]]:
+    """Each declaration of the file: what is declared, and its attributes."""
+    try:
+        documents = [each for each in yaml.safe_load_all(file.read_text()) if each]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: {error}") from None
+    for document in documents:
+        if not isinstance(document, dict):
+            raise ConfigurationError(f"{file}: a declaration has the fields type and attributes")
+        name = str(document.get("type", ""))
+        kind = KINDS.get(name.removeprefix(TYPE_PREFIX)) if name.startswith(TYPE_PREFIX) else None
+        if name in KINDS:
+            raise ConfigurationError(f"{file}: type: write {TYPE_PREFIX}{name} in place of {name}")
+        if kind is not None:
+            yield kind, document.get("attributes") or {}
+        elif name.startswith(TYPE_PREFIX) and name != WORKER:
+            known = ", ".join([*(f"{TYPE_PREFIX}{kind}" for kind in KINDS), WORKER])
+            raise ConfigurationError(f"{file}: type: there is no {name}, only {known}")
+
+
+def _described(kind: type[Declared], attributes: Any) -> str:
+    name = attributes.get("name") if isinstance(attributes, dict) else None
+    return kind.__name__ if name is None else f"{kind.__name__} {name}"
+
+
+def _problems_of(error: ValidationError) -> Iterator[str]:
+    for each in error.errors():
+        field = ".".join(map(str, each["loc"])) or "attributes"
+        message = (
+            _BAD_NAME if each["type"] == "string_pattern_mismatch" else each["msg"].removeprefix("Value error, ")
+        )
+        yield f"{field}: {message}"

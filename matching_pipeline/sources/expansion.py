@@ -1,0 +1,176 @@
+"""Expands jobs that name many entities or items: for each of them it enqueues one job.
+
+A job of the kind `parent` names a row that several entities point to. A job of the kind `table` compares a part of a
+table with the mirror and enqueues what differs, then the next part. A job of the kind `entity` of a source with
+pictures enqueues the pictures that have no current embedding.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from psycopg.types.json import Jsonb
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import named_rows, query
+from matching_pipeline.errors import PermanentFailure, SourceUnreadable
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
+from matching_pipeline.queues.worker import Outcome
+from matching_pipeline.sources import mirror
+from matching_pipeline.sources.reading import KEYS_AT_ONCE, SourceRow, children, keys_after, read, text_hash
+
+GONE = {"gone": True}
+"""The payload of a table's job that looks for entities of the mirror whose rows are gone."""
+_OF_ENTITIES = ("parent_key", "user_key", "properties")
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What a job enqueues when it is written."""
+
+    entities: Collection[str] = ()
+    items: Collection[str] = ()
+    known: Sequence[SourceRow] | None = None
+    """of a source with pictures the rows of the entity, whose mirror is refreshed"""
+    after: str | None = None
+    """Where the next table job begins: a key, or an entity's id where `gone`.
+
+    Empty: from the start. None: no next job.
+    """
+    gone: bool = False
+    """whether the next part is one of the mirror"""
+
+
+def expand(connection: Connection, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Reads what the jobs name. The caller writes the outcomes with `write`."""
+    for job in jobs:
+        try:
+            if job.kind == "parent":
+                yield Outcome(job, Expansion(entities=_children(connection, job)))
+            elif job.kind == "table":
+                yield Outcome(job, _part(connection, job))
+            else:
+                reading = read(connection, job.source, "entity", [job.key])
+                yield Outcome(job, Expansion(known=reading.rows), reading.failures.get(job.key))
+        except SourceUnreadable as error:
+            yield Outcome(job, must_wait=error)
+        except PermanentFailure as failure:
+            yield Outcome(job, failure=failure)
+
+
+def write(connection: Connection, queue: str, outcomes: Sequence[Outcome]) -> None:
+    """Enqueues what the outcomes of `expand` name, in the transaction that completes their jobs."""
+    for outcome in outcomes:
+        job, expansion = outcome.job, outcome.result
+        # All queues share the mirror. After this queue updates it, the others find no difference. So each changed key
+        # goes to every queue.
+        every_queue = None if job.kind == "table" else queue
+        _enqueue(connection, every_queue, job.source, expansion.entities, "entity")
+        _enqueue(connection, every_queue, job.source, expansion.items, "item")
+        if expansion.known is not None:
+            _refresh_pictures(connection, queue, job, expansion.known)
+        if expansion.after is not None:
+            payload = Jsonb(GONE if expansion.gone else {})
+            parameters = {"queue": queue, "source": job.source, "after": expansion.after, "payload": payload}
+            connection.execute(query("enqueue_table"), parameters)
+        if job.kind == "table" and job.key:
+            # The job's key may name an entity. `erase_entities` skips unfinished table jobs, so this deletes the
+            # completed one.
+            connection.execute(query("forget_job"), {"id": job.id})
+
+
+def is_expanded(connection: Connection, jobs: Sequence[Job]) -> dict[Job, bool]:
+    """Whether each job names others, rather than one thing to embed or match."""
+    pictures = {source: _has_pictures(connection, source) for source in {job.source for job in jobs}}
+    return {job: job.kind in ("parent", "table") or (job.kind == "entity" and pictures[job.source]) for job in jobs}
+
+
+def _refresh_pictures(connection: Connection, queue: str, job: Job, known: Sequence[SourceRow]) -> None:
+    rows = mirror.refresh(connection, queue, job.source, "entity", [job.key], known)
+    urls = {row.item_key: row.content for row in rows if row.item_key is not None}
+    stored = connection.execute(query("items_of_entities"), {"source": job.source, "keys": [job.key]}).fetchall()
+    mirror.erase(connection, queue, job.source, "item", [key for (key,) in stored if key not in urls])
+    parameters = {"source": job.source, "queue": queue, "keys": list(urls), "contents": list(urls.values())}
+    lacking = connection.execute(query("items_without_embedding"), parameters).fetchall()
+    _enqueue(connection, queue, job.source, [key for (key,) in lacking], "item")
+
+
+def _enqueue(connection: Connection, queue: str | None, source: str, keys: Collection[str], kind: str) -> None:
+    """In the queue, or in every queue that serves the source."""
+    if queue is None:
+        parameters = {"source": source, "kind": kind, "keys": sorted(keys)}
+        connection.execute(query("enqueue_in_every_queue"), parameters)
+    elif keys:
+        client.enqueue(connection, queue, source, sorted(keys), kind)
+
+
+def _children(connection: Connection, job: Job) -> set[str]:
+    parameters = {"source": job.source, "keys": [job.key]}
+    rows = connection.execute(query("entities_of_parents"), parameters).fetchall()
+    # The mirror still has entities that pointed to this parent before.
+    return {key for (key,) in rows} | set(children(connection, job.source, job.key))
+
+
+def _part(connection: Connection, job: Job) -> Expansion:
+    if job.payload == GONE:
+        parameters = {"source": job.source, "after": job.key or None, "size": KEYS_AT_ONCE}
+        mirrored = connection.execute(query("entities_from"), parameters).fetchall()
+        keys = [key for (_, key) in mirrored]
+        reading = read(connection, job.source, "entity", keys)
+        there = {row.entity_key for row in reading.rows if row.applies} | reading.failures.keys()
+        after = str(mirrored[-1][0]) if len(keys) == KEYS_AT_ONCE else None
+        return Expansion(entities=set(keys) - there, after=after, gone=True)
+    keys = keys_after(connection, job.source, job.key)
+    reading = read(connection, job.source, "entity", keys)
+    entities, items = differences(connection, job.source, keys, reading.rows)
+    is_last = len(keys) < KEYS_AT_ONCE
+    return Expansion(entities | reading.failures.keys(), items, after="" if is_last else keys[-1], gone=is_last)
+
+
+def differences(
+    connection: Connection, source: str, keys: Sequence[str], rows: Sequence[SourceRow]
+) -> tuple[set[str], set[str]]:
+    """The keys of entities, and of pictures, whose mirror is not as the rows say."""
+    parameters = {"source": source, "keys": list(keys)}
+    entities = {row["key"]: row for row in named_rows(connection, "mirrored_entities", **parameters)}
+    items = {row["key"]: row for row in named_rows(connection, "mirrored_items", **parameters)}
+    vectors: dict[str, Any] = dict(connection.execute(query("mirrored_vectors"), parameters, binary=True).fetchall())
+    changed: set[str] = set()
+    changed_items: set[str] = set()
+    there: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        entity = entities.get(row.entity_key)
+        if not row.applies:
+            changed |= {row.entity_key} if entity else set()
+        elif row.item_key is None:
+            there[row.entity_key] = set()
+        else:
+            there[row.entity_key].add(row.item_key)
+            item = items.get(row.item_key)
+            if item is None or not _is_mirrored(row, item, vectors.get(row.item_key)):
+                changed_items.add(row.item_key)
+        if row.applies and entity and any(getattr(row, name) != entity[name] for name in _OF_ENTITIES):
+            changed.add(row.entity_key)
+    if not _has_pictures(connection, source):
+        return changed | changed_items, set()
+    gone = {
+        key for key, item in items.items() if item["entity_key"] in there and key not in there[item["entity_key"]]
+    }
+    return changed, changed_items | gone
+
+
+def _is_mirrored(row: SourceRow, item: dict[str, object], vector: Any) -> bool:
+    if item["entity_key"] != row.entity_key:
+        return False
+    if row.embedding is not None:
+        return vector is not None and np.array_equal(vector.to_numpy(), row.embedding.to_numpy())
+    if item["content_hash"] is not None:
+        return item["content_hash"] == text_hash(row.content)
+    return item["content"] == row.content
+
+
+def _has_pictures(connection: Connection, source: str) -> bool:
+    return connection.execute(query("has_pictures"), {"source": source}).fetchone() == (True,)

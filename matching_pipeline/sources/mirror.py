@@ -1,0 +1,106 @@
+"""Keeps the mirror: what workers read of the app's rows, in the tables `entities` and `items`."""
+
+from collections.abc import Iterable, Sequence
+
+from psycopg.types.json import Jsonb
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.sources.reading import Kind, SourceRow, fetch, text_hash
+
+
+def refresh(
+    connection: Connection, queue: str, source: str, kind: Kind, keys: Sequence[str], known: Iterable[SourceRow]
+) -> list[SourceRow]:
+    """Reads the keys again while their entities are locked, and brings the mirror of the entities up to date.
+
+    Returns the rows that apply. Keys that are gone or do not apply are erased. `known` are the rows that were read
+    before: their entities are locked first, so that of two workers the one that read last writes last. The caller has
+    a transaction open. Raises PermanentFailure where a row cannot be read any more, and SourceUnreadable.
+    """
+    locked = _add_entities(connection, source, known)
+    while True:
+        rows = fetch(connection, source, kind, keys)
+        applying = [row for row in rows if row.applies]
+        if locked >= {row.entity_key for row in applying}:
+            break
+        locked |= _add_entities(connection, source, applying)
+    entities = {row.entity_key: row for row in applying}
+    if entities:
+        connection.execute(query("update_entities"), {"source": source, **_entity_columns(entities.values())})
+    ended = {row.entity_key for row in rows if not row.applies}
+    if kind == "entity":
+        ended |= set(keys) - {row.entity_key for row in rows}
+    else:
+        gone = sorted(set(keys) - {row.item_key for row in applying if row.item_key})
+        if bereft := (_entities_of_items(connection, source, gone) | locked) - entities.keys():
+            there = {row.entity_key for row in fetch(connection, source, "entity", sorted(bereft)) if row.applies}
+            ended |= bereft - there
+        erase(connection, queue, source, "item", gone)
+    erase(connection, queue, source, "entity", sorted(ended))
+    return applying
+
+
+def put_items(connection: Connection, source: str, rows: Iterable[SourceRow], *, is_text: bool = False) -> None:
+    """The caller has called `refresh`, which locks the entities."""
+    items = {row.item_key: row for row in rows if row.item_key is not None}
+    if items:
+        columns = {
+            "keys": list(items),
+            "entity_keys": [row.entity_key for row in items.values()],
+            # of a text only its hash is kept
+            "contents": [None if is_text else row.content for row in items.values()],
+            "content_hashes": [text_hash(row.content) if is_text else None for row in items.values()],
+        }
+        connection.execute(query("put_items"), {"source": source, **columns})
+
+
+def erase(
+    connection: Connection,
+    queue: str,
+    source: str,
+    kind: Kind,
+    keys: Sequence[str],
+    of_status: Sequence[str] = ("completed", "failed"),
+) -> None:
+    """Erases all that the pipeline keeps of these entities or items, and their jobs of these statuses.
+
+    Where another session has locked some of it, a job of the queue does it in a second.
+    """
+    if not keys:
+        return
+    if kind == "entity":
+        # where another worker has added one of them and not yet committed, this waits for it
+        connection.execute(query("add_bare_entities"), {"source": source, "keys": list(keys)})
+    statement = query("erase_items") if kind == "item" else query("erase_entities")
+    parameters: dict[str, object] = {"source": source, "keys": list(keys), "of_status": list(of_status)}
+    if left := [key for (key,) in connection.execute(statement, parameters).fetchall()]:
+        parameters = {"queue": queue, "source": source, "kind": kind, "keys": left}
+        connection.execute(query("enqueue_soon"), parameters)
+
+
+def _add_entities(connection: Connection, source: str, rows: Iterable[SourceRow]) -> set[str]:
+    """Adds the entities that are missing, and locks all of them in the order of their ids. Returns their keys."""
+    entities = {row.entity_key: row for row in rows if row.applies}
+    if entities:
+        parameters = {"source": source, **_entity_columns(entities.values())}
+        connection.execute(query("add_entities"), parameters)
+        connection.execute(query("lock_entities"), parameters)
+    return set(entities)
+
+
+def _entities_of_items(connection: Connection, source: str, keys: Sequence[str]) -> set[str]:
+    if not keys:
+        return set()
+    rows = connection.execute(query("entities_of_items"), {"source": source, "keys": list(keys)}).fetchall()
+    return {key for (key,) in rows}
+
+
+def _entity_columns(rows: Iterable[SourceRow]) -> dict[str, list[object]]:
+    rows = list(rows)
+    return {
+        "keys": [row.entity_key for row in rows],
+        "parent_keys": [row.parent_key for row in rows],
+        "user_keys": [row.user_key for row in rows],
+        "properties": [Jsonb(row.properties) for row in rows],
+    }

@@ -1,0 +1,75 @@
+"""Keeps the mirror of entities whose vectors the app makes."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.errors import PermanentFailure
+from matching_pipeline.sources import mirror
+from matching_pipeline.sources.items import parent_failure
+from matching_pipeline.sources.reading import SourceRow
+
+
+def vector_failures(connection: Connection, source: str, rows: Sequence[SourceRow]) -> dict[str, PermanentFailure]:
+    """By key, why an entity cannot be compared. No reason names a key: an erasure does not reach every copy."""
+    return _failures(connection, source, rows, _dimensions(connection, source))
+
+
+def mirror_vectors(
+    connection: Connection, queue: str, source: str, keys: Sequence[str], known: Sequence[SourceRow]
+) -> list[str]:
+    """Brings entities, items and vectors of these keys up to date, in the caller's transaction.
+
+    Returns the keys of the entities that can be compared. Our triggers enqueue nothing: those of the app gave each
+    matcher a job of its own.
+    """
+    connection.execute(query("begin_publishing"))
+    applying = mirror.refresh(connection, queue, source, "entity", keys, known)
+    dimensions = _dimensions(connection, source)
+    failures = _failures(connection, source, applying, dimensions)
+    # a row that got a bad vector since it was read has another job, which fails
+    rows = [row for row in applying if row.entity_key not in failures]
+    if rows:
+        if dimensions is None:
+            first = len(rows[0].embedding.to_numpy())
+            connection.execute(query("register_vector_model"), {"source": source, "dimensions": first})
+        mirror.put_items(connection, source, rows)
+        vectors = [row.embedding for row in rows]
+        parameters = {"source": source, "item_keys": [row.item_key for row in rows], "embeddings": vectors}
+        connection.execute(query("write_vectors"), parameters)
+    return [row.entity_key for row in rows]
+
+
+def _dimensions(connection: Connection, source: str) -> int | None:
+    """None where no vector is there."""
+    row = connection.execute(query("vector_dimensions"), {"source": source}).fetchone()
+    return row[0] if row else None
+
+
+def _failures(
+    connection: Connection, source: str, rows: Sequence[SourceRow], dimensions: int | None
+) -> dict[str, PermanentFailure]:
+    failures: dict[str, PermanentFailure] = {}
+    if not all(row.has_parent for row in rows):
+        orphaned = parent_failure(connection, source)
+        failures |= {row.entity_key: orphaned for row in rows if not row.has_parent}
+    vectors = {row.entity_key: row.embedding.to_numpy() for row in rows if row.has_parent and row.applies}
+    for key, vector in vectors.items():
+        dimensions = dimensions or len(vector)
+        if failure := _failure(source, vector, dimensions):
+            failures[key] = failure
+    return failures
+
+
+def _failure(source: str, vector: Any, dimensions: int) -> PermanentFailure | None:
+    if math.sqrt(float(np.dot(vector.astype(np.float64), vector.astype(np.float64)))) == 0:
+        return PermanentFailure("the embedding is all zeros: it has no direction to compare")
+    if len(vector) != dimensions:
+        return PermanentFailure(
+            f"the embedding has {len(vector)} dimensions, the others of the source {source} have {dimensions}"
+        )
+    return None

@@ -1,0 +1,134 @@
+"""The wheel, installed beside somebody's own Dagster project, which declares components of ours."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+PROJECT = """
+[tool.dg]
+directory_type = "project"
+
+[tool.dg.project]
+root_module = "shop"
+"""
+DEFINITIONS = """
+from pathlib import Path
+import dagster as dg
+
+defs = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+"""
+DECLARATIONS = """
+type: matching_pipeline.Source
+attributes:
+  name: offer
+  table: public.offers
+  when: t.state = 'open'
+  pictures: {table: public.pictures, entity: offer_id, url: url}
+---
+type: matching_pipeline.Source
+attributes: {name: wish, table: public.wishes, pictures: {table: public.pictures, entity: wish_id, url: url}}
+---
+type: matching_pipeline.ImageEmbeddings
+attributes: {name: photos, sources: [offer, wish]}
+---
+type: matching_pipeline.Matches
+attributes:
+  matchers: [{name: wish, left: wish, right: offer, columns: [wish_id, offer_id]}]
+---
+type: matching_pipeline.Worker
+"""
+SHOW = """
+import json, sys
+import matching_pipeline
+from importlib.metadata import entry_points
+from shop.definitions import defs
+
+repository = defs.get_repository_def()
+json.dump({
+    "file": matching_pipeline.__file__,
+    "registered": [point.value for point in entry_points(group="dagster_dg_cli.registry_modules")],
+    "assets": sorted(key.to_user_string() for key in defs.resolve_all_asset_keys()),
+    "jobs": sorted(name for name in repository.job_names if not name.startswith("__")),
+    "sensors": sorted(sensor.name for sensor in repository.sensor_defs),
+    "folder": defs.resources["pipeline"].definitions_dir,
+    "declared": [each.name for each in defs.resources["pipeline"].declarations.images],
+}, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has the wheel, and the dependencies of the Python that runs the tests."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT)
+    venv.create(folder / "venv")
+    python = folder / "venv" / "bin" / "python"
+    (wheel,) = folder.glob("*.whl")
+    run(*pip, "--python", python, "install", "--no-deps", wheel)
+    own = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    (Path(own) / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return python
+
+
+def run(*command: str | Path, folder: Path | None = None) -> str:
+    """Its output, in an environment that names no database and no folder of Python files."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "PYTHONPATH")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "their project"
+    for path, text in {
+        "pyproject.toml": PROJECT,
+        "shop/__init__.py": "",
+        "shop/definitions.py": DEFINITIONS,
+        "shop/defs/__init__.py": "",
+        "shop/defs/app/defs.yaml": DECLARATIONS,
+        "shop/defs/own.py": "import dagster as dg\n\n@dg.asset(deps=['matches'])\ndef report(): ...\n",
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    return folder
+
+
+def test_a_project_of_somebody_else_shows_what_it_declares(python: Path, project: Path) -> None:
+    shown: dict[str, Any] = json.loads(run(python, "-c", SHOW, folder=project))
+    assert Path(shown["file"]).is_relative_to(python.parents[1])
+    assert "matching_pipeline" in shown["registered"]
+    tables = ["public/offers", "public/pictures", "public/wishes"]
+    assert shown["assets"] == ["matches", "photos", *tables, "report"]
+    assert shown["jobs"] == ["cleanup", "nightly", "process_now", "worker"]
+    assert shown["sensors"] == ["matches_wish_sensor", "photos_sensor", "worker_sensor"]
+    assert shown["folder"] == str(project / "shop" / "defs")
+    assert shown["declared"] == ["photos"]
+
+
+def test_dagster_finds_no_fault_in_it(python: Path, project: Path) -> None:
+    run(python, "-m", "dagster", "definitions", "validate", "-m", "shop.definitions", folder=project)
+
+
+def test_the_examples_are_loaded_where_nothing_is_declared(python: Path, tmp_path: Path) -> None:
+    show = "from matching_pipeline.definitions import defs; print(*defs.resolve_all_asset_keys())"
+    assert "job_embeddings" in run(python, "-c", show, folder=tmp_path)
+
+
+def test_what_init_writes_is_a_project_for_dagster(python: Path, tmp_path: Path) -> None:
+    code = "from pathlib import Path; from matching_pipeline.cli.init import write_declarations as write; "
+    run(python, "-c", f"{code} list(write(Path(), ['marketplace', 'face_match']))", folder=tmp_path)
+    load = "import dagster as dg; from pathlib import Path; load = dg.load_from_defs_folder; "
+    show = "print(*load(path_within_project=Path()).resolve_all_asset_keys())"
+    shown = run(python, "-c", load + show, folder=tmp_path)
+    assert all(name in shown for name in ("image_embeddings", "matches", "face_matches"))

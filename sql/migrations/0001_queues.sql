@@ -1,0 +1,79 @@
+-- The queues, their jobs and the standing workers.
+
+create table queues (
+    name text constraint queues_pkey primary key,
+    work text not null,
+    notify boolean not null default true,
+    constraint queues_work_allowed check (work in ('image', 'text', 'match', 'generate'))
+);
+alter table queues enable row level security;
+comment on table queues is 'one queue for each embeddings asset, each matcher and the generated images; `attach` writes the rows';
+comment on column queues.work is 'what a worker does to the jobs: it embeds pictures or texts, keeps lists of matches, or makes pictures';
+comment on column queues.notify is 'whether enqueuing wakes the workers; where it does not they look for jobs every tenth of a second';
+
+create table jobs (
+    id uuid constraint jobs_pkey primary key default gen_random_uuid(),
+    queue text not null,
+    source text not null,
+    kind text not null default 'entity',
+    key text collate "C" not null,
+    payload jsonb not null default '{}',
+    status text not null default 'pending',
+    attempts integer not null default 0,
+    snoozes integer not null default 0,
+    max_attempts integer not null default 3,
+    run_at timestamptz not null default now(),
+    error_message text,
+    caused_at timestamptz not null default now(),
+    created_at timestamptz not null default now(),
+    started_at timestamptz,
+    completed_at timestamptz,
+    constraint jobs_status_allowed check (status in ('pending', 'processing', 'completed', 'failed')),
+    constraint jobs_attempts_range check (snoozes between 0 and attempts and max_attempts > 0),
+    constraint jobs_processing_requires_started_at check (status <> 'processing' or (started_at is not null and attempts > snoozes)),
+    constraint jobs_ended_requires_completed_at check ((completed_at is not null) = (status in ('completed', 'failed'))),
+    constraint jobs_failed_requires_error check (status <> 'failed' or error_message is not null)
+) with (
+    -- Every row is updated twice and then deleted: vacuum must keep pace with the churn, not with the table's size.
+    fillfactor = 70,
+    autovacuum_vacuum_scale_factor = 0.0,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0,
+    autovacuum_vacuum_insert_scale_factor = 0.0,
+    autovacuum_vacuum_insert_threshold = 50000,
+    autovacuum_analyze_scale_factor = 0.0,
+    autovacuum_analyze_threshold = 5000
+);
+alter table jobs enable row level security;
+
+comment on table jobs is 'a row is a job: one piece of work of one queue';
+comment on column jobs.kind is 'what the key names: an entity of the source, one item of it, its parent, or all rows of the table from a key on; of generated images what is asked for';
+comment on column jobs.run_at is 'when a claim may take the row: a pending row''s due time, a processing row''s end of lease';
+comment on column jobs.attempts is 'claims so far; it grows with every claim, so (id, attempts) names one lease for ever';
+comment on column jobs.snoozes is 'attempts that do not count: a rate limit, a provider that was down, a new input';
+comment on column jobs.caused_at is 'when the app made the change that this job follows from, also where another job stands between';
+comment on column jobs.completed_at is 'when the row ended, completed or failed';
+
+create index jobs_claim_idx on jobs (queue, run_at, id) where status in ('pending', 'processing');
+create index jobs_failed_idx on jobs (queue, completed_at) where status = 'failed';
+create index jobs_completed_idx on jobs (completed_at, queue) where status = 'completed';
+create index jobs_key_idx on jobs (key, source);
+
+create table workers (
+    id integer generated always as identity constraint workers_pkey primary key,
+    version text not null,
+    helps boolean not null default false,
+    run_id text,
+    failures jsonb not null default '{}',
+    requested_at timestamptz not null default now(),
+    started_at timestamptz,
+    entered_at timestamptz,
+    constraint workers_entered_after_start check (entered_at is null or started_at is not null)
+);
+alter table workers enable row level security;
+
+comment on table workers is 'the standing workers: a sensor asks for a row, the run that it starts takes it, and the worker deletes it when it leaves';
+comment on column workers.version is 'the code and settings that the worker was started for; the sensor relieves a worker of another version';
+comment on column workers.helps is 'true of a worker that leaves when nothing is due; false of the one that stays until its successor has entered';
+comment on column workers.failures is 'the last error of each queue whose handler failed';
+comment on column workers.entered_at is 'when all queues were served for the first time';

@@ -1,0 +1,96 @@
+-- The sources that are attached, and the pipeline's mirror of what it needs of their rows.
+
+create table sources (
+    name text constraint sources_pkey primary key,
+    declaration jsonb not null,
+    queues text[] not null default '{}',
+    reads jsonb not null,
+    attached_at timestamptz default now(),
+    compared_at timestamptz not null default now()
+);
+alter table sources enable row level security;
+comment on table sources is 'attached and detached sources; only the owner writes here, because `read_source` runs these statements with the owner''s rights';
+comment on column sources.declaration is 'what `attach` was given';
+comment on column sources.queues is 'the queues that get a job when a row changes';
+comment on column sources.attached_at is 'null once the source is detached';
+comment on column sources.compared_at is 'when the daily comparison of the whole table was enqueued last';
+comment on column sources.reads is 'the statements that read rows of the app, by what their keys name: entity, item, parent, range; those that lock the row of a key: lock, lock_free; and the one that finds a user''s keys: own';
+
+create table entities (
+    source text not null constraint entities_source_fkey references sources (name) on delete cascade,
+    id uuid not null,
+    key text collate "C" not null,
+    parent_key text collate "C",
+    user_key text collate "C",
+    properties jsonb not null default '{}',
+    constraint entities_pkey primary key (source, id)
+);
+alter table entities enable row level security;
+comment on table entities is 'the mirror: a row for each entity that a worker has read';
+comment on column entities.id is 'key_id(key)';
+create index entities_properties_idx on entities using gin (properties jsonb_path_ops);
+create index entities_user_key_idx on entities (user_key, source) where user_key is not null;
+
+create table items (
+    source text not null,
+    id uuid not null,
+    entity uuid not null,
+    key text collate "C" not null,
+    content text,
+    content_hash bytea,
+    constraint items_pkey primary key (source, id),
+    constraint items_entity_fkey foreign key (source, entity) references entities (source, id) on delete cascade
+);
+alter table items enable row level security;
+comment on table items is 'the pictures, the text or the vector of each entity';
+comment on column items.id is 'key_id(key)';
+comment on column items.key is 'a picture''s own key; the entity''s key where it has one item';
+comment on column items.content is 'a picture''s URL; of texts and vectors nothing is kept here';
+comment on column items.content_hash is 'SHA-256 of the text; null for pictures and vectors';
+create index items_entity_idx on items (source, entity);
+
+-- Models and what they made.
+
+create table embedding_models (
+    name text constraint embedding_models_pkey primary key,
+    modality text not null,
+    dimensions integer not null,
+    status text not null default 'shadow',
+    created_at timestamptz not null default now(),
+    constraint embedding_models_modality_allowed check (modality in ('image', 'text', 'vector')),
+    constraint embedding_models_status_allowed check (status in ('active', 'shadow', 'retired')),
+    constraint embedding_models_dimensions_range check (dimensions between 1 and 16000),
+    constraint embedding_models_name_dimensions_key unique (name, dimensions)
+);
+create unique index embedding_models_active_key on embedding_models (modality) where status = 'active' and modality <> 'vector';
+create unique index embedding_models_shadow_key on embedding_models (modality) where status = 'shadow';
+alter table embedding_models enable row level security;
+comment on column embedding_models.modality is 'image or text; vector for a source whose vectors the app makes, which has the source''s name';
+
+create table embeddings (
+    source text not null,
+    item uuid not null,
+    model text not null,
+    dimensions integer not null,
+    embedding vector not null,
+    attributes jsonb not null default '{}',
+    input text,
+    input_hash bytea,
+    thumbnail bytea,
+    vision_model text,
+    input_tokens integer,
+    output_tokens integer,
+    embedded_at timestamptz not null default now(),
+    constraint embeddings_pkey primary key (source, item, model),
+    constraint embeddings_item_fkey foreign key (source, item) references items (source, id) on delete cascade,
+    -- The foreign key fixes `dimensions` to the model's. The check fixes the vector to `dimensions`.
+    constraint embeddings_model_fkey foreign key (model, dimensions) references embedding_models (name, dimensions) on update cascade,
+    constraint embeddings_dimensions check (vector_dims(embedding) = dimensions),
+    constraint embeddings_not_zero check (vector_norm(embedding) > 0)
+);
+alter table embeddings enable row level security;
+comment on column embeddings.input is 'the URL that was fetched: where it differs from the item''s, the row is out of date';
+comment on column embeddings.input_hash is 'SHA-256 of the picture''s bytes or of the text: equal inputs are embedded once';
+comment on column embeddings.vision_model is 'what described the picture, where that is another model than gave the embedding';
+comment on column embeddings.input_tokens is 'what describing the picture took, once for equal pictures';
+create index embeddings_input_hash_idx on embeddings (input_hash, model) where input_hash is not null;

@@ -1,0 +1,77 @@
+-- What belongs together.
+
+create table matchers (
+    name text constraint matchers_pkey primary key,
+    queue text not null constraint matchers_queue_fkey references queues (name),
+    left_source text not null constraint matchers_left_source_fkey references sources (name),
+    right_source text not null constraint matchers_right_source_fkey references sources (name),
+    declaration jsonb not null
+);
+alter table matchers enable row level security;
+
+create table match_settings (
+    matcher text constraint match_settings_pkey primary key
+        constraint match_settings_matcher_fkey references matchers (name) on delete cascade,
+    threshold double precision not null default 0.5,
+    match_limit integer not null default 20,
+    attribute_weight double precision not null default 0.2,
+    constraint match_settings_threshold_range check (threshold between -1 and 1),
+    constraint match_settings_limit_positive check (match_limit > 0),
+    constraint match_settings_weight_range check (attribute_weight between 0 and 1)
+);
+alter table match_settings enable row level security;
+comment on table match_settings is 'what a match is, a row for each matcher; after a change the workers compute every list of the matcher';
+
+create table matches (
+    id uuid constraint matches_pkey primary key default gen_random_uuid(),
+    matcher text not null,
+    left_id uuid not null,
+    right_id uuid not null,
+    left_key text collate "C" not null,
+    right_key text collate "C" not null,
+    left_item uuid not null,
+    right_item uuid not null,
+    similarity double precision not null,
+    left_rank integer,
+    right_rank integer,
+    model text not null,
+    computed_at timestamptz not null default now(),
+    constraint matches_similarity_range check (similarity between -1 and 1),
+    constraint matches_ranks_positive check (left_rank > 0 and right_rank > 0),
+    constraint matches_in_a_list check (num_nonnulls(left_rank, right_rank) > 0)
+);
+alter table matches enable row level security;
+comment on table matches is 'the kept pairs; no foreign key checks them, as a worker locks both entities before it writes a pair';
+comment on column matches.left_item is 'with right_item: the two items whose score is the pair''s';
+comment on column matches.left_rank is 'the place of the right entity in the list of the left one, null where it has none';
+comment on column matches.right_rank is 'the place of the left entity in the list of the right one, null where it has none or keeps no list';
+
+create unique index matches_left_right_key on matches (left_id, right_id, matcher);
+create index matches_right_id_idx on matches (right_id, matcher);
+
+create table rebuilds (
+    number bigint generated always as identity constraint rebuilds_pkey primary key,
+    matcher text not null constraint rebuilds_matcher_fkey references matchers (name) on delete cascade,
+    begun_by text,
+    begun_at timestamptz not null default now()
+);
+alter table rebuilds enable row level security;
+comment on table rebuilds is 'of a matcher only the newest may write: its number is drawn while no other session writes such pairs';
+comment on column rebuilds.begun_by is 'the Dagster run, of several that continue each other the first; null where a person began it';
+
+create table rebuild_shards (
+    rebuild bigint not null constraint rebuild_shards_rebuild_fkey references rebuilds (number) on delete cascade,
+    place integer not null,
+    entities integer not null,
+    first_entity uuid,
+    before_entity uuid,
+    blocks jsonb,
+    figures jsonb,
+    seconds double precision,
+    constraint rebuild_shards_pkey primary key (rebuild, place)
+);
+alter table rebuild_shards enable row level security;
+comment on table rebuild_shards is 'the parts of a rebuild: the entities from first_entity on and before before_entity, null where no end is; or whole blocks';
+comment on column rebuild_shards.blocks is 'the values of `same` of each block; null stands for the entities that are in no block';
+comment on column rebuild_shards.entities is 'how many entities it had when it was planned';
+comment on column rebuild_shards.figures is 'with seconds: what it did to `matches` and how long that took, once it is done';

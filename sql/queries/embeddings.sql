@@ -1,0 +1,81 @@
+-- name: known_analyses
+select distinct on (input_hash)
+    input_hash as content_hash, embedding, attributes, thumbnail, vision_model, input_tokens, output_tokens
+from matching_pipeline.embeddings
+where input_hash = any (%(content_hashes)s::bytea[]) and model = %(model)s
+order by input_hash
+
+-- name: known_embeddings
+select distinct on (input_hash) input_hash, embedding
+from matching_pipeline.embeddings
+where input_hash = any (%(input_hashes)s::bytea[]) and model = %(model)s
+order by input_hash
+
+-- name: write_image_embeddings
+insert into matching_pipeline.embeddings (
+    source, item, model, dimensions, embedding, attributes, input, input_hash, thumbnail, vision_model, input_tokens,
+    output_tokens
+)
+select source, matching_pipeline.key_id(item_key), %(model)s, vector_dims(embedding), embedding, attributes, input, content_hash,
+    thumbnail, vision_model, input_tokens, output_tokens
+from unnest(
+    %(source)s::text[], %(item_key)s::text[], %(embedding)s::vector[], %(attributes)s::jsonb[], %(input)s::text[],
+    %(content_hash)s::bytea[], %(thumbnail)s::bytea[], %(vision_model)s::text[], %(input_tokens)s::integer[],
+    %(output_tokens)s::integer[]
+) as analysed (
+    source, item_key, embedding, attributes, input, content_hash, thumbnail, vision_model, input_tokens, output_tokens
+)
+on conflict (source, item, model) do update set
+    embedding = excluded.embedding, attributes = excluded.attributes, input = excluded.input,
+    input_hash = excluded.input_hash, thumbnail = excluded.thumbnail, vision_model = excluded.vision_model,
+    input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens, embedded_at = now()
+
+-- name: write_text_embeddings
+insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding, input_hash)
+select source, matching_pipeline.key_id(item_key), %(model)s, vector_dims(embedding), embedding, input_hash
+from unnest(%(sources)s::text[], %(item_keys)s::text[], %(embeddings)b::vector[], %(input_hashes)s::bytea[])
+    as embedded (source, item_key, embedding, input_hash)
+on conflict (source, item, model) do update set
+    embedding = excluded.embedding, input_hash = excluded.input_hash, embedded_at = now()
+
+-- name: write_vectors
+insert into matching_pipeline.embeddings as stored (source, item, model, dimensions, embedding)
+select %(source)s, matching_pipeline.key_id(item_key), %(source)s, vector_dims(embedding), embedding
+from unnest(%(item_keys)s::text[], %(embeddings)b::vector[]) as given (item_key, embedding)
+on conflict (source, item, model) do update set embedding = excluded.embedding, embedded_at = now()
+where stored.embedding is distinct from excluded.embedding
+
+-- name: vector_dimensions
+-- of the vectors that are there
+select dimensions from matching_pipeline.embedding_models
+where name = %(source)s and exists (select from matching_pipeline.embeddings where source = %(source)s and model = %(source)s)
+
+-- name: register_vector_model
+insert into matching_pipeline.embedding_models (name, modality, dimensions, status)
+values (%(source)s, 'vector', %(dimensions)s, 'active')
+on conflict (name) do update set dimensions = excluded.dimensions where embedding_models.dimensions <> excluded.dimensions
+
+-- name: forget_outdated_embeddings
+delete from matching_pipeline.embeddings
+using matching_pipeline.items
+where embeddings.source = %(source)s and embeddings.item = matching_pipeline.key_id(%(item_key)s)
+  and items.source = embeddings.source and items.id = embeddings.item
+  and (embeddings.input is distinct from items.content or (items.content_hash is not null and items.content_hash <> embeddings.input_hash))
+
+-- name: queue_coverage
+select what, rows, covered, waiting, failed_for_good, unaccounted from matching_pipeline.queue_coverage(%(queue)s)
+
+-- name: newest_image_embeddings
+select embeddings.source, thumbnail, attributes
+from matching_pipeline.embeddings
+join matching_pipeline.sources on sources.name = embeddings.source and %(queue)s = any (sources.queues)
+where model = matching_pipeline.queue_model(%(queue)s) and thumbnail is not null
+order by embedded_at desc limit %(count)s
+
+-- name: newest_text_embeddings
+select embeddings.source, items.key, embeddings.model, embeddings.embedded_at
+from matching_pipeline.embeddings
+join matching_pipeline.items on items.source = embeddings.source and items.id = embeddings.item
+join matching_pipeline.sources on sources.name = embeddings.source and %(queue)s = any (sources.queues)
+where model = matching_pipeline.queue_model(%(queue)s)
+order by embedded_at desc, items.key limit %(count)s

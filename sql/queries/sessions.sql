@@ -1,0 +1,18 @@
+-- name: set_up_session
+-- What our statements rely on, whatever the database and the role set; and whether the server takes no writes. Expressions of
+-- sources are compared as text, so all sessions write dates and numbers alike.
+select pg_is_in_recovery() and count(set_config(name, value, false)) > 0
+from (
+    values
+    ('default_transaction_read_only', 'off'), ('default_transaction_isolation', 'read committed'),
+    ('default_transaction_deferrable', 'off'), ('statement_timeout', '0'), ('lock_timeout', '0'), ('transaction_timeout', '0'),
+    ('idle_session_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('standard_conforming_strings', 'on'),
+    ('row_security', 'on'), ('client_min_messages', 'notice'), ('TimeZone', 'UTC'), ('DateStyle', 'ISO, MDY'),
+    ('IntervalStyle', 'postgres'), ('bytea_output', 'hex'), ('extra_float_digits', '1'),
+    ('search_path', (
+        select concat_ws(', ', 'public', max(quote_ident(nspname)))
+        from pg_extension join pg_namespace on pg_namespace.oid = extnamespace where extname = 'vector' and nspname <> 'public'
+    ))
+) as relied (name, value)
+-- a setting that this version of Postgres lacks has no value
+where current_setting(name, true) is not null

@@ -1,0 +1,291 @@
+-- The queue's verbs. A lease is named by (id, attempt): only its holder can complete, fail, snooze or renew, and
+-- each verb says whether the lease was still valid.
+-- Rows are looked up by `= any (array (...))`, which the planner answers from the primary key however long the queue is.
+
+-- Whether enqueuing wakes the workers of a queue. ENQUEUE_NOTIFY says it for all queues. A shadow's queue is as its main queue.
+create or replace function is_announced(queue_name text) returns boolean
+language plpgsql stable security definer set search_path from current as $$
+begin
+    return not exists (
+        select from queues where name in (queue_name, regexp_replace(queue_name, '_shadow$', '')) and not notify
+    );
+end
+$$;
+
+-- Wakes the workers of a queue when the transaction commits. The message is the queue's name only: a long payload would abort
+-- the app's statement. An app can set `matching_pipeline.notify` to off for a transaction, such as one that it prepares.
+create or replace function announce_jobs(queue_name text) returns void
+language plpgsql as $$
+begin
+    if coalesce(current_setting('matching_pipeline.notify', true), '') <> 'off'
+       and matching_pipeline.is_announced(queue_name)
+    then
+        perform pg_notify('matching_pipeline_jobs', queue_name);
+    end if;
+end
+$$;
+
+-- When the app made the change that the transaction's jobs follow from: a worker states it by the setting
+-- `matching_pipeline.caused_at`. The app's own transaction is the change.
+create or replace function transaction_caused_at() returns timestamptz
+language sql stable as $$
+    select coalesce(nullif(current_setting('matching_pipeline.caused_at', true), '')::timestamptz, now())
+$$;
+
+-- Enqueues a job in the queue `queue_name` for each key, and returns the number of different keys. A job that is pending
+-- already is not added twice: its row is locked until the caller commits, so that no claim takes it and reads the old input.
+-- Where another session has locked the row, a second job is added: an app's transaction must never wait in here for
+-- another transaction or for a worker.
+create or replace function enqueue_jobs(queue_name text, source_name text, job_kind text, keys text[]) returns integer
+-- planning the statement for each row of the app's would cost more than the statement
+language plpgsql set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+declare
+    caused timestamptz := transaction_caused_at();
+    enqueued integer;
+begin
+    if coalesce(cardinality(keys), 0) = 0 then
+        return 0;
+    end if;
+    -- At a stricter isolation level Postgres would abort the app's transaction if a worker has changed a row that this
+    -- locks. Of two transactions that read jobs it could abort one.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        insert into jobs (queue, source, kind, key, caused_at)
+        select distinct queue_name, source_name, job_kind, key, caused from unnest(keys) as key where key is not null;
+        get diagnostics enqueued = row_count;
+        perform announce_jobs(queue_name);
+        return enqueued;
+    end if;
+    with standing as materialized (
+        select found.id, found.key
+        from unnest(keys) as wanted (key)
+        -- A plan that was made while the table was small stays, and must not read all rows for each key then. A subquery that locks
+        -- is asked key by key, and the expressions keep it from every index but jobs_key_idx.
+        cross join lateral (
+            select id, key from jobs
+            where jobs.key = wanted.key and source = source_name and queue || '' = queue_name and kind = job_kind
+              and status || '' = 'pending' and payload = '{}'
+            for update skip locked
+        ) as found
+    ),
+    refreshed as (
+        update jobs
+        set run_at = least(run_at, now()), snoozes = attempts, error_message = null, caused_at = least(caused_at, caused)
+        where id = any (array (select id from standing))
+          and (run_at > now() or snoozes < attempts or error_message is not null or caused_at > caused)
+    ),
+    added as (
+        insert into jobs (queue, source, kind, key, caused_at)
+        select distinct queue_name, source_name, job_kind, key, caused
+        from unnest(keys) as wanted (key)
+        -- not `<> all`, which compares each key with each
+        where key is not null and not exists (select from standing where standing.key = wanted.key)
+        returning 1
+    )
+    select (select count(distinct key) from standing) + (select count(*) from added) into enqueued;
+    perform announce_jobs(queue_name);
+    return enqueued;
+end
+$$;
+
+-- Claims up to `batch_size` due rows, oldest first. A row whose worker died twice is claimed alone, so that a row that
+-- kills its worker does not harm other rows for ever. When its attempts are spent it fails.
+create or replace function get_next_job(queue_name text default 'generated_images', batch_size integer default 1, lease interval default '2 minutes')
+returns setof jobs
+language sql set search_path from current as $$
+    with due as materialized (
+        select id, status = 'processing' and attempts - snoozes > 1 as suspect,
+            status = 'processing' and attempts - snoozes >= max_attempts as spent, run_at
+        from jobs
+        where queue = queue_name and status in ('pending', 'processing') and run_at <= now()
+        order by run_at, id
+        limit greatest(batch_size, 1)
+        for update skip locked
+    ),
+    given_up as (
+        update jobs
+        set status = 'failed', completed_at = now(),
+            error_message = format('its worker died or lost its lease %s times', attempts - snoozes)
+        where id = any (array (select id from due where spent))
+    ),
+    picked as (
+        select id from due where not suspect and not spent and not exists (select from due where suspect and not spent)
+        union all
+        (select id from due where suspect and not spent order by run_at, id limit 1)
+    ),
+    claimed as (
+        update jobs
+        set status = 'processing', attempts = attempts + 1, started_at = now(), run_at = now() + lease
+        where id = any (array (select id from picked))
+        returning *
+    )
+    select * from claimed order by created_at, id
+$$;
+
+-- Renews the lease. It waits for no lock: a locked row is being deleted, or claimed because its lease ran out.
+create or replace function mark_job_processing(job_id uuid, attempt integer, lease interval default '2 minutes')
+returns boolean
+language sql set search_path from current as $$
+    update jobs set run_at = now() + lease
+    where id = (
+        select id from jobs
+        where id = job_id and attempts = attempt and status = 'processing'
+        for update skip locked
+    )
+    returning true
+$$;
+
+-- Completes the job, and deletes failed jobs of the same work that started earlier.
+create or replace function mark_job_completed(job_id uuid, attempt integer) returns boolean
+language plpgsql set search_path from current as $$
+declare
+    done jobs;
+begin
+    update jobs set status = 'completed', completed_at = now(), error_message = null
+    where id = job_id and attempts = attempt and status = 'processing'
+    returning * into done;
+    if not found then
+        return false;
+    end if;
+    delete from jobs
+    where key = done.key and source = done.source and queue = done.queue and kind = done.kind and payload = done.payload
+      and status = 'failed' and started_at < done.started_at;
+    return true;
+end
+$$;
+
+-- Makes the job pending again, or deletes it where another pending row asks for the same work.
+create or replace function return_job(job_id uuid, attempt integer, delay interval, reason text, charged boolean)
+returns boolean
+language plpgsql set search_path from current as $$
+begin
+    delete from jobs as mine
+    where id = job_id and attempts = attempt and status = 'processing'
+      and exists (
+          select from jobs as twin
+          where twin.key = mine.key and twin.source = mine.source and twin.queue = mine.queue and twin.kind = mine.kind
+            and twin.payload = mine.payload and twin.status = 'pending'
+      );
+    if found then
+        return true;
+    end if;
+    update jobs
+    set status = 'pending', run_at = now() + delay, error_message = reason,
+        snoozes = snoozes + case when charged then 0 else 1 end
+    where id = job_id and attempts = attempt and status = 'processing';
+    return found;
+end
+$$;
+
+-- Counts the attempt. The job is due again after 1, 2 or 4 minutes, or `failed` when its attempts are spent or another
+-- attempt cannot help.
+create or replace function mark_job_failed(job_id uuid, attempt integer, reason text, permanent boolean default false)
+returns boolean
+language plpgsql set search_path from current as $$
+declare
+    charged integer;
+    failed jobs;
+begin
+    reason := coalesce(reason, 'its worker gave no reason');
+    update jobs set status = 'failed', completed_at = now(), error_message = reason
+    where id = job_id and attempts = attempt and status = 'processing'
+      and (permanent or attempts - snoozes >= max_attempts)
+    returning * into failed;
+    if found then
+        -- of the same work only the newest dead letter stays
+        delete from jobs
+        where key = failed.key and source = failed.source and queue = failed.queue and kind = failed.kind
+          and payload = failed.payload and status = 'failed' and id <> failed.id and started_at <= failed.started_at;
+        return true;
+    end if;
+    select attempts - snoozes into charged from jobs where id = job_id and attempts = attempt;
+    return coalesce(return_job(job_id, attempt, interval '1 minute' * 2 ^ (charged - 1), reason, true), false);
+end
+$$;
+
+-- Releases the job until after the delay, without counting the attempt.
+create or replace function snooze_job(job_id uuid, attempt integer, delay interval, reason text) returns boolean
+language sql set search_path from current as $$
+    select return_job(job_id, attempt, delay, reason, false)
+$$;
+
+-- Makes the queue's pending jobs due after the delay at the earliest, except jobs that the app enqueues meanwhile.
+create or replace function snooze_queue(queue_name text, delay interval, reason text) returns bigint
+language sql set search_path from current as $$
+    with deferred as (
+        update jobs set run_at = now() + delay, error_message = reason
+        where id in (
+            select id from jobs
+            where queue = queue_name and status = 'pending' and run_at < now() + delay
+            for update skip locked
+        )
+        returning 1
+    )
+    select count(*) from deferred
+$$;
+
+-- A person retries failed jobs with fresh attempts: all jobs of a queue, or the given rows. Of several rows for the same
+-- work the newest becomes pending, and none where a pending row already asks for that work. A pack that makes existing
+-- pictures again (`force`) counts the pictures made since it was asked for. So the newest of equal packs makes no less
+-- than any other would. The pictures of the others stay, and their answers are kept in `ai_answers`.
+create or replace function retry_jobs(queue_name text, ids uuid[] default null) returns bigint
+language plpgsql set search_path from current as $$
+declare
+    retried bigint;
+begin
+    with failed as (
+        delete from jobs where queue = queue_name and status = 'failed' and (ids is null or id = any (ids))
+        returning *
+    )
+    insert into jobs (id, queue, source, kind, key, payload, attempts, snoozes, max_attempts, caused_at, created_at)
+    select distinct on (source, key, kind, payload)
+        id, queue, source, kind, key, payload, attempts, attempts, max_attempts, caused_at, created_at
+    from failed
+    where not exists (
+        select from jobs as pending
+        where pending.key = failed.key and pending.source = failed.source and pending.queue = queue_name
+          and pending.kind = failed.kind and pending.payload = failed.payload
+          and pending.status = 'pending'
+    )
+    order by source, key, kind, payload, created_at desc;
+    get diagnostics retried = row_count;
+    perform announce_jobs(queue_name);
+    return retried;
+end
+$$;
+
+-- Deletes one small batch of jobs that ended long ago. Call it again while it deletes a whole batch.
+create or replace function purge_completed_jobs(keep interval default '7 days', batch_size integer default 5000)
+returns bigint
+language sql set search_path from current as $$
+    with purged as (
+        delete from jobs
+        where id = any (array (
+            select id from jobs
+            where status = 'completed' and completed_at < now() - greatest(keep, interval '0')
+            order by completed_at
+            limit batch_size
+            for update skip locked
+        ))
+        returning 1
+    )
+    select count(*) from purged
+$$;
+
+-- The number that names a queue among advisory locks.
+create or replace function queue_lock(queue_name text) returns integer
+language sql immutable as $$
+    select hashtext('matching_pipeline.queue.' || queue_name)
+$$;
+
+-- A worker is alive as long as its session holds one of the queue's slots; null when all are taken.
+create or replace function take_worker_slot(queue_name text, slots integer) returns integer
+language plpgsql set search_path from current as $$
+begin
+    for slot in 1..slots loop
+        if pg_try_advisory_lock(queue_lock(queue_name), slot) then
+            return slot;
+        end if;
+    end loop;
+    return null;
+end
+$$;

@@ -1,0 +1,200 @@
+-- The triggers of a source. They enqueue keys.
+
+-- Whether a condition only compares columns of the row itself with literals, so that it cannot fail in a trigger.
+create or replace function is_simple_condition(condition text) returns boolean
+language sql immutable set search_path from current as $$
+    select condition ~* ('^\s*(not\s+)?' || term || '(\s+(and|or)\s+(not\s+)?' || term || ')*\s*$')
+    from (values (
+        't\.("[^"]+"|[a-z_][a-z0-9_]*)(\s+is\s+(not\s+)?(null|true|false)|\s*(=|<>|!=)\s*(''[^'']*''|-?[0-9]+|true|false)'
+        '|\s+(not\s+)?in\s*\(\s*(''[^'']*''|-?[0-9]+)(\s*,\s*(''[^'']*''|-?[0-9]+))*\s*\))?'
+    )) as grammar (term)
+$$;
+
+create or replace function has_immediate_reference(of_table regclass, column_name text, to_table regclass) returns boolean
+language sql stable set search_path from current as $$
+    select exists (
+        select from pg_constraint
+        where contype = 'f' and conrelid = of_table and confrelid = to_table and not condeferrable and convalidated
+          and conkey = array[(select attnum from pg_attribute where attrelid = of_table and attname = column_name)]
+    )
+$$;
+
+-- The tables of a source that have triggers: what a key of each names, the first part of the triggers' names, and whether inserts matter.
+create or replace function watched_tables(source_name text)
+returns table (kind text, declared text, of_table regclass, key_column text, prefix text, watches_inserts boolean)
+language sql stable set search_path from current as $$
+    select each.kind, each.declared, declared_table(each.declared), each.key_column, each.prefix, each.watches_inserts
+    from sources
+    cross join lateral (
+        select coalesce(declaration ->> 'triggers', 'matching_pipeline_' || name), declared_table(declaration ->> 'table'),
+            nullif(declaration -> 'parent', 'null'), nullif(declaration -> 'pictures', 'null')
+    ) as has (prefix, own, parent, pictures)
+    cross join lateral (values
+        -- With an immediate foreign key the app inserts this row first. The insert of the row that refers to it enqueues the job.
+        ('entity', declaration ->> 'table', declaration ->> 'key', has.prefix,
+            pictures is null or not has_immediate_reference(declared_table(pictures ->> 'table'), pictures ->> 'entity', own)),
+        ('parent', parent ->> 'table', parent ->> 'key', has.prefix || '_parent',
+            not has_immediate_reference(own, parent ->> 'on', declared_table(parent ->> 'table'))),
+        ('item', pictures ->> 'table', pictures ->> 'key', has.prefix || '_picture', true)
+    ) as each (kind, declared, key_column, prefix, watches_inserts)
+    where name = source_name and each.declared is not null
+$$;
+
+create or replace function trigger_function(source_name text, kind text) returns text
+language sql immutable set search_path from current as $$
+    select format('%s_%s_changed', source_name, kind)
+$$;
+
+-- The triggers that call the source's functions, on whatever table.
+create or replace function standing_triggers(source_name text)
+returns table (kind text, name text, of_table regclass, type smallint, is_enabled boolean)
+language sql stable set search_path from current as $$
+    select each.kind, tgname::text, tgrelid::regclass, tgtype, tgenabled in ('O', 'A')
+    from unnest(array['entity', 'parent', 'item']) as each (kind)
+    join pg_proc on proname = trigger_function(source_name, each.kind) and pronamespace = 'matching_pipeline'::regnamespace
+    join pg_trigger on tgfoid = pg_proc.oid
+$$;
+
+-- The triggers that a table of the source must have: their events, and `tgtype` of pg_trigger for them.
+create or replace function needed_triggers(source_name text)
+returns table (kind text, of_table regclass, name text, event text, type smallint)
+language sql stable set search_path from current as $$
+    select kind, of_table, prefix || '_' || event, event, type::smallint
+    from watched_tables(source_name)
+    cross join (values ('insert', 4), ('update', 16), ('delete', 8), ('truncate', 32)) as events (event, type)
+    where of_table is not null and (event <> 'insert' or watches_inserts)
+$$;
+
+-- The triggers of a source that are missing or disabled, or are on a table that is no longer declared.
+create or replace function trigger_problems(source_name text) returns setof text
+language sql stable set search_path from current as $$
+    select format('%s on %s is %s', needed.name, qualified(needed.of_table), case when standing.name is null then 'missing' else 'disabled' end)
+    from needed_triggers(source_name) as needed
+    left join standing_triggers(source_name) as standing using (kind, of_table, name, type)
+    where exists (select from sources where name = source_name and attached_at is not null) and is_enabled is not true
+    union all
+    select format('%s is left behind on %s', standing.name, qualified(standing.of_table))
+    from standing_triggers(source_name) as standing
+    where not exists (
+        select from watched_tables(source_name) as watched join sources on sources.name = source_name
+        where watched.kind = standing.kind and watched.of_table is not distinct from standing.of_table and attached_at is not null
+    )
+$$;
+
+-- Makes the function that the triggers of one table call. `inputs` are the columns whose change matters, `condition` is a simple
+-- condition over the row or null, `blanks` is the column of a vector that is erased when it becomes null.
+create or replace function make_trigger_function(
+    source_name text, kind text, of_table regclass, key_column text, inputs text[], condition text, blanks text
+) returns void
+language plpgsql set search_path from current as $$
+declare
+    applies text := coalesce(
+        nullif(concat_ws(' and ', '(' || condition || ')', case when blanks is not null then format('t.%I is not null', blanks) end), ''),
+        'true'
+    );
+    differs text;
+    body text;
+begin
+    select coalesce(string_agg(format('old_rows.%1$I is distinct from new_rows.%1$I', input), ' or '), 'false')
+    into differs from unnest(inputs) as input;
+    -- `source_gone` erases the keys that it can lock. A worker erases the others.
+    body := format($body$
+begin
+    begin
+        if tg_relid is distinct from to_regclass(%7$L) then
+            -- another table has the declared name now
+            perform source_changed(%1$L, 'table', array['']);
+        elsif tg_op = 'INSERT' then
+            perform source_changed(%1$L, %2$L, array(select (t.%3$I)::text from new_rows as t where %4$s));
+        elsif tg_op = 'UPDATE' then
+            perform source_changed(%1$L, %2$L, array(
+                select (new_rows.%3$I)::text
+                from (select t.*, %4$s as matching_pipeline_applies from new_rows as t) as new_rows
+                left join (select t.*, %4$s as matching_pipeline_applies from old_rows as t) as old_rows
+                    on old_rows.%3$I = new_rows.%3$I
+                where (old_rows.%3$I is null or %5$s)
+                  and (new_rows.matching_pipeline_applies or old_rows.matching_pipeline_applies)
+            ));
+            perform source_gone(%1$L, %2$L, array(
+                select (old_rows.%3$I)::text from old_rows
+                left join new_rows on new_rows.%3$I = old_rows.%3$I
+                where new_rows.%3$I is null %6$s
+            ));
+        elsif tg_op = 'DELETE' then
+            perform source_gone(%1$L, %2$L, array(select (old_rows.%3$I)::text from old_rows));
+        else
+            perform source_emptied(%1$L, %2$L);
+        end if;
+    exception when others then
+        perform source_unknown(%1$L, sqlstate);
+    end;
+    return null;
+end
+$body$,
+        source_name, kind, key_column, applies, differs,
+        case when blanks is null then '' else format('or (old_rows.%1$I is not null and new_rows.%1$I is null)', blanks) end,
+        qualified(of_table)
+    );
+    execute format(
+        'create or replace function %I() returns trigger language plpgsql security definer set search_path from current as %L',
+        trigger_function(source_name, kind), body
+    );
+    -- Any role that may execute it could attach it to another table and erase entities.
+    execute format('revoke execute on function %I() from public', trigger_function(source_name, kind));
+end
+$$;
+
+-- Creates the triggers that are missing or wrong. Each `create trigger` waits for open transactions, and new statements wait
+-- for it.
+create or replace function make_triggers(source_name text, of_kind text) returns void
+language plpgsql set search_path from current as $$
+declare
+    needed record;
+    extra record;
+begin
+    for needed in
+        select needed_triggers.* from needed_triggers(source_name)
+        where kind = of_kind and not exists (
+            select from standing_triggers(source_name) as standing
+            where standing.kind = of_kind and standing.of_table = needed_triggers.of_table
+              and standing.name = needed_triggers.name and standing.type = needed_triggers.type and is_enabled
+        )
+    loop
+        if exists (
+            select from pg_trigger
+            where tgrelid = needed.of_table and tgname = needed.name and tgfoid <> format('%I()', trigger_function(source_name, of_kind))::regprocedure
+        ) then
+            raise exception 'source %: triggers: % has a trigger % already', source_name, qualified(needed.of_table), needed.name
+                using errcode = 'duplicate_object', hint = 'declare another name for the triggers';
+        end if;
+        execute format('create or replace trigger %I after %s on %s %s for each statement execute function %I()',
+            needed.name, needed.event, qualified(needed.of_table),
+            case needed.event
+                when 'insert' then 'referencing new table as new_rows'
+                when 'update' then 'referencing old table as old_rows new table as new_rows'
+                when 'delete' then 'referencing old table as old_rows'
+                else ''
+            end, trigger_function(source_name, of_kind));
+    end loop;
+    for extra in
+        select standing.name, standing.of_table
+        from standing_triggers(source_name) as standing
+        join watched_tables(source_name) as watched using (kind, of_table)
+        where kind = of_kind and standing.name not in (select needed_triggers.name from needed_triggers(source_name))
+    loop
+        execute format('drop trigger %I on %s', extra.name, qualified(extra.of_table));
+    end loop;
+end
+$$;
+
+-- Drops the triggers of a source that stand on this table.
+create or replace function drop_triggers(source_name text, from_table regclass) returns void
+language plpgsql set search_path from current as $$
+declare
+    trigger_name text;
+begin
+    for trigger_name in select name from standing_triggers(source_name) where of_table = from_table loop
+        execute format('drop trigger %I on %s', trigger_name, qualified(from_table));
+    end loop;
+end
+$$;

@@ -1,0 +1,202 @@
+-- What must be matched again when an input of `matches` changes.
+
+create or replace function is_publishing() returns boolean
+language sql stable set search_path from current as $$
+    select coalesce(current_setting('matching_pipeline.publishing', true), '') = 'on'
+$$;
+
+-- Every entity that keeps a list.
+create or replace function enqueue_all_for_matching(matcher_name text) returns integer
+language sql set search_path from current as $$
+    select coalesce(sum(enqueue_jobs(matchers.queue, matchers.left_source, 'entity', array(
+        select key from entities where source = matchers.left_source
+    ))), 0)::integer
+    from matchers where matchers.name = matcher_name
+$$;
+
+create or replace function enqueue_for_matcher(matcher_name text, source_name text, ids uuid[]) returns integer
+language sql set search_path from current as $$
+    select enqueue_jobs(matchers.queue, source_name, 'entity', array(
+        select key from entities where source = source_name and id = any (ids)
+    ))
+    from matchers where matchers.name = matcher_name
+$$;
+
+-- The entities that a matcher of one source with itself can match, with the values that both sides of a pair have in common.
+create or replace function matchable_entities(matcher_name text)
+returns table (id uuid, key text, same jsonb, properties jsonb)
+language sql stable set search_path from current as $$
+    select entities.id, entities.key, block.same, entities.properties
+    from matchers
+    join entities on entities.source = matchers.left_source
+    cross join lateral (
+        select coalesce(jsonb_object_agg(named.name, entities.properties -> named.name), '{}') as same
+        from jsonb_array_elements_text(matchers.declaration -> 'same') as named (name)
+    ) as block
+    where matchers.name = matcher_name
+      and not exists (
+          select from jsonb_array_elements_text(matchers.declaration -> 'same') as named (name)
+          where coalesce(jsonb_typeof(entities.properties -> named.name), 'null') = 'null'
+      )
+      and not exists (
+          select from jsonb_each(matchers.declaration -> 'opposite') as opposite
+          where not (opposite.value ? coalesce(entities.properties ->> opposite.key, ''))
+      )
+      and exists (select from embeddings where embeddings.source = entities.source and embeddings.item = entities.id)
+$$;
+
+-- A worker that writes lists itself announces it by `matching_pipeline.publishing`.
+create or replace function embeddings_changed() returns trigger
+language plpgsql security definer set search_path from current as $$
+begin
+    if is_publishing() then
+        return null;
+    elsif tg_op = 'TRUNCATE' then
+        perform enqueue_all_for_matching(name) from matchers;
+    elsif tg_op = 'DELETE' then
+        perform enqueue_for_matchers(items.source, array_agg(distinct items.entity))
+        from old_rows
+        join items on items.source = old_rows.source and items.id = old_rows.item
+        join embedding_models on embedding_models.name = old_rows.model and embedding_models.status = 'active'
+        group by items.source;
+    elsif tg_op = 'INSERT' then
+        perform enqueue_for_matchers(items.source, array_agg(distinct items.entity))
+        from new_rows
+        join items on items.source = new_rows.source and items.id = new_rows.item
+        join embedding_models on embedding_models.name = new_rows.model and embedding_models.status = 'active'
+        group by items.source;
+    else
+        perform enqueue_for_matchers(items.source, array_agg(distinct items.entity))
+        from new_rows
+        join items on items.source = new_rows.source and items.id = new_rows.item
+        join embedding_models on embedding_models.name = new_rows.model and embedding_models.status = 'active'
+        left join old_rows on old_rows.source = new_rows.source and old_rows.item = new_rows.item and old_rows.model = new_rows.model
+        where (old_rows.embedding, old_rows.attributes) is distinct from (new_rows.embedding, new_rows.attributes)
+        group by items.source;
+    end if;
+    return null;
+end
+$$;
+
+create or replace function entities_changed() returns trigger
+language plpgsql security definer set search_path from current as $$
+begin
+    if not is_publishing() then
+        perform enqueue_for_matchers(new_rows.source, array_agg(new_rows.id))
+        from new_rows
+        join old_rows on old_rows.source = new_rows.source and old_rows.id = new_rows.id
+        where (old_rows.properties, old_rows.user_key) is distinct from (new_rows.properties, new_rows.user_key)
+        group by new_rows.source;
+    end if;
+    return null;
+end
+$$;
+
+-- An item that moved to another entity changes the lists of both.
+create or replace function items_changed() returns trigger
+language plpgsql security definer set search_path from current as $$
+begin
+    if not is_publishing() then
+        perform enqueue_for_matchers(source, array_agg(distinct entity))
+        from (
+            select new_rows.source, unnest(array[old_rows.entity, new_rows.entity]) as entity
+            from new_rows
+            join old_rows on old_rows.source = new_rows.source and old_rows.id = new_rows.id
+            where old_rows.entity <> new_rows.entity
+        ) as moved
+        group by source;
+    end if;
+    return null;
+end
+$$;
+
+-- A pair that was lost leaves room: the lists that it stood in are filled again.
+create or replace function matches_lost() returns trigger
+language plpgsql security definer set search_path from current as $$
+begin
+    if is_publishing() then
+        return null;
+    elsif tg_op = 'TRUNCATE' then
+        perform enqueue_all_for_matching(name) from matchers;
+    else
+        perform enqueue_jobs(matchers.queue, source, 'entity', array_agg(distinct key))
+        from (
+            select matcher, left_key as key, true as is_left from old_rows where left_rank is not null
+            union
+            select matcher, right_key, false from old_rows where right_rank is not null
+        ) as listing
+        join matchers on matchers.name = listing.matcher
+        cross join lateral (values (case when is_left then left_source else right_source end)) as side (source)
+        -- of an entity that is gone there is nothing to match
+        where exists (select from entities where entities.source = side.source and entities.id = key_id(listing.key))
+        group by matchers.queue, source;
+    end if;
+    return null;
+end
+$$;
+
+create or replace function match_settings_changed() returns trigger
+language plpgsql security definer set search_path from current as $$
+begin
+    perform enqueue_all_for_matching(matcher) from new_rows;
+    return null;
+end
+$$;
+
+create or replace trigger embeddings_insert after insert on embeddings
+    referencing new table as new_rows for each statement execute function embeddings_changed();
+create or replace trigger embeddings_update after update on embeddings
+    referencing old table as old_rows new table as new_rows for each statement execute function embeddings_changed();
+create or replace trigger embeddings_delete after delete on embeddings
+    referencing old table as old_rows for each statement execute function embeddings_changed();
+create or replace trigger embeddings_truncate after truncate on embeddings
+    for each statement execute function embeddings_changed();
+create or replace trigger entities_update after update on entities
+    referencing old table as old_rows new table as new_rows for each statement execute function entities_changed();
+create or replace trigger items_update after update on items
+    referencing old table as old_rows new table as new_rows for each statement execute function items_changed();
+create or replace trigger matches_delete after delete on matches
+    referencing old table as old_rows for each statement execute function matches_lost();
+create or replace trigger matches_truncate after truncate on matches
+    for each statement execute function matches_lost();
+-- A matcher that compares otherwise matches every entity again.
+create or replace function matchers_changed() returns trigger
+language plpgsql security definer set search_path from current as $$
+begin
+    perform enqueue_all_for_matching(new_rows.name)
+    from new_rows
+    join old_rows on old_rows.name = new_rows.name
+    where (old_rows.left_source, old_rows.right_source, old_rows.declaration -> 'same', old_rows.declaration -> 'opposite')
+        is distinct from (new_rows.left_source, new_rows.right_source, new_rows.declaration -> 'same', new_rows.declaration -> 'opposite');
+    return null;
+end
+$$;
+
+create or replace trigger matchers_update after update on matchers
+    referencing old table as old_rows new table as new_rows for each statement execute function matchers_changed();
+create or replace trigger match_settings_update after update on match_settings
+    referencing new table as new_rows for each statement execute function match_settings_changed();
+
+-- Ranges of the ids of left entities that cover them all, also those to come, with so many entities each.
+create or replace function left_shards(matcher_name text, size integer)
+returns table (place integer, entities bigint, first_entity uuid, before_entity uuid)
+language sql stable set search_path from current as $$
+    with listed as (
+        select entities.id from entities join matchers on matchers.left_source = entities.source and matchers.name = matcher_name
+        union
+        select left_id from matches where matcher = matcher_name
+    ), bounded as (
+        -- null is before the first id, so that a later entity is in some shard, even where there is none yet
+        select null::uuid as id
+        union all
+        select id from listed
+    ), placed as (
+        select id, ntile(greatest(1, (select (count(*) + size - 1) / size from listed))::integer)
+            over (order by id nulls first) as place
+        from bounded
+    )
+    select place, count(id), (array_agg(id order by id nulls first))[1],
+        lead((array_agg(id order by id nulls first))[1]) over (order by place)
+    from placed
+    group by place
+$$;
