@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    enqueuing,
     faces,
     image_queue,
     incremental,
@@ -32,7 +33,8 @@ def main() -> None:
         "measurements",
         nargs="*",
         metavar="MEASUREMENT",
-        help="queue, images, matches, kernel, rebuild, incremental, provider, postings, faces, standing, analyzer",
+        help="queue, images, matches, kernel, rebuild, incremental, provider, postings, faces, enqueuing, standing, "
+        "analyzer",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
     parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
@@ -65,6 +67,7 @@ def main() -> None:
         "faces": partial(faces.main, count=asked.faces),
     }
     on_databases_of_their_own = {
+        "enqueuing": partial(enqueuing.main, against=asked.against, face_count=asked.faces),
         "standing": partial(standing.main, minutes=asked.minutes, against=asked.against),
     }
     if unknown := set(asked.measurements) - {*measurements, *on_databases_of_their_own, "analyzer"}:

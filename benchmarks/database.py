@@ -1,14 +1,17 @@
-"""A database for one measurement: embedded, migrated, with Postgres' default settings, fsync included; it takes more
-sessions than by default."""
+"""A database for one measurement: embedded, with the examples attached, with Postgres' default settings, fsync
+included; it takes more sessions than by default."""
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from matching_pipeline import examples
 from matching_pipeline.db.connections import connect
 from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.migrations import migrate
+from matching_pipeline.sources.attach import attach, make_example_tables
+from matching_pipeline.sources.declarations import load
 
 
 @contextmanager
@@ -22,6 +25,11 @@ def fresh_database() -> Iterator[str]:
             server.ensure_postgres_running()
             with connect(server.get_uri()) as connection:
                 migrate(connection)
+            with connect(server.get_uri()) as connection:
+                make_example_tables(connection)
+                attach(connection, load(examples.FOLDER))
+                # as if the comparison with the empty tables were done
+                connection.execute("truncate matching_pipeline.jobs")
             yield server.get_uri()
         finally:
             server.cleanup()

@@ -1,13 +1,20 @@
 """Users and faces for a measurement: schools of uneven size, with look-alikes in them."""
 
 from dataclasses import dataclass
+from typing import cast
 from uuid import UUID, uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
+from matching_pipeline import examples
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.matches.matchers import implementation
+from matching_pipeline.matches.vector_matcher import VectorMatcher
+from matching_pipeline.sources.declarations import load
 
+_, FACE_RULE = load(examples.FOLDER).matchers
+FACE = cast("VectorMatcher", implementation(FACE_RULE))
 DIMENSIONS = 512
 SCHOOLS = 50
 GENDERS = ("female", "male")
@@ -65,6 +72,7 @@ class Faces:
         return sizes
 
     def insert(self, connection: Connection) -> None:
+        """With their mirror, as if workers had done all jobs but their matching."""
         users = [uuid4() for _ in self.ids]
         with connection.transaction(), connection.cursor() as cursor:
             with cursor.copy("copy profiles (id, school, gender) from stdin") as copy:
@@ -74,6 +82,7 @@ class Faces:
                 copy.set_types(["uuid", "uuid", "vector"])
                 for row in zip(self.ids, users, self.vectors, strict=True):
                     copy.write_row(row)
+            mirror_faces(connection)
 
     def uploads(self, connection: Connection, count: int) -> list[Upload]:
         """New users, each about to upload a face very like one of the opposite gender in their school."""
@@ -89,3 +98,24 @@ class Faces:
                 ],
             )
         return uploads
+
+
+def mirror_faces(connection: Connection) -> None:
+    """As workers would, of the faces that have no mirror yet."""
+    statements = (
+        "select set_config('matching_pipeline.publishing', 'on', true)",
+        f"""insert into matching_pipeline.embedding_models (name, modality, dimensions, status)
+        values ('face', 'vector', {DIMENSIONS}, 'active') on conflict do nothing""",
+        """insert into matching_pipeline.entities (source, id, key, parent_key, user_key, properties)
+        select 'face', faces.id, faces.id::text, user_id::text, user_id::text,
+            jsonb_build_object('school', school, 'gender', gender)
+        from faces join profiles on profiles.id = user_id
+        on conflict do nothing""",
+        """insert into matching_pipeline.items (source, id, entity, key)
+        select 'face', id, id, id::text from faces on conflict do nothing""",
+        f"""insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding)
+        select 'face', id, 'face', {DIMENSIONS}, embedding from faces on conflict do nothing""",
+    )
+    with connection.transaction():
+        for statement in statements:
+            connection.execute(statement.encode())

@@ -12,13 +12,13 @@ from uuid import UUID
 import numpy as np
 from psycopg import Notify
 
-from benchmarks.face_data import GENDERS, SCHOOLS, Faces, Upload
+from benchmarks.face_data import FACE, FACE_RULE, GENDERS, SCHOOLS, Faces, Upload
 from benchmarks.serving import serve
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers.registry import FACES
-from matching_pipeline.matches.faces import KIND, rebuild, update
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.queues.client import queue_state, stop_all
+from matching_pipeline.sources.reading import fetch
+from matching_pipeline.sources.vectors import mirror_vectors
 
 TIMES = 200
 """Repetitions of every measurement but the rebuild."""
@@ -29,10 +29,10 @@ def main(database_url: str, count: int) -> None:
     faces = Faces(count)
     with connect(database_url) as connection:
         faces.insert(connection)
-        connection.execute("truncate job_queue")
+        connection.execute("truncate matching_pipeline.jobs")
         without, enqueued = enqueue_seconds(connection, faces)
-        rebuilds = [seconds(lambda: rebuild(connection)) for _ in range(2)]
-        connection.execute("truncate job_queue")
+        rebuilds = [seconds(lambda: FACE.rebuild(connection)) for _ in range(2)]
+        connection.execute("truncate matching_pipeline.jobs")
         connection.execute("vacuum analyze")
         function, blocks = function_seconds(connection, faces)
         search = search_seconds(connection, faces)
@@ -77,7 +77,7 @@ def enqueue_seconds(connection: Connection, faces: Faces) -> tuple[list[float], 
     """Inserts without the trigger and with it, in turns. The first insert of each turn is not counted."""
     measured: dict[str, list[float]] = {"disable": [], "enable": []}
     for switch in ("disable", "enable") * 5:
-        connection.execute(f"alter table faces {switch} trigger matching_pipeline_insert".encode())
+        connection.execute(f"alter table faces {switch} trigger matching_pipeline_face_insert".encode())
         turn = faces.uploads(connection, TIMES // 5 + 1)
         measured[switch] += [seconds(partial(upload.insert, connection)) for upload in turn][1:]
     return measured["disable"], measured["enable"]
@@ -101,8 +101,8 @@ def search_seconds(connection: Connection, faces: Faces) -> list[float]:
     measured = []
     for face in faces.random.choice(len(faces.ids), size=TIMES):
         with connection.transaction():
-            ListsLock(connection, KIND).take()
-            measured.append(seconds(partial(update, connection, {faces.ids[face]})))
+            ListsLock(connection, FACE.name).take()
+            measured.append(seconds(partial(FACE.update, connection, {faces.ids[face]})))
     return measured
 
 
@@ -112,23 +112,26 @@ def write_seconds(connection: Connection, faces: Faces) -> list[float]:
     measured = []
     for upload in faces.uploads(connection, TIMES):
         with connection.transaction():
-            ListsLock(connection, KIND).take()
-            once = partial(update, connection, {upload.insert(connection)})
+            ListsLock(connection, FACE.name).take()
+            face = upload.insert(connection)
+            rows = fetch(connection, "face", "entity", [str(face)])
+            mirror_vectors(connection, FACE_RULE.queue, "face", [str(face)], rows)
+            once = partial(FACE.update, connection, {face})
             with connection.transaction(force_rollback=True):
                 once()
             write = seconds(once) - seconds(once)
             began = time.monotonic()
         measured.append(max(write, 0) + time.monotonic() - began)
-    connection.execute("truncate job_queue")
+    connection.execute("truncate matching_pipeline.jobs")
     return measured
 
 
 @contextmanager
 def serving_process(database_url: str, connection: Connection) -> Iterator[None]:
     """A worker in a process of its own, as Dagster's runs are."""
-    run = get_context("spawn").Process(target=serve, args=(database_url, FACES))
+    run = get_context("spawn").Process(target=serve, args=(database_url, FACE_RULE.queue))
     run.start()
-    while not queue_state(connection, FACES).workers:
+    while not queue_state(connection, FACE_RULE.queue).workers:
         time.sleep(0.1)
     yield
     stop_all(connection)
@@ -165,11 +168,12 @@ def broadcast_seconds(connection: Connection, feed: Connection) -> list[float]:
     """From the commit on, of a pair that is replaced by itself."""
     list(feed.notifies(timeout=1))
     measured = []
-    for (pair,) in connection.execute("select id from matches limit %s", (TIMES,)).fetchall():
+    for (pair,) in connection.execute("select id from matching_pipeline.matches limit %s", (TIMES,)).fetchall():
         with connection.transaction():
             connection.execute("set local matching_pipeline.publishing = 'on'")
             connection.execute(
-                "with old as (delete from matches where id = %s returning *) insert into matches select * from old",
+                "with old as (delete from matching_pipeline.matches where id = %s returning *) "
+                "insert into matching_pipeline.matches select * from old",
                 (pair,),
             )
             began = time.monotonic()

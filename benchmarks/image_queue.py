@@ -6,11 +6,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from matching_pipeline import examples
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers.registry import IMAGE_AI, process_due
+from matching_pipeline.handlers.registry import process_due
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.sample_data.listings import sample_marketplace
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import load
 
 IMAGES = 400
 
@@ -24,7 +26,7 @@ def main(database_url: str) -> None:
             insert_products(connection, files)
         settings = Settings(database_url=database_url, image_file_roots=(Path(folder),))
         began = time.monotonic()
-        summary = process_due(settings, database_url, IMAGE_AI)
+        summary = process_due(settings, database_url, load(examples.FOLDER), "image_ai")
         through = summary.completed / (time.monotonic() - began)
     print(f"bare analyzer, decoded pictures, one thread: {bare:.1f}")
     print(f"through the queue, {summary.completed} files, {settings.image_concurrency} threads: {through:.1f}")

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
+from benchmarks.face_data import FACE, mirror_faces
 from benchmarks.kernel import clustered
-from benchmarks.rebuild import insert_images
+from benchmarks.rebuild import PROJECT, insert_images
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.matches import faces, projects
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.matches.match_table import Figures
 
@@ -33,7 +33,7 @@ def main(database_url: str, sizes: Sequence[int]) -> None:
                 vectors = clustered(min(PART, size - begin), 3 + begin, 0.6)
                 insert_images(connection, "project", vectors, PRODUCTS + begin)
             there = size
-            connection.execute("truncate matches")
+            connection.execute("truncate matching_pipeline.matches")
             connection.execute("vacuum analyze")
             print(f"| {size} | {row(connection, products[:TIMES], product_update)} |")
         print("\n## One changed face: the same\n")
@@ -62,13 +62,13 @@ def timed(connection: Connection, update: Callable[[], Figures]) -> tuple[float,
 
 
 def product_update(connection: Connection, product: UUID) -> Figures:
-    ListsLock(connection, projects.KIND).take()
-    return projects.update(connection, [], [product])
+    ListsLock(connection, PROJECT.name).take()
+    return PROJECT.update(connection, [], [product])
 
 
 def face_update(connection: Connection, face: UUID) -> Figures:
-    ListsLock(connection, faces.KIND).take()
-    return faces.update(connection, {face})
+    ListsLock(connection, FACE.name).take()
+    return FACE.update(connection, {face})
 
 
 def insert_block(connection: Connection, school: str, size: int) -> list[UUID]:
@@ -83,4 +83,5 @@ def insert_block(connection: Connection, school: str, size: int) -> list[UUID]:
             copy.set_types(["uuid", "uuid", "vector"])
             for each in zip(ids, users, vectors, strict=True):
                 copy.write_row(each)
+    mirror_faces(connection)
     return ids[:TIMES]

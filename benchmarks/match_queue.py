@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.image_queue import distinct_pictures
+from benchmarks.rebuild import PROJECT
 from benchmarks.serving import serve
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.handlers.registry import QUEUES, SHADOWS
-from matching_pipeline.matches.projects import update
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.queues.client import stop_all
 from matching_pipeline.settings import Settings
 
+QUEUES = ("image_ai", "matches_project")
 PROJECTS = 10_000
 UPLOADS = 20
 
@@ -43,7 +43,8 @@ def fill(connection: Connection, files: list[Path]) -> None:
     noise = random.normal(scale=dimensions**-0.5, size=(PROJECTS, dimensions))
     vectors = (drawn[random.integers(len(drawn), size=PROJECTS)] + noise).astype(np.float32)
     connection.execute(
-        "insert into embedding_models (name, modality, dimensions, status) values (%s, 'image', %s, 'active')",
+        "insert into matching_pipeline.embedding_models (name, modality, dimensions, status) "
+        "values (%s, 'image', %s, 'active')",
         (model, dimensions),
     )
     with connection.transaction():
@@ -51,27 +52,29 @@ def fill(connection: Connection, files: list[Path]) -> None:
         connection.execute(
             "insert into listing_images (listing_id, image_url) select id, 'file:///bench' from listings"
         )
+        connection.execute(
+            "insert into matching_pipeline.entities (source, id, key) select 'project', id, id::text from listings"
+        )
+        connection.execute(
+            "insert into matching_pipeline.items (source, id, entity, key, content) "
+            "select 'project', id, listing_id, id::text, image_url from listing_images"
+        )
         ids = [id for (id,) in connection.execute("select id from listing_images")]
         with (
             connection.cursor() as cursor,
             cursor.copy(
-                "copy image_ai (source, image_id, model, dimensions, embedding, image_url, content_hash, thumbnail) "
-                "from stdin"
+                "copy matching_pipeline.embeddings (source, item, model, dimensions, embedding, input) from stdin"
             ) as copy,
         ):
-            for number, (id, vector) in enumerate(zip(ids, vectors, strict=True)):
+            for id, vector in zip(ids, vectors, strict=True):
                 text = "[" + ",".join(map(str, vector)) + "]"
-                copy.write_row(("project", id, model, dimensions, text, "file:///bench", f"{number}", "x"))
-    connection.execute("delete from job_queue")
+                copy.write_row(("project", id, model, dimensions, text, "file:///bench"))
+    connection.execute("delete from matching_pipeline.jobs")
 
 
 def match_seconds(connection: Connection, settings: Settings, database_url: str, files: list[Path]) -> float:
     """The first upload warms up the runs and is not counted."""
-    runs = [
-        threading.Thread(target=serve, args=(database_url, queue, settings))
-        for queue in QUEUES
-        if queue not in SHADOWS
-    ]
+    runs = [threading.Thread(target=serve, args=(database_url, queue, settings)) for queue in QUEUES]
     for run in runs:
         run.start()
     seconds = [upload(connection, file) for file in files][1:]
@@ -94,8 +97,9 @@ def upload(connection: Connection, file: Path) -> float:
 def visible(connection: Connection, product: UUID | None) -> bool:
     """Whether the product's job is completed: a product that no list has room for never gets a row."""
     row = connection.execute(
-        "select exists (select from job_queue where entity_id = %s and queue = 'matches' and status = 'completed')",
-        (product,),
+        "select exists (select from matching_pipeline.jobs "
+        "where key = %s and queue = 'matches_project' and status = 'completed')",
+        (str(product),),
     ).fetchone()
     return row == (True,)
 
@@ -106,6 +110,6 @@ def search_seconds(connection: Connection) -> float:
     for product in products:
         began = time.monotonic()
         with connection.transaction():
-            update(connection, [], [product])
+            PROJECT.update(connection, [], [product])
         seconds.append(time.monotonic() - began)
     return statistics.median(seconds)

@@ -7,9 +7,11 @@ import time
 from pydantic import SecretStr
 
 from benchmarks.provider import BATCH, LATENCY_SECONDS, stand_in
+from matching_pipeline import examples
 from matching_pipeline.db.connections import connect
-from matching_pipeline.handlers.registry import JOB_EMBEDDINGS, process_due
+from matching_pipeline.handlers.registry import process_due
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import load
 from matching_pipeline_tests.fixtures.openai_server import KEY
 
 POSTINGS = {1: 10_000, 4: 100_000}
@@ -33,7 +35,7 @@ def main(database_url: str) -> None:
             )
     with connect(database_url) as connection:
         ((requests, items, cost),) = connection.execute(
-            "select count(*), sum(items), sum(cost_usd) from ai_calls"
+            "select count(*), sum(items), sum(cost_usd) from matching_pipeline.ai_calls"
         ).fetchall()
     print(f"requests a row: {requests / items:.4f}; cost of a thousand rows: {1000 * cost / items:.6f} USD")
 
@@ -52,5 +54,5 @@ def work_off_postings(database_url: str, provider_url: str, concurrency: int) ->
     """Rows completed, seconds, peak memory in MiB."""
     settings = Settings(openai_api_key=SecretStr(KEY), openai_base_url=provider_url, openai_concurrency=concurrency)
     began = time.monotonic()
-    summary = process_due(settings, database_url, JOB_EMBEDDINGS)
+    summary = process_due(settings, database_url, load(examples.FOLDER), "job_embeddings")
     return summary.completed, time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -8,7 +8,7 @@ from uuid import uuid4
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome, Worker
+from matching_pipeline.queues.worker import Outcome, QueueWorker
 
 SINGLE_INSERTS = 2_000
 BULK_ROWS = 10_000
@@ -46,8 +46,8 @@ def main(database_url: str) -> None:
         print(f"{BULK_ROWS} rows in one statement: {bulk[True] / bulk[False]:.2f} times, {bulk[True]:.2f} s in all")
 
         print("\n## Jobs with a no-op handler")
-        client.enqueue(connection, NoWork.queue, "thing", [uuid4() for _ in range(JOBS)])
-        summary = Worker(database_url, NoWork()).run()
+        client.enqueue(connection, NoWork.queue, "thing", [str(uuid4()) for _ in range(JOBS)])
+        summary = QueueWorker(database_url, NoWork()).run()
         rate = summary.completed / summary.seconds
         print(f"{summary.completed} jobs in batches of {NoWork.batch_size}: {rate:.0f} a second")
 
@@ -70,10 +70,12 @@ def insert_in_bulk(connection: Connection) -> None:
 def _with_trigger(connection: Connection, enabled: bool, insert: Callable[[Connection], None]) -> float:
     """Seconds."""
     connection.execute("truncate products cascade")
-    connection.execute("truncate job_queue")
+    connection.execute("truncate matching_pipeline.jobs")
     connection.execute("insert into products default values")
     switch = "enable" if enabled else "disable"
-    connection.execute(f"alter table product_images {switch} trigger matching_pipeline_insert".encode())
+    connection.execute(
+        f"alter table product_images {switch} trigger matching_pipeline_product_picture_insert".encode()
+    )
     began = time.monotonic()
     insert(connection)
     return time.monotonic() - began

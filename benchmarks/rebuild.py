@@ -2,22 +2,26 @@
 
 import time
 from collections.abc import Callable
+from typing import cast
 from uuid import UUID
 
 import numpy as np
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from benchmarks.face_data import Faces
+from benchmarks.face_data import FACE, Faces
 from benchmarks.kernel import DIMENSIONS, Vectors, clustered, ids_of
+from matching_pipeline import examples
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.matches import faces
-from matching_pipeline.matches import projects as match_projects
-from matching_pipeline.matches.image_sets import Block, load_faces, load_image_set
+from matching_pipeline.matches.image_sets import load_block, load_image_set
 from matching_pipeline.matches.kernel.columns import as_uuids
 from matching_pipeline.matches.kernel.search import best_pairs
 from matching_pipeline.matches.match_table import Figures, match_policy
+from matching_pipeline.matches.matchers import implementation
+from matching_pipeline.matches.picture_matcher import PictureMatcher
+from matching_pipeline.sources.declarations import load
 
+PROJECT = cast("PictureMatcher", implementation(load(examples.FOLDER).matchers[0]))
 MODEL = "bench"
 WORDS = {
     "colors": ("red", "blue", "green", "grey"),
@@ -39,12 +43,12 @@ def main(database_url: str, projects: int, products: int, face_count: int, schoo
         Faces(face_count, schools).insert(connection)
         connection.execute("set session_replication_role = origin")
         connection.execute("vacuum analyze")
-        for channel in ("matches", "job_queue"):
+        for channel in ("matches", "matching_pipeline_jobs"):
             listener.execute(f"listen {channel}".encode())
         print(f"\n## Rebuild: {projects} projects × {products} products, an image of {DIMENSIONS} dimensions each\n")
-        report(connection, listener, match_projects.rebuild, project_kernel)
+        report(connection, listener, PROJECT.rebuild, project_kernel)
         print(f"\n## Rebuild: {face_count} faces in {schools} schools, {DIMENSIONS} dimensions\n")
-        report(connection, listener, faces.rebuild, face_kernel)
+        report(connection, listener, FACE.rebuild, face_kernel)
 
 
 def report(
@@ -64,13 +68,13 @@ def report(
         heard = len(list(listener.notifies(timeout=0.5)))
         written = figures.added + figures.changed + figures.removed
         # the first read of new rows marks them as committed, and Postgres logs the page; not the next rebuild's cost
-        connection.execute("vacuum matches")
+        connection.execute("vacuum matching_pipeline.matches")
         print(f"| {name} | {seconds:.2f} | {seconds / alone:.1f} | {written} | {wal / 1024:.0f} | {heard} |")
     print(f"\nthe kernel alone: {alone:.2f} s")
 
 
 def project_kernel(connection: Connection) -> float:
-    policy = match_policy(connection, match_projects.KIND)
+    policy = match_policy(connection, PROJECT.name)
     left, right = (load_image_set(connection, source, MODEL) for source in SOURCES)
     began = time.perf_counter()
     best_pairs(left, [right], policy)
@@ -79,9 +83,11 @@ def project_kernel(connection: Connection) -> float:
 
 def face_kernel(connection: Connection) -> float:
     """School by school, both directions."""
-    policy, seconds = match_policy(connection, faces.KIND), 0.0
+    policy, seconds = match_policy(connection, FACE.name), 0.0
     for (school,) in connection.execute("select distinct school from profiles").fetchall():
-        female, male = (load_faces(connection, Block(school, gender)) for gender in ("female", "male"))
+        female, male = (
+            load_block(connection, "face", {"school": school, "gender": gender}) for gender in ("female", "male")
+        )
         began = time.perf_counter()
         best_pairs(female, [male], policy), best_pairs(male, [female], policy)
         seconds += time.perf_counter() - began
@@ -94,13 +100,13 @@ def wal_position(connection: Connection) -> int:
 
 
 def insert_images(connection: Connection, source: str, vectors: Vectors, first: int) -> list[UUID]:
-    """One image for each entity, with the same id."""
+    """One analysed image for each entity, with the same id, and the mirror of both."""
     entities, images, entity, url = (sql.Identifier(name) for name in SOURCES[source])
     ids = as_uuids(ids_of(np.arange(first + 1, first + 1 + len(vectors))))
     random = np.random.default_rng(first)
     connection.execute(
-        "insert into embedding_models (name, modality, dimensions, status) values (%s, 'image', %s, 'active') "
-        "on conflict do nothing",
+        "insert into matching_pipeline.embedding_models (name, modality, dimensions, status) "
+        "values (%s, 'image', %s, 'active') on conflict do nothing",
         (MODEL, DIMENSIONS),
     )
     with connection.cursor() as cursor:
@@ -111,16 +117,22 @@ def insert_images(connection: Connection, source: str, vectors: Vectors, first: 
         with cursor.copy(sql.SQL("copy {} (id, {}, {}) from stdin").format(images, entity, url)) as copy:
             for id in ids:
                 copy.write_row((id, id, "file:///bench"))
+        cursor.execute(
+            "insert into matching_pipeline.entities (source, id, key) "
+            "select %s, id, id::text from unnest(%s::uuid[]) as id",
+            (source, ids),
+        )
+        cursor.execute(
+            "insert into matching_pipeline.items (source, id, entity, key, content) "
+            "select %s, id, id, id::text, 'file:///bench' from unnest(%s::uuid[]) as id",
+            (source, ids),
+        )
         with cursor.copy(
-            "copy image_ai (source, image_id, model, dimensions, embedding, attributes, image_url, content_hash, "
-            "thumbnail) from stdin (format binary)"
+            "copy matching_pipeline.embeddings (source, item, model, dimensions, embedding, attributes, input) "
+            "from stdin (format binary)"
         ) as copy:
-            copy.set_types(["text", "uuid", "text", "int4", "vector", "jsonb", "text", "text", "text"])
+            copy.set_types(["text", "uuid", "text", "int4", "vector", "jsonb", "text"])
             for id, vector in zip(ids, vectors, strict=True):
-                copy.write_row(image_row(source, id, vector, random))
+                attributes = {key: [str(random.choice(words))] for key, words in WORDS.items()}
+                copy.write_row((source, id, MODEL, DIMENSIONS, vector, Jsonb(attributes), "file:///bench"))
     return ids
-
-
-def image_row(source: str, id: UUID, vector: Vectors, random: np.random.Generator) -> tuple[object, ...]:
-    attributes = {key: [str(random.choice(words))] for key, words in WORDS.items()}
-    return (source, id, MODEL, DIMENSIONS, vector, Jsonb(attributes), "file:///bench", str(id), "")

@@ -1,10 +1,13 @@
 """A worker of one queue that serves until it is told to stop."""
 
+from matching_pipeline import examples
 from matching_pipeline.handlers.registry import open_handler
-from matching_pipeline.queues.worker import Worker
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import load
 
 
 def serve(database_url: str, queue: str, settings: Settings | None = None) -> None:
-    with open_handler(settings or Settings(database_url=database_url), database_url, queue) as handler:
-        Worker(database_url, handler, serve=True).run()
+    settings = settings or Settings(database_url=database_url)
+    with open_handler(settings, database_url, load(examples.FOLDER), queue) as handler:
+        QueueWorker(database_url, handler, serve=True).run()

@@ -110,7 +110,10 @@ def running(checkout: Path) -> Iterator[Machine]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            connection = psycopg.connect(server.get_uri(), autocommit=True)
+            # in this checkout the table of workers has a schema of its own
+            connection = psycopg.connect(
+                server.get_uri(), autocommit=True, options="-c search_path=public,matching_pipeline"
+            )
             machine = Machine(folder, process, connection)
             while not _filled(machine):
                 time.sleep(0.5)
@@ -271,7 +274,7 @@ def _runs(machine: Machine) -> int:
 def _filled(machine: Machine) -> bool:
     if machine.all("select to_regclass('matches') is null") == [(True,)]:
         return False
-    return bool(machine.all("select from matches where kind = 'project' limit 1"))
+    return bool(machine.all("select from matches where project_id is not null limit 1"))
 
 
 def _main(checkout: Path) -> str:
