@@ -13,6 +13,10 @@ OLDEST_MAJOR_VERSION = 15
 """The first with views that respect their reader's rights."""
 
 
+LOCK_WAIT = "2s"
+"""How long a migration waits for a transaction of the app, and the app's next statements behind it."""
+
+
 def migrate(connection: Connection) -> list[str]:
     """Applies what is missing, in one transaction, and returns the names of the migrations applied.
 
@@ -21,6 +25,7 @@ def migrate(connection: Connection) -> list[str]:
     require_version(connection.info.server_version)
     with connection.transaction():
         connection.execute(query("lock_migrations"))
+        connection.execute(query("limit_lock_waits"), {"limit": LOCK_WAIT})
         if not _has_migrations_table(connection):
             connection.execute(query("create_schema"))
         _run(connection, "pgvector", query("create_vector_extension"))

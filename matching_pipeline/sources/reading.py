@@ -91,6 +91,10 @@ def _read(connection: Connection, source: str, kind: Kind, keys: Sequence[str], 
     try:
         with connection.transaction() if in_transaction else nullcontext():
             reading.rows.extend(fetch(connection, source, kind, keys))
+    except psycopg.errors.LockNotAvailable:
+        if in_transaction:
+            raise
+        raise SourceUnreadable(f"the app has locked the table of the source {source}") from None
     except PermanentFailure as failure:
         if len(keys) == 1:
             reading.failures[keys[0]] = failure

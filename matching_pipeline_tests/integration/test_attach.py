@@ -473,3 +473,19 @@ def test_a_schema_that_is_not_there_is_named(connection: Connection) -> None:
     images = EXAMPLES.images[0].model_copy(update={"expose": "nowhere"})
     with pytest.raises(ConfigurationError, match="image_ai: expose: there is no schema nowhere"):
         attach(connection, EXAMPLES.model_copy(update={"images": (images,)}))
+
+
+@pytest.mark.parametrize(
+    ("column", "before", "after"), [("numeric", "1.0", "1.00"), ("json", '{"a": 1}', '{"a": 2}')]
+)
+def test_a_value_that_is_written_otherwise_is_a_change(
+    connection: Connection, column: str, before: str, after: str
+) -> None:
+    connection.execute(f"create table notes (id bigint primary key, said {column})".encode())
+    attach(connection, Declarations(sources=(Source(name="note", table="public.notes", text=("t.said",)),)))
+    connection.execute("update matching_pipeline.sources set queues = '{image_ai}' where name = 'note'")
+    connection.execute("insert into notes values (1, %s)", (before,))
+    connection.execute("delete from matching_pipeline.jobs")
+    connection.execute("update notes set said = %s", (after,))
+    rows = connection.execute("select kind, key from matching_pipeline.jobs").fetchall()
+    assert rows == [("entity", "1")]

@@ -191,7 +191,12 @@ def test_forced_row_level_security_makes_the_source_unreadable_and_hides_no_row(
     notes.run(f"grant usage, create on schema public, matching_pipeline to {owner}")
     for table in ("notes", "matching_pipeline.sources"):
         notes.run(f"alter table {table} owner to {owner}")
-    for function in ("read_source(text, text, text[])", "source_keys(text, text, integer)"):
+    functions = (
+        "read_source(text, text, text[])",
+        "source_keys(text, text, integer)",
+        "source_statement(text, text)",
+    )
+    for function in functions:
         notes.run(f"alter function matching_pipeline.{function} owner to {owner}")
     try:
         notes.run("alter table notes enable row level security, force row level security")
@@ -389,3 +394,10 @@ def test_a_parent_that_one_transaction_edits_while_another_inserts_its_child(
     school.process()
     assert school.pairs() == {frozenset((face, other))}
     assert school.rows() == school.expected_rows()
+
+
+def test_a_worker_gives_way_to_an_app_that_has_locked_a_table(connection: Connection, database_url: str) -> None:
+    with connect(database_url) as app, app.transaction():
+        app.execute("lock table public.jobs in access exclusive mode")
+        with pytest.raises(SourceUnreadable, match="the app has locked the table of the source posting"):
+            read(connection, "posting", "entity", [str(uuid4())])

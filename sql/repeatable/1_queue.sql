@@ -29,7 +29,12 @@ $$;
 -- `matching_pipeline.caused_at`. The app's own transaction is the change.
 create or replace function transaction_caused_at() returns timestamptz
 language sql stable as $$
-    select coalesce(nullif(current_setting('matching_pipeline.caused_at', true), '')::timestamptz, now())
+    -- every role can set it, so it must not be a date that no client reads
+    select case
+        when current_setting('matching_pipeline.caused_at', true) ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}' then
+            least(greatest(current_setting('matching_pipeline.caused_at')::timestamptz, now() - interval '10 years'), now())
+        else now()
+    end
 $$;
 
 -- Enqueues a job in the queue `queue_name` for each key, and returns the number of different keys. A job that is pending

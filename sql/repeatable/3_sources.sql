@@ -157,7 +157,10 @@ begin
     -- `erase_pairs` enqueues what must be matched again, so the triggers need not
     perform set_config('matching_pipeline.publishing', 'on', true);
     paired := erase_pairs(source_name, free);
-    delete from generated_images where source = source_name and key = any (keys);
+    -- a row that a worker is writing is erased when its job ends
+    delete from generated_images where (source, key, image_type) in (
+        select source, key, image_type from generated_images where source = source_name and key = any (keys) for update skip locked
+    );
     perform erase_mirror(source_name, array(select unnest(free) except select unnest(paired)));
     perform set_config('matching_pipeline.publishing', publishing, true);
     return array(
@@ -235,7 +238,9 @@ begin
             select id from jobs where source = source_name for update skip locked
         ));
         free := array(select id from entities where source = source_name for update skip locked);
-        delete from generated_images where source = source_name;
+        delete from generated_images where (source, key, image_type) in (
+            select source, key, image_type from generated_images where source = source_name for update skip locked
+        );
         delete from matches where id = any (array (
             select id from matches where matcher in (select name from matchers where source_name in (left_source, right_source))
             for update skip locked
@@ -262,8 +267,9 @@ returns table (
     entity_key text, applies boolean, has_parent boolean, parent_key text, user_key text, properties jsonb, item_key text,
     content text, embedding vector
 )
--- row-level security that hides rows would look like a deletion: this setting makes it an error
-language plpgsql security definer set search_path from current set row_security = off as $$
+-- Row-level security that hides rows would look like a deletion: this setting makes it an error. A worker that reads gives way before
+-- Postgres would end the app's transaction in a deadlock with it.
+language plpgsql security definer set search_path from current set row_security = off set lock_timeout = '500ms' as $$
 begin
     return query execute source_statement(source_name, job_kind) using keys;
 end
@@ -275,7 +281,9 @@ language plpgsql stable set search_path from current as $$
 declare
     statement text := (select reads ->> statement_name from sources where name = source_name);
 begin
-    if statement is null then
+    if not exists (select from sources where name = source_name) then
+        raise exception 'there is no source %', source_name using errcode = 'undefined_object';
+    elsif statement is null then
         raise exception 'the source % has no rows of the kind %', source_name, statement_name using errcode = 'undefined_object';
     end if;
     return statement;

@@ -95,7 +95,8 @@ declare
     differs text;
     body text;
 begin
-    select coalesce(string_agg(format('old_rows.%1$I is distinct from new_rows.%1$I', input), ' or '), 'false')
+    -- bytes are compared: 1.0 and 1.00 are different texts, and a type such as json has no equality
+    select coalesce(string_agg(format('row(old_rows.%1$I)::record *<> row(new_rows.%1$I)::record', input), ' or '), 'false')
     into differs from unnest(inputs) as input;
     -- `source_gone` erases the keys that it can lock. A worker erases the others.
     body := format($body$

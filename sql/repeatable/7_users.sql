@@ -24,12 +24,12 @@ begin
     if signed_in_user() is null then
         return;
     end if;
-    for source_name, statement in select name, reads ->> 'own' from sources where reads ? 'own' loop
+    for source_name, statement in select name, reads ->> 'own' from sources where reads ? 'own' and attached_at is not null loop
         begin
             return query execute format('select %L::text, own.key, matching_pipeline.key_id(own.key) from (%s) as own (key)', source_name, statement)
                 using signed_in_user();
-        exception when data_exception then
-            -- the user's id is of another type than this source's column
+        exception when data_exception or syntax_error_or_access_rule_violation then
+            -- the user's id is of another type than this source's column, or the column is gone
             null;
         end;
     end loop;
@@ -74,7 +74,10 @@ $$;
 create or replace function queue_view_guarded() returns trigger
 language plpgsql set search_path from current as $$
 begin
-    if current_user in ('anon', 'authenticated') then
+    if current_user in ('anon', 'authenticated') or (
+        to_regrole('authenticated') is not null and pg_has_role(current_user, 'authenticated', 'usage')
+        and not has_table_privilege(current_user, 'matching_pipeline.jobs', 'insert')
+    ) then
         raise exception 'permission denied for view %', tg_table_name using errcode = 'insufficient_privilege';
     end if;
     return coalesce(new, old);

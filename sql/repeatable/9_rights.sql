@@ -10,7 +10,9 @@ begin
     if not exists (select from pg_policy where polrelid = 'jobs'::regclass and polname = 'jobs_of_own_entities') then
         -- an array is made once a query, and found in an index
         create policy jobs_of_own_entities on jobs for select using (
-            key = any (array(select key from own_entities())) and (source, key) in (select source, key from own_entities())
+            -- of the other kinds the key names no entity
+            kind not in ('item', 'parent', 'table')
+            and key = any (array(select key from own_entities())) and (source, key) in (select source, key from own_entities())
         );
     end if;
     if not exists (select from pg_policy where polrelid = 'matches'::regclass and polname = 'matches_of_own_entities') then

@@ -18,7 +18,7 @@ from matching_pipeline.sources.enqueue import enqueue_resync
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, picture, work_images
 from matching_pipeline_tests.fixtures.postings import JobBoard, work_postings
-from matching_pipeline_tests.integration.conftest import QUEUE, SOURCE, RecordingHandler, claim_one, enqueue
+from matching_pipeline_tests.integration.conftest import QUEUE, SOURCE, RecordingHandler, claim, claim_one, enqueue
 from matching_pipeline_tests.integration.school import School
 
 EARLIER = datetime(2025, 1, 1, tzinfo=UTC)
@@ -158,3 +158,14 @@ def test_from_a_table_to_its_rows_and_its_next_part(
     client.complete(connection, [job])
     work_postings(database_url)
     assert len(board.embedded()) == 3
+
+
+@pytest.mark.parametrize("stated", ["infinity", "0001-01-01 BC", "later", "9999-12-31"])
+def test_a_cause_that_no_client_reads_is_not_kept(connection: Connection, stated: str) -> None:
+    """Every role can set it."""
+    with connection.transaction():
+        connection.execute("select set_config('matching_pipeline.caused_at', %s, true)", (stated,))
+        enqueue(connection)
+    (job,) = claim(connection)
+    assert job.caused_at is not None
+    assert abs(job.caused_at - datetime.now(UTC)) < timedelta(days=3660)
