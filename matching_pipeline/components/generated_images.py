@@ -40,7 +40,7 @@ def generated_asset(declared: GeneratedImages, declarations: Declarations) -> dg
         group_name="pictures",
         kinds={"postgres", "python"},
         description=f"Product pictures made from the photo of each {declared.source}, one a type of the table "
-        "`image_types`. Materialize it to make what waits; list keys in the launchpad to ask for packs.",
+        "`image_types`. Materialize it to make the pictures that wait; list keys in the launchpad to ask for packs.",
     )
     def generated_images(
         context: dg.AssetExecutionContext, config: PacksConfig, pipeline: Pipeline

@@ -153,6 +153,19 @@ language sql security definer set search_path from current as $$
     where sources.name = source_name
 $$;
 
+-- Has a view of a queue take the app's inserts, updates and deletes, which the trigger function `writer` carries out. Postgres runs
+-- triggers in the order of their names: the guard comes first.
+create or replace function accept_jobs(of_schema text, view_name text, writer text, queue_name text, source_name text, key_column text)
+returns void
+language plpgsql set search_path from current as $$
+begin
+    execute format('create or replace trigger matching_pipeline_guard instead of insert or update or delete on %I.%I '
+        'for each row execute function queue_view_guarded()', of_schema, view_name);
+    execute format('create or replace trigger matching_pipeline_write instead of insert or update or delete on %I.%I '
+        'for each row execute function %I(%L, %L, %L)', of_schema, view_name, writer, queue_name, source_name, key_column);
+end
+$$;
+
 -- The embeddings of texts, their queue, and the search for similar entities.
 create or replace function expose_texts(declaration jsonb) returns void
 language plpgsql set search_path from current as $$
@@ -184,10 +197,7 @@ begin
     $view$, type, key_column, asset)) then
         return;
     end if;
-    execute format('create or replace trigger matching_pipeline_guard instead of insert or update or delete on %I.%I '
-        'for each row execute function queue_view_guarded()', of_schema, declaration ->> 'queue_view');
-    execute format('create or replace trigger matching_pipeline_write instead of insert or update or delete on %I.%I '
-        'for each row execute function text_queue_written(%L, %L, %L)', of_schema, declaration ->> 'queue_view', asset, source_names[1], key_column);
+    perform accept_jobs(of_schema, declaration ->> 'queue_view', 'text_queue_written', asset, source_names[1], key_column);
 end
 $$;
 
@@ -380,11 +390,7 @@ begin
         return;
     end if;
     perform open_to_users(of_schema, matcher ->> 'queue_view');
-    execute format('create or replace trigger matching_pipeline_guard instead of insert or update or delete on %I.%I '
-        'for each row execute function queue_view_guarded()', of_schema, matcher ->> 'queue_view');
-    execute format('create or replace trigger matching_pipeline_write instead of insert or update or delete on %I.%I '
-        'for each row execute function match_queue_written(%L, %L, %L)', of_schema, matcher ->> 'queue_view',
-        'matches_' || (matcher ->> 'name'), source_name, key_column);
+    perform accept_jobs(of_schema, matcher ->> 'queue_view', 'match_queue_written', 'matches_' || (matcher ->> 'name'), source_name, key_column);
 end
 $$;
 
