@@ -1,0 +1,142 @@
+-- The views of pairs, and of the queues of matchers.
+
+-- The pairs of all matchers, a branch each, with the app's own keys; and the queue of each matcher of vectors.
+create or replace function expose_matches(declaration jsonb) returns void
+language plpgsql set search_path from current as $$
+declare
+    of_schema text := declaration ->> 'expose';
+    selects text;
+    matcher jsonb;
+begin
+    with matchers as (
+        select value as matcher, value ->> 'name' as matcher_name, ordinality as number
+        from jsonb_array_elements(declaration -> 'matchers') with ordinality
+    ), own as (
+        select matchers.number, columns.name, columns.type, columns.expression,
+            (expression in ('left_rank', 'right_rank'))::integer * 1000 + matchers.number * 10 + columns.number as place
+        from matchers
+        cross join lateral match_columns(matchers.matcher) with ordinality as columns (name, type, expression, number)
+    ), shown as (
+        -- matchers may share a column
+        select name, case count(distinct type) when 1 then min(type) else 'text' end as type, min(place) as place
+        from own group by name
+    )
+    select string_agg(each.statement, ' union all ' order by each.number) into selects
+    from (
+        select matchers.number, format(
+            'select id, matcher as kind, %s, similarity, model, computed_at from matching_pipeline.matches where matcher = %L',
+            string_agg(format('(%s)::%s as %I', coalesce(own.expression, 'null'), shown.type, shown.name), ', ' order by shown.place),
+            matchers.matcher_name
+        ) as statement
+        from matchers
+        cross join shown
+        left join own on own.number = matchers.number and own.name = shown.name
+        group by matchers.number, matchers.matcher_name
+    ) as each;
+    if expose_view(of_schema, declaration ->> 'name', selects) then
+        perform open_to_users(of_schema, declaration ->> 'name');
+    end if;
+    for matcher in select jsonb_array_elements(declaration -> 'matchers') loop
+        perform index_exposed_key(
+            format('matches_%s_%s_key_idx', matcher ->> 'name', side), 'matches',
+            case when key_type(array[source_name]) <> 'uuid' then exposed_key(side, key_type(array[source_name])) end,
+            format('matcher = %L', matcher ->> 'name')
+        )
+        from (values ('left', matcher ->> 'left'), ('right', matcher ->> 'right')) as keys (side, source_name);
+        if matcher ->> 'queue_view' is not null then
+            perform expose_match_queue(of_schema, matcher);
+        end if;
+    end loop;
+end
+$$;
+
+-- The SQL for an entity's key. A uuid key uses `left_id` or `right_id`, which has an index.
+create or replace function exposed_key(side text, type text) returns text
+language sql immutable set search_path from current as $$
+    select case type when 'uuid' then side || '_id' when 'text' then side || '_key' else format('%s_key::%s', side, type) end
+$$;
+
+create or replace function exposed_item(side text, source_name text, type text) returns text
+language sql stable set search_path from current as $$
+    select case type
+        when 'uuid' then side || '_item'
+        else format('(select items.key::%s from matching_pipeline.items where items.source = %L and items.id = %s_item)', type, source_name, side)
+    end
+$$;
+
+-- The columns of the view of matches that a matcher fills: its keys, its pictures where it compares pictures, and its ranks.
+create or replace function match_columns(matcher jsonb) returns table (name text, type text, expression text)
+language sql stable set search_path from current as $$
+    with sides as (
+        select side, source_name, column_name, key_type(array[source_name]) as type, key_type(array[source_name], true) as item_type
+        from (values
+            ('left', matcher ->> 'left', matcher #>> '{columns,0}'), ('right', matcher ->> 'right', matcher #>> '{columns,1}')
+        ) as declared (side, source_name, column_name)
+    )
+    select column_name, type, exposed_key(side, type) from sides
+    union all
+    select regexp_replace(column_name, '(_id)?$', '_image_id'), item_type, exposed_item(side, source_name, item_type)
+    from sides where matcher ->> 'left' <> matcher ->> 'right'
+    union all
+    select rank.name, 'integer', rank.expression
+    from (values ('rank', 'left_rank', true), ('rank_for_a', 'left_rank', false), ('rank_for_b', 'right_rank', false))
+        as rank (name, expression, of_two_sources)
+    where of_two_sources = (matcher ->> 'left' <> matcher ->> 'right')
+$$;
+
+create or replace function expose_match_queue(of_schema text, matcher jsonb) returns void
+language plpgsql set search_path from current as $$
+declare
+    source_name text := matcher ->> 'left';
+    key_column text := matcher ->> 'queue_key';
+    source jsonb := (select declaration from sources where name = matcher ->> 'left');
+    user_type text := coalesce(column_type(to_regclass(source ->> 'table'), source ->> 'user'), 'text');
+begin
+    if not expose_view(of_schema, matcher ->> 'queue_view', format($view$
+        select id, key::%1$s as %2$I,
+            (select user_key::%3$s from matching_pipeline.shown_row(source, key)) as user_id,
+            (select embedding from matching_pipeline.shown_row(source, key)) as embedding,
+            status, attempts - snoozes as attempts, max_attempts, error_message, created_at, started_at, completed_at
+        from matching_pipeline.jobs
+        where queue = %4$L and kind = 'entity'
+    $view$, key_type(array[source_name]), key_column, user_type, 'matches_' || (matcher ->> 'name'))) then
+        return;
+    end if;
+    perform open_to_users(of_schema, matcher ->> 'queue_view');
+    perform accept_jobs(of_schema, matcher ->> 'queue_view', 'match_queue_written', 'matches_' || (matcher ->> 'name'), source_name, key_column);
+end
+$$;
+
+-- A job of the exposed view of a matcher's queue. The app may insert one, which adds one more job at most, and may retry a failed one.
+create or replace function match_queue_written() returns trigger
+language plpgsql security definer set search_path from current as $$
+declare
+    queue_name text := tg_argv[0];
+    source_name text := tg_argv[1];
+    key_of_new text := to_jsonb(new) ->> tg_argv[2];
+    found_id uuid;
+    answer record;
+begin
+    if tg_op = 'DELETE' then
+        delete from jobs where id = old.id;
+        return old;
+    end if;
+    if tg_op = 'UPDATE' then
+        if old.status = 'failed' and new.status = 'pending' then
+            perform retry_jobs(queue_name, array[old.id]);
+        elsif new is distinct from old then
+            raise exception '%: of a job only its status can be changed, from failed to pending, which retries it', tg_table_name
+                using errcode = 'feature_not_supported';
+        end if;
+        return new;
+    end if;
+    if not exists (select from read_source(source_name, 'entity', array[key_of_new])) then
+        raise exception '%: there is no % %', tg_table_name, source_name, key_of_new using errcode = 'foreign_key_violation';
+    end if;
+    perform enqueue_jobs(queue_name, source_name, 'entity', array[key_of_new]);
+    select id into found_id from jobs
+    where queue = queue_name and kind = 'entity' and key = key_of_new and status = 'pending' order by created_at desc limit 1;
+    execute format('select * from %I.%I where id = $1', tg_table_schema, tg_table_name) into answer using found_id;
+    return answer;
+end
+$$;
