@@ -184,12 +184,15 @@ def _require_fit(connection: Connection, declarations: Declarations) -> None:
 def _attach_source(connection: Connection, source: Source, declarations: Declarations) -> None:
     parameters = {"declaration": _json(source), "queues": declarations.queues_of(source)}
     declared_queues = list(declarations.queues)
-    _beside_the_app(connection, source.name, query("attach_source"), **parameters, declared_queues=declared_queues)
+    statement = query("attach_source")
+    changed = _beside_the_app(connection, source.name, statement, **parameters, declared_queues=declared_queues)
     for (kind,) in connection.execute(query("watched_kinds"), {"name": source.name}).fetchall():
         _beside_the_app(connection, source.name, query("make_triggers"), kind=kind)
     for table, is_watched in connection.execute(query("tables_with_triggers"), {"name": source.name}).fetchall():
         if not is_watched:
             _beside_the_app(connection, source.name, query("drop_triggers"), table=table)
+    for (kind,) in changed:
+        _beside_the_app(connection, source.name, query("wait_for_writers"), kind=kind)
     # not before: changes from here on have a job of their own
     enqueue_resync(connection, source.name)
 

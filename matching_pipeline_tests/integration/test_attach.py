@@ -365,6 +365,43 @@ def test_the_triggers_of_the_app_run_before_and_after_ours(notes: Notes, databas
     assert notes.mirrored() == ["101", "102"]
 
 
+def test_a_key_that_a_trigger_of_the_app_inserts_again_is_embedded(notes: Notes, database_url: str) -> None:
+    notes.make()
+    notes.run(
+        "create function keep_title() returns trigger language plpgsql as "
+        "'begin insert into notes (id, title) select id, ''again'' from gone; return null; end'"
+    )
+    notes.run(
+        "create trigger a_keep_title after delete on notes referencing old table as gone "
+        "for each statement execute function keep_title()"
+    )
+    notes.attach()
+    notes.run("insert into notes values (1, 'Baker')")
+    notes.work(database_url)
+    notes.run("delete from notes")
+    notes.work(database_url)
+    assert notes.embedded() == [1]
+    (stored,) = notes.run("select content_hash from matching_pipeline.items where key = '1'")
+    assert stored == text_hash("again")
+
+
+def test_an_edit_that_was_open_while_its_column_became_an_input_counts(notes: Notes, database_url: str) -> None:
+    notes.make()
+    notes.run("insert into notes values (1, 'Baker', true)")
+    notes.attach()
+    notes.work(database_url)
+    with ThreadPoolExecutor(1) as thread, psycopg.connect(database_url) as app:
+        app.execute("update notes set shown = false")
+        attaching = thread.submit(attach, notes.connection, declared(text=["t.title", "t.shown"]))
+        with pytest.raises(TimeoutError):
+            attaching.result(timeout=1)
+        app.commit()
+        attaching.result(timeout=30)
+    notes.work(database_url)
+    (stored,) = notes.run("select content_hash from matching_pipeline.items where key = '1'")
+    assert stored == text_hash("Baker\n\nfalse")
+
+
 def test_a_transaction_that_is_rolled_back_leaves_nothing(notes: Notes, database_url: str) -> None:
     notes.make()
     notes.attach()

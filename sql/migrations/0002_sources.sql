@@ -88,6 +88,9 @@ create table embeddings (
     constraint embeddings_dimensions check (vector_dims(embedding) = dimensions),
     constraint embeddings_not_zero check (vector_norm(embedding) > 0)
 );
+-- A vector of 512 dimensions is too long for one chunk of TOAST. Three rows fit a page, as three of such chunks would.
+alter table embeddings alter column embedding set storage main;
+alter table embeddings set (toast_tuple_target = 2720);
 alter table embeddings enable row level security;
 comment on column embeddings.input is 'the URL that was fetched: where it differs from the item''s, the row is out of date';
 comment on column embeddings.input_hash is 'SHA-256 of the picture''s bytes or of the text: equal inputs are embedded once';

@@ -19,6 +19,9 @@ select kind from matching_pipeline.watched_tables(%(name)s)
 -- name: make_triggers
 select matching_pipeline.make_triggers(%(name)s, %(kind)s)
 
+-- name: wait_for_writers
+select matching_pipeline.wait_for_writers(%(name)s, %(kind)s)
+
 -- name: tables_with_triggers
 select distinct standing.of_table::oid, exists (
     select from matching_pipeline.watched_tables(%(name)s) as watched

@@ -131,8 +131,9 @@ end
 $$;
 
 -- Begins to attach a source that fits, or to bring it up to date: its row in `sources`, and the functions that its triggers call.
--- `serving` are the queues that get its jobs, of those that are declared here. Other queues may be declared elsewhere.
-create or replace function attach_source(declaration jsonb, serving text[], declared_queues text[]) returns void
+-- `serving` are the queues that get its jobs, of those that are declared here. Other queues may be declared elsewhere. Returns the
+-- kinds whose triggers called another body before.
+create or replace function attach_source(declaration jsonb, serving text[], declared_queues text[]) returns setof text
 language plpgsql set search_path from current as $$
 declare
     source_name text := declaration ->> 'name';
@@ -146,7 +147,7 @@ begin
             else array(select unnest(sources.queues) except select unnest(declared_queues))
         end;
     for watched in select * from watched_tables(source_name) loop
-        perform make_trigger_function(
+        if make_trigger_function(
             source_name, watched.kind, watched.of_table, watched.key_column,
             case watched.kind
                 when 'item' then array[declaration #>> '{pictures,entity}', declaration #>> '{pictures,url}']
@@ -155,7 +156,9 @@ begin
             end,
             case when watched.kind = 'entity' and is_simple_condition(declaration ->> 'when') then declaration ->> 'when' end,
             case when watched.kind = 'entity' then declaration ->> 'vector' end
-        );
+        ) then
+            return next watched.kind;
+        end if;
     end loop;
 end
 $$;

@@ -82,12 +82,15 @@ language sql stable set search_path from current as $$
 $$;
 
 -- Makes the function that the triggers of one table call. `inputs` are the columns whose change matters, `condition` is a simple
--- condition over the row or null, `blanks` is the column of a vector that is erased when it becomes null.
+-- condition over the row or null, `blanks` is the column of a vector that is erased when it becomes null. Returns whether the
+-- triggers called another body before.
 create or replace function make_trigger_function(
     source_name text, kind text, of_table regclass, key_column text, inputs text[], condition text, blanks text
-) returns void
+) returns boolean
 language plpgsql set search_path from current as $$
 declare
+    signature text := format('%I()', trigger_function(source_name, kind));
+    former text := (select prosrc from pg_proc where oid = to_regprocedure(signature));
     applies text := coalesce(
         nullif(concat_ws(' and ', '(' || condition || ')', case when blanks is not null then format('t.%I is not null', blanks) end), ''),
         'true'
@@ -123,6 +126,10 @@ begin
             ));
         elsif tg_op = 'DELETE' then
             perform source_gone(%1$L, %2$L, array(select (old_rows.%3$I)::text from old_rows));
+            -- a trigger of the app may have inserted the key again
+            perform source_changed(%1$L, %2$L, array(
+                select (t.%3$I)::text from %8$s as t where t.%3$I = any (array(select old_rows.%3$I from old_rows)) and %4$s
+            ));
         else
             perform source_emptied(%1$L, %2$L);
         end if;
@@ -134,14 +141,28 @@ end
 $body$,
         source_name, kind, key_column, applies, differs,
         case when blanks is null then '' else format('or (old_rows.%1$I is not null and new_rows.%1$I is null)', blanks) end,
-        qualified(of_table)
+        qualified(of_table), qualified(of_table)
     );
     execute format(
-        'create or replace function %I() returns trigger language plpgsql security definer set search_path from current as %L',
-        trigger_function(source_name, kind), body
+        'create or replace function %s returns trigger language plpgsql security definer set search_path from current as %L',
+        signature, body
     );
     -- Any role that may execute it could attach it to another table and erase entities.
-    execute format('revoke execute on function %I() from public', trigger_function(source_name, kind));
+    execute format('revoke execute on function %s from public', signature);
+    return former is distinct from body and former is not null;
+end
+$$;
+
+-- Waits until the transactions end that may have called the former body of a trigger function: the comparison that follows
+-- sees what they have written.
+create or replace function wait_for_writers(source_name text, of_kind text) returns void
+language plpgsql set search_path from current as $$
+declare
+    of_table regclass := (select watched.of_table from watched_tables(source_name) as watched where kind = of_kind);
+begin
+    execute format('lock table %s in share mode', qualified(of_table));
+exception when insufficient_privilege then
+    -- such an owner may only make triggers: the daily comparison finds what those transactions changed
 end
 $$;
 
