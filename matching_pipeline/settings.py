@@ -34,8 +34,10 @@ class Settings(BaseSettings):
     )
     image_allow_private_hosts: bool = Field(False, description="The pipeline fetches from private addresses too.")
     image_timeout_seconds: float = Field(30, gt=0, description="One fetch, with its redirects, may take this long.")
-    image_max_bytes: int = Field(20 * 2**20, gt=0, description="A larger file is refused.")
-    image_max_pixels: int = Field(40_000_000, gt=0, description="A larger picture is refused before it is decoded.")
+    image_max_bytes: int = Field(64 * 2**20, gt=0, description="A larger file is refused.")
+    image_memory_bytes: int = Field(
+        512 * 2**20, gt=0, description="Decoding takes this much memory at most, of all threads together."
+    )
     image_max_redirects: int = Field(5, ge=0, description="One fetch follows this many redirects at most.")
     image_concurrency: int = Field(8, gt=0, description="A worker fetches this many images at once.")
 

@@ -22,6 +22,7 @@ from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.errors import JobFailure, PermanentFailure, SourceUnreadable, TransientFailure
 from matching_pipeline.pictures.decode import decode
 from matching_pipeline.pictures.fetch import ImageFetcher
+from matching_pipeline.pictures.memory import Memory
 from matching_pipeline.pictures.orders import (
     AskedPicture,
     Order,
@@ -57,14 +58,14 @@ class GenerationHandler:
     lease = timedelta(minutes=2)
 
     def __init__(
-        self, queue: str, generator: ImageGenerator, fetcher: ImageFetcher, store: PictureStore, *, max_pixels: int
+        self, queue: str, generator: ImageGenerator, fetcher: ImageFetcher, store: PictureStore, *, memory: Memory
     ) -> None:
         self.queue = queue
         self.batch_size = generator.concurrency
         self._generator = generator
         self._fetcher = fetcher
         self._store = store
-        self._max_pixels = max_pixels
+        self._memory = memory
         self._fetches = ThreadPoolExecutor(generator.concurrency, thread_name_prefix="fetch")
         self._makers = ThreadPoolExecutor(generator.concurrency, thread_name_prefix="make")
 
@@ -106,7 +107,7 @@ class GenerationHandler:
 
     def _photo(self, url: str) -> Photo:
         data = self._fetcher.fetch(url)
-        return Photo(decode(data, max_pixels=self._max_pixels), hashlib.sha256(data).digest())
+        return Photo(decode(data, memory=self._memory), hashlib.sha256(data).digest())
 
     def _stored(self, photo: Photo, picture: AskedPicture) -> StoredPicture:
         assert picture.prompt is not None

@@ -19,6 +19,7 @@ from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFail
 from matching_pipeline.models import registry as models
 from matching_pipeline.pictures.decode import decode, thumbnail
 from matching_pipeline.pictures.fetch import ImageFetcher
+from matching_pipeline.pictures.memory import Memory
 from matching_pipeline.providers.protocols import ImageAnalyzer
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import Futures
@@ -28,6 +29,8 @@ from matching_pipeline.sources.reading import SourceRow
 
 GATHER_SECONDS = 0.25
 """The results of this time are written in one transaction."""
+ANALYSED_SIDE = 768
+"""No analyzer takes a larger picture."""
 NO_URL = PermanentFailure("the image has no URL")
 
 
@@ -69,14 +72,14 @@ class ImageHandler:
     lease = timedelta(minutes=2)
 
     def __init__(
-        self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, max_pixels: int, concurrency: int, queue: str
+        self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, memory: Memory, concurrency: int, queue: str
     ) -> None:
         self.queue = queue
         # so many that the other threads have work while one is slow
         self.batch_size = max(2 * concurrency, 4 * analyzer.concurrency)
         self._analyzer = analyzer
         self._fetcher = fetcher
-        self._max_pixels = max_pixels
+        self._memory = memory
         self._fetches = ThreadPoolExecutor(concurrency, thread_name_prefix="fetch")
         self._analyses = ThreadPoolExecutor(analyzer.concurrency, thread_name_prefix="analyse")
 
@@ -147,7 +150,7 @@ class ImageHandler:
             return {known.content_hash: known for known in cursor.execute(query("known_analyses"), parameters)}
 
     def _analyse(self, fetched: Fetched) -> Analysis:
-        picture = decode(fetched.data, max_pixels=self._max_pixels)
+        picture = decode(fetched.data, side=ANALYSED_SIDE, memory=self._memory)
         result = self._analyzer.analyze(picture)
         norm = float(np.linalg.norm(result.embedding))
         if not 0 < norm < float("inf"):

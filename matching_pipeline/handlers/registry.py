@@ -19,6 +19,7 @@ from matching_pipeline.matches.vector_matcher import VectorMatcher
 from matching_pipeline.models import registry as models
 from matching_pipeline.models.registry import forget_work_of_no_model, is_shadow
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
+from matching_pipeline.pictures.memory import process_memory
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers.factory import image_analyzer, image_generator, text_embedder
 from matching_pipeline.providers.protocols import EmbeddingProvider
@@ -140,7 +141,7 @@ def _image_handler(settings: Settings, database_url: str, queue: str) -> Iterato
         handler = ImageHandler(
             analyzer,
             fetcher,
-            max_pixels=settings.image_max_pixels,
+            memory=process_memory(settings.image_memory_bytes),
             concurrency=settings.image_concurrency,
             queue=queue,
         )
@@ -178,7 +179,9 @@ def _generation_handler(settings: Settings, database_url: str, queue: str) -> It
     with (
         image_generator(settings, database_url, queue) as generator,
         ImageFetcher(fetch_limits(settings)) as fetcher,
-        GenerationHandler(queue, generator, fetcher, store, max_pixels=settings.image_max_pixels) as handler,
+        GenerationHandler(
+            queue, generator, fetcher, store, memory=process_memory(settings.image_memory_bytes)
+        ) as handler,
     ):
         yield handler
 

@@ -1,18 +1,60 @@
-"""Turns the bytes of a picture of any supported format into upright RGB pixels."""
+"""Turns the bytes of a picture of any supported format into upright sRGB pixels."""
 
+import logging
+import warnings
+from collections.abc import Callable
 from io import BytesIO
+from typing import Final
 
-import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from pi_heif.as_plugin import HeifImageFile
+from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from matching_pipeline.errors import PermanentFailure
+from matching_pipeline.pictures import jpeg, png
 from matching_pipeline.pictures.appearance import looks_like
+from matching_pipeline.pictures.colours import in_srgb
+from matching_pipeline.pictures.formats import format_of, webp_size
+from matching_pipeline.pictures.memory import DEFAULT_MEMORY, Memory, process_memory
+from matching_pipeline.pictures.metadata import Stripped, orientation_of
+from matching_pipeline.pictures.shrink import shrunk
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-DEFAULT_MAX_PIXELS = 40_000_000
-THUMBNAIL_QUALITY = 80
 
-UPRIGHT = {
+def silence_libraries() -> None:
+    """What they warn of either fails the picture, or does not matter."""
+    for library in ("PIL", "pi_heif"):
+        warnings.filterwarnings("ignore", module=rf"{library}\b")
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
+silence_libraries()
+
+OPENERS: Final[dict[str, Callable[[BytesIO], ImageFile]]] = {
+    "PNG": PngImageFile,
+    "WebP": WebPImageFile,
+    "GIF": GifImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "AVIF": AvifImageFile,
+    "HEIC": HeifImageFile,
+}
+"""Not Image.open: it refuses large pictures by a limit of the whole process, and warns of some."""
+
+BYTES_A_PIXEL: Final = {"WebP": 18, "GIF": 2, "BMP": 4, "TIFF": 9, "AVIF": 12, "HEIC": 9}
+"""What decoding takes at most, by measurement. Of JPEG and PNG it is computed."""
+
+SIDE: Final = 1536
+"""No provider takes a larger picture."""
+THUMBNAIL_QUALITY: Final = 80
+
+UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -23,26 +65,23 @@ UPRIGHT = {
 }
 
 
-def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """The picture in mode RGB: turned as its EXIF data say, laid on white, and of an animation the first frame.
+def decode(data: bytes, *, side: int = SIDE, memory: Memory | None = None) -> Image.Image:
+    """The picture in sRGB, mode RGB: turned as its EXIF data say, laid on white, and of an animation the first frame.
 
-    Raises PermanentFailure with what is wrong, and nothing else. `max_pixels` is the setting IMAGE_MAX_PIXELS.
-    Above some 178 million pixels, Pillow's own limit applies.
+    Scaled down to fit into a square of that side. It has no metadata, and those of the file neither fail nor change
+    it. Raises PermanentFailure with what is wrong, and nothing else.
     """
+    memory = memory or process_memory(DEFAULT_MEMORY)
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as picture:
-            if picture.width * picture.height > max_pixels:
-                raise PermanentFailure(
-                    f"{picture.width} x {picture.height} pixels, over IMAGE_MAX_PIXELS ({max_pixels})"
-                )
-            picture.load()
-            return _on_white(_eight_bit(_upright(picture)))
+        kind = format_of(data)
+        if kind is None:
+            raise PermanentFailure(looks_like(data))
+        small, stripped = _jpeg(data, side, memory) if kind == "JPEG" else _other(kind, data, side, memory)
+        upright = in_srgb(small, stripped.profile)
+        method = UPRIGHT.get(stripped.orientation)
+        return upright if method is None else upright.transpose(method)
     except PermanentFailure:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PermanentFailure(f"over IMAGE_MAX_PIXELS ({max_pixels}): {error}") from error
-    except UnidentifiedImageError as error:
-        raise PermanentFailure(looks_like(data)) from error
     except Exception as error:  # damage shows in any exception: struct.error, KeyError, MemoryError, …
         reason = str(error) or type(error).__name__
         raise PermanentFailure(f"{looks_like(data)}: {reason}") from error
@@ -57,33 +96,54 @@ def thumbnail(picture: Image.Image, side: int = 96) -> bytes:
     return file.getvalue()
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    # Not by ImageOps.exif_transpose: it rewrites the EXIF data, and fails where they are damaged.
-    try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:
-        return picture
-    method = UPRIGHT.get(orientation)
-    return picture if method is None else picture.transpose(method)
+def _jpeg(data: bytes, side: int, memory: Memory) -> tuple[Image.Image, Stripped]:
+    stripped, frame = jpeg.strip(data)
+    with _drafted(stripped.data, side) as picture:
+        width, height = JpegImageFile(BytesIO(stripped.data)).size
+        pixels = picture.width * picture.height * (1 if picture.mode == "L" else 4)
+        coefficients = 2 * width * height * frame.coefficients if frame.is_buffered else 0
+        with memory.hold(len(data) + int(pixels + coefficients)):
+            try:
+                return shrunk(picture, side), stripped
+            except OSError:
+                whole = jpeg.completed(stripped.data, frame)
+                if whole is None:
+                    raise
+            with _drafted(whole, side) as picture_with_end:
+                return shrunk(picture_with_end, side), stripped
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Scales gray of more than eight bits, which Pillow would clip, to eight. Other pictures stay as they are.
-
-    Sixteen bits have a known range. Integers of 32 bits and floats have none, so their values are stretched.
-    """
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        levels = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0, neginf=0)
-        darkest, brightest = float(levels.min()), float(levels.max())
-        stretched = (levels - darkest) * (255 / ((brightest - darkest) or 1))
-        return Image.fromarray(stretched.clip(0, 255).astype(np.uint8))
+def _drafted(data: bytes, side: int) -> JpegImageFile:
+    """Will be decoded at a half, a quarter or an eighth of its size, if that is large enough."""
+    picture = JpegImageFile(BytesIO(data))
+    width, height = picture.size
+    share = min(side / max(width, height), 1)
+    picture.draft(None, (max(int(width * share), 1), max(int(height * share), 1)))
     return picture
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+def _other(kind: str, data: bytes, side: int, memory: Memory) -> tuple[Image.Image, Stripped]:
+    stripped = png.strip(data) if kind == "PNG" else Stripped(data)
+    if kind == "WebP":
+        width, height = webp_size(data)  # opening one takes the memory already
+        pixels = width * height * BYTES_A_PIXEL["WebP"]
+    else:
+        with OPENERS[kind](BytesIO(stripped.data)) as picture:
+            pixels = picture.width * picture.height * _bytes_a_pixel(kind, picture)
+    with memory.hold(len(data) + pixels), OPENERS[kind](BytesIO(stripped.data)) as picture:
+        if kind == "PNG" and "transparency" in picture.info:
+            picture.info["transparency"] = png.transparent_colour(data, picture.info["transparency"])
+        if kind in ("WebP", "AVIF", "HEIC", "TIFF"):
+            # of the last two the library has turned the pixels already
+            exif = picture.info.get("exif") if kind in ("WebP", "AVIF") else None
+            stripped = Stripped(b"", picture.info.get("icc_profile"), orientation_of(exif))
+        return shrunk(picture, side), stripped
+
+
+def _bytes_a_pixel(kind: str, picture: ImageFile) -> int:
+    if kind == "PNG":
+        return {"1": 1, "L": 1, "P": 1, "I;16": 2}.get(picture.mode, 4)
+    if picture.mode in ("I", "F"):
+        return 16
+    deep = kind == "HEIC" and picture.info.get("bit_depth", 8) > 8
+    return BYTES_A_PIXEL[kind] + (5 if deep else 0)

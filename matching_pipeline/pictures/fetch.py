@@ -20,7 +20,7 @@ from matching_pipeline.pictures.web import HTTP_SCHEMES, Web
 
 @dataclass(frozen=True)
 class FetchLimits:
-    max_bytes: int = 20 * 2**20
+    max_bytes: int = 64 * 2**20
     timeout_seconds: float = 30
     """For the whole fetch: name servers, redirects and the body."""
     max_redirects: int = 5

@@ -15,7 +15,7 @@ from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
 from matching_pipeline.pictures.fetch import FetchLimits
 from matching_pipeline.providers.protocols import ImageAnalysis
 from matching_pipeline_tests.fixtures.app import App
-from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, picture, work_images
+from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, claiming, picture, work_images
 
 LIMITS = FetchLimits(allow_private_hosts=True, timeout_seconds=2)
 
@@ -41,14 +41,14 @@ def server() -> Iterator[PictureServer]:
 
 
 def test_each_fault_is_named_and_treated_by_its_kind(app: App, database_url: str, server: PictureServer) -> None:
-    server.put("/bomb", picture(size=(10_000, 5_000)))
+    server.put("/bomb", claiming(picture(), 60_000, 40_000))
     product = app.product()
     permanent = {
         "/missing": "404",
         "/loop": "IMAGE_MAX_REDIRECTS",
         "/html": "HTML page",
         "/empty": "zero bytes",
-        "/bomb": "IMAGE_MAX_PIXELS",
+        "/bomb": "IMAGE_MEMORY_BYTES",
         "/svg": "SVG",
         "/truncated": "truncated PNG",
     }

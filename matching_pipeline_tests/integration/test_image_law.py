@@ -14,6 +14,7 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.images import ImageHandler
 from matching_pipeline.pictures.fetch import ImageFetcher
+from matching_pipeline.pictures.memory import DEFAULT_MEMORY, Memory
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, picture
 
@@ -48,7 +49,9 @@ class PaintedPictures:
 
 def work(database_url: str) -> None:
     fetcher = cast(ImageFetcher, PaintedPictures())
-    with ImageHandler(CountingAnalyzer(), fetcher, max_pixels=1000, concurrency=2, queue="image_ai") as handler:
+    with ImageHandler(
+        CountingAnalyzer(), fetcher, memory=Memory(DEFAULT_MEMORY), concurrency=2, queue="image_ai"
+    ) as handler:
         handler.batch_size = 4
         QueueWorker(database_url, handler).run()
 

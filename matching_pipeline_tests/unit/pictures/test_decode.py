@@ -1,6 +1,7 @@
 import random
 import struct
 import warnings
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from matching_pipeline.errors import PermanentFailure
-from matching_pipeline.pictures.decode import decode, thumbnail
+from matching_pipeline.pictures.decode import decode, silence_libraries, thumbnail
+from matching_pipeline.pictures.memory import Memory
+from matching_pipeline_tests.fixtures.heic import RED_WITH_A_BLACK_CORNER, TRANSPARENT
 
 LOSSLESS: dict[str, dict[str, Any]] = {
     "PNG": {},
@@ -180,20 +183,76 @@ def test_a_truncated_file_is_refused(file_format: str, options: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(("file_format", "options"), FORMATS.items())
-def test_more_pixels_than_allowed_are_refused(file_format: str, options: dict[str, Any]) -> None:
+def test_a_picture_that_takes_too_much_memory_is_refused(file_format: str, options: dict[str, Any]) -> None:
     data = encoded(drawing(), file_format, **options)
-    assert decode(data, max_pixels=48 * 32)
-    with pytest.raises(PermanentFailure, match="IMAGE_MAX_PIXELS"):
-        decode(data, max_pixels=48 * 32 - 1)
+    assert decode(data, memory=Memory(len(data) + 48 * 32 * 20))
+    with pytest.raises(PermanentFailure, match=r"IMAGE_MEMORY_BYTES \(500\)"):
+        decode(data, memory=Memory(500))
 
 
-@pytest.mark.parametrize("side", [10_000, 60_000])
+def test_a_baseline_jpeg_of_200_megapixels_takes_little_memory() -> None:
+    data = encoded(Image.new("L", (16_320, 12_240), 100), "JPEG")
+    assert decode(data, memory=Memory(16 * 2**20)).size == (1536, 1152)
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"progressive": True, "subsampling": 0}])
+def test_a_progressive_jpeg_takes_memory_for_all_its_coefficients(options: dict[str, Any]) -> None:
+    data = encoded(Image.new("RGB", (3200, 3200), ORANGE), "JPEG", **options)
+    coefficients = 3200 * 3200 * 2 * (3 if "subsampling" in options else 1.5)
+    with pytest.raises(PermanentFailure, match="IMAGE_MEMORY_BYTES"):
+        decode(data, memory=Memory(int(coefficients)))
+    assert decode(data, memory=Memory(int(coefficients) + 12 * 2**20)).size == (1536, 1536)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "I;16"])
+def test_a_large_picture_is_scaled_down_with_its_colours(mode: str) -> None:
+    picture = Image.new("RGB", (200, 100), ORANGE)
+    picture.paste((0, 0, 0), (0, 0, 100, 100))
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(picture.convert("L"), dtype=np.uint16) * 257)
+    elif mode == "P":
+        picture = picture.quantize(2)
+    else:
+        picture = picture.convert(mode)
+    result = decode(encoded(picture, "PNG"), side=16)
+    grey = (151, 151, 151)
+    assert (result.size, result.getpixel((2, 4))) == ((16, 8), (0, 0, 0))
+    assert result.getpixel((13, 4)) == close_to(grey if mode in ("L", "I;16") else ORANGE, 2)
+
+
+@pytest.mark.parametrize("size", [(3000, 20), (20, 3000), (1999, 7)])
+def test_a_long_picture_keeps_its_shape(size: tuple[int, int]) -> None:
+    assert max(decode(encoded(Image.new("RGB", size), "JPEG"), side=64).size) == 64
+
+
+def test_a_heic_picture_is_decoded() -> None:
+    picture = decode(RED_WITH_A_BLACK_CORNER)
+    assert picture.size == (64, 32)
+    assert picture.getpixel((50, 20)) == close_to((234, 51, 35))
+    assert picture.getpixel((4, 4)) == close_to((0, 0, 0))
+    assert decode(TRANSPARENT).getpixel((4, 4)) == WHITE
+    with pytest.raises(PermanentFailure, match="truncated HEIC"):
+        decode(RED_WITH_A_BLACK_CORNER[:-1])
+
+
+def test_no_library_writes_to_the_console(capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        silence_libraries()
+        for valid in [each for each in ENCODED if not each.startswith(b"II")]:  # libtiff writes to it by itself
+            for place in range(8, len(valid), 7):
+                with suppress(PermanentFailure):
+                    decode(valid[:place] + b"\xff\x00" + valid[place + 2 :], memory=Memory(16_000_000))
+    assert ([str(each.message) for each in caught], *capfd.readouterr()) == ([], "", "")
+
+
+@pytest.mark.parametrize("side", [20_000, 60_000])
 def test_a_pixel_bomb_is_refused_by_its_header(side: int) -> None:
     data = bytearray(encoded(Image.new("RGB", (1, 1)), "BMP"))
     data[18:26] = struct.pack("<ii", side, side)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(PermanentFailure, match="IMAGE_MAX_PIXELS"):
+        with pytest.raises(PermanentFailure, match="IMAGE_MEMORY_BYTES"):
             decode(bytes(data))
 
 
@@ -211,7 +270,13 @@ def test_a_pixel_bomb_is_refused_by_its_header(side: int) -> None:
         (b"not found", "text"),
         ("nicht gefunden, schöne Grüße".encode(), "text"),
         (b"%PDF-1.7\n%\xe2\xe3", "PDF"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "damaged or truncated HEIC"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL picture, a format that is not supported"),
+        (b"\xff\x0a\xfa", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000 picture, a format that is not supported"),
+        (b"\xff\x4f\xff\x51\0\x2f", "JPEG 2000"),
+        (b"8BPS\0\1", "PSD"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", "raw camera picture"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "MP4"),
         (b"PK\x03\x04\x14\0", "ZIP"),
@@ -260,7 +325,7 @@ def test_damaged_pictures_never_raise_anything_else(valid: bytes, draw: st.DataO
     for _ in range(draw.draw(st.integers(1, 8))):
         damaged[draw.draw(st.integers(0, len(damaged) - 1))] = draw.draw(st.integers(0, 255))
     try:
-        assert decode(bytes(damaged), max_pixels=1_000_000).mode == "RGB"
+        assert decode(bytes(damaged), memory=Memory(16_000_000)).mode == "RGB"
     except PermanentFailure as failure:
         assert str(failure).isprintable()
 
