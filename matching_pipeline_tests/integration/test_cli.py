@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 from uuid import UUID, uuid4
 
 import click
@@ -18,27 +19,19 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queues import client
 from matching_pipeline.sources.attach import make_example_tables
 from matching_pipeline_tests.fixtures.app import App, MatchedPair, mirror_picture
+from matching_pipeline_tests.fixtures.command import COMMAND, run_command
 from matching_pipeline_tests.fixtures.pictures import picture
 
-COMMAND = Path(sys.executable).with_name("matching-pipeline")
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., "CompletedProcess[str]"]
 
 
 @pytest.fixture
 def run(database_url: str, tmp_path: Path) -> Run:
     """Runs the command in an empty folder, which is also where pictures may be read from."""
 
-    def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    def run(*arguments: object, **environment: str) -> "CompletedProcess[str]":
         settings = {"DATABASE_URL": database_url, "IMAGE_FILE_ROOTS": str(tmp_path), **environment}
-        return subprocess.run(
-            [COMMAND, *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, **settings},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        return run_command(tmp_path, *arguments, **settings)
 
     return run
 
@@ -54,7 +47,7 @@ def lamp_url(tmp_path: Path) -> str:
     return (tmp_path / "lamp.png").as_uri()
 
 
-def refuses(result: "subprocess.CompletedProcess[str]", *messages: str, status: int = 1) -> None:
+def refuses(result: "CompletedProcess[str]", *messages: str, status: int = 1) -> None:
     """Exit status, and one message that a person can act on."""
     assert result.returncode == status, result.stderr
     assert "Traceback" not in result.stderr

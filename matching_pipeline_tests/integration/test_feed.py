@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +17,9 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.matches.feed import Announcement, announcements
 from matching_pipeline_tests.fixtures.app import MatchedPair
+from matching_pipeline_tests.fixtures.command import COMMAND, run_command
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.school import School
-
-COMMAND = Path(sys.executable).with_name("matching-pipeline")
 
 
 @pytest.fixture
@@ -250,11 +248,8 @@ def test_a_publication_of_somebody_elses_is_a_warning(new_database: Callable[...
         connection.execute("create extension vector; create publication supabase_realtime")
         connection.execute(f"create role {role} login; grant all on schema public to {role}".encode())
         connection.execute(f"grant create on database {connection.info.dbname} to {role}".encode())
-        done = subprocess.run(
-            [COMMAND, "migrate"],
-            cwd=tmp_path, env={**os.environ, "DATABASE_URL": f"{url}&user={role}", "DEFINITIONS_DIR": str(tmp_path)},
-            capture_output=True, text=True,
-        )  # fmt: skip
+        settings = {"DATABASE_URL": f"{url}&user={role}", "DEFINITIONS_DIR": str(tmp_path)}
+        done = run_command(tmp_path, "migrate", **settings)
         assert done.returncode == 0, done.stderr
         assert "warning: matches is not published by supabase_realtime" in done.stderr
         assert published(connection) == []

@@ -1,10 +1,8 @@
 """The role of `sql/role.sql`: what it does as itself, and what it cannot do."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 from uuid import uuid4
 
@@ -30,11 +28,11 @@ from matching_pipeline.settings import Settings
 from matching_pipeline.sources.attach import attach, make_example_tables
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.app import App
+from matching_pipeline_tests.fixtures.command import run_command
 from matching_pipeline_tests.fixtures.pictures import picture
 from matching_pipeline_tests.integration.marketplace import PROJECT, PROJECT_RULE
 from matching_pipeline_tests.integration.school import FACE, FACE_RULE, School
 
-COMMAND = Path(sys.executable).with_name("matching-pipeline")
 APPS_TABLES = ("listings", "listing_images", "products", "product_images", "profiles", "faces", "jobs", "projects")
 SECURE_APPS_TABLES = ";".join(f"alter table public.{table} enable row level security" for table in APPS_TABLES)
 FORBIDDEN = (
@@ -103,11 +101,8 @@ def dagster_tables(connection: Connection, database_url: str) -> None:
     create_instance_tables(instance_url(database_url))
 
 
-def command(folder: Path, url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [COMMAND, *arguments],
-        cwd=folder, env={**os.environ, "DATABASE_URL": url}, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+def command(folder: Path, url: str, *arguments: str) -> "CompletedProcess[str]":
+    return run_command(folder, *arguments, DATABASE_URL=url)
 
 
 def fill(connection: Connection, folder: Path, database_url: str) -> None:

@@ -1,41 +1,32 @@
 """`matching-pipeline doctor`: a line for each thing that fits or does not, and the cost that `status` shows."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from matching_pipeline import examples
 from matching_pipeline.db.connections import Connection
 from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.fixtures.command import run_command
 from matching_pipeline_tests.fixtures.openai_server import KEY, OpenAIServer, out_of_quota
 from matching_pipeline_tests.integration.providers.conftest import calls
 
-COMMAND = Path(sys.executable).with_name("matching-pipeline")
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., "CompletedProcess[str]"]
 
 
 @pytest.fixture
 def run(database_url: str, server: OpenAIServer, tmp_path: Path) -> Run:
-    def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    def run(*arguments: str, **environment: str) -> "CompletedProcess[str]":
         provider = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url}
-        return subprocess.run(
-            [COMMAND, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "DATABASE_URL": database_url, **provider, **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        return run_command(tmp_path, *arguments, **{"DATABASE_URL": database_url, **provider, **environment})
 
     return run
 
 
-def lines(result: "subprocess.CompletedProcess[str]") -> dict[str, tuple[str, str]]:
+def lines(result: "CompletedProcess[str]") -> dict[str, tuple[str, str]]:
     """The verdict on each thing, ok or NO, and the reason."""
     assert not result.stderr
     parts = [line.partition(": ") for line in result.stdout.splitlines()]

@@ -1,8 +1,5 @@
 """Enqueuing without NOTIFY, for an app that commits in two phases or feels the lock that NOTIFY takes at commit."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +15,7 @@ from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach, set_notify
 from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.fixtures.command import run_command
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.fixtures.postings import JobBoard, work_postings
 from matching_pipeline_tests.fixtures.studio import Studio
@@ -113,10 +111,8 @@ def test_an_app_can_say_it_for_one_transaction(connection: Connection, listener:
     assert payloads(listener) == [QUEUE]
 
 
-def test_the_command_passes_the_setting_on(connection: Connection, database_url: str) -> None:
-    command = [str(Path(sys.executable).with_name("matching-pipeline")), "attach"]
-    environment = {**os.environ, "DATABASE_URL": database_url, "ENQUEUE_NOTIFY": "false"}
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+def test_the_command_passes_the_setting_on(connection: Connection, database_url: str, tmp_path: Path) -> None:
+    assert run_command(tmp_path, "attach", DATABASE_URL=database_url, ENQUEUE_NOTIFY="false").returncode == 0
     assert connection.execute("select distinct notify from matching_pipeline.queues").fetchall() == [(False,)]
 
 
