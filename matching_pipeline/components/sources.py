@@ -19,7 +19,7 @@ def table_key(table: str) -> dg.AssetKey:
 
 def content_table(source: Source) -> dg.AssetKey:
     """The table whose rows hold the source's pictures, texts or vectors."""
-    return table_key(source.pictures.table if source.pictures else source.table)
+    return table_key((source.pictures and source.pictures.table) or source.table)
 
 
 def parent_tables(source: Source) -> Sequence[dg.AssetKey]:
@@ -55,7 +55,7 @@ def _tables(source: Source) -> Iterator[tuple[dg.AssetKey, str, dg.AssetKey | No
     if parent:
         yield parent, "parents of", None
     yield entities, "entities of", parent
-    if source.pictures:
+    if source.pictures and source.pictures.table:
         yield content_table(source), "pictures of", entities
 
 

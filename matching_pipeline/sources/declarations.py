@@ -38,11 +38,18 @@ Table = Annotated[str, AfterValidator(_with_schema)]
 """A table of the app, quoted as in SQL; one without a schema is in `public`."""
 Expression = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 """SQL over the row `t` of the source's table and the row `p` of its parent."""
+Column = Annotated[str, StringConstraints(min_length=1)]
+Columns = Column | Annotated[tuple[Column, ...], Field(min_length=2)]
+"""The columns of a key: one, or a list of several."""
 VIEW_COLUMNS = frozenset({"id", "kind", "rank", "rank_for_a", "rank_for_b", "similarity", "model", "computed_at"})
 """What the exposed view of matches shows beside the keys."""
 TYPE_PREFIX = "matching_pipeline."
 WORKER = f"{TYPE_PREFIX}Worker"
 """A component without a declaration."""
+
+
+def _count(columns: Columns) -> int:
+    return 1 if isinstance(columns, str) else len(columns)
 
 
 class _Declaration(BaseModel):
@@ -62,8 +69,8 @@ class Parent(_Declaration):
 
     name: str | None = Field(None, description="what messages call a parent; the table's name by default")
     table: Table = Field(description="the table of the parents")
-    key: str = Field("id", description="the column that names a parent")
-    on: str = Field(description="the column of the source's table that holds the parent's key")
+    key: Columns = Field("id", description="the column that names a parent, or a list of columns")
+    on: Columns = Field(description="the column of the source's table that holds the parent's key, or a list")
 
     @model_validator(mode="before")
     @classmethod
@@ -72,14 +79,38 @@ class Parent(_Declaration):
             return {**{name: value for name, value in values.items() if name is not True}, "on": values[True]}
         return values
 
+    @model_validator(mode="after")
+    def _points_to_the_key(self) -> "Parent":
+        if _count(self.on) != _count(self.key):
+            raise ValueError("on and key must have as many columns")
+        return self
+
 
 class Pictures(_Declaration):
-    """Pictures in rows of a table of their own."""
+    """An entity's pictures: in rows `i` of a table of their own, or elements `i` of a list in the entity's row."""
 
-    table: Table = Field(description="the table that has a row for each picture")
-    key: str = Field("id", description="the column that names a picture")
-    entity: str = Field(description="the column that holds the key of the picture's entity")
-    url: str = Field(description="the column that holds the picture's URL")
+    table: Table | None = Field(None, description="the table that has a row for each picture")
+    key: Columns = Field("id", description="the column that names a picture, or a list of columns")
+    entity: Columns | None = Field(
+        None, description="the column that holds the key of the picture's entity, or a list of columns"
+    )
+    each: Expression | None = Field(
+        None, description="in place of a table, a list over `t` and `p`: text[], or a JSON array of texts or objects"
+    )
+    url: Expression | None = Field(
+        None,
+        description="the column that holds the picture's URL, or an expression over `i`, `t` and `p`; of `each` the "
+        "field that holds it, or an expression over the JSON element `i`; by default the element itself",
+    )
+    when: Expression | None = Field(None, description="the condition over `i`, `t` and `p` under which it counts")
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> "Pictures":
+        if self.each and (self.table or self.entity):
+            raise ValueError("pictures have a table or each, not both")
+        if not self.each and not (self.table and self.entity and self.url):
+            raise ValueError("pictures have table, entity and url, or each")
+        return self
 
 
 class WriteBack(_Declaration):
@@ -97,7 +128,7 @@ class Source(_Declaration):
 
     name: Name = Field(description="the name of the source")
     table: Table = Field(description="the app's table, with its schema")
-    key: str = Field("id", description="the column that names a row")
+    key: Columns = Field("id", description="the column that names a row, or a list of columns")
     when: Expression | None = Field(None, description="the condition under which a row is an entity of the source")
     parent: Parent | None = Field(None, description="the row that the expressions call `p`")
     user: str | None = Field(
@@ -106,6 +137,11 @@ class Source(_Declaration):
     properties: dict[Name, Expression] = Field({}, description="what matchers compare, by name")
     pictures: Pictures | None = Field(None, description="the entity's pictures in rows of another table")
     photo: Expression | None = Field(None, description="the URL of the entity's only picture")
+    base_url: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9+.-]*://",
+        description="the address before the paths of pictures and photos that are no URLs",
+    )
     text: tuple[Expression, ...] | Expression = Field((), description="the expressions whose values form the text")
     vector: str | None = Field(None, description="the column that holds a vector that the app made")
     write_back: WriteBack | None = Field(None, description="what the pipeline writes into the row")
@@ -117,6 +153,10 @@ class Source(_Declaration):
         if len(given) != 1:
             found = " and ".join(given) or "none of them"
             raise ValueError(f"a source has one of pictures, photo, text and vector; {self.name} has {found}")
+        if self.base_url and not (self.pictures or self.photo):
+            raise ValueError("base_url is for pictures and photo")
+        if self.pictures and self.pictures.entity and _count(self.pictures.entity) != _count(self.key):
+            raise ValueError("pictures.entity and key must have as many columns")
         return self
 
     @field_validator("text", mode="before")

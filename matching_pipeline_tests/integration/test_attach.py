@@ -18,6 +18,9 @@ from matching_pipeline_tests.integration.school import School
 TRIGGERS = {f"matching_pipeline_note_{event}": "O" for event in ("insert", "update", "delete", "truncate")}
 
 
+NOT_UNIQUE = ": it needs a unique index, neither partial nor deferrable"
+
+
 @pytest.fixture
 def notes(connection: Connection) -> Notes:
     return Notes(connection)
@@ -91,7 +94,9 @@ def test_a_key_of_another_type_is_refused_by_name(notes: Notes, type: str, named
 def test_a_key_is_unique_at_once(notes: Notes, constraint: str) -> None:
     notes.run(f"create table notes (id bigint not null, title text, {constraint})")
     notes.run("create unique index on notes (id) where title is null")
-    assert refusal(notes.connection, declared()) == ["source note: key: id of public.notes is not unique"]
+    assert refusal(notes.connection, declared()) == [
+        "source note: key: id of public.notes is not unique" + NOT_UNIQUE
+    ]
 
 
 @pytest.mark.parametrize(
@@ -172,13 +177,14 @@ def test_all_misfits_of_all_sources_are_named_at_once(notes: Notes) -> None:
         "source note: key: id of public.notes is a timestamp without time zone: "
         "a key is a uuid, smallint, integer, bigint, text or varchar",
         "source note: user: public.notes has no column owner",
-        "source note: parent.key: id of public.authors is not unique",
+        "source note: parent.key: id of public.authors is not unique" + NOT_UNIQUE,
         "source note: parent.on: operator does not exist: bigint = uuid",
-        "source note: when: COALESCE types text and boolean cannot be matched",
-        "source note: properties.name: column p.name does not exist: "
+        "source note: when: t.title of public.notes: its value is a text, not a boolean",
+        "source note: properties.name: p.name of public.notes: column p.name does not exist: "
         'Perhaps you meant to reference the column "p.Name".',
-        'source note: text: column t.tilte does not exist: Perhaps you meant to reference the column "t.title".',
-        "source note: text: function lower(uuid) does not exist",
+        "source note: text: t.tilte of public.notes: column t.tilte does not exist: "
+        'Perhaps you meant to reference the column "t.title".',
+        "source note: text: lower(t.author) of public.notes: function lower(uuid) does not exist",
         "source photo: table: there is no table public.Photos",
         "source photo: pictures.table: there is no table public.gone",
         'source shot: key: public.notes has no column "Title", but title',
@@ -203,13 +209,15 @@ def test_a_table_of_the_pipeline_is_refused(notes: Notes, table: str) -> None:
 def test_what_has_no_triggers_is_refused(notes: Notes, kind: str) -> None:
     notes.run(f"create {kind} notes as select 1::bigint as id, 'x' as title")
     assert refusal(notes.connection, declared()) == [
-        f"source note: table: public.notes is a {kind}, which has no triggers: declare the table behind it"
+        f"source note: table: public.notes is a {kind}, which has no triggers: "
+        "declare the table behind it, and write what it computes as expressions"
     ]
 
 
 def test_an_exposed_view_of_ours_is_refused(notes: Notes) -> None:
     assert refusal(notes.connection, declared(table="public.job_queue")) == [
-        "source note: table: public.job_queue is a view, which has no triggers: declare the table behind it"
+        "source note: table: public.job_queue is a view, which has no triggers: "
+        "declare the table behind it, and write what it computes as expressions"
     ]
 
 
@@ -230,10 +238,10 @@ def test_a_trigger_of_the_app_is_not_replaced(notes: Notes) -> None:
     notes.make()
     notes.run("create function theirs() returns trigger language plpgsql as 'begin return null; end'")
     notes.run("create trigger audit_delete after delete on notes for each statement execute function theirs()")
-    with pytest.raises(
-        ConfigurationError, match=r"^source note: triggers: public\.notes has a trigger audit_delete already"
-    ):
-        attach(notes.connection, declared(triggers="audit"))
+    assert refusal(notes.connection, declared(triggers="audit")) == [
+        "source note: triggers: public.notes has a trigger audit_delete already: "
+        "declare another name for the triggers"
+    ]
     assert notes.run("select tgfoid::regproc::text from pg_trigger where tgname = 'audit_delete'") == ["theirs"]
     attach(notes.connection, declared())
     assert notes.triggers() == TRIGGERS

@@ -7,10 +7,11 @@ import pytest
 
 from matching_pipeline.cli.main import cli
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import KINDS, Matcher, Matches, Parent, Pictures, Source, WriteBack
 
 CODE = re.compile(r"`[^`]+`")
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/declarations.md")]
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:
@@ -49,3 +50,22 @@ def test_every_path_that_a_document_names_exists(document: Path) -> None:
 def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+)\b", document.read_text())) <= targets | {"dev"}
+
+
+def test_the_document_of_declarations_lists_every_attribute() -> None:
+    parts = re.split(r"^##+ ", (ROOT / "docs/declarations.md").read_text(), flags=re.MULTILINE)
+    listed = {part.split("\n", 1)[0]: set(re.findall(r"`(\w+)`", "".join(_first_columns(part)))) for part in parts}
+    sections = {
+        "Source": Source,
+        "parent": Parent,
+        "pictures": Pictures,
+        "write_back": WriteBack,
+        **{name: kind for name, kind in KINDS.items() if kind is not Matches},
+    }
+    for section, kind in sections.items():
+        assert listed[section] == set(kind.model_fields), section
+    assert listed["Matches"] == {*Matches.model_fields, *Matcher.model_fields}
+
+
+def _first_columns(text: str) -> list[str]:
+    return re.findall(r"^\| (`[^|]*)\|", text, re.MULTILINE)

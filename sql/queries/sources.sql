@@ -79,7 +79,8 @@ select declaration ->> 'pictures' is not null from matching_pipeline.sources whe
 select declaration -> 'text' from matching_pipeline.sources where name = %(source)s
 
 -- name: parent_of
-select coalesce(parent ->> 'name', parent ->> 'table'), parent ->> 'table', parent ->> 'key', parent ->> 'on'
+select coalesce(parent ->> 'name', parent ->> 'table'), parent ->> 'table',
+    array_to_string(matching_pipeline.key_columns(parent -> 'key'), ', '), array_to_string(matching_pipeline.key_columns(parent -> 'on'), ', ')
 from matching_pipeline.sources
 cross join lateral (select declaration -> 'parent' as parent) as declared
 where name = %(source)s

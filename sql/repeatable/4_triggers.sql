@@ -1,43 +1,51 @@
 -- The triggers of a source. They enqueue keys.
 
--- Whether a condition only compares columns of the row itself with literals, so that it cannot fail in a trigger.
-create or replace function is_simple_condition(condition text) returns boolean
-language sql immutable set search_path from current as $$
+-- Whether a condition only compares columns of the row itself with literals, so that it cannot fail in a trigger. In a trigger a
+-- virtual generated column has no value.
+create or replace function is_simple_condition(condition text, row_name text, of_table regclass) returns boolean
+language sql stable set search_path from current as $$
     select condition ~* ('^\s*(not\s+)?' || term || '(\s+(and|or)\s+(not\s+)?' || term || ')*\s*$')
-    from (values (
-        't\.("[^"]+"|[a-z_][a-z0-9_]*)(\s+is\s+(not\s+)?(null|true|false)|\s*(=|<>|!=)\s*(''[^'']*''|-?[0-9]+|true|false)'
+        and not exists (select from pg_attribute where attrelid = of_table and attgenerated = 'v' and strpos(lower(condition), lower(attname)) > 0)
+    from (values (row_name || (
+        '\.("[^"]+"|[a-z_][a-z0-9_]*)(\s+is\s+(not\s+)?(null|true|false)|\s*(=|<>|!=)\s*(''[^'']*''|-?[0-9]+|true|false)'
         '|\s+(not\s+)?in\s*\(\s*(''[^'']*''|-?[0-9]+)(\s*,\s*(''[^'']*''|-?[0-9]+))*\s*\))?'
-    )) as grammar (term)
+    ))) as grammar (term)
 $$;
 
-create or replace function has_immediate_reference(of_table regclass, column_name text, to_table regclass) returns boolean
+create or replace function has_immediate_reference(of_table regclass, columns text[], to_table regclass) returns boolean
 language sql stable set search_path from current as $$
     select exists (
         select from pg_constraint
         where contype = 'f' and conrelid = of_table and confrelid = to_table and not condeferrable and convalidated
-          and conkey = array[(select attnum from pg_attribute where attrelid = of_table and attname = column_name)]
+          and cardinality(conkey) = cardinality(columns)
+          and conkey @> array(select attnum from pg_attribute where attrelid = of_table and attname = any (columns))
     )
 $$;
 
 -- The tables of a source that have triggers: what a key of each names, the first part of the triggers' names, and whether inserts matter.
-create or replace function watched_tables(source_name text)
-returns table (kind text, declared text, of_table regclass, key_column text, prefix text, watches_inserts boolean)
+create or replace function tables_to_watch(declaration jsonb)
+returns table (kind text, declared text, of_table regclass, key_columns text[], prefix text, watches_inserts boolean)
 language sql stable set search_path from current as $$
-    select each.kind, each.declared, declared_table(each.declared), each.key_column, each.prefix, each.watches_inserts
-    from sources
-    cross join lateral (
-        select coalesce(declaration ->> 'triggers', 'matching_pipeline_' || name), declared_table(declaration ->> 'table'),
+    select each.kind, each.declared, declared_table(each.declared), key_columns(each.key), each.prefix, each.watches_inserts
+    from (
+        select coalesce(declaration ->> 'triggers', 'matching_pipeline_' || (declaration ->> 'name')), declared_table(declaration ->> 'table'),
             nullif(declaration -> 'parent', 'null'), nullif(declaration -> 'pictures', 'null')
     ) as has (prefix, own, parent, pictures)
     cross join lateral (values
         -- With an immediate foreign key the app inserts this row first. The insert of the row that refers to it enqueues the job.
-        ('entity', declaration ->> 'table', declaration ->> 'key', has.prefix,
-            pictures is null or not has_immediate_reference(declared_table(pictures ->> 'table'), pictures ->> 'entity', own)),
-        ('parent', parent ->> 'table', parent ->> 'key', has.prefix || '_parent',
-            not has_immediate_reference(own, parent ->> 'on', declared_table(parent ->> 'table'))),
-        ('item', pictures ->> 'table', pictures ->> 'key', has.prefix || '_picture', true)
-    ) as each (kind, declared, key_column, prefix, watches_inserts)
-    where name = source_name and each.declared is not null
+        ('entity', declaration ->> 'table', declaration -> 'key', has.prefix, pictures ->> 'table' is null
+            or not has_immediate_reference(declared_table(pictures ->> 'table'), key_columns(pictures -> 'entity'), own)),
+        ('parent', parent ->> 'table', parent -> 'key', has.prefix || '_parent',
+            not has_immediate_reference(own, key_columns(parent -> 'on'), declared_table(parent ->> 'table'))),
+        ('item', pictures ->> 'table', pictures -> 'key', has.prefix || '_picture', true)
+    ) as each (kind, declared, key, prefix, watches_inserts)
+    where each.declared is not null
+$$;
+
+create or replace function watched_tables(source_name text)
+returns table (kind text, declared text, of_table regclass, key_columns text[], prefix text, watches_inserts boolean)
+language sql stable set search_path from current as $$
+    select watched.* from sources cross join lateral tables_to_watch(declaration) as watched where name = source_name
 $$;
 
 create or replace function trigger_function(source_name text, kind text) returns text
@@ -82,10 +90,10 @@ language sql stable set search_path from current as $$
 $$;
 
 -- Makes the function that the triggers of one table call. `inputs` are the columns whose change matters, `condition` is a simple
--- condition over the row or null, `blanks` is the column of a vector that is erased when it becomes null. Returns whether the
--- triggers called another body before.
+-- condition over the row, called `row_name`, or null. `blanks` is the column of a vector that is erased when it becomes null. Returns
+-- whether the triggers called another body before.
 create or replace function make_trigger_function(
-    source_name text, kind text, of_table regclass, key_column text, inputs text[], condition text, blanks text
+    source_name text, kind text, of_table regclass, row_name text, key_columns text[], inputs text[], condition text, blanks text
 ) returns boolean
 language plpgsql set search_path from current as $$
 declare
@@ -109,27 +117,25 @@ begin
             -- another table has the declared name now
             perform source_changed(%1$L, 'table', array['']);
         elsif tg_op = 'INSERT' then
-            perform source_changed(%1$L, %2$L, array(select (t.%3$I)::text from new_rows as t where %4$s));
+            perform source_changed(%1$L, %2$L, array(select %9$s from new_rows as %8$I where %4$s));
         elsif tg_op = 'UPDATE' then
             perform source_changed(%1$L, %2$L, array(
-                select (new_rows.%3$I)::text
-                from (select t.*, %4$s as matching_pipeline_applies from new_rows as t) as new_rows
-                left join (select t.*, %4$s as matching_pipeline_applies from old_rows as t) as old_rows
-                    on old_rows.%3$I = new_rows.%3$I
+                select %10$s
+                from (select %8$I.*, %4$s as matching_pipeline_applies from new_rows as %8$I) as new_rows
+                left join (select %8$I.*, %4$s as matching_pipeline_applies from old_rows as %8$I) as old_rows
+                    on %12$s
                 where (old_rows.%3$I is null or %5$s)
                   and (new_rows.matching_pipeline_applies or old_rows.matching_pipeline_applies)
             ));
             perform source_gone(%1$L, %2$L, array(
-                select (old_rows.%3$I)::text from old_rows
-                left join new_rows on new_rows.%3$I = old_rows.%3$I
+                select %11$s from old_rows
+                left join new_rows on %12$s
                 where new_rows.%3$I is null %6$s
             ));
         elsif tg_op = 'DELETE' then
-            perform source_gone(%1$L, %2$L, array(select (old_rows.%3$I)::text from old_rows));
+            perform source_gone(%1$L, %2$L, array(select %11$s from old_rows));
             -- a trigger of the app may have inserted the key again
-            perform source_changed(%1$L, %2$L, array(
-                select (t.%3$I)::text from %8$s as t where t.%3$I = any (array(select old_rows.%3$I from old_rows)) and %4$s
-            ));
+            perform source_changed(%1$L, %2$L, array(select %9$s from %13$s as %8$I where %14$s and %4$s));
         else
             perform source_emptied(%1$L, %2$L);
         end if;
@@ -139,9 +145,10 @@ begin
     return null;
 end
 $body$,
-        source_name, kind, key_column, applies, differs,
+        source_name, kind, key_columns[1], applies, differs,
         case when blanks is null then '' else format('or (old_rows.%1$I is not null and new_rows.%1$I is null)', blanks) end,
-        qualified(of_table), qualified(of_table)
+        qualified(of_table), row_name, key_text(row_name, key_columns), key_text('new_rows', key_columns), key_text('old_rows', key_columns),
+        keys_equal('old_rows', key_columns, 'new_rows', key_columns), qualified(of_table), key_is_in(row_name, key_columns, 'old_rows')
     );
     execute format(
         'create or replace function %s returns trigger language plpgsql security definer set search_path from current as %L',
@@ -182,13 +189,6 @@ begin
               and standing.name = needed_triggers.name and standing.type = needed_triggers.type and is_enabled
         )
     loop
-        if exists (
-            select from pg_trigger
-            where tgrelid = needed.of_table and tgname = needed.name and tgfoid <> format('%I()', trigger_function(source_name, of_kind))::regprocedure
-        ) then
-            raise exception 'source %: triggers: % has a trigger % already', source_name, qualified(needed.of_table), needed.name
-                using errcode = 'duplicate_object', hint = 'declare another name for the triggers';
-        end if;
         execute format('create or replace trigger %I after %s on %s %s for each statement execute function %I()',
             needed.name, needed.event, qualified(needed.of_table),
             case needed.event
