@@ -209,8 +209,13 @@ def test_rights_that_are_missing_are_said(keeper_url: str) -> None:
     with connect(keeper_url) as connection, connect(keeper_url, user="postgres") as app:
         role = connection.info.user
         app.execute(f"revoke trigger on notes from {role}".encode())
-        with pytest.raises(ConfigurationError, match=r"^source note: permission denied for table notes$"):
+        refused = r"^source note: table: \w+ may not create triggers on public\.notes: attach as its owner, or grant "
+        with pytest.raises(ConfigurationError, match=refused):
             attach(connection, declared(expose=None))
+        app.execute("alter table notes enable row level security")
+        with pytest.raises(ConfigurationError, match=r"would hide rows of public\.notes from"):
+            attach(connection, declared(expose=None))
+        app.execute("alter table notes disable row level security")
         app.execute(f"grant trigger on notes to {role}".encode())
         attach(connection, declared(expose=None))
         attach(connection, made)

@@ -59,7 +59,7 @@ begin
         condition := case watched.kind when 'entity' then declaration ->> 'when' when 'item' then declaration #>> '{pictures,when}' end;
         if make_trigger_function(
             source_name, watched.kind, watched.of_table, row_name, watched.key_columns,
-            array(select unnest(inputs_of(declaration, watched.of_table, row_name)) except select unnest(watched.key_columns)),
+            array(select unnest(inputs_of(declaration, watched.of_table, row_name)) except select unnest(watched.key_columns) order by 1),
             case when is_simple_condition(condition, row_name, watched.of_table) then condition end,
             case when watched.kind = 'entity' then declaration ->> 'vector' end
         ) then

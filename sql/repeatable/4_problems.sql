@@ -175,6 +175,9 @@ language sql stable set search_path from current as $$
     union all
     select format('%s may not read %s: attach as its owner, or grant select on it', current_user, qualified(of_table))
     where not has_any_column_privilege(of_table, 'select')
+    union all
+    select format('row-level security would hide rows of %s from %s: attach as its owner, or as a role with bypassrls', qualified(of_table), current_user)
+    where row_security_active(of_table)
 $$;
 
 -- All that does not fit, each with the field of the declaration.
