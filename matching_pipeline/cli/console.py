@@ -74,6 +74,7 @@ class QueueReporter:
         states = {queue: client.status(connection, queue) for queue in in_use(connection, self._declarations)}
         line = "; ".join(
             f"{queue}: {state['pending']} pending, {state['processing']} processing, {state['failed']} failed"
+            + (f", paused until {state['paused_until']}" if state["paused_until"] else "")
             for queue, state in states.items()
         )
         if line != self._said:

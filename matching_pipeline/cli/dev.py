@@ -121,7 +121,8 @@ def wait_until_idle(
         dagster.require_alive()
         on_look(connection)
         states = [client.status(connection, queue) for queue in queues]
-        quiet = 0 if any(state["due"] or state["processing"] for state in states) else quiet + 1
+        busy = any(state["processing"] or (state["due"] and not state["paused_until"]) for state in states)
+        quiet = 0 if busy else quiet + 1
         time.sleep(1)
 
 

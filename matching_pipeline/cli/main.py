@@ -29,6 +29,7 @@ from matching_pipeline.cli.doctor import findings, unchosen_models
 from matching_pipeline.cli.init import init_command
 from matching_pipeline.cli.model import model
 from matching_pipeline.cli.opening import connected, open_settings
+from matching_pipeline.cli.pause import pause_command, require_queue, resume_command
 from matching_pipeline.cli.process import process_command
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate as migrate_schema
@@ -210,8 +211,7 @@ def retry(queue: str, ids: tuple[UUID, ...], everything: bool) -> None:
     if everything == bool(ids):
         raise click.UsageError("name the jobs' ids, or say --all")
     with connected() as (_, connection, declarations):
-        if queue not in registry.queues(declarations):
-            raise NotFound(f"there is no queue {queue}, only {', '.join(registry.queues(declarations))}")
+        require_queue(declarations, queue)
         failed = {row["id"] for row in named_rows(connection, "failed_jobs", queue=queue, ids=list(ids))}
         say(f"{client.retry(connection, queue, None if everything else ids)} jobs are pending again")
     if unknown := [str(id) for id in dict.fromkeys(ids) if id not in failed]:
@@ -231,7 +231,9 @@ def watch() -> None:
 cli.add_command(audit_command)
 cli.add_command(init_command)
 cli.add_command(model)
+cli.add_command(pause_command)
 cli.add_command(process_command)
+cli.add_command(resume_command)
 
 
 def main() -> None:

@@ -59,9 +59,11 @@ def process_command(entities: tuple[tuple[str, str], ...], packs: tuple[str, ...
                 say(f"{enqueue_packs(connection, asset.source, packs)} packs of product pictures queued")
             wanted |= {queue for queue, work in works.items() if work == "generate"}
         queues = [queue for queue in registry.in_use(connection, declarations) if queue in wanted]
-        failed = sum(_work_off(settings, connection, declarations, queue) for queue in queues)
+        worked_off = [_work_off(settings, connection, declarations, queue) for queue in queues]
+    failed = any(done.failed for done in worked_off)
     if failed:
         say("what failed and why: matching-pipeline status")
+    if failed or any(done.pause and done.left for done in worked_off):
         sys.exit(1)
 
 
@@ -73,8 +75,10 @@ def _queues_of(declarations: Declarations, source: str) -> set[str]:
     return {*embedding, *map(shadow_queue, embedding), *matching}
 
 
-def _work_off(settings: Settings, connection: Connection, declarations: Declarations, queue: str) -> int:
-    """Returns how many jobs failed, here or in another worker, which is waited for."""
+def _work_off(
+    settings: Settings, connection: Connection, declarations: Declarations, queue: str
+) -> registry.WorkedOff:
+    """Jobs that another worker has leased are waited for."""
     assert settings.database_url is not None
     said = ""
 
@@ -88,7 +92,9 @@ def _work_off(settings: Settings, connection: Connection, declarations: Declarat
             settings, settings.database_url, declarations, queue, on_progress=advance, on_wait=wait
         )
     say(f"{queue}: {done.jobs} jobs, {done.failed} failed")
-    return done.failed
+    if done.pause:
+        say(f"{queue} is {done.pause}: its jobs wait for `matching-pipeline resume {queue}`")
+    return done
 
 
 def _leased(connection: Connection, queue: str, ids: Sequence[UUID]) -> str | None:

@@ -1,12 +1,13 @@
 """What a report of an asset says about its queues."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows
 from matching_pipeline.models import registry as models
 from matching_pipeline.providers.call_log import queue_cost_today
+from matching_pipeline.queues.client import queue_pause
 from matching_pipeline.queues.standing import QueueWork
 from matching_pipeline.queues.worker import Summary
 
@@ -21,6 +22,12 @@ def figures(work: QueueWork | Summary) -> dict[str, Any]:
         "busy seconds": round(work.busy_seconds, 3),
         **work.figures,
     }
+
+
+def pauses(connection: Connection, queues: Iterable[str]) -> dict[str, Any]:
+    """Of the queues that are paused; empty where none is."""
+    found = {queue: pause for queue in queues if (pause := queue_pause(connection, queue))}
+    return {"paused": "; ".join(f"{queue}: {pause}" for queue, pause in found.items())} if found else {}
 
 
 def coverage(connection: Connection, queue: str) -> dict[str, Any]:

@@ -4,12 +4,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 import psycopg
 
 from matching_pipeline.components.checks import ReportedCheck, evaluation
-from matching_pipeline.components.metadata import Metadata, figures
+from matching_pipeline.components.metadata import Metadata, figures, pauses
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
 from matching_pipeline.handlers import registry
@@ -48,9 +49,12 @@ class AssetReport:
         return (*self.detects, *self.shadows)
 
     def materialization(self, pipeline: Pipeline, work: QueueWork | Summary) -> dg.AssetMaterialization:
-        return dg.AssetMaterialization(
-            self.key, partition=self.partition(), metadata={**figures(work), **self.describe(pipeline)}
-        )
+        return dg.AssetMaterialization(self.key, partition=self.partition(), metadata=self.metadata(pipeline, work))
+
+    def metadata(self, pipeline: Pipeline, work: QueueWork | Summary) -> dict[str, Any]:
+        with pipeline.connection() as connection:
+            paused = pauses(connection, self.queues)
+        return {**figures(work), **paused, **self.describe(pipeline)}
 
     def evaluations(self, pipeline: Pipeline) -> dict[str, dg.AssetCheckEvaluation]:
         """The result of each check now, by its name."""
@@ -187,5 +191,7 @@ def process_by_hand(
             context.log.warning(f"{queue}: {error}")
             continue
         context.log.info(f"{queue}: {done.jobs} jobs, {done.failed} failed")
+        if done.pause:
+            context.log.warning(f"{queue} is {done.pause}: its jobs wait")
         total.add(done.summary)
-    return dg.MaterializeResult(metadata={**figures(total), **report.describe(pipeline)})
+    return dg.MaterializeResult(metadata=report.metadata(pipeline, total))

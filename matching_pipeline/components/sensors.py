@@ -52,7 +52,9 @@ def queue_sensor(queue: str, detects: str) -> dg.SensorDefinition:
                 in_use = registry.in_use(connection, pipeline.declarations)
                 queues = [each for each in in_use if each in (queue, shadow_queue(queue))]
                 states = {each: client.queue_state(connection, each) for each in queues}
-                told = "; ".join(_told(each, state) for each, state in states.items())
+                told = "; ".join(
+                    _told(each, state, client.queue_pause(connection, each)) for each, state in states.items()
+                )
                 if all(not state.due or state.workers for state in states.values()):
                     return dg.SkipReason(told)
                 asked = _ask(context.instance, connection, pipeline)
@@ -85,9 +87,11 @@ def _ask(instance: dg.DagsterInstance, connection: Connection, pipeline: Pipelin
     )
 
 
-def _told(queue: str, state: client.QueueState) -> str:
+def _told(queue: str, state: client.QueueState, pause: client.Pause | None) -> str:
     served = f"{state.workers} workers serve it" if state.workers > 1 else "a worker serves it"
     served = served if state.workers else "no worker serves it"
+    if pause:
+        return f"{queue}: {pause}, {state.waiting} jobs are due; {served}"
     if state.due:
         return f"{queue}: {state.waiting}{' or more' if state.waiting == 1000 else ''} jobs are due, {served}"
     if state.seconds_to_next is not None:

@@ -87,6 +87,8 @@ def process_queue(
         raise dg.Failure(f"there is no queue {config.queue!r}, only {', '.join(registry.queues(declarations))}")
     done = registry.work_off(pipeline.settings, pipeline.database_url, declarations, config.queue)
     context.log.info(f"{config.queue}: {done.jobs} jobs, {done.failed} failed")
+    if done.pause:
+        context.log.warning(f"{config.queue} is {done.pause}: its jobs wait")
     yield report.materialization(pipeline, done.summary)
     yield from report.evaluations(pipeline).values()
 

@@ -23,6 +23,8 @@ from matching_pipeline.pictures.memory import process_memory
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers.factory import image_analyzer, image_generator, text_embedder
 from matching_pipeline.providers.protocols import EmbeddingProvider
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Pause
 from matching_pipeline.queues.worker import Handler, QueueWorker, Summary
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.declarations import Declarations
@@ -53,6 +55,9 @@ class WorkedOff:
     """here or in another worker"""
     summary: Summary
     """of what was done here"""
+    left: int
+    """jobs that wait, as the queue is paused"""
+    pause: Pause | None
 
 
 def process_due(
@@ -81,6 +86,8 @@ def work_off(
 ) -> WorkedOff:
     """Does the jobs that are due in one queue now, and waits for those that other workers have leased.
 
+    It ends where the queue is paused.
+
     `on_progress` is called with (done, total); `on_wait` with the jobs' ids whenever nothing was left to do here.
     """
     total = Summary()
@@ -94,12 +101,17 @@ def work_off(
             on_progress(len(ids) - len(left), len(ids))
             summary = process_due(settings, database_url, declarations, queue, advance)
             total.add(summary)
+            if pause := client.queue_pause(connection, queue):
+                break
             if not summary.counts.total():
                 on_wait(ids)
                 time.sleep(WAIT_SECONDS)
-        on_progress(len(ids), len(ids))
+        else:
+            pause = None
+            on_progress(len(ids), len(ids))
+        left = named_rows(connection, "unfinished_jobs_of_queue", queue=queue, ids=ids)
         failed = len(named_rows(connection, "failed_jobs", queue=queue, ids=ids))
-    return WorkedOff(len(ids), max(failed, total.counts["failed"]), total)
+    return WorkedOff(len(ids), max(failed, total.counts["failed"]), total, len(left), pause)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.errors import JobFailure
 from matching_pipeline.providers.answer_cache import Answer, AnswerCache
 from matching_pipeline.providers.session import ReconnectingSession
+from matching_pipeline.queues.client import enter_as_claimer, process_claimer
 
 LOOK_AGAIN_SECONDS = 0.2
 """Between two looks whether another process has its answer."""
@@ -26,13 +27,14 @@ class SingleFlight:
     """Asks for each input once, whichever threads and processes want it.
 
     Threads of this process share the result of the thread that asks, failures included. Other processes see a row of
-    `ai_asking` for each input that is being asked. The row counts while the session that wrote it lives: the session
-    holds an advisory lock on its own process id. After the row has gone, the answer is in the cache.
+    `ai_asking` for each input that is being asked. The row counts while a session of its process lives; ten seconds
+    after that another process asks. After the row has gone, the answer is in the cache.
     """
 
-    def __init__(self, session: ReconnectingSession, cache: AnswerCache) -> None:
+    def __init__(self, session: ReconnectingSession, cache: AnswerCache, asker: int | None = None) -> None:
         self._session = session
         self._cache = cache
+        self._asker = asker or process_claimer()
         self._lock = threading.Lock()
         self._under_way: dict[tuple[str, bytes], Future[AnswersByHash]] = {}
         session.on_open = self._announce
@@ -92,8 +94,12 @@ class SingleFlight:
 
     def _ask(self, model: str, input_hashes: list[bytes], ask: Ask, late: bool) -> AnswersByHash:
         """Leaves out the inputs that another process asks for; `late` takes them over."""
-        parameters = {"model": model, "input_hashes": input_hashes, "late": late}
+        parameters = {"model": model, "input_hashes": input_hashes, "asker": self._asker, "late": late}
         begun = {input_hash for (input_hash,) in self._session.fetch(query("begin_asking"), parameters)}
+        if len(begun) < len(input_hashes):
+            self._session.run(
+                lambda connection: connection.execute(query("mark_gone_askers"), {"asker": self._asker})
+            )
         ours = [input_hash for input_hash in input_hashes if input_hash in begun]
         try:
             # not before: a process that asked until a moment ago has written its answers by now
@@ -106,12 +112,14 @@ class SingleFlight:
 
     def _announce(self, connection: Connection) -> None:
         """Shows other processes that this session lives, and its inputs under way."""
-        connection.execute(query("lock_asker"))
-        connection.execute(query("forget_dead_askers"))
+        enter_as_claimer(connection, self._asker)
+        connection.execute(query("mark_gone_askers"), {"asker": self._asker})
+        connection.execute(query("forget_gone_askers"))
         # threads that began to ask on the lost session are still asking
         asking: dict[str, list[bytes]] = defaultdict(list)
         with self._lock:
             for model, input_hash in self._under_way:
                 asking[model].append(input_hash)
         for model, hashes in asking.items():
-            connection.execute(query("begin_asking"), {"model": model, "input_hashes": hashes, "late": False})
+            parameters = {"model": model, "input_hashes": hashes, "asker": self._asker, "late": False}
+            connection.execute(query("begin_asking"), parameters)

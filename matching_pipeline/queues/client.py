@@ -1,5 +1,7 @@
 """The queue's verbs over one connection. `sql/repeatable/1_queue.sql` says what they mean."""
 
+import os
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +21,9 @@ REOPEN = "reopen"
 WAKE = "wake"
 """The NOTIFY payload that makes every waiting worker look at its stop signal."""
 
+_claimers: dict[int, int] = {}
+"""By process id: a forked process has a number of its own."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -36,15 +41,30 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """No worker claims jobs of the queue."""
+
+    paused_by: str
+    paused_at: str
+    pause_end: str | None
+    """None where it lasts until the queue is resumed"""
+
+    def __str__(self) -> str:
+        return f"paused by {self.paused_by} until {self.pause_end or 'it is resumed'}"
+
+
+@dataclass(frozen=True)
 class QueueState:
     due: bool
+    """Whether a job may be claimed."""
     seconds_to_next: float | None
-    """Until the earliest job may be claimed; negative when it is due, None where the queue is empty."""
+    """Until the earliest job may be claimed; negative when it is due, None where none may ever be."""
     waiting: int
     """Jobs that are due, counted up to a thousand."""
     workers: int
     announced: bool = True
     """Whether enqueuing wakes the workers."""
+    paused: bool = False
 
 
 def enqueue(connection: Connection, queue: str, source: str, keys: Iterable[str], kind: str = "entity") -> int:
@@ -76,6 +96,11 @@ def snooze(connection: Connection, jobs: Sequence[Job], delay: timedelta, reason
     return _ids(connection, "snooze", jobs, delay=delay, reason=reason)
 
 
+def suspect(connection: Connection, jobs: Sequence[Job], reason: str) -> set[UUID]:
+    """Makes the jobs pending again, to be claimed in batches of half the size; returns the ids of those held."""
+    return _ids(connection, "suspect", jobs, limit_of_batch=max(len(jobs) // 2, 1), reason=reason)
+
+
 def snooze_queue(connection: Connection, queue: str, delay: timedelta, reason: str) -> int:
     return int(_scalar(connection, "snooze_queue", queue=queue, delay=delay, reason=reason))
 
@@ -98,10 +123,26 @@ def status(connection: Connection, queue: str) -> dict[str, Any]:
 
 
 def queue_state(connection: Connection, queue: str) -> QueueState:
-    row = connection.execute(query("queue_state"), {"queue": queue}).fetchone()
-    assert row is not None
-    due, _, seconds_to_next, waiting, workers, announced = row
-    return QueueState(due, seconds_to_next, waiting, workers, announced)
+    with connection.cursor(row_factory=class_row(QueueState)) as cursor:
+        state = cursor.execute(query("queue_state"), {"queue": queue}).fetchone()
+    assert state is not None
+    return state
+
+
+def queue_pause(connection: Connection, queue: str) -> Pause | None:
+    with connection.cursor(row_factory=class_row(Pause)) as cursor:
+        return cursor.execute(query("queue_pause"), {"queue": queue}).fetchone()
+
+
+def pause(connection: Connection, queue: str, paused_by: str, pause_end: str = "infinity") -> None:
+    """`pause_end` is a time as Postgres reads it."""
+    parameters = {"queue": queue, "paused_by": paused_by, "pause_end": pause_end}
+    connection.execute(query("pause_queue"), parameters)
+
+
+def resume(connection: Connection, queue: str) -> bool:
+    """Wakes the workers; says whether the queue was paused."""
+    return bool(_scalar(connection, "resume_queue", queue=queue))
 
 
 def workers_alive(connection: Connection) -> int:
@@ -112,6 +153,21 @@ def workers_alive(connection: Connection) -> int:
 def take_worker_slot(connection: Connection, queue: str, slots: int) -> int | None:
     """Marks this session as one of the queue's workers until it closes; None when all slots are taken."""
     return _scalar(connection, "take_worker_slot", queue=queue, slots=slots)  # type: ignore[no-any-return]
+
+
+def process_claimer() -> int:
+    """The number of this process: its sessions name it, and say by it that its workers are alive."""
+    return _claimers.setdefault(os.getpid(), secrets.randbelow(2**31 - 1) + 1)
+
+
+def enter_as_claimer(connection: Connection, claimer: int) -> None:
+    """The jobs that this session claims are this worker's."""
+    connection.execute(query("enter_as_claimer"), {"claimer": claimer})
+
+
+def cut_leases_of_the_gone(connection: Connection) -> int:
+    """Jobs of workers that are gone are free in ten seconds; returns how many these are."""
+    return int(_scalar(connection, "cut_leases_of_the_gone"))
 
 
 def state_cause(connection: Connection, jobs: Sequence[Job]) -> None:

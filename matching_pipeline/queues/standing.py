@@ -147,6 +147,7 @@ class StandingWorker:
                     log.info("worker %s serves %s", self._id, ", ".join(self._entered))
                 self._mark_failures()
                 self._tidy()
+                client.cut_leases_of_the_gone(self._connection)
                 if reason := self._reason_to_leave():
                     log.info("worker %s leaves: %s", self._id, reason)
                     break
@@ -180,6 +181,7 @@ class StandingWorker:
 
     def _hold(self) -> None:
         self._connection.execute(query("hold_worker"), {"id": self._id})
+        client.enter_as_claimer(self._connection, client.process_claimer())
 
     def _reconnect(self) -> None:
         if self._connection.closed:

@@ -32,6 +32,8 @@ LOOK_AGAIN_SECONDS = 5.0
 LOOK_AGAIN_WITHOUT_NOTIFY_SECONDS = 0.1
 """With ENQUEUE_NOTIFY=false nothing else tells a waiting worker of new jobs."""
 LOOK_AGAIN_AT_LOCKED_SECONDS = 0.05
+LOOK_AT_SESSION_SECONDS = 2.0
+"""While a batch is done, the worker looks this often whether its session still is."""
 RECONNECT_SECONDS = 120.0
 LOCK_BUSY_DELAY = timedelta(seconds=5)
 
@@ -97,8 +99,8 @@ class Ending:
     reason: str | None = None
     snoozes_queue: bool = False
     """the queue's other jobs wait as long as these"""
-    ends_leases: bool = False
-    """as if the worker had died: the attempt counts, and after a second such attempt a job is claimed alone"""
+    has_bug: bool = False
+    """one of the jobs brings it out: they are claimed in ever smaller batches, and the last one fails"""
     reconnects: bool = False
     is_raised: bool = True
 
@@ -162,6 +164,7 @@ class QueueWorker:
         *,
         serve: bool = False,
         stop: StopSignal | None = None,
+        claimer: int | None = None,
         slots: int = 64,
         on_enter: Callable[[], None] = lambda: None,
         on_progress: Callable[[Summary], None] = lambda summary: None,
@@ -171,12 +174,13 @@ class QueueWorker:
         self._database_url = database_url
         self._serve = serve
         self._stop = stop or StopSignal()
+        self._claimer = claimer or client.process_claimer()
         self._slots = slots
         self._on_enter = on_enter
         self._on_progress = on_progress
         self._held: dict[UUID, Job] = {}
         """The batch's jobs that are neither written nor released, by id: their leases are ours."""
-        self._renewed = 0.0
+        self._renewed = self._looked = 0.0
 
     @property
     def holds_jobs(self) -> bool:
@@ -200,6 +204,7 @@ class QueueWorker:
     def _enter(self) -> bool:
         self._connection.execute(query("switch_off_compilation"))
         client.listen(self._connection)
+        client.enter_as_claimer(self._connection, self._claimer)
         return client.take_worker_slot(self._connection, self.handler.queue, self._slots) is not None
 
     def _loop(self) -> None:
@@ -211,8 +216,11 @@ class QueueWorker:
                 if self._told_to_stop(within=0):
                     return
                 continue
+            self._persist(client.cut_leases_of_the_gone)
             state = self._persist(lambda connection: client.queue_state(connection, self.handler.queue))
             if not self._serve and not state.due:
+                if state.paused:
+                    self.summary.stopped_because = "the queue is paused"
                 return
             self._on_progress(self.summary)
             # jobs that are due and cannot be claimed are locked, by another worker's claim or the app's transaction
@@ -262,8 +270,7 @@ class QueueWorker:
             case psycopg.OperationalError() | ConfigurationError() | ModelSwitched():
                 return Ending()
             case Exception():
-                # one of the jobs may have brought out a bug
-                return Ending(ends_leases=True)
+                return Ending(reason=f"{type(error).__name__}: {error}", has_bug=True)
             case _:  # the process is told to end
                 return Ending()
 
@@ -276,8 +283,10 @@ class QueueWorker:
                 client.snooze_queue(self._connection, self.handler.queue, ending.delay, str(ending.reason))
         with suppress(psycopg.Error):
             held = list(self._held.values())
-            if ending.ends_leases:
-                client.renew(self._connection, held, timedelta(0))
+            if ending.has_bug and len(held) == 1:
+                client.fail(self._connection, held[0], str(ending.reason), permanent=False)
+            elif ending.has_bug:
+                client.suspect(self._connection, held, str(ending.reason))
             else:
                 self._release(held, ending.delay, ending.reason)
 
@@ -293,10 +302,15 @@ class QueueWorker:
                 return
 
     def _renew(self) -> None:
-        if self._held and time.monotonic() - self._renewed > self.handler.lease.total_seconds() / 3:
+        """Renews the leases in time, and notices soon that the session is lost: without one the worker is gone."""
+        now = time.monotonic()
+        if self._held and now - self._renewed > self.handler.lease.total_seconds() / 3:
             held = list(self._held.values())
             self._persist(lambda connection: client.renew(connection, held, self.handler.lease))
-            self._renewed = time.monotonic()
+            self._renewed = self._looked = now
+        elif now - self._looked > LOOK_AT_SESSION_SECONDS:
+            self._persist(lambda connection: connection.execute(query("look_at_session")))
+            self._looked = now
 
     def _release(self, jobs: Sequence[Job], delay: timedelta, reason: str | None) -> None:
         """Makes the jobs pending again and counts no attempt. A job whose row is locked, as the app deletes it, waits
@@ -382,6 +396,8 @@ class QueueWorker:
             try:
                 self._connection = connect(self._database_url)
                 self._enter()
+                # another worker may have cut them
+                client.renew(self._connection, list(self._held.values()), self.handler.lease)
                 return
             # a name that cannot be resolved and a role that is missing were there before, and may come back
             except (psycopg.OperationalError, ConfigurationError):

@@ -70,6 +70,7 @@ OPEN = {
     "own_row": ["authenticated"],
     "read_source": ["service_role"],
     "is_announced": ["service_role"],
+    "paused_until": ["authenticated", "service_role"],
     "request_pictures": ["service_role"],
     "enqueue_entity": ["service_role"],
     "find_similar": ["service_role"],

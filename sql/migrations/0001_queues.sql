@@ -11,6 +11,16 @@ comment on table queues is 'one queue for each embeddings asset, each matcher an
 comment on column queues.work is 'what a worker does to the jobs: it embeds pictures or texts, keeps lists of matches, or makes pictures';
 comment on column queues.notify is 'whether enqueuing wakes the workers; where it does not they look for jobs every tenth of a second';
 
+create table pauses (
+    queue text constraint pauses_pkey primary key,
+    pause_end timestamptz not null,
+    paused_by text not null,
+    paused_at timestamptz not null default now()
+);
+alter table pauses enable row level security;
+comment on table pauses is 'queues whose jobs no worker claims, also those of shadow models; see sql/repeatable/0_pauses.sql';
+comment on column pauses.pause_end is 'a pause that is over does not count; infinity where the queue waits to be resumed';
+
 create table jobs (
     id uuid constraint jobs_pkey primary key default gen_random_uuid(),
     queue text not null,
@@ -21,6 +31,9 @@ create table jobs (
     status text not null default 'pending',
     attempts integer not null default 0,
     snoozes integer not null default 0,
+    deaths integer not null default 0,
+    batch_limit integer,
+    claimer integer,
     max_attempts integer not null default 3,
     run_at timestamptz not null default now(),
     error_message text,
@@ -30,6 +43,7 @@ create table jobs (
     completed_at timestamptz,
     constraint jobs_status_allowed check (status in ('pending', 'processing', 'completed', 'failed')),
     constraint jobs_attempts_range check (snoozes between 0 and attempts and max_attempts > 0),
+    constraint jobs_deaths_range check (deaths >= 0 and batch_limit > 0),
     constraint jobs_processing_requires_started_at check (status <> 'processing' or (started_at is not null and attempts > snoozes)),
     constraint jobs_ended_requires_completed_at check ((completed_at is not null) = (status in ('completed', 'failed'))),
     constraint jobs_failed_requires_error check (status <> 'failed' or error_message is not null)
@@ -51,10 +65,14 @@ comment on column jobs.kind is 'what the key names: an entity of the source, one
 comment on column jobs.run_at is 'when a claim may take the row: a pending row''s due time, a processing row''s end of lease';
 comment on column jobs.attempts is 'claims so far; it grows with every claim, so (id, attempts) names one lease for ever';
 comment on column jobs.snoozes is 'attempts that do not count: a rate limit, a provider that was down, a new input';
+comment on column jobs.deaths is 'workers that died while they had no other suspect; see sql/repeatable/1_claims.sql';
+comment on column jobs.batch_limit is 'so many jobs may be claimed together with this one; null where no worker died that had it';
+comment on column jobs.claimer is 'the worker that claimed the job last, by the number of its advisory lock; null where no session stands for it';
 comment on column jobs.caused_at is 'when the app made the change that this job follows from, also where another job stands between';
 comment on column jobs.completed_at is 'when the row ended, completed or failed';
 
 create index jobs_claim_idx on jobs (queue, run_at, id) where status in ('pending', 'processing');
+create index jobs_lease_idx on jobs (queue, run_at) where status = 'processing';
 create index jobs_failed_idx on jobs (queue, completed_at) where status = 'failed';
 create index jobs_completed_idx on jobs (completed_at, queue) where status = 'completed';
 create index jobs_key_idx on jobs (key, source);

@@ -51,9 +51,11 @@ create unlogged table ai_asking (
     model text not null,
     input_hash bytea not null,
     asker integer not null,
+    gone_at timestamptz,
     constraint ai_asking_pkey primary key (model, input_hash)
 );
 alter table ai_asking enable row level security;
 comment on table ai_asking is 'inputs that are being asked; the answer is a row of `ai_answers` before the row here goes';
-comment on column ai_asking.asker is 'process id of the session that asks; it holds an advisory lock of that number as long as it lives';
+comment on column ai_asking.asker is 'the worker that asks, by the number that is `claimer` in `jobs`';
+comment on column ai_asking.gone_at is 'when another worker saw that this one is gone; ten seconds later it asks instead';
 

@@ -22,7 +22,7 @@ select matching_pipeline.save_generated_image(
 update matching_pipeline.generated_images set source_url = %(source_url)s
 where source = %(source)s and key = %(key)s and image_type = any (%(image_types)s::text[]) and source_hash = %(source_hash)s
   and exists (
-      select from matching_pipeline.jobs where id = %(job_id)s and attempts = %(attempt)s and status = 'processing'
+      select from matching_pipeline.jobs where id = %(job_id)s and attempts = %(attempt)s and status || '' = 'processing'
   )
 
 -- name: request_packs

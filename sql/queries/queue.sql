@@ -20,6 +20,10 @@ select matching_pipeline.mark_job_failed(%(id)s, %(attempt)s, %(reason)s, %(perm
 select id from unnest(%(ids)s::uuid[], %(attempts)s::integer[]) as leases (id, attempt)
 where matching_pipeline.snooze_job(id, attempt, %(delay)s, %(reason)s)
 
+-- name: suspect
+select id from unnest(%(ids)s::uuid[], %(attempts)s::integer[]) as leases (id, attempt)
+where matching_pipeline.suspect_job(id, attempt, %(limit_of_batch)s, %(reason)s)
+
 -- name: snooze_queue
 select matching_pipeline.snooze_queue(%(queue)s, %(delay)s, %(reason)s)
 
@@ -32,10 +36,30 @@ select matching_pipeline.purge_completed_jobs(%(keep)s)
 -- name: take_worker_slot
 select matching_pipeline.take_worker_slot(%(queue)s, %(slots)s)
 
+-- name: enter_as_claimer
+select matching_pipeline.enter_as_claimer(%(claimer)s)
+
+-- name: look_at_session
+select 1
+
+-- name: cut_leases_of_the_gone
+select matching_pipeline.cut_leases_of_the_gone()
+
 -- name: queue_state
-select due, next_run_at, extract(epoch from next_run_at - clock_timestamp())::double precision as seconds_to_next, waiting, workers,
-    matching_pipeline.is_announced(%(queue)s) as announced
+-- a person may park a job by the date `infinity`, which cannot be subtracted from before version 17
+select due, case when isfinite(next_run_at) then extract(epoch from next_run_at - clock_timestamp())::double precision end as seconds_to_next,
+    waiting, workers, matching_pipeline.is_announced(%(queue)s) as announced, paused
 from matching_pipeline.queue_state(%(queue)s)
+
+-- name: queue_pause
+select paused_by, paused_at::text, nullif(pause_end, 'infinity')::text as pause_end
+from matching_pipeline.pauses where queue = %(queue)s and pause_end > now()
+
+-- name: pause_queue
+select matching_pipeline.pause_queue(%(queue)s, %(pause_end)s::timestamptz, %(paused_by)s)
+
+-- name: resume_queue
+select matching_pipeline.resume_queue(%(queue)s)
 
 -- name: listen
 listen matching_pipeline_jobs

@@ -1,6 +1,7 @@
 -- The queue's verbs. A lease is named by (id, attempt): only its holder can complete, fail, snooze or renew, and
 -- each verb says whether the lease was still valid.
--- Rows are looked up by `= any (array (...))`, which the planner answers from the primary key however long the queue is.
+-- Rows are looked up by `= any (array (...))`, which the planner answers from the primary key however long the queue is. The
+-- expression `status || ''` keeps it from jobs_lease_idx, which is empty whenever no worker is at work, and long at other times.
 
 -- Whether enqueuing wakes the workers of a queue. ENQUEUE_NOTIFY says it for all queues. A shadow's queue is as its main queue.
 create or replace function is_announced(queue_name text) returns boolean
@@ -74,9 +75,9 @@ begin
     ),
     refreshed as (
         update jobs
-        set run_at = least(run_at, now()), snoozes = attempts, error_message = null, caused_at = least(caused_at, caused)
+        set run_at = least(run_at, now()), snoozes = attempts, deaths = 0, error_message = null, caused_at = least(caused_at, caused)
         where id = any (array (select id from standing))
-          and (run_at > now() or snoozes < attempts or error_message is not null or caused_at > caused)
+          and (run_at > now() or snoozes < attempts or deaths > 0 or error_message is not null or caused_at > caused)
     ),
     added as (
         insert into jobs (queue, source, kind, key, caused_at)
@@ -92,40 +93,6 @@ begin
 end
 $$;
 
--- Claims up to `batch_size` due rows, oldest first. A row whose worker died twice is claimed alone, so that a row that
--- kills its worker does not harm other rows for ever. When its attempts are spent it fails.
-create or replace function get_next_job(queue_name text default 'generated_images', batch_size integer default 1, lease interval default '2 minutes')
-returns setof jobs
-language sql set search_path from current as $$
-    with due as materialized (
-        select id, status = 'processing' and attempts - snoozes > 1 as suspect,
-            status = 'processing' and attempts - snoozes >= max_attempts as spent, run_at
-        from jobs
-        where queue = queue_name and status in ('pending', 'processing') and run_at <= now()
-        order by run_at, id
-        limit greatest(batch_size, 1)
-        for update skip locked
-    ),
-    given_up as (
-        update jobs
-        set status = 'failed', completed_at = now(),
-            error_message = format('its worker died or lost its lease %s times', attempts - snoozes)
-        where id = any (array (select id from due where spent))
-    ),
-    picked as (
-        select id from due where not suspect and not spent and not exists (select from due where suspect and not spent)
-        union all
-        (select id from due where suspect and not spent order by run_at, id limit 1)
-    ),
-    claimed as (
-        update jobs
-        set status = 'processing', attempts = attempts + 1, started_at = now(), run_at = now() + lease
-        where id = any (array (select id from picked))
-        returning *
-    )
-    select * from claimed order by created_at, id
-$$;
-
 -- Renews the lease. It waits for no lock: a locked row is being deleted, or claimed because its lease ran out.
 create or replace function mark_job_processing(job_id uuid, attempt integer, lease interval default '2 minutes')
 returns boolean
@@ -133,7 +100,7 @@ language sql set search_path from current as $$
     update jobs set run_at = now() + lease
     where id = (
         select id from jobs
-        where id = job_id and attempts = attempt and status = 'processing'
+        where id = job_id and attempts = attempt and status || '' = 'processing'
         for update skip locked
     )
     returning true
@@ -146,7 +113,7 @@ declare
     done jobs;
 begin
     update jobs set status = 'completed', completed_at = now(), error_message = null
-    where id = job_id and attempts = attempt and status = 'processing'
+    where id = job_id and attempts = attempt and status || '' = 'processing'
     returning * into done;
     if not found then
         return false;
@@ -164,7 +131,7 @@ returns boolean
 language plpgsql set search_path from current as $$
 begin
     delete from jobs as mine
-    where id = job_id and attempts = attempt and status = 'processing'
+    where id = job_id and attempts = attempt and status || '' = 'processing'
       and exists (
           select from jobs as twin
           where twin.key = mine.key and twin.source = mine.source and twin.queue = mine.queue and twin.kind = mine.kind
@@ -175,8 +142,10 @@ begin
     end if;
     update jobs
     set status = 'pending', run_at = now() + delay, error_message = reason,
-        snoozes = snoozes + case when charged then 0 else 1 end
-    where id = job_id and attempts = attempt and status = 'processing';
+        snoozes = snoozes + case when charged then 0 else 1 end,
+        -- a failed attempt has killed no worker
+        deaths = case when charged then 0 else deaths end, batch_limit = case when charged then null else batch_limit end
+    where id = job_id and attempts = attempt and status || '' = 'processing';
     return found;
 end
 $$;
@@ -192,7 +161,7 @@ declare
 begin
     reason := coalesce(reason, 'its worker gave no reason');
     update jobs set status = 'failed', completed_at = now(), error_message = reason
-    where id = job_id and attempts = attempt and status = 'processing'
+    where id = job_id and attempts = attempt and status || '' = 'processing'
       and (permanent or attempts - snoozes >= max_attempts)
     returning * into failed;
     if found then
@@ -211,6 +180,15 @@ $$;
 create or replace function snooze_job(job_id uuid, attempt integer, delay interval, reason text) returns boolean
 language sql set search_path from current as $$
     select return_job(job_id, attempt, delay, reason, false)
+$$;
+
+-- Releases a job at once, uncounted, to be claimed together with fewer others: one of them brings out a bug of the worker.
+create or replace function suspect_job(job_id uuid, attempt integer, limit_of_batch integer, reason text) returns boolean
+language plpgsql set search_path from current as $$
+begin
+    update jobs set batch_limit = limit_of_batch where id = job_id and attempts = attempt and status || '' = 'processing';
+    return return_job(job_id, attempt, interval '0', reason, false);
+end
 $$;
 
 -- Makes the queue's pending jobs due after the delay at the earliest, except jobs that the app enqueues meanwhile.

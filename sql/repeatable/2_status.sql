@@ -1,12 +1,15 @@
 -- The state of a queue.
 
--- For a sensor or a worker: is a job due, when is the next, how many are due (up to a thousand), how many workers are
+-- For a sensor or a worker: may a job be claimed, when may the next be, how many are due (up to a thousand), how many workers are
 -- alive. Index look-ups only.
-create or replace function queue_state(queue_name text, out due boolean, out next_run_at timestamptz, out waiting integer, out workers integer)
+create or replace function queue_state(
+    queue_name text, out due boolean, out next_run_at timestamptz, out waiting integer, out workers integer, out paused boolean
+)
 language sql stable set search_path from current as $$
-    select coalesce(earliest.run_at <= now(), false), earliest.run_at, ready.waiting, alive.workers
+    select coalesce(earliest.run_at <= now(), false), earliest.run_at, ready.waiting, alive.workers, earliest.paused
     from (
-        select min(run_at) as run_at from jobs where queue = queue_name and status in ('pending', 'processing')
+        select greatest(min(run_at), paused_until(queue_name)) as run_at, paused_until(queue_name) is not null as paused
+        from jobs where queue = queue_name and status in ('pending', 'processing')
     ) as earliest,
     (
         select count(*)::integer as waiting from (
@@ -39,6 +42,7 @@ language sql stable set search_path from current as $$
             limit 1
         ), queue_name)),
         'due', unfinished.due,
+        'paused_until', paused_until(queue_name),
         'processing', unfinished.processing,
         'failed', (select count(*) from jobs where queue = queue_name and status = 'failed'),
         'oldest_pending_seconds', unfinished.oldest_pending_seconds,

@@ -208,10 +208,10 @@ begin
     -- A worker that wrote the item but has not committed holds a lock on its job.
     unfinished := array(
         select key from jobs
-        where source = source_name and kind = 'item' and key = any (keys) and status = 'processing'
+        where source = source_name and kind = 'item' and key = any (keys) and status || '' = 'processing'
           and id <> all (array (
               select id from jobs
-              where source = source_name and kind = 'item' and key = any (keys) and status = 'processing'
+              where source = source_name and kind = 'item' and key = any (keys) and status || '' = 'processing'
               for update skip locked
           ))
     );

@@ -85,7 +85,7 @@ begin
         values (queue_name, source_name, job_kind, entity_key, wanted)
         returning id into job;
     else
-        update jobs set run_at = least(run_at, now()), snoozes = attempts, error_message = null where id = job;
+        update jobs set run_at = least(run_at, now()), snoozes = attempts, deaths = 0, error_message = null where id = job;
         perform announce_jobs(queue_name);
     end if;
     return job;
@@ -219,7 +219,7 @@ declare
     photo text;
 begin
     select * into job from jobs
-    where id = save_generated_image.job_id and attempts = attempt and status = 'processing' and kind in ('single', 'complete_pack')
+    where id = save_generated_image.job_id and attempts = attempt and status || '' = 'processing' and kind in ('single', 'complete_pack')
     for update;
     if not found then
         return false;

@@ -41,18 +41,18 @@ begin
         grant select on jobs, matches, queues to authenticated;
         -- the policies and the exposed views call these with the reader's rights
         grant execute on function signed_in_user(), own_entities(), own_sides(), own_row(text, text), shown_row(text, text),
-            key_id(text), queue_status(text) to authenticated;
+            key_id(text), queue_status(text), paused_until(text) to authenticated;
     end if;
     if to_regrole('service_role') is not null then
         grant usage on schema matching_pipeline to service_role;
         grant select on matches, items, embeddings, image_types, queues, sources to service_role;
         -- what a worker outside does with jobs and pictures
-        grant select, insert, update, delete on jobs, generated_images to service_role;
+        grant select, insert, update, delete on jobs, pauses, generated_images to service_role;
         for object in
             select pg_proc.oid::regprocedure from pg_proc
             where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
               -- a function with its owner's rights, by name only
-              and (not prosecdef or proname in ('read_source', 'is_announced', 'request_pictures', 'enqueue_entity', 'find_similar'))
+              and (not prosecdef or proname in ('read_source', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar'))
               and proname not in ('attach_source', 'detach_source', 'make_trigger_function', 'make_triggers', 'drop_triggers')
         loop
             execute format('grant execute on function %s to service_role', object);

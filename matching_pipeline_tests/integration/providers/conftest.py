@@ -1,5 +1,6 @@
 """Clients of the stand-in server, with a call log on a real database."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -77,9 +78,9 @@ def stack() -> Iterator[ExitStack]:
 class Asker:
     """Call log, answer cache and single flight on one session, as the client of one process has them."""
 
-    def __init__(self, session: ReconnectingSession) -> None:
+    def __init__(self, session: ReconnectingSession, asker: int) -> None:
         self.cache = AnswerCache(session)
-        self.answers = SingleFlight(session, self.cache).answers
+        self.answers = SingleFlight(session, self.cache, asker).answers
         self._call_log = CallLog(session, self.cache, "queue")
 
     def record(self, **answers: bytes) -> None:
@@ -90,7 +91,9 @@ class Asker:
 
 @pytest.fixture
 def open_asker(database_url: str, stack: ExitStack) -> OpenAsker:
-    return lambda: Asker(stack.enter_context(ReconnectingSession(database_url)))
+    """Each as if in a process of its own."""
+    numbers = itertools.count(1)
+    return lambda: Asker(stack.enter_context(ReconnectingSession(database_url)), next(numbers))
 
 
 def _opens(queue: str, make: Callable[[Settings, OpenAIClient], Result]) -> Callable[..., Callable[..., Result]]:

@@ -12,6 +12,7 @@ from matching_pipeline.errors import ProviderUnavailable, TransientFailure
 from matching_pipeline.providers import single_flight
 from matching_pipeline.providers.answer_cache import Answer
 from matching_pipeline.providers.single_flight import AnswersByHash
+from matching_pipeline_tests.integration.conftest import until
 from matching_pipeline_tests.integration.providers.conftest import Asker, OpenAsker
 
 ONE: AnswersByHash = {b"a": Answer(b"1", 1, 0)}
@@ -110,24 +111,45 @@ def test_an_answer_that_another_process_failed_to_get_is_asked_for_again(open_as
     assert got == [TWO]
 
 
-def test_an_answer_that_a_dead_process_asked_for_is_asked_for_again(
+def end_session_of_asker(connection: Connection) -> None:
+    """The session of the process whose request is under way."""
+    connection.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_locks where locktype = 'advisory' "
+        "and classid::bigint = matching_pipeline.claimer_lock()::bigint & x'ffffffff'::bigint "
+        "and objid in (select asker::bigint from matching_pipeline.ai_asking)"
+    )
+
+
+def let_ten_seconds_pass(connection: Connection) -> None:
+    connection.execute("update matching_pipeline.ai_asking set gone_at = gone_at - interval '10 seconds'")
+
+
+def test_an_answer_that_a_dead_process_asked_for_is_asked_for_again_after_ten_seconds(
     open_asker: OpenAsker, connection: Connection
 ) -> None:
     dead, alive = open_asker(), open_asker()
+    got: list[AnswersByHash] = []
+    waiting = Thread(target=lambda: got.append(alive.answers("m", [b"a"], lambda missing: TWO)))
 
     def ask(missing: list[bytes]) -> AnswersByHash:
-        connection.execute(
-            "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
-            "where pid in (select asker from matching_pipeline.ai_asking) and datname = current_database()"
-        )
-        assert alive.answers("m", [b"a"], lambda missing: TWO) == TWO
+        end_session_of_asker(connection)
+        waiting.start()
+        until(connection, "exists (select from matching_pipeline.ai_asking where gone_at is not null)")
+        waiting.join(0.3)
+        assert not got
+        let_ten_seconds_pass(connection)
+        waiting.join()
+        assert got == [TWO]
         return TWO
 
     assert dead.answers("m", [b"a"], ask) == TWO
 
 
 def test_the_rows_of_dead_processes_are_removed(open_asker: OpenAsker, connection: Connection) -> None:
-    connection.execute("insert into matching_pipeline.ai_asking (model, input_hash, asker) values ('m', 'a', 1)")
+    connection.execute("insert into matching_pipeline.ai_asking (model, input_hash, asker) values ('m', 'a', 99)")
+    open_asker().record(a=b"1")
+    assert connection.execute("select count(*) from matching_pipeline.ai_asking").fetchone() == (1,)
+    let_ten_seconds_pass(connection)
     open_asker().record(a=b"1")
     assert connection.execute("select count(*) from matching_pipeline.ai_asking").fetchone() == (0,)
 
@@ -151,10 +173,13 @@ def test_a_process_that_lost_its_session_is_still_asking(open_asker: OpenAsker, 
     waiting = Thread(target=lambda: got.append(other.answers("m", [b"a"], unasked)))
 
     def ask(missing: list[bytes]) -> AnswersByHash:
-        connection.execute("select pg_terminate_backend(asker, 5000) from matching_pipeline.ai_asking")
-        one.record(b=b"0")
+        end_session_of_asker(connection)
         waiting.start()
+        until(connection, "exists (select from matching_pipeline.ai_asking where gone_at is not null)")
+        one.record(b=b"0")
+        let_ten_seconds_pass(connection)
         waiting.join(0.5)
+        assert not got
         one.record(a=b"1")
         return ONE
 
@@ -170,10 +195,10 @@ def test_a_session_that_could_not_be_opened_whole_is_not_used(
 
     def half(name: str) -> object:
         names.append(name)
-        if names == ["lock_asker"]:
+        if names == ["mark_gone_askers"]:
             raise psycopg.OperationalError("it is cancelled")
         return query(name)
 
     monkeypatch.setattr(single_flight, "query", half)
     open_asker().record(a=b"1")
-    assert names[:2] == ["lock_asker"] * 2
+    assert names[:2] == ["mark_gone_askers"] * 2

@@ -165,24 +165,6 @@ def test_claimers_at_once_get_each_row_once(connection: Connection, database_url
     assert sorted(claimed) == sorted(ids)
 
 
-def test_work_whose_worker_died_twice_is_claimed_alone_until_its_attempts_are_spent(
-    connection: Connection,
-) -> None:
-    enqueue(connection, 2)
-    victims = claim(connection)
-    make_due(connection)
-    enqueue(connection, 3)
-    assert [len(claim(connection)) for _ in range(2)] == [5, 0]
-    make_due(connection)
-    assert [len(claim(connection)) for _ in range(4)] == [1, 1, 3, 0]
-    make_due(connection)
-    assert [len(claim(connection)) for _ in range(4)] == [1] * 3 + [0]
-    rows = connection.execute(
-        "select id, error_message from matching_pipeline.jobs where status = 'failed'"
-    ).fetchall()
-    assert sorted(rows) == sorted((job.id, "its worker died or lost its lease 3 times") for job in victims)
-
-
 def test_a_renewed_lease_lasts(connection: Connection) -> None:
     enqueue(connection)
     job = claim_one(connection)

@@ -108,17 +108,21 @@ def test_a_worker_that_dies_loses_its_lease_and_can_do_no_harm(
     # a worker of ours does the rest: it makes only the missing pictures
     assert worker.save(again, next_attempt, types[0], studio.photo()) == "t"
     studio.run("update matching_pipeline.jobs set run_at = now()")
+    studio.run("select matching_pipeline.release_lost_jobs()")
+    studio.make_due()
     assert studio.work(database_url).completed == 1
     assert studio.pictures(project)[types[0]] == f"https://shop.example/{types[0]}.png"
     assert set(studio.pictures(project)) == set(TYPES)
     assert studio.state(project) == "COMPLETED"
 
 
-def test_a_job_that_kills_three_workers_fails(studio: Studio, worker: Worker) -> None:
+def test_a_job_that_kills_five_workers_fails(studio: Studio, worker: Worker) -> None:
     project = studio.project()
     job = studio.ask(project)
-    for _ in range(3):
+    for _ in range(5):
         worker.claim(lease="0 seconds")
+        studio.run("select matching_pipeline.release_lost_jobs()")
+        studio.make_due()
     assert worker.ask("select count(*) from get_next_job()") == "0"
-    assert studio.job(job) == ("failed", "its worker died or lost its lease 3 times")
+    assert studio.job(job) == ("failed", "its worker died or lost its lease 5 times while it had no other job")
     assert studio.state(project) == "FAILED"

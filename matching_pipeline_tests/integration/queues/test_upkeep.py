@@ -129,6 +129,7 @@ def test_status_says_the_state_of_the_queue(connection: Connection) -> None:
         "retries": 1,
         "message": "6 jobs pending recording",
         "due": 4,
+        "paused_until": None,
         "processing": 1,
         "failed": 1,
         "completed_per_minute": 0.1,

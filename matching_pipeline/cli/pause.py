@@ -1,0 +1,43 @@
+"""`matching-pipeline pause` and `resume`: one queue rests, the others go on."""
+
+import getpass
+
+import click
+
+from matching_pipeline.cli.console import say
+from matching_pipeline.cli.opening import connected
+from matching_pipeline.handlers import registry
+from matching_pipeline.queues import client
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.enqueue import NotFound
+
+
+@click.command("pause")
+@click.argument("queue")
+@click.option(
+    "--until", "pause_end", default="infinity", metavar="TIME", help="As Postgres reads it, such as 'tomorrow 7:00'."
+)
+def pause_command(queue: str, pause_end: str) -> None:
+    """Have no worker claim jobs of QUEUE, wherever it runs, until TIME (UTC) or until `resume`.
+
+    Jobs that a worker has already are finished. New ones wait.
+    """
+    with connected() as (_, connection, declarations):
+        require_queue(declarations, queue)
+        client.pause(connection, queue, getpass.getuser(), pause_end)
+        say(f"{queue} is {client.queue_pause(connection, queue)}")
+
+
+@click.command("resume")
+@click.argument("queue")
+def resume_command(queue: str) -> None:
+    """End the pause of QUEUE: its workers go on at once."""
+    with connected() as (_, connection, declarations):
+        require_queue(declarations, queue)
+        was_paused = client.resume(connection, queue)
+        say(f"{queue} goes on" if was_paused else f"{queue} was not paused")
+
+
+def require_queue(declarations: Declarations, queue: str) -> None:
+    if queue not in registry.queues(declarations):
+        raise NotFound(f"there is no queue {queue}, only {', '.join(registry.queues(declarations))}")
