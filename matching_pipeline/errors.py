@@ -34,6 +34,11 @@ class ConfigurationError(Exception):
     """A person must act. The message names the setting; the worker stops the queue and counts no attempt."""
 
 
+STOPS = (ProviderUnavailable, ConfigurationError)
+"""They concern every request alike."""
+Stop = ProviderUnavailable | ConfigurationError
+
+
 class SourceUnreadable(Exception):
     """The declaration of a source does not fit its table. The worker snoozes its jobs and counts no attempt."""
 
@@ -50,6 +55,6 @@ def as_job_failure(error: BaseException) -> JobFailure:
     """Any other exception becomes a transient failure. Errors that stop the whole queue are raised."""
     if isinstance(error, JobFailure):
         return error
-    if isinstance(error, Exception) and not isinstance(error, (ConfigurationError, ProviderUnavailable)):
+    if isinstance(error, Exception) and not isinstance(error, STOPS):
         return TransientFailure(f"{type(error).__name__}: {error}")
     raise error

@@ -13,7 +13,7 @@ from pgvector import Vector
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import STOPS, JobFailure, PermanentFailure, Stop, TransientFailure
 from matching_pipeline.models import registry as models
 from matching_pipeline.providers.protocols import TextEmbedder
 from matching_pipeline.queues.client import Job
@@ -44,6 +44,8 @@ class EmbeddedText:
 Jobs = Mapping[Job, SourceRow]
 Batch = Mapping[Text, Jobs]
 """Each text once, with the jobs that need its embedding and their rows."""
+Answers = list[NDArray[np.float32] | JobFailure | Stop]
+"""To the texts of a batch, in their order."""
 
 
 class TextHandler:
@@ -74,6 +76,9 @@ class TextHandler:
         for batch in batches(self._embedder, texts):
             running.add(self._requests.submit(self._embed, list(batch)), batch)
         for ended in running.ended(PATIENCE_SECONDS):
+            for _, answers in ended:
+                if isinstance(answers, list):
+                    running.stop_at(answers)
             yield [outcome for batch, answer in ended for outcome in _outcomes(batch, answer)]
 
     def prepare_write(self, connection: Connection) -> None:
@@ -115,11 +120,11 @@ class TextHandler:
         known: dict[bytes, Vector] = dict(rows.fetchall())
         return {text: known[text.input_hash] for text in texts if text.input_hash in known}
 
-    def _embed(self, texts: Sequence[Text]) -> list[NDArray[np.float32] | JobFailure]:
+    def _embed(self, texts: Sequence[Text]) -> Answers:
         answers = self._embedder.embed([text.text for text in texts])
         if len(answers) != len(texts):
             raise TransientFailure(f"{self._embedder.model} gave {len(answers)} answers to {len(texts)} texts")
-        return answers
+        return list(answers)
 
 
 def batches(embedder: TextEmbedder, texts: Batch) -> list[Batch]:
@@ -144,12 +149,14 @@ def _no_text(connection: Connection, source: str) -> PermanentFailure:
     return PermanentFailure(f"the {source} has no text: nothing is in {', '.join(parts)}")
 
 
-def _outcomes(batch: Batch, answer: list[NDArray[np.float32] | JobFailure] | JobFailure | None) -> Iterator[Outcome]:
-    """None where a request was stopped: the worker releases its jobs."""
+def _outcomes(batch: Batch, answer: Answers | JobFailure | None) -> Iterator[Outcome]:
+    """None where a request was stopped: the worker releases its jobs, and those of texts that have a Stop."""
     if answer is None:
         return
     answers = [answer] * len(batch) if isinstance(answer, JobFailure) else answer
     for (text, jobs), each in zip(batch.items(), answers, strict=True):
+        if isinstance(each, STOPS):
+            continue
         yield from (_outcome(job, row, text, each) for job, row in jobs.items())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from matching_pipeline.errors import JobFailure
+from matching_pipeline.errors import JobFailure, Stop
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ class TextEmbedder(EmbeddingProvider, Protocol):
 
     def estimate_tokens(self, text: str) -> int: ...
 
-    def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32] | JobFailure]:
-        """An embedding of unit length or a failure for each text, in their order.
+    def embed(self, texts: Sequence[str]) -> Sequence[NDArray[np.float32] | JobFailure | Stop]:
+        """An embedding of unit length, a failure, or a Stop for each text, in their order.
 
-        Raises ProviderUnavailable if no text can be embedded now, ConfigurationError if a person must act.
+        A Stop is the reason why no text can be embedded now: ProviderUnavailable, or ConfigurationError if a person
+        must act. It is raised if no text has an answer.
         """
         ...

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import JobFailure
+from matching_pipeline.errors import JobFailure, Stop
 from matching_pipeline.providers.answer_cache import Answer, AnswerCache
 from matching_pipeline.providers.session import ReconnectingSession
 from matching_pipeline.queues.client import enter_as_claimer, process_claimer
@@ -18,7 +18,7 @@ LOOK_AGAIN_SECONDS = 0.2
 PATIENCE_SECONDS = 600.0
 """A process that asks for longer than this hangs, and another process asks instead: no request takes so long."""
 
-AnswersByHash = dict[bytes, Answer | JobFailure]
+AnswersByHash = dict[bytes, Answer | JobFailure | Stop]
 """By the hash of the input."""
 Ask = Callable[[list[bytes]], AnswersByHash]
 

@@ -1,15 +1,13 @@
 """The loop over running futures that the handlers share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Generic, TypeVar
 
-from matching_pipeline.errors import ConfigurationError, ProviderUnavailable, as_job_failure
+from matching_pipeline.errors import STOPS, Stop, as_job_failure
 
 PATIENCE_SECONDS = 2.0
 """A handler yields at least this often while a provider is slow, so that the worker can renew its leases."""
-STOPS = (ProviderUnavailable, ConfigurationError)
-"""Errors that concern every request alike."""
 
 Waiter = TypeVar("Waiter")
 
@@ -17,14 +15,14 @@ Waiter = TypeVar("Waiter")
 class Futures(Generic[Waiter]):
     """Futures, each with those that wait for its result.
 
-    An error of STOPS cancels the futures that have not begun. It is raised after the others have ended, because
+    A Stop cancels the futures that have not begun. It is raised after the others have ended, because
     their results are paid for.
     """
 
     def __init__(self) -> None:
         self._waiters: dict[Future[Any], list[Waiter]] = {}
         self._free: set[Future[Any]] = set()
-        self._stop: BaseException | None = None
+        self._stop: Stop | None = None
 
     def __bool__(self) -> bool:
         """Whether a future has not ended."""
@@ -33,6 +31,10 @@ class Futures(Generic[Waiter]):
     @property
     def stopped(self) -> bool:
         return self._stop is not None
+
+    def stop_at(self, results: Iterable[object]) -> None:
+        """Stops as if a future had raised the first Stop among the results, if there is any."""
+        self._stop = self._stop or next((each for each in results if isinstance(each, STOPS)), None)
 
     def add(self, future: Future[Any], waiter: Waiter, *, paid: bool = True) -> None:
         """Several may wait for one future. After a stop, the result of a future that is not `paid` is not awaited."""

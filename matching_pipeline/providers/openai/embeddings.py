@@ -1,38 +1,40 @@
 """Embeddings of texts, by a model behind OpenAI's protocol."""
 
-import base64
 import hashlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
 
-from matching_pipeline.errors import ConfigurationError, JobFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import STOPS, ConfigurationError, JobFailure, PermanentFailure, Stop, TransientFailure
 from matching_pipeline.providers.answer_cache import Answer
-from matching_pipeline.providers.openai.client import OpenAIClient, Question, Reply
-from matching_pipeline.providers.openai.faults import InputRefused, InputTooLong, MalformedResponse
+from matching_pipeline.providers.openai.client import OpenAIClient, Options, Question, Reply
+from matching_pipeline.providers.openai.faults import (
+    Doubtful,
+    InputRefused,
+    InputTooLong,
+    MalformedResponse,
+    RequestFailed,
+    RequestTooLarge,
+)
 from matching_pipeline.providers.openai.names import EmbeddingName
 from matching_pipeline.providers.openai.prices import PricedModel
+from matching_pipeline.providers.openai.vectors import Vector, vectors
 from matching_pipeline.providers.single_flight import AnswersByHash
 
-Float32Array = NDArray[np.float32]
+if TYPE_CHECKING:
+    import httpx2
+    import openai
+
 Texts = Mapping[bytes, str]
 """By the hash of each text."""
 
 SHORTENABLE = "text-embedding-3"
 """Only these models take the parameter `dimensions`; others refuse it."""
-
-
-class Embedding(BaseModel):
-    index: int
-    embedding: str | list[float]
-
-
-class EmbeddingsBody(BaseModel):
-    data: list[Embedding]
+SHORT = 200
+"""A text of so few characters is not cut, whatever the server says of its length."""
 
 
 class OpenAITextEmbedder:
@@ -53,16 +55,18 @@ class OpenAITextEmbedder:
         self._client = client
         self._model = model
         self._max_tokens = max_tokens
-        self._asked: dict[str, Any] = {"model": model.name, "encoding_format": "base64"}
+        self._most_items = self.batch_items
+        """the server takes so many texts in one request"""
+        self._options: Options = {"encoding_format": "base64"}
         if model.name.startswith(SHORTENABLE):
-            self._asked["dimensions"] = dimensions
+            self._options = {**self._options, "dimensions": dimensions}
 
     def estimate_tokens(self, text: str) -> int:
         """Rather too many tokens: English has four characters to a token, Chinese one, other scripts about two."""
         one_byte = len(text.encode("ascii", "ignore"))
         return ceil(one_byte / 3 + (len(text.encode("utf-8", "replace")) - one_byte) / 2) + 1
 
-    def embed(self, texts: Sequence[str]) -> list[Float32Array | JobFailure]:
+    def embed(self, texts: Sequence[str]) -> list[Vector | JobFailure | Stop]:
         """Asks for equal texts once, and for texts with an answer in the cache not at all."""
         sent = [self._cut(text.encode("utf-8", "replace").decode().strip()) for text in texts]
         hashes = [hashlib.sha256(text.encode()).digest() for text in sent]
@@ -72,15 +76,21 @@ class OpenAITextEmbedder:
             by_hash,
             lambda missing: self._ask({input_hash: by_hash[input_hash] for input_hash in missing}),
         )
-        return [
+        results = [
             _vector(answers[input_hash]) if text else PermanentFailure("the text is empty")
             for input_hash, text in zip(hashes, sent, strict=True)
         ]
+        stops = [result for result in results if isinstance(result, STOPS)]
+        if stops and len(stops) == len(results):
+            raise stops[0]
+        return results
 
     def probe(self) -> None:
         """Asks for one embedding, past the cache; raises the fault, if any."""
         text = "matching_pipeline doctor"
-        self._request({hashlib.sha256(text.encode()).digest(): text})
+        for answer in self._request({hashlib.sha256(text.encode()).digest(): text}).values():
+            if isinstance(answer, Exception):
+                raise answer
 
     def _cut(self, text: str) -> str:
         while (tokens := self.estimate_tokens(text)) > self._max_tokens:
@@ -88,32 +98,63 @@ class OpenAITextEmbedder:
         return text
 
     def _ask(self, texts: Texts) -> AnswersByHash:
-        return {key: answer for batch in self._batches(texts) for key, answer in self._answers(batch).items()}
+        """After a Stop the texts without an answer have it as theirs: the answers of the others are paid for."""
+        answers: AnswersByHash = {}
+        began = time.monotonic()
+        try:
+            for batch in self._batches(texts):
+                self._answer(batch, began, answers)
+        except STOPS as stop:
+            answers |= {input_hash: stop for input_hash in texts if input_hash not in answers}
+        return answers
 
     def _batches(self, texts: Texts) -> Iterator[Texts]:
         batch: dict[bytes, str] = {}
         tokens = 0
         for input_hash, text in texts.items():
             estimate = self.estimate_tokens(text)
-            if batch and (len(batch) >= self.batch_items or tokens + estimate > self.batch_tokens):
+            if batch and (len(batch) >= self._most_items or tokens + estimate > self.batch_tokens):
                 yield batch
                 batch, tokens = {}, 0
             batch[input_hash] = text
             tokens += estimate
         yield batch
 
-    def _answers(self, texts: Texts) -> AnswersByHash:
-        """Halves a batch that the server refuses until the refused text is alone: a refusal costs nothing."""
+    def _answer(self, texts: Texts, began: float, answers: AnswersByHash) -> None:
+        """Puts in the answers. A batch that fails is divided until the text at fault is alone.
+
+        The provider must have passed another request since `began`, or pass a probe.
+        """
         try:
-            return self._request(texts)
-        except (InputRefused, PermanentFailure) as refusal:
+            answers |= self._request(texts)
+        except (Doubtful, PermanentFailure) as fault:
             if len(texts) > 1:
-                items, middle = list(texts.items()), len(texts) // 2
-                return self._answers(dict(items[:middle])) | self._answers(dict(items[middle:]))
+                if isinstance(fault, Doubtful) and not isinstance(fault, InputTooLong | RequestTooLarge):
+                    self._client.health.require(self._model.name, began, fault, self.probe)
+                for part in self._parts(texts, fault):
+                    self._answer(part, began, answers)
+                return
             ((input_hash, text),) = texts.items()
-            if isinstance(refusal, InputTooLong) and len(text) > 1:
-                return self._answers({input_hash: text[: len(text) // 2]})
-            return {input_hash: PermanentFailure(f"{self._model.name} refuses the text: {refusal}")}
+            if isinstance(fault, InputTooLong) and len(text) > SHORT:
+                self._answer({input_hash: text[: len(text) // 2]}, began, answers)
+            else:
+                answers[input_hash] = self._failure(fault)
+
+    def _parts(self, texts: Texts, fault: Exception) -> list[Texts]:
+        """Halves, or as many texts as the server says that it takes; it is asked for no more from then on."""
+        size = (len(texts) + 1) // 2
+        if isinstance(fault, RequestTooLarge) and fault.most_items and fault.most_items < len(texts):
+            size = self._most_items = fault.most_items
+        items = list(texts.items())
+        return [dict(items[at : at + size]) for at in range(0, len(items), size)]
+
+    def _failure(self, fault: Doubtful | PermanentFailure) -> JobFailure:
+        """Of a text that fails alone. Raises where another request fails too."""
+        if isinstance(fault, PermanentFailure):
+            return fault
+        self._client.health.require(self._model.name, time.monotonic(), fault, self.probe)
+        refused = f"{self._model.name} refuses the text: " if isinstance(fault, InputRefused) else ""
+        return fault.alone(f"{refused}{fault}")
 
     def _request(self, texts: Texts) -> AnswersByHash:
         hashes = list(texts)
@@ -121,55 +162,61 @@ class OpenAITextEmbedder:
 
         def read(reply: Reply) -> None:
             share = reply.input_tokens // len(hashes)
-            indexes, vectors = self._vectors(reply.body, len(hashes))
-            for index, vector, length in zip(indexes, vectors, np.linalg.norm(vectors, axis=1), strict=True):
-                if 0 < length < float("inf"):
-                    reply.answers[hashes[index]] = Answer((vector / length).astype("<f4").tobytes(), share, 0)
+            for position, vector in self._usable(reply.body, len(hashes)).items():
+                if isinstance(vector, JobFailure):
+                    failures[hashes[position]] = vector
                 else:
-                    message = f"{self._model.name} gave an embedding of length {length}"
-                    failures[hashes[index]] = TransientFailure(message)
-            for index in {*range(len(hashes))} - {*indexes}:
-                failures[hashes[index]] = TransientFailure(f"{self._model.name} gave no embedding for the text")
+                    reply.answers[hashes[position]] = Answer(vector.tobytes(), share, 0)
 
         question = Question(
             self._model,
             answered_by=self.model,
             items=len(hashes),
             estimated_tokens=sum(map(self.estimate_tokens, texts.values())),
-            # not as `input`: the client would check each text of it, which takes longer than all other work here
-            ask=lambda api: api.embeddings.with_raw_response.create(
-                input=[], extra_body={"input": list(texts.values())}, **self._asked
-            ),
+            options=self._options,
+            ask=lambda api, options: self._post(api, {"input": list(texts.values()), **options}),
         )
         return {**self._client.send(question, read).answers, **failures}
 
-    def _vectors(self, body: Any, count: int) -> tuple[list[int], Float32Array]:
-        """The index that the response states for each vector, and the vectors as rows.
+    def _post(self, api: "openai.OpenAI", asked: Mapping[str, Any]) -> "httpx2.Response":
+        """Not by `api.embeddings`, which checks each text: that takes longer than all other work here."""
+        import httpx2
 
-        Raises MalformedResponse if an index is stated twice or out of range: its vector may be another text's.
-        """
-        try:
-            entries = EmbeddingsBody.model_validate(body).data
-            rows = [_decoded(entry.embedding) for entry in entries]
-        except (ValidationError, ValueError) as error:
-            raise MalformedResponse(str(error)) from error
-        indexes = [entry.index for entry in entries]
-        if not indexes or len({*indexes}) < len(indexes) or not {*indexes} <= {*range(count)}:
-            raise MalformedResponse(f"for {count} texts it holds embeddings of the indexes {sorted(indexes)[:200]}")
-        for row in rows:
-            if len(row) != self.dimensions:
-                raise ConfigurationError(
-                    f"OPENAI_EMBEDDING_DIMENSIONS: {self._model.name} gives {len(row)} dimensions, "
-                    f"not {self.dimensions}"
-                )
-        return indexes, np.stack(rows)
+        return api.post("/embeddings", cast_to=httpx2.Response, body={"model": self._model.name, **asked})
+
+    def _usable(self, body: Any, count: int) -> dict[int, Vector | JobFailure]:
+        """A vector of unit length, or a failure, for each text. Raises where no text has a vector."""
+        read = vectors(body, count)
+        rows = {position: row for position, row in read.items() if row is not None}
+        fitting = {position: row for position, row in rows.items() if len(row) == self.dimensions}
+        if rows and not fitting:
+            message = f"{self._model.name} gives {len(next(iter(rows.values())))} dimensions, not {self.dimensions}"
+            raise RequestFailed(message, ConfigurationError(f"OPENAI_EMBEDDING_DIMENSIONS: {message}"))
+        usable: dict[int, Vector | JobFailure] = {
+            position: TransientFailure(self._complaint(read, position)) for position in range(count)
+        }
+        if fitting:
+            stacked = np.stack(list(fitting.values()))
+            lengths = np.linalg.norm(stacked, axis=1)
+            has_direction = (lengths > 0) & np.isfinite(lengths)
+            units = (stacked / np.where(has_direction, lengths, 1)[:, None]).astype("<f4")
+            for position, unit, fits in zip(fitting, units, has_direction, strict=True):
+                if fits:
+                    usable[position] = unit
+        if all(isinstance(each, JobFailure) for each in usable.values()):
+            raise MalformedResponse(str(usable[0]))
+        return usable
+
+    def _complaint(self, read: Mapping[int, Vector | None], position: int) -> str:
+        if position not in read:
+            return f"{self._model.name} gave no embedding for the text"
+        row = read[position]
+        if row is None or not np.isfinite(row).all():
+            return f"{self._model.name} gave an embedding that is no list of numbers"
+        if len(row) != self.dimensions:
+            return f"{self._model.name} gave an embedding of {len(row)} dimensions, not {self.dimensions}"
+        return f"{self._model.name} gave an embedding of length {np.linalg.norm(row)}"
 
 
-def _decoded(embedding: str | list[float]) -> Float32Array:
-    if isinstance(embedding, str):
-        return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
-    return np.array(embedding, dtype=np.float32)
-
-
-def _vector(answer: Answer | JobFailure) -> Float32Array | JobFailure:
-    return answer if isinstance(answer, JobFailure) else np.frombuffer(answer.content, dtype="<f4")
+def _vector(answer: Answer | JobFailure | Stop) -> Vector | JobFailure | Stop:
+    return answer if isinstance(answer, Exception) else np.frombuffer(answer.content, dtype="<f4")

@@ -1,25 +1,33 @@
-"""The faults of requests, and the one policy for each."""
+"""The faults of requests, and the one policy for each. `docs/providers.md` has the table."""
 
 import re
-import time
-from collections.abc import Mapping
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from matching_pipeline.errors import ConfigurationError, PermanentFailure, ProviderUnavailable
+from matching_pipeline.errors import (
+    ConfigurationError,
+    JobFailure,
+    PermanentFailure,
+    ProviderUnavailable,
+    TransientFailure,
+)
 from matching_pipeline.providers.openai.prices import PricedModel
+from matching_pipeline.providers.openai.stated import Stated, StatedFault, pause, stated_by, stated_pause
 
 if TYPE_CHECKING:
     import openai
 
-RATE_LIMIT_PAUSE = timedelta(seconds=20)
-"""For a rate limit that states no time, or a time that is over."""
 DOWN_PAUSE = timedelta(seconds=30)
 QUOTA_PAUSE = timedelta(hours=1)
-LONGEST_PAUSE = timedelta(hours=1)
 
-OUT_OF_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+OUT_OF_QUOTA = {
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "budget_exceeded",
+    "insufficient_balance",
+    "insufficient_credits",
+}
 FILTERED = {
     "content_filter",
     "content_policy_violation",
@@ -27,6 +35,7 @@ FILTERED = {
     "invalid_prompt",
     "moderation_blocked",
 }
+TOO_LONG_CODES = {"context_length_exceeded", "exceed_context_size_error"}
 SETTINGS = {
     "dimensions": "OPENAI_EMBEDDING_DIMENSIONS",
     "reasoning_effort": "OPENAI_VISION_REASONING_EFFORT",
@@ -34,25 +43,81 @@ SETTINGS = {
 }
 """The setting behind a parameter of a request."""
 UNFIT_CODES = {"unsupported_parameter", "unsupported_value", "invalid_json_schema", "unknown_parameter"}
-UNFIT_PARAMETERS = {"model", "size", "output_format", "input_fidelity"}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s|)")
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "": 1.0}
+UNFIT_PARAMETERS = {"model", "size", "output_format", "input_fidelity", "response_format"}
+
+# the words of OpenAI, LiteLLM, Ollama, text-embeddings-inference, llama.cpp, vLLM, Azure and DashScope
+_OUT_OF_BUDGET = re.compile(r"budget has been exceeded|exceeded ?budget|over budget|crossed budget")
+_TOO_LONG = re.compile(
+    r"maximum context length|maximum input length|exceeds the (?:maximum )?context length|too large to process"
+    r"|exceeds the available context size|too big compared to kv size|must have less than \d+ tokens"
+    r"|range of input length"
+)
+_TOO_LARGE = re.compile(r"request too large|tokens per request|length limit exceeded|(?:payload|entity) too large")
+_TOO_MANY = re.compile(
+    r"(?:batch size|inputs|array|texts|items)\b.*?"
+    r"(?:larger than|more than|at most|maximum length|limit\w*|up to)\D{0,20}(\d+)"
+    r"|max(?:imum)?\b\D{0,30}(?:inputs|items|texts|batch size)\D{0,15}(\d+)",
+    re.DOTALL,
+)
+_BAD_KEY = re.compile(r"api key (?:not valid|is invalid|is missing)|(?:invalid|incorrect|missing) api key")
+_BAD_VALUE = re.compile(r"(?:unsupported|invalid) value|must be (?:less|greater|one of|between)|matryoshka dimension")
+OPTION_WORDS = {
+    "encoding_format": re.compile(r"encoding_format|base64"),
+    "reasoning_effort": re.compile(r"reasoning[_. ]effort"),
+    "max_completion_tokens": re.compile(r"max_completion_tokens"),
+    "dimensions": re.compile(r"\bdimensions\b|matryoshka"),
+    "quality": re.compile(r"\bquality\b"),
+}
+"""How a message that names no parameter speaks of an option of the request."""
 
 
 class RateLimited(ProviderUnavailable):
     """The provider is up, and wants fewer requests."""
 
 
-class InputRefused(Exception):
-    """The server refuses one of the request's inputs; the others may pass without it."""
+class Doubtful(Exception):
+    """One input of the request may be at fault, or the provider: other requests tell.
+
+    Where others pass, an input that fails alone has the failure `alone`. Where they fail too, `otherwise` is raised.
+    """
+
+    def __init__(self, message: str, alone: type[JobFailure], otherwise: Exception) -> None:
+        super().__init__(message)
+        self.alone = alone
+        self.otherwise = otherwise
+
+
+class RequestFailed(Doubtful):
+    """The server failed, was cut off, or gave an answer that cannot be used."""
+
+    def __init__(self, message: str, otherwise: Exception) -> None:
+        super().__init__(message, TransientFailure, otherwise)
+
+
+class InputRefused(Doubtful):
+    """The server refuses one of the request's inputs, or requests of this form."""
+
+    def __init__(self, message: str, otherwise: Exception) -> None:
+        super().__init__(message, PermanentFailure, otherwise)
 
 
 class RequestTooLarge(InputRefused):
-    """The request has more tokens than one request may have."""
+    """The request has more tokens or inputs than one request may have: `most_items`, if the server says it."""
+
+    most_items: int | None = None
 
 
 class InputTooLong(InputRefused):
     """One input has more tokens than the model takes."""
+
+
+class OptionRefused(Exception):
+    """The server does not know an option of the request, or not this value of it."""
+
+    def __init__(self, option: str, refusal: InputRefused) -> None:
+        super().__init__(str(refusal))
+        self.option = option
+        self.refusal = refusal
 
 
 class MalformedResponse(Exception):
@@ -60,99 +125,94 @@ class MalformedResponse(Exception):
 
 
 def policy_for(error: Exception, model: PricedModel, base_url: str, timeout_setting: str) -> Exception:
-    """The exception to raise for one that OpenAI's client raised, or for a MalformedResponse; else the same."""
+    """The exception to raise for one that a request or the reading of its answer raised; others stay as they are."""
     import openai
 
     match error:
-        case openai.APIStatusError(status_code=400 | 413 | 422):
-            return _refusal(error, model)
-        case openai.RateLimitError() if "request too large" in error.message.lower():
-            return RequestTooLarge(error.message)
-        case openai.RateLimitError() if OUT_OF_QUOTA & {error.code, error.type}:
-            return _out_of_quota(error)
-        case openai.RateLimitError():
-            return RateLimited(f"rate limit: {error.message}", pause(error.response.headers))
-        case openai.AuthenticationError():
-            return ConfigurationError(f"OPENAI_API_KEY: the provider refuses it: {error.message}")
-        case openai.PermissionDeniedError():
-            return ConfigurationError(f"OPENAI_API_KEY: it may not do this with {model.name}: {error.message}")
-        case openai.NotFoundError() if error.code == "model_not_found" or model.name in error.message:
-            return ConfigurationError(f"{model.setting}: the provider has no model {model.name}: {error.message}")
-        case openai.NotFoundError():
-            return ConfigurationError(
-                f"OPENAI_BASE_URL: {base_url} does not speak OpenAI's protocol: {error.message}"
-            )
         case openai.APIStatusError():
-            seconds = pause(error.response.headers, default=DOWN_PAUSE)
-            return ProviderUnavailable(f"the provider fails: {error.message}", seconds)
+            return _policy(stated_by(error.response), model, base_url)
+        case StatedFault(stated=stated):
+            return _policy(stated, model, base_url)
         case openai.APITimeoutError():
-            return ProviderUnavailable(f"{base_url} did not answer within {timeout_setting}", DOWN_PAUSE)
+            message = f"{base_url} did not answer within {timeout_setting}"
+            down = ProviderUnavailable(message, DOWN_PAUSE)
+            return down if _never_sent(error) else RequestFailed(message, down)
         case openai.APIConnectionError():
             reason = error.__cause__ or error
-            return ProviderUnavailable(f"no answer from {base_url}: {type(reason).__name__}: {reason}", DOWN_PAUSE)
+            message = f"no answer from {base_url}: {type(reason).__name__}: {reason}"
+            down = ProviderUnavailable(message, DOWN_PAUSE)
+            return down if _never_sent(error) else RequestFailed(message, down)
         case MalformedResponse():
-            return ProviderUnavailable(f"{base_url} gave an answer that is not of OpenAI's form: {error}", DOWN_PAUSE)
+            message = f"{base_url} gave an answer that is not of OpenAI's form: {error}"
+            return RequestFailed(message, ProviderUnavailable(message, DOWN_PAUSE))
     return error
 
 
-def _refusal(error: "openai.APIStatusError", model: PricedModel) -> Exception:
-    """The policy for a bad request: either the server refuses an input, or the request itself is wrong."""
-    message, code, parameter = error.message, error.code or "", error.param or ""
-    if code in OUT_OF_QUOTA:
-        return _out_of_quota(error)
-    if FILTERED & {code, error.type}:
+def _never_sent(error: "openai.APIConnectionError") -> bool:
+    """Whether no connection was made: no input can be the reason."""
+    return type(error.__cause__).__name__ in {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
+
+
+def _policy(stated: Stated, model: PricedModel, base_url: str) -> Exception:
+    """First by the words, since servers that nearly speak the protocol choose other statuses; then by the status."""
+    message, said, names = stated.message, stated.message.lower(), {stated.code, stated.type}
+    if FILTERED & names:
         return PermanentFailure(f"{model.name} refuses it: {message}")
-    if code == "max_tokens_per_request" or "tokens per request" in message or error.status_code == 413:
-        return RequestTooLarge(message)
-    if code == "context_length_exceeded" or "maximum context length" in message or "maximum input length" in message:
-        return InputTooLong(message)
-    if "dimensions" in message and "image" not in message.lower():
-        parameter = "dimensions"
-    if setting := SETTINGS.get(parameter):
-        return ConfigurationError(f"{setting}: {message}")
+    if OUT_OF_QUOTA & names or stated.status == 402 or _OUT_OF_BUDGET.search(said):
+        return RateLimited(f"the provider's quota is used up, look at its billing: {message}", QUOTA_PAUSE)
+    if too_much := _too_much(stated, model):
+        return too_much
+    match stated.status:
+        case 429:
+            return RateLimited(f"rate limit: {message}", pause(stated.headers))
+        case 401:
+            return ConfigurationError(f"OPENAI_API_KEY: the provider refuses it: {message}")
+        case 403:
+            key = f"OPENAI_API_KEY: it may not do this with {model.name}: {message}"
+            return RequestFailed(f"the provider forbids it: {message}", ConfigurationError(key))
+        case 404 if stated.code == "model_not_found" or model.name in message:
+            return ConfigurationError(f"{model.setting}: the provider has no model {model.name}: {message}")
+        case 404:
+            return ConfigurationError(f"OPENAI_BASE_URL: {base_url} does not speak OpenAI's protocol: {message}")
+        case 400 | 405 | 406 | 409 | 410 | 411 | 413 | 415 | 422:
+            return _refusal(stated, model)
+    message = f"the provider fails: {message}"
+    if retry_after := stated_pause(stated.headers):
+        return ProviderUnavailable(message, retry_after)
+    return RequestFailed(message, ProviderUnavailable(message, DOWN_PAUSE))
+
+
+def _too_much(stated: Stated, model: PricedModel) -> InputRefused | None:
+    said, unfit = stated.message.lower(), _unfit(stated, model)
+    if stated.code in TOO_LONG_CODES or stated.type in TOO_LONG_CODES or _TOO_LONG.search(said):
+        too_long = InputTooLong(stated.message, unfit)
+        if stated.status >= 500:
+            too_long.alone, too_long.otherwise = TransientFailure, ProviderUnavailable(stated.message, DOWN_PAUSE)
+        return too_long
+    most = _TOO_MANY.search(said) if stated.status in (400, 413, 422) else None
+    if most or stated.code == "max_tokens_per_request" or stated.status == 413 or _TOO_LARGE.search(said):
+        too_large = RequestTooLarge(stated.message, unfit)
+        too_large.most_items = int(most[1] or most[2]) if most else None
+        return too_large
+    return None
+
+
+def _refusal(stated: Stated, model: PricedModel) -> Exception:
+    """The policy for a bad request: either the server refuses an input, or the request itself is wrong."""
+    said, unfit = stated.message.lower(), _unfit(stated, model)
+    if _BAD_KEY.search(said):
+        return ConfigurationError(f"OPENAI_API_KEY: the provider refuses it: {stated.message}")
+    option = stated.parameter or next((name for name, words in OPTION_WORDS.items() if words.search(said)), "")
+    if option in OPTION_WORDS and not (option == "dimensions" and "image" in said):
+        if stated.code != "unsupported_value" and not _BAD_VALUE.search(said):
+            return OptionRefused(option, InputRefused(stated.message, unfit))
+        if setting := SETTINGS.get(option):
+            return ConfigurationError(f"{setting}: {stated.message}")
     # each request would be refused for this: splitting one would not help
-    if code in UNFIT_CODES or parameter in UNFIT_PARAMETERS:
-        return ConfigurationError(f"{model.setting}: {model.name} cannot be asked like this: {message}")
-    return InputRefused(message)
+    if stated.code in UNFIT_CODES or stated.parameter in UNFIT_PARAMETERS:
+        return unfit
+    return InputRefused(stated.message, unfit)
 
 
-def _out_of_quota(error: "openai.APIStatusError") -> RateLimited:
-    return RateLimited(f"the provider's quota is used up, look at its billing: {error.message}", QUOTA_PAUSE)
-
-
-def pause(headers: Mapping[str, str], default: timedelta = RATE_LIMIT_PAUSE) -> timedelta:
-    """How long the provider is not to be asked, by the headers of a refusal."""
-    for seconds in (_retry_after(headers), _reset(headers)):
-        if seconds is not None and seconds > 0:
-            return min(timedelta(seconds=max(seconds, 1)), LONGEST_PAUSE)
-    return default
-
-
-def seconds_of(duration: str) -> float | None:
-    """The seconds of "6m0s", "120ms" or "1.5", the forms in which rate limits are stated; None for anything else."""
-    parts = _DURATION.findall(duration)
-    if not parts or "".join(number + unit for number, unit in parts) != duration:
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    if (milliseconds := seconds_of(headers.get("retry-after-ms", ""))) is not None:
-        return milliseconds / 1000
-    stated = headers.get("retry-after", "")
-    if (seconds := seconds_of(stated)) is not None:
-        return seconds
-    try:
-        return parsedate_to_datetime(stated).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return None
-
-
-def _reset(headers: Mapping[str, str]) -> float | None:
-    """The seconds until the limits that are used up allow requests again."""
-    resets = [
-        seconds_of(headers.get(f"x-ratelimit-reset-{what}", "")) or 0
-        for what in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
-    ]
-    return max(resets, default=None)
+def _unfit(stated: Stated, model: PricedModel) -> ConfigurationError:
+    return ConfigurationError(f"{model.setting}: {model.name} cannot be asked like this: {stated.message}")

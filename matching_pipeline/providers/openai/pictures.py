@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from matching_pipeline.errors import TransientFailure
-from matching_pipeline.providers.openai.client import OpenAIClient, Question
+from matching_pipeline.providers.openai.client import OpenAIClient, Options, Question
 from matching_pipeline.providers.openai.faults import MalformedResponse
 from matching_pipeline.providers.openai.prices import PricedModel
 from matching_pipeline.providers.protocols import GeneratedPicture
@@ -47,12 +47,12 @@ class OpenAIImageGenerator:
         self.concurrency = client.threads
         self._client = client
         self._model = model
+        self._options: Options = {} if quality is None else {"quality": quality}
         self._asked: dict[str, Any] = {
             "model": model.name,
             "size": SIZE,
             "output_format": "jpeg",
             "timeout": timeout,
-            **({} if quality is None else {"quality": quality}),
             **({"input_fidelity": "high"} if model.name.startswith(FAITHFUL_WHEN_TOLD) else {}),
         }
 
@@ -66,12 +66,15 @@ class OpenAIImageGenerator:
             self._model,
             answered_by=self.model,
             estimated_tokens=ESTIMATED_TOKENS,
-            ask=lambda api: api.images.with_raw_response.edit(
-                image=("photo.png", data, "image/png"), prompt=prompt, **self._asked
+            options=self._options,
+            ask=lambda api, options: (
+                api.images.with_raw_response.edit(
+                    image=("photo.png", data, "image/png"), prompt=prompt, **self._asked, **options
+                ).http_response
             ),
             timeout_setting="OPENAI_IMAGE_TIMEOUT_SECONDS",
         )
-        answer = self._client.answer(question, input_hash, self._picture)
+        answer = self._client.answer(question, input_hash, self._picture, self.probe)
         media_type, width, height = _inspected(answer.content)
         cost = self._model.cost(answer.input_tokens, answer.output_tokens)
         return GeneratedPicture(answer.content, media_type, width, height, cost)
@@ -82,7 +85,7 @@ class OpenAIImageGenerator:
             self._model,
             answered_by=self.model,
             estimated_tokens=0,
-            ask=lambda api: api.models.with_raw_response.retrieve(self._model.name),
+            ask=lambda api, options: api.models.with_raw_response.retrieve(self._model.name).http_response,
         )
         self._client.send(question, lambda reply: None)
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from matching_pipeline.providers.openai.faults import RateLimited, seconds_of
+from matching_pipeline.providers.openai.faults import RateLimited
+from matching_pipeline.providers.openai.stated import seconds_of
 
 PATIENCE_SECONDS = 30.0
 """A request that would wait longer is given up: the queue can wait without holding a process."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from matching_pipeline.errors import ConfigurationError, JobFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import ConfigurationError, PermanentFailure
 from matching_pipeline.providers.openai.client import OpenAIClient, Question
 from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
 from matching_pipeline.providers.openai.faults import MalformedResponse
@@ -106,10 +106,12 @@ class OpenAIImageAnalyzer:
 
     def analyze(self, picture: Image.Image) -> ImageAnalysis:
         data = _jpeg(picture)
-        answer = self._client.answer(self._question(data), hashlib.sha256(data).digest(), self._as_json)
+        answer = self._client.answer(
+            self._question(data), hashlib.sha256(data).digest(), self._as_json, self.probe_vision
+        )
         attributes = json.loads(answer.content)
         (embedding,) = self._embedder.embed([_as_text(attributes)])
-        if isinstance(embedding, JobFailure):
+        if isinstance(embedding, Exception):
             raise embedding
         return ImageAnalysis(embedding, attributes, self._model.name, answer.input_tokens, answer.output_tokens)
 
@@ -135,21 +137,20 @@ class OpenAIImageAnalyzer:
                 "type": "json_schema",
                 "json_schema": {"name": "description", "strict": True, "schema": SCHEMA},
             },
-            "max_completion_tokens": MAX_OUTPUT_TOKENS,
-            **self._effort,
         }
         return Question(
             self._model,
             answered_by=self._described_by,
             estimated_tokens=ESTIMATED_TOKENS,
-            ask=lambda api: api.chat.completions.with_raw_response.create(**asked),
+            options={"max_completion_tokens": MAX_OUTPUT_TOKENS, **self._effort},
+            ask=lambda api, options: api.chat.completions.with_raw_response.create(**asked, **options).http_response,
         )
 
     def _as_json(self, body: Any) -> bytes:
         return json.dumps(self._attributes(body)).encode()
 
     def _attributes(self, body: Any) -> dict[str, str | list[str]]:
-        """Raises PermanentFailure if the model refuses, TransientFailure if its answer breaks the schema."""
+        """Raises PermanentFailure if the model refuses, MalformedResponse if its answer breaks the schema."""
         try:
             choice = ChatBody.model_validate(body).choices[0]
         except (ValidationError, IndexError) as error:
@@ -159,11 +160,11 @@ class OpenAIImageAnalyzer:
         if choice.finish_reason == "content_filter":
             raise PermanentFailure(f"the content filter of {self._model.name} withholds its answer")
         if choice.finish_reason == "length":
-            raise TransientFailure(f"{self._model.name} did not come to an end within {MAX_OUTPUT_TOKENS} tokens")
+            raise MalformedResponse(f"{self._model.name} did not come to an end within {MAX_OUTPUT_TOKENS} tokens")
         try:
             description = Description.model_validate_json(choice.message.content or "")
         except ValidationError as error:
-            raise TransientFailure(f"{self._model.name} gave an answer that breaks the schema: {error}") from error
+            raise MalformedResponse(f"{self._model.name} gave an answer that breaks the schema: {error}") from error
         return _tidy(description)
 
 

@@ -12,8 +12,9 @@ from PIL import Image
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
+from matching_pipeline_tests.fixtures.openai_answers import FORBIDDEN_PAGE, refusal, stated, with_option
 from matching_pipeline_tests.fixtures.openai_models import Refusal, embedding
-from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer
+from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer, server_error
 from matching_pipeline_tests.integration.providers.conftest import (
     OF_THE_PROVIDER,
     FailsOnce,
@@ -124,11 +125,9 @@ def finish(reason: str) -> Fault:
             id="schema",
         ),
         pytest.param(message(content=None), TransientFailure, "breaks the schema", 1, id="no content"),
-        pytest.param(
-            Fault(change=lambda body: body | {"choices": []}), ProviderUnavailable, "form", 1, id="no choice"
-        ),
+        pytest.param(Fault(change=lambda body: body | {"choices": []}), TransientFailure, "form", 1, id="no choice"),
         *OF_THE_PROVIDER,
-        pytest.param(Fault(delay=2.5), ProviderUnavailable, "OPENAI_TIMEOUT_SECONDS", 0, id="hang"),
+        pytest.param(Fault(delay=1.5), TransientFailure, "OPENAI_TIMEOUT_SECONDS", 0, id="hang"),
     ],
 )
 def test_each_fault_has_its_policy_and_costs_one_request(
@@ -139,9 +138,65 @@ def test_each_fault_has_its_policy_and_costs_one_request(
     reason: str,
     costs: int,
 ) -> None:
-    analyzer = open_analyzer(openai_timeout_seconds=2)
+    analyzer = open_analyzer(openai_timeout_seconds=1)
     answer = fails_once(fault, failure, reason, costs, lambda: analyzer.analyze(TEAL))
     assert answer.attributes["category"] == "surface"
+
+
+UNKNOWN_EFFORT = "Unrecognized request argument supplied: reasoning_effort"
+
+
+@pytest.mark.parametrize(
+    ("option", "fault", "instead"),
+    [
+        pytest.param("reasoning_effort", refusal(400, UNKNOWN_EFFORT), None, id="OpenAI's words"),
+        pytest.param(
+            "reasoning_effort",
+            refusal(400, "Unsupported parameter", "unsupported_parameter", param="reasoning_effort"),
+            *(None,),
+            id="code and parameter",
+        ),
+        pytest.param(
+            "reasoning_effort", stated(422, {"detail": [{"msg": "reasoning_effort: not permitted"}]}), None, id="422"
+        ),
+        pytest.param(
+            "max_completion_tokens", refusal(400, "Unknown field: max_completion_tokens"), "max_tokens", id="tokens"
+        ),
+    ],
+)
+def test_an_option_that_the_server_does_not_know_is_left_out_or_has_its_older_name(
+    open_analyzer: OpenAnalyzer, server: OpenAIServer, option: str, fault: Fault, instead: str | None
+) -> None:
+    server.fault = with_option(option, fault)
+    analyzer = open_analyzer(openai_vision_model="an-older-model")
+    for side in (10, 20):
+        assert analyzer.analyze(Image.new("RGB", (side, side))).attributes["category"] == "surface"
+    answered = [body for body in server.bodies if "messages" in body]
+    assert [option in body for body in answered] == [False, False]
+    assert instead is None or [instead in body for body in answered] == [True, True]
+    assert server.asked["/chat/completions"] == 3
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(server_error(500), id="500"),
+        pytest.param(stated(403, FORBIDDEN_PAGE), id="403 page"),
+        pytest.param(message(content="{}"), id="schema"),
+        pytest.param(Fault(raw=b"<html>"), id="HTML"),
+        pytest.param(
+            Fault(change=lambda body: body | {"choices": [{"error": {"message": "upstream", "code": 502}}]}),
+            id="error in a choice",
+        ),
+    ],
+)
+def test_a_fault_of_all_pictures_charges_none(
+    open_analyzer: OpenAnalyzer, server: OpenAIServer, fault: Fault
+) -> None:
+    server.fault = fault
+    with pytest.raises((ProviderUnavailable, ConfigurationError)):
+        open_analyzer().analyze(TEAL)
+    assert server.asked == {"/chat/completions": 2}
 
 
 @pytest.mark.parametrize(

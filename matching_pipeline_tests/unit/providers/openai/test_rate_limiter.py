@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from matching_pipeline.providers.openai.faults import RateLimited, pause, seconds_of
+from matching_pipeline.providers.openai.faults import RateLimited
 from matching_pipeline.providers.openai.rate_limiter import RateLimiter
+from matching_pipeline.providers.openai.stated import pause, seconds_of
 
 
 class Clock:
