@@ -19,9 +19,8 @@ import psycopg
 from matching_pipeline import examples
 from matching_pipeline.db.connections import connect
 from matching_pipeline.db.embedded import start_embedded
-from matching_pipeline.handlers.vector_matches import VectorMatchHandler
-from matching_pipeline.matches.matchers import attached
-from matching_pipeline.matches.vector_matcher import VectorMatcher
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches.matching import attached
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach
 from matching_pipeline.sources.declarations import load
@@ -160,9 +159,8 @@ def _storage(connection: psycopg.Connection, face_count: int) -> None:
         (face_count,),
     )
     connection.execute(MANY_FACES.encode(), (face_count,))
-    matcher = attached(connection, "face")
-    assert isinstance(matcher, VectorMatcher)
-    seconds = _seconds(lambda: QueueWorker(connection.info.dsn, VectorMatchHandler("matches_face", matcher)).run())
+    handler = MatchHandler("matches_face", attached(connection, "face"), ["face"])
+    seconds = _seconds(lambda: QueueWorker(connection.info.dsn, handler).run())
     print(f"- mirrored and matched by one worker in {seconds:.0f} s")
     for table in ("entities", "items", "embeddings", "matches", "jobs"):
         connection.execute(f"vacuum full matching_pipeline.{table}".encode())

@@ -1,7 +1,6 @@
 """Users and faces for a measurement: schools of uneven size, with look-alikes in them."""
 
 from dataclasses import dataclass
-from typing import cast
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -9,12 +8,11 @@ from numpy.typing import NDArray
 
 from matching_pipeline import examples
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.matches.matchers import implementation
-from matching_pipeline.matches.vector_matcher import VectorMatcher
+from matching_pipeline.matches.matching import matching_of
 from matching_pipeline.sources.declarations import load
 
 _, FACE_RULE = load(examples.FOLDER).matchers
-FACE = cast("VectorMatcher", implementation(FACE_RULE))
+FACE = matching_of(FACE_RULE)
 DIMENSIONS = 512
 SCHOOLS = 50
 GENDERS = ("female", "male")

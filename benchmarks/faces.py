@@ -102,7 +102,7 @@ def search_seconds(connection: Connection, faces: Faces) -> list[float]:
     for face in faces.random.choice(len(faces.ids), size=TIMES):
         with connection.transaction():
             ListsLock(connection, FACE.name).take()
-            measured.append(seconds(partial(FACE.update, connection, {faces.ids[face]})))
+            measured.append(seconds(partial(FACE.update, connection, {"face": [faces.ids[face]]})))
     return measured
 
 
@@ -116,7 +116,7 @@ def write_seconds(connection: Connection, faces: Faces) -> list[float]:
             face = upload.insert(connection)
             rows = fetch(connection, "face", "entity", [str(face)])
             mirror_vectors(connection, FACE_RULE.queue, "face", [str(face)], rows)
-            once = partial(FACE.update, connection, {face})
+            once = partial(FACE.update, connection, {"face": [face]})
             with connection.transaction(force_rollback=True):
                 once()
             write = seconds(once) - seconds(once)

@@ -13,7 +13,7 @@ from benchmarks.kernel import clustered
 from benchmarks.rebuild import PROJECT, insert_images
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.matches.locks import ListsLock
-from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.matches.writing import Figures
 
 TIMES = 5
 BLOCKS = (100, 10_000, 100_000)
@@ -63,12 +63,12 @@ def timed(connection: Connection, update: Callable[[], Figures]) -> tuple[float,
 
 def product_update(connection: Connection, product: UUID) -> Figures:
     ListsLock(connection, PROJECT.name).take()
-    return PROJECT.update(connection, [], [product])
+    return PROJECT.update(connection, {"product": [product]})
 
 
 def face_update(connection: Connection, face: UUID) -> Figures:
     ListsLock(connection, FACE.name).take()
-    return FACE.update(connection, {face})
+    return FACE.update(connection, {"face": [face]})
 
 
 def insert_block(connection: Connection, school: str, size: int) -> list[UUID]:

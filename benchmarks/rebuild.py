@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from typing import cast
 from uuid import UUID
 
 import numpy as np
@@ -13,15 +12,16 @@ from benchmarks.face_data import FACE, Faces
 from benchmarks.kernel import DIMENSIONS, Vectors, clustered, ids_of
 from matching_pipeline import examples
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.matches.image_sets import load_block, load_image_set
+from matching_pipeline.matches import image_sets
+from matching_pipeline.matches.image_sets import Members
 from matching_pipeline.matches.kernel.columns import as_uuids
 from matching_pipeline.matches.kernel.search import best_pairs
-from matching_pipeline.matches.match_table import Figures, match_policy
-from matching_pipeline.matches.matchers import implementation
-from matching_pipeline.matches.picture_matcher import PictureMatcher
+from matching_pipeline.matches.matching import matching_of
+from matching_pipeline.matches.scoring import match_policy
+from matching_pipeline.matches.writing import Figures
 from matching_pipeline.sources.declarations import load
 
-PROJECT = cast("PictureMatcher", implementation(load(examples.FOLDER).matchers[0]))
+PROJECT = matching_of(load(examples.FOLDER).matchers[0])
 MODEL = "bench"
 WORDS = {
     "colors": ("red", "blue", "green", "grey"),
@@ -75,7 +75,7 @@ def report(
 
 def project_kernel(connection: Connection) -> float:
     policy = match_policy(connection, PROJECT.name)
-    left, right = (load_image_set(connection, source, MODEL) for source in SOURCES)
+    left, right = (image_sets.load(connection, Members(source, MODEL)) for source in SOURCES)
     began = time.perf_counter()
     best_pairs(left, [right], policy)
     return time.perf_counter() - began
@@ -86,7 +86,8 @@ def face_kernel(connection: Connection) -> float:
     policy, seconds = match_policy(connection, FACE.name), 0.0
     for (school,) in connection.execute("select distinct school from profiles").fetchall():
         female, male = (
-            load_block(connection, "face", {"school": school, "gender": gender}) for gender in ("female", "male")
+            image_sets.load(connection, Members("face", "face", (("school", school), ("gender", gender))))
+            for gender in ("female", "male")
         )
         began = time.perf_counter()
         best_pairs(female, [male], policy), best_pairs(male, [female], policy)

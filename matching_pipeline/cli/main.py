@@ -187,14 +187,14 @@ def status(as_json: bool) -> None:
 @cli.command()
 def rebuild() -> None:
     """Recompute all matches, and write what differs."""
-    from matching_pipeline.matches.match_table import Figures
-    from matching_pipeline.matches.matchers import all_attached
+    from matching_pipeline.matches.matching import all_attached
+    from matching_pipeline.matches.writing import Figures
 
     figures = Figures()
     with connected() as (settings, connection, _):
-        for matcher in all_attached(connection, settings.match_part_images):
-            with progress(matcher.name) as advance:
-                figures += matcher.rebuild(connection, advance)
+        for matching in all_attached(connection, settings.match_part_images):
+            with progress(matching.name) as advance:
+                figures += matching.rebuild(connection, advance)
     say(str(figures))
 
 

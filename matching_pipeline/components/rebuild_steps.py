@@ -12,7 +12,7 @@ from matching_pipeline.components.describe_matches import describe_matches
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.errors import ConfigurationError, RebuildSuperseded
 from matching_pipeline.matches import rebuilds
-from matching_pipeline.matches.matchers import implementation
+from matching_pipeline.matches.matching import matching_of
 from matching_pipeline.matches.rebuilds import Done
 from matching_pipeline.sources.declarations import Matches
 
@@ -26,8 +26,8 @@ from matching_pipeline.sources.declarations import Matches
 def plan(context: dg.OpExecutionContext, pipeline: Pipeline) -> Iterator[dg.DynamicOutput[None]]:
     with pipeline.connection() as connection:
         for matcher in _declared(context, pipeline).matchers:
-            kept_by = implementation(matcher, pipeline.settings.match_part_images)
-            for shard in rebuilds.begin(connection, matcher.name, kept_by.plan, first_run(context)):
+            matching = matching_of(matcher, pipeline.settings.match_part_images)
+            for shard in rebuilds.begin(connection, matcher.name, matching.plan, first_run(context)):
                 yield dg.DynamicOutput(None, mapping_key=f"{matcher.name}_{shard.rebuild}_{shard.place}")
 
 
@@ -43,11 +43,11 @@ def rebuild_shard(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     assert key is not None
     name, rebuild, place = key.rsplit("_", 2)
     matcher = next(each for each in pipeline.declarations.matchers if each.name == name)
-    kept_by = implementation(matcher, pipeline.settings.match_part_images)
+    matching = matching_of(matcher, pipeline.settings.match_part_images)
     try:
         with pipeline.connection() as connection:
             shard = rebuilds.shard_at(connection, int(rebuild), int(place))
-            figures = rebuilds.run(connection, shard, kept_by.rebuild_shard)
+            figures = rebuilds.run(connection, shard, matching.rebuild_shard)
     except (RebuildSuperseded, ConfigurationError) as reason:
         raise dg.Failure(str(reason), allow_retries=False) from None
     context.log.info(", ".join(f"{count} {name}" for name, count in vars(figures).items()))

@@ -1,7 +1,7 @@
 """The queues that are declared, and the handler of each as the settings want it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -11,11 +11,9 @@ from matching_pipeline.db.queries import named_rows
 from matching_pipeline.errors import ModelSwitched
 from matching_pipeline.handlers.generation import GenerationHandler
 from matching_pipeline.handlers.images import ImageHandler
-from matching_pipeline.handlers.picture_matches import PictureMatchHandler
+from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.handlers.texts import TextHandler
-from matching_pipeline.handlers.vector_matches import VectorMatchHandler
-from matching_pipeline.matches.matchers import attached
-from matching_pipeline.matches.vector_matcher import VectorMatcher
+from matching_pipeline.matches.matching import attached
 from matching_pipeline.models import registry as models
 from matching_pipeline.models.registry import forget_work_of_no_model, is_shadow
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
@@ -136,10 +134,13 @@ def open_handler(settings: Settings, database_url: str, declarations: Declaratio
 def _match_handler(settings: Settings, database_url: str, declarations: Declarations, queue: str) -> Handler:
     (name,) = (matcher.name for matcher in declarations.matchers if matcher.queue == queue)
     with connect(database_url) as connection:
-        matcher = attached(connection, name, settings.match_part_images)
-    if isinstance(matcher, VectorMatcher):
-        return VectorMatchHandler(queue, matcher)
-    return PictureMatchHandler(queue, matcher)
+        matching = attached(connection, name, settings.match_part_images)
+    return MatchHandler(queue, matching, mirrored_sources(declarations, matching.rule.sources))
+
+
+def mirrored_sources(declarations: Declarations, sources: Iterable[str]) -> list[str]:
+    """Those with vectors of the app's, which the handlers of matchers mirror."""
+    return [name for name in sources if declarations.source(name).vector]
 
 
 @contextmanager

@@ -11,25 +11,20 @@ Rows may be
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import numpy as np
 
 from matching_pipeline.db.arrays import Uuids
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.db.queries import named_rows, query
+from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way, snapshot
-from matching_pipeline.matches import pair_rows
 from matching_pipeline.matches.image_sets import PART_IMAGES
 from matching_pipeline.matches.kernel.columns import Ids, as_uuids, concatenate
-from matching_pipeline.matches.kernel.differences import Change, difference
-from matching_pipeline.matches.left_rows import LeftRows
 from matching_pipeline.matches.locks import ListsLock
-from matching_pipeline.matches.matchers import Implementation, implementation
-from matching_pipeline.matches.pair_rows import MutualRows
-from matching_pipeline.matches.picture_matcher import SHARD_ENTITIES, PictureMatcher
-from matching_pipeline.matches.vector_matcher import VectorMatcher
+from matching_pipeline.matches.matching import Matching, matching_of
+from matching_pipeline.matches.rows import MatchRows
 from matching_pipeline.sources.comparison import unexplained_differences
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.enqueue import enqueue_missing, enqueue_resync
@@ -37,11 +32,8 @@ from matching_pipeline.sources.enqueue import enqueue_missing, enqueue_resync
 SHOWN = 5
 """Rows of each fault that are named."""
 
-MatchRows = TypeVar("MatchRows", LeftRows, MutualRows)
 What = Literal["missing", "stale", "orphaned", "mixed-model"]
 
-LEFT_COLUMNS = ("left", "right", "rank", "similarity")
-MUTUAL_COLUMNS = ("left", "right", "left rank", "right rank", "similarity")
 EMBEDDING_FAULTS: Sequence[tuple[What, str, Sequence[str]]] = (
     ("missing", "missing_embeddings", ("source", "key", "queue")),
     ("stale", "stale_embeddings", ("source", "key", "queue")),
@@ -71,7 +63,7 @@ def audit(connection: Connection, declarations: Declarations, part_images: int =
     with snapshot(connection):
         found: list[Fault] = []
         for matcher in declarations.matchers:
-            found += _matcher_faults(connection, implementation(matcher, part_images))
+            found += _matcher_faults(connection, matching_of(matcher, part_images))
         for source in declarations.sources:
             # others have no mirror
             if declarations.queues_of(source):
@@ -99,29 +91,26 @@ def repair(
             removed = connection.execute(query("forget_embeddings_of_no_role"), {"queue": queue}).rowcount
             yield f"{removed} rows of {queue} by models without a role are deleted"
     for matcher in declarations.matchers:
-        yield from _repair_matcher(connection, implementation(matcher, part_images), found)
+        yield from _repair_matcher(connection, matching_of(matcher, part_images), found)
 
 
-def _repair_matcher(connection: Connection, matcher: Implementation, found: set[tuple[str, What]]) -> Iterator[str]:
-    table = _table(matcher)
-    if isinstance(matcher, PictureMatcher) and (table, "mixed-model") in found:
+def _repair_matcher(connection: Connection, matching: Matching, found: set[tuple[str, What]]) -> Iterator[str]:
+    table = _table(matching)
+    if (table, "mixed-model") in found:
         # right rows keep their place and get the name of the active model, all in one transaction
-        with ListsLock(connection, matcher.name).alone():
-            figures = give_way(connection, partial(matcher.rebuild_at_once, connection))
+        with ListsLock(connection, matching.name).alone():
+            figures = give_way(connection, partial(matching.rebuild_at_once, connection))
         yield f"{table}: {figures}"
     elif any(name == table for name, _ in found):
-        yield f"{table}: {matcher.rebuild(connection)}"
-        if isinstance(matcher, VectorMatcher):
-            parameters = {"matcher": matcher.name, "model": matcher.source}
-            connection.execute(query("name_model_of_matches"), parameters)
+        yield f"{table}: {matching.rebuild(connection)}"
 
 
 def _embedding_queues(declarations: Declarations) -> list[str]:
     return [queue for queue, work in declarations.queues.items() if work in ("image", "text")]
 
 
-def _table(matcher: Implementation) -> str:
-    return f"matches of {matcher.name}"
+def _table(matching: Matching) -> str:
+    return f"matches of {matching.name}"
 
 
 def _mirror(source: str) -> str:
@@ -135,55 +124,30 @@ def _mirror_faults(connection: Connection, source: str) -> Iterator[Fault]:
         yield Fault(_mirror(source), what, len(keys), ("key",), [(key,) for key in keys[:SHOWN]])
 
 
-def _matcher_faults(connection: Connection, matcher: Implementation) -> Iterator[Fault]:
+def _matcher_faults(connection: Connection, matching: Matching) -> Iterator[Fault]:
     """In the parts of a rebuild, so that memory holds the differences only."""
-    if isinstance(matcher, PictureMatcher):
-        parameters = {"matcher": matcher.name, "size": SHARD_ENTITIES}
-        changes = []
-        for within in named_rows(connection, "left_ranges", **parameters):
-            wanted, stored, *_ = matcher.all_rows(connection, **within)
-            changes.append(difference(wanted, stored))
-        orphaned = concatenate([change.deletions for change in changes])
-        yield from _match_faults(connection, matcher, changes, orphaned)
-        return
-    mutual = []
-    blocks = connection.execute(query("blocks"), {"matcher": matcher.name}).fetchall()
-    for same in [None, *(same for (same,) in blocks)]:
-        here, listed = matcher.wanted_listings(connection, same)
-        mutual.append(difference(pair_rows.paired(listed), pair_rows.stored_rows(connection, matcher.name, here)))
-    lost = concatenate([change.deletions for change in mutual])
-    # a pair of two blocks was found in both
-    lost = lost.take(np.unique(lost.keys, return_index=True)[1])
-    yield from _match_faults(connection, matcher, mutual, lost)
-
-
-def _match_faults(
-    connection: Connection, matcher: Implementation, changes: Sequence[Change[MatchRows]], orphaned: MatchRows
-) -> Iterator[Fault]:
-    missing = concatenate([change.upserts.take(change.new) for change in changes])
-    stale = concatenate([change.upserts.take(~change.new) for change in changes])
-    yield _match_fault(connection, matcher, "missing", missing)
-    yield _match_fault(connection, matcher, "stale", stale)
-    yield _match_fault(connection, matcher, "orphaned", orphaned)
+    changes = [each.change for each in matching.differences(connection)]
+    lost = concatenate([change.deletions for change in changes])
+    faults: dict[What, MatchRows] = {
+        "missing": concatenate([change.upserts.take(change.new) for change in changes]),
+        "stale": concatenate([change.upserts.take(~change.new) for change in changes]),
+        # a pair of two blocks was found in both
+        "orphaned": lost.take(np.unique(lost.keys, return_index=True)[1]),
+    }
+    for what, rows in faults.items():
+        yield _match_fault(connection, matching, what, rows)
     columns = ("left", "right", "model")
-    table = _table(matcher)
-    yield _counted(connection, table, "mixed-model", columns, "mixed_model_matches", matcher=matcher.name)
+    yield _counted(connection, _table(matching), "mixed-model", columns, "mixed_model_matches", matcher=matching.name)
 
 
-def _match_fault(connection: Connection, matcher: Implementation, what: What, rows: LeftRows | MutualRows) -> Fault:
-    shown = rows.take(slice(SHOWN))
-    left, right = (
-        _keys(connection, matcher.sides.left, shown.left),
-        _keys(connection, matcher.sides.right, shown.right),
-    )
+def _match_fault(connection: Connection, matching: Matching, what: What, rows: MatchRows) -> Fault:
+    rule, shown = matching.rule, rows.take(slice(SHOWN))
+    left, right = _keys(connection, rule.left, shown.left), _keys(connection, rule.right, shown.right)
+    ranks = [[rank or "–" for rank in column.tolist()] for column in (shown.left_rank, shown.right_rank)]
+    columns = ("left", "right", *(("left rank", "right rank") if rule.both else ("rank",)), "similarity")
     scores = [f"{score:.6f}" for score in shown.similarity.tolist()]
-    if isinstance(shown, LeftRows):
-        first = list(zip(left, right, shown.rank.tolist(), scores, strict=True))
-        return Fault(_table(matcher), what, len(rows), LEFT_COLUMNS, first)
-    ranks = ([rank or "–" for rank in column.tolist()] for column in (shown.left_rank, shown.right_rank))
-    return Fault(
-        _table(matcher), what, len(rows), MUTUAL_COLUMNS, list(zip(left, right, *ranks, scores, strict=True))
-    )
+    first = list(zip(left, right, *ranks[: len(columns) - 3], scores, strict=True))
+    return Fault(_table(matching), what, len(rows), columns, first)
 
 
 def _keys(connection: Connection, source: str, ids: Ids) -> list[str]:

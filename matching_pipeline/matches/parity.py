@@ -1,9 +1,10 @@
 """A comparison of some lists of `matches` with the definition, which computes them in another way."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from matching_pipeline.db.connections import Connection
@@ -12,7 +13,7 @@ from matching_pipeline.db.transactions import snapshot
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
 from matching_pipeline.matches.kernel.lists import Lists, Pair
 from matching_pipeline.matches.kernel.reference import Image, best_lists
-from matching_pipeline.matches.match_table import match_policy
+from matching_pipeline.matches.scoring import match_policy
 from matching_pipeline.sources.declarations import Matcher
 
 IMAGES_AT_ONCE = 4096
@@ -41,36 +42,49 @@ class Parity:
         """None where unfinished jobs may still remove the differences."""
         return True if self.equal == self.sampled else None if self.waiting else False
 
+    def add(self, expected: Lists, stored: RankedPairs) -> None:
+        """Counts the lists of some entities."""
+        wanted = {
+            (entity, pair.right): (rank, pair)
+            for entity, pairs in expected.items()
+            for rank, pair in enumerate(pairs, start=1)
+        }
+        missing, surplus = wanted.keys() - stored.keys(), stored.keys() - wanted.keys()
+        stale = {key for key in wanted.keys() & stored.keys() if not _same(wanted[key], stored[key])}
+        unequal = {entity for entity, _ in missing | surplus | stale}
+        self.sampled += len(expected)
+        self.equal += len(expected) - len(unequal)
+        self.missing += len(missing)
+        self.stale += len(stale)
+        self.surplus += len(surplus)
+
 
 def sampled_parity(connection: Connection, matcher: Matcher, count: int, seed: int) -> Parity:
     """Compares `count` lists of the matcher as of one instant. A seed always gives the same sample."""
+    sides = {"matcher": matcher.name, "left": matcher.left, "right": matcher.right}
+    parameters = {**sides, "keepers": list(matcher.keepers), "count": count, "seed": seed}
+    parity, sampled = Parity(), defaultdict(list)
     with snapshot(connection):
-        parameters = {"matcher": matcher.name, "count": count, "seed": seed}
-        entities = [entity for (entity,) in connection.execute(query("sampled_entities"), parameters)]
-        expected = expected_lists(connection, matcher, entities)
-        parity = compared(expected, stored_pairs(connection, matcher.name, entities))
+        for source, entity in connection.execute(query("sampled_entities"), parameters):
+            sampled[source].append(entity)
+        for source, entities in sampled.items():
+            expected = expected_lists(connection, matcher, source, entities)
+            parity.add(expected, stored_pairs(connection, matcher, source, entities))
         unfinished: dict[str, int] = dict(connection.execute(query("unfinished_jobs")).fetchall())
         parity.waiting = unfinished.get(matcher.queue, 0)
-        return parity
+    return parity
 
 
-def expected_lists(connection: Connection, matcher: Matcher, entities: Collection[UUID]) -> Lists:
-    """The entities' lists by the definition, in the caller's transaction."""
-    lists: Lists = {entity: [] for entity in entities}
+def expected_lists(connection: Connection, matcher: Matcher, source: str, entities: Collection[UUID]) -> Lists:
+    """The lists of these entities of the source by the definition, in the caller's transaction."""
     policy = match_policy(connection, matcher.name)
-    modality = "vector" if matcher.left == matcher.right else "image"
-    left = list(chain.from_iterable(_parts(connection, matcher.left, modality, list(entities))))
-    if modality == "image":
-        right = (tuple(item.image for item in part) for part in _parts(connection, matcher.right, modality))
-        return lists | best_lists([item.image for item in left], right, policy)
-    everyone = list(chain.from_iterable(_parts(connection, matcher.right, modality)))
-    for item in left:
-        candidates = [other.image for other in everyone if _may_match(matcher, item, other)]
-        lists |= best_lists([item.image], [candidates], policy)
-    return lists
+    items = list(chain.from_iterable(_parts(connection, source, list(entities))))
+    others = _parts(connection, matcher.right if source == matcher.left else matcher.left)
+    lists: Lists = {entity: [] for entity in entities}
+    return lists | best_lists(items, others, policy, partial(_may_match, matcher))
 
 
-def _may_match(matcher: Matcher, one: "_Item", other: "_Item") -> bool:
+def _may_match(matcher: Matcher, one: Image, other: Image) -> bool:
     for name in matcher.same:
         if one.properties.get(name) is None or one.properties[name] != other.properties.get(name):
             return False
@@ -80,21 +94,10 @@ def _may_match(matcher: Matcher, one: "_Item", other: "_Item") -> bool:
     return True
 
 
-def stored_pairs(connection: Connection, matcher: str, entities: Collection[UUID]) -> RankedPairs:
-    rows = connection.execute(query("stored_lists"), {"matcher": matcher, "ids": list(entities)})
+def stored_pairs(connection: Connection, matcher: Matcher, source: str, entities: Collection[UUID]) -> RankedPairs:
+    sides = {"are_left": source == matcher.left, "are_right": source == matcher.right}
+    rows = connection.execute(query("stored_lists"), {"matcher": matcher.name, "ids": list(entities), **sides})
     return {(entity, other): (rank, Pair(other, *proof)) for entity, other, *proof, rank in rows}
-
-
-def compared(expected: Lists, stored: RankedPairs) -> Parity:
-    wanted = {
-        (entity, pair.right): (rank, pair)
-        for entity, pairs in expected.items()
-        for rank, pair in enumerate(pairs, start=1)
-    }
-    missing, surplus = wanted.keys() - stored.keys(), stored.keys() - wanted.keys()
-    stale = {key for key in wanted.keys() & stored.keys() if not _same(wanted[key], stored[key])}
-    unequal = {entity for entity, _ in missing | surplus | stale}
-    return Parity(len(expected), len(expected) - len(unequal), len(missing), len(stale), len(surplus))
 
 
 def _same(wanted: tuple[int, Pair], stored: tuple[int, Pair]) -> bool:
@@ -103,19 +106,12 @@ def _same(wanted: tuple[int, Pair], stored: tuple[int, Pair]) -> bool:
     return rank == stored_rank and same_images and abs(one.similarity - other.similarity) <= SAME_SCORE
 
 
-class _Item(NamedTuple):
-    image: Image
-    properties: dict[str, str | None]
-
-
-def _parts(
-    connection: Connection, source: str, modality: str, ids: list[UUID] | None = None
-) -> Iterator[Sequence[_Item]]:
+def _parts(connection: Connection, source: str, ids: list[UUID] | None = None) -> Iterator[Sequence[Image]]:
     """In parts, as memory may not hold all items."""
     with connection.cursor(name=f"reference_{uuid4().hex}") as cursor:
-        cursor.execute(query("defining_items"), {"source": source, "modality": modality, "ids": ids}, binary=True)
+        cursor.execute(query("defining_items"), {"source": source, "ids": ids}, binary=True)
         while rows := cursor.fetchmany(IMAGES_AT_ONCE):
             yield [
-                _Item(Image(entity, image, vector.to_numpy(), attribute_tokens(attributes)), properties)
+                Image(entity, image, vector.to_numpy(), attribute_tokens(attributes), properties)
                 for entity, image, vector, attributes, properties in rows
             ]

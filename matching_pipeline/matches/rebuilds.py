@@ -10,22 +10,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
-from uuid import UUID
 
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.db.queries import query
+from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.errors import RebuildSuperseded
 from matching_pipeline.matches.locks import ListsLock
-from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.matches.writing import Figures
+
+
+@dataclass(frozen=True)
+class Part:
+    """All blocks with some values of `same`, or those of their left entities whose ids are in a range."""
+
+    same: Mapping[str, str] | None
+    """None stands for the entities that can match no other"""
+    first: str | None = None
+    before: str | None = None
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A range of ids of left entities, or some blocks."""
+    """Some parts of a rebuild."""
 
     rebuild: int
     place: int
@@ -33,10 +41,7 @@ class Shard:
     matcher: str
     entities: int
     """how many it had at the begin of the rebuild"""
-    first_entity: UUID | None = None
-    before_entity: UUID | None = None
-    blocks: Sequence[Mapping[str, str] | None] | None = None
-    """what both sides of a pair have in common; None stands for the entities that cannot match"""
+    parts: Sequence[Part]
     figures: dict[str, int] | None = None
     seconds: float | None = None
 
@@ -134,5 +139,5 @@ def forget(connection: Connection, keep: timedelta) -> int:
 
 
 def _shards(connection: Connection, rebuild: int, place: int | None = None) -> list[Shard]:
-    with connection.cursor(row_factory=class_row(Shard)) as cursor:
-        return cursor.execute(query("shards"), {"rebuild": rebuild, "place": place}).fetchall()
+    rows = named_rows(connection, "shards", rebuild=rebuild, place=place)
+    return [Shard(**{**row, "parts": [Part(**part) for part in row["parts"]]}) for row in rows]

@@ -8,9 +8,8 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import give_way, limit_lock_waits
 from matching_pipeline.matches.image_sets import PART_IMAGES
 from matching_pipeline.matches.locks import ListsLock
-from matching_pipeline.matches.match_table import Figures
-from matching_pipeline.matches.matchers import all_attached
-from matching_pipeline.matches.picture_matcher import PictureMatcher
+from matching_pipeline.matches.matching import Matching, all_attached
+from matching_pipeline.matches.writing import Figures
 from matching_pipeline.models.registry import (
     EMBEDDED,
     MODALITIES,
@@ -62,11 +61,9 @@ def activate(connection: Connection, name: str, *, force: bool = False, part_ima
     action = partial(_activate, connection, name, modality, force, part_images)
     # so that few workers write while this session waits for the registry
     client.reopen_all(connection)
-    if modality == "text":
-        return give_way(connection, action)
     with ExitStack() as stack:
-        for matcher in _picture_matchers(connection, part_images):
-            stack.enter_context(ListsLock(connection, matcher.name).alone())
+        for matching in _matchings(connection, modality, part_images):
+            stack.enter_context(ListsLock(connection, matching.name).alone())
         return give_way(connection, action)
 
 
@@ -92,14 +89,14 @@ def _activate(connection: Connection, name: str, modality: Modality, force: bool
     # workers hear this at the commit, those too that started since the first call
     client.reopen_all(connection)
     figures = Figures()
-    if modality == "image":
-        for matcher in _picture_matchers(connection, part_images):
-            figures += matcher.rebuild_at_once(connection)
+    for matching in _matchings(connection, modality, part_images):
+        figures += matching.rebuild_at_once(connection)
     return figures
 
 
-def _picture_matchers(connection: Connection, part_images: int) -> list[PictureMatcher]:
-    return [each for each in all_attached(connection, part_images) if isinstance(each, PictureMatcher)]
+def _matchings(connection: Connection, modality: Modality, part_images: int) -> list[Matching]:
+    names = {name for (name,) in connection.execute(query("matchers_of_modality"), {"modality": modality})}
+    return [each for each in all_attached(connection, part_images) if each.name in names]
 
 
 def _retire(connection: Connection, name: str, modality: Modality) -> int:

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -194,6 +194,9 @@ class Matcher(_Declaration):
     columns: tuple[Name, Name] = Field(
         examples=[["left_id", "right_id"]], description="the columns of the exposed view that hold the two keys"
     )
+    lists: Literal["left", "both"] = Field(
+        "left", description="whether right entities keep lists too; within one source both sides always do"
+    )
     same: tuple[Name, ...] = Field((), description="properties that must be equal")
     opposite: dict[Name, tuple[str, str]] = Field({}, description="properties that must have one and the other value")
     top: int = Field(20, gt=0, description="the length of a list at first; `match_settings` can change it")
@@ -208,6 +211,16 @@ class Matcher(_Declaration):
     @property
     def queue(self) -> str:
         return f"matches_{self.name}"
+
+    @property
+    def both(self) -> bool:
+        """Whether right entities keep lists too."""
+        return self.left == self.right or self.lists == "both"
+
+    @property
+    def keepers(self) -> tuple[str, ...]:
+        """The sources whose entities keep lists."""
+        return tuple(dict.fromkeys((self.left, self.right))) if self.both else (self.left,)
 
 
 class Matches(_Declaration):

@@ -13,10 +13,10 @@ import dagster as dg
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.definitions import defs
-from matching_pipeline.handlers.vector_matches import VectorMatchHandler
+from matching_pipeline.handlers.matches import VECTORS_AT_ONCE
 from matching_pipeline.queues import client
 from matching_pipeline.queues.worker import QueueWorker, Summary
-from matching_pipeline_tests.integration.school import FACE, School, embedding
+from matching_pipeline_tests.integration.school import FaceHandler, School, embedding
 
 
 class FaceApp(School):
@@ -43,14 +43,12 @@ class FaceApp(School):
         self.run("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
 
     @contextmanager
-    def standing_workers(
-        self, workers: int = 1, batch_size: int = VectorMatchHandler.batch_size
-    ) -> Iterator[list[Summary]]:
+    def standing_workers(self, workers: int = 1, batch_size: int = VECTORS_AT_ONCE) -> Iterator[list[Summary]]:
         """Workers that wait for jobs during the block; afterwards the list has their summaries."""
 
-        class Handler(VectorMatchHandler):
+        class Handler(FaceHandler):
             def __init__(self) -> None:
-                super().__init__("matches_face", FACE)
+                super().__init__()
                 self.batch_size = batch_size
 
         summaries: list[Summary] = []

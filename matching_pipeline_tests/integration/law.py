@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.errors import RebuildSuperseded
-from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.matches.writing import Figures
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import Handler, Outcome, QueueWorker

@@ -3,17 +3,16 @@
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import count
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.transactions import snapshot
-from matching_pipeline.handlers.picture_matches import PictureMatchHandler
-from matching_pipeline.matches.matchers import implementation
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches.matching import matching_of
 from matching_pipeline.matches.parity import expected_lists
-from matching_pipeline.matches.picture_matcher import PictureMatcher
 from matching_pipeline.models.registry import model_of
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import Outcome, QueueWorker
@@ -24,7 +23,7 @@ from matching_pipeline_tests.fixtures.app import mirror_picture
 
 MODEL = "given"
 PROJECT_RULE, _ = EXAMPLES.matchers
-PROJECT = cast("PictureMatcher", implementation(PROJECT_RULE))
+PROJECT = matching_of(PROJECT_RULE)
 SOURCES = {
     "project": ("listing_images", "listing_id", "image_url"),
     "product": ("product_images", "product_id", "src"),
@@ -133,7 +132,7 @@ class Marketplace:
         """Works off both queues."""
         self.connection.execute("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
         QueueWorker(database_url, GivenImages("image_ai")).run()
-        QueueWorker(database_url, PictureMatchHandler(PROJECT_RULE.queue, PROJECT)).run()
+        QueueWorker(database_url, MatchHandler(PROJECT_RULE.queue, PROJECT)).run()
 
     def mirror(self) -> tuple[set[Any], set[Any]]:
         """The images of the mirror with their entities, and those that it should have."""
@@ -163,7 +162,7 @@ class Marketplace:
         mirrored = "select id from matching_pipeline.entities where source = 'project' order by id"
         with snapshot(self.connection):
             projects = [id for (id,) in self.connection.execute(mirrored)]
-            lists = expected_lists(self.connection, PROJECT_RULE, projects)
+            lists = expected_lists(self.connection, PROJECT_RULE, "project", projects)
         return [
             (project, pair.right, pair.similarity, pair.left_image, pair.right_image, rank)
             for project, pairs in lists.items()

@@ -3,15 +3,14 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import count
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.transactions import snapshot
-from matching_pipeline.handlers.vector_matches import VectorMatchHandler
-from matching_pipeline.matches.matchers import implementation
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches.matching import Matching, matching_of
 from matching_pipeline.matches.parity import expected_lists
-from matching_pipeline.matches.vector_matcher import VectorMatcher
 from matching_pipeline.queues.worker import QueueWorker, Summary
 from matching_pipeline.sources.reading import fetch
 from matching_pipeline.sources.vectors import mirror_vectors
@@ -19,7 +18,7 @@ from matching_pipeline_tests.conftest import EXAMPLES
 
 DIMENSIONS = 512
 _, FACE_RULE = EXAMPLES.matchers
-FACE = cast("VectorMatcher", implementation(FACE_RULE))
+FACE = matching_of(FACE_RULE)
 
 Row = tuple[UUID, UUID, float, int | None, int | None]
 """face a, face b, similarity, rank in the list of a, rank in the list of b"""
@@ -28,6 +27,11 @@ Row = tuple[UUID, UUID, float, int | None, int | None]
 def embedding(*values: float, dimensions: int = DIMENSIONS) -> str:
     """The values, then zeros up to the dimensions of the column."""
     return str([*map(float, values), *[0.0] * (dimensions - len(values))])
+
+
+class FaceHandler(MatchHandler):
+    def __init__(self, queue: str = FACE_RULE.queue, matching: Matching = FACE) -> None:
+        super().__init__(queue, matching, ["face"])
 
 
 class School:
@@ -66,7 +70,7 @@ class School:
 
     def process(self) -> Summary:
         self.run("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
-        return QueueWorker(self.database_url, VectorMatchHandler("matches_face", FACE)).run()
+        return QueueWorker(self.database_url, FaceHandler()).run()
 
     def pairs(self) -> set[frozenset[UUID]]:
         return {frozenset((a, b)) for a, b, *_ in self.rows()}
@@ -117,7 +121,7 @@ class School:
         """By the definition, of the mirror: a pair is one row as long as either face lists the other."""
         with snapshot(self.connection):
             faces = self.run("select id from matching_pipeline.entities where source = 'face'")
-            lists = expected_lists(self.connection, FACE_RULE, faces)
+            lists = expected_lists(self.connection, FACE_RULE, "face", faces)
         ranks: dict[tuple[UUID, UUID], dict[UUID, int]] = defaultdict(dict)
         scores = {}
         for face, listed in lists.items():

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.matches import picture_matcher
+from matching_pipeline.matches import matching
 from matching_pipeline.matches.audit import audit, repair
 from matching_pipeline.queues.worker import Outcome, QueueWorker
 from matching_pipeline.sources.attach import attach
@@ -27,7 +27,7 @@ FAILING = Source(name="note", table="public.jobs", text=("(t.title)::integer",))
 def market(connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Marketplace:
     """Three projects, in two ranges, that match three products each; a woman and two men, who match, in one school,
     and a couple in another; a posting with its embedding, and two models that are retired. The queue is empty."""
-    monkeypatch.setattr(picture_matcher, "SHARD_ENTITIES", 2)
+    monkeypatch.setattr(matching, "SHARD_ENTITIES", 2)
     market, school = Marketplace(connection), School(connection, database_url)
     for n in range(3):
         market.add_image("project", market.add("project"), (1, n / 9, 0))

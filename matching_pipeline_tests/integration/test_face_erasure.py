@@ -18,11 +18,10 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.components.worker import QueueConfig, process_now
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
-from matching_pipeline.handlers.vector_matches import VectorMatchHandler
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.queues import client
 from matching_pipeline.queues.worker import Outcome, QueueWorker, StopSignal
-from matching_pipeline_tests.integration.school import FACE, FACE_RULE, School, embedding
+from matching_pipeline_tests.integration.school import FACE, FACE_RULE, FaceHandler, School, embedding
 
 QUEUE = FACE_RULE.queue
 DELETE_FACE = "delete from faces where id = %s"
@@ -63,7 +62,7 @@ class Traces:
         return self._connection.execute(statement).fetchone() == (True,)
 
 
-class Paused(VectorMatchHandler):
+class Paused(FaceHandler):
     """Waits inside a worker, before or after the first write, while the transaction is open."""
 
     def __init__(self, before_writing: bool) -> None:
@@ -179,7 +178,7 @@ def test_truncated_faces_leave_no_trace(school: School, face: UUID, table: str) 
 
 @removals
 def test_a_claimed_face_leaves_no_trace(school: School, face: UUID, removal: str) -> None:
-    class Deleted(VectorMatchHandler):
+    class Deleted(FaceHandler):
         def prepare_write(self, connection: Connection) -> None:
             school.run(removal, face)
             super().prepare_write(connection)
@@ -235,7 +234,7 @@ def test_an_erasure_does_not_wait_for_a_rebuild(school: School, face: UUID) -> N
         with ThreadPoolExecutor() as pool:
             stop = StopSignal()
             worker = pool.submit(
-                QueueWorker(school.database_url, VectorMatchHandler(QUEUE, FACE), serve=True, stop=stop).run
+                QueueWorker(school.database_url, FaceHandler(QUEUE, FACE), serve=True, stop=stop).run
             )
             began = time.monotonic()
             while traces.found():

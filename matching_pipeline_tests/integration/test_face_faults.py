@@ -7,13 +7,12 @@ import psycopg
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import vector_matches
-from matching_pipeline.handlers.vector_matches import VectorMatchHandler
+from matching_pipeline.handlers import matches
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach
 from matching_pipeline.sources.declarations import Declarations, Matches
 from matching_pipeline_tests.conftest import EXAMPLES
-from matching_pipeline_tests.integration.school import DIMENSIONS, FACE, FACE_RULE, School, embedding
+from matching_pipeline_tests.integration.school import DIMENSIONS, FACE, FACE_RULE, FaceHandler, School, embedding
 
 BAD_VECTORS = {
     "not a number": embedding(1, float("nan")),
@@ -240,7 +239,7 @@ def test_an_error_of_the_handler_quotes_no_row(school: School, monkeypatch: pyte
         school.connection.execute("do $$ begin raise exception 'no %', (select embedding from faces limit 1); end $$")
 
     school.face_of("male")
-    monkeypatch.setattr(vector_matches, "vector_failures", refuse)
+    monkeypatch.setattr(matches, "vector_failures", refuse)
     with pytest.raises(psycopg.errors.RaiseException) as caught:
         school.process()
     assert str(caught.value) == "SQLSTATE P0001"
@@ -304,7 +303,7 @@ def test_after_a_database_error_a_face_that_has_pairs_waits_its_back_off_too(sch
     school.settle()
     school.connection.execute(ALWAYS_REFUSES.encode())
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
-    summary = QueueWorker(school.database_url, VectorMatchHandler(FACE_RULE.queue, FACE)).run()
+    summary = QueueWorker(school.database_url, FaceHandler()).run()
     jobs = school.connection.execute(
         "select status, attempts - snoozes, run_at > now() + interval '50 seconds' from job_queue "
         "where entity_id = %s",
@@ -319,15 +318,15 @@ def test_a_passing_database_error_leaves_the_stored_pairs(school: School) -> Non
     school.process()
     school.connection.execute(ALWAYS_REFUSES.encode())
     school.run("update faces set embedding = %s where id = %s", embedding(1, 1), him)
-    QueueWorker(school.database_url, VectorMatchHandler(FACE_RULE.queue, FACE)).run()
+    QueueWorker(school.database_url, FaceHandler()).run()
     assert school.pairs() == {frozenset((him, her))}
 
 
 def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_jobs_complete(
     school: School, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_matches, "CROWD", 8)
-    monkeypatch.setattr(VectorMatchHandler, "batch_size", 2)
+    monkeypatch.setattr(matches, "CROWD", 8)
+    monkeypatch.setattr(FaceHandler, "batch_size", 2)
     for number in range(12):
         school.face_of("female" if number % 2 else "male", (1.0, number / 10))
     zeros, elsewhere = school.face_of("male", (0.0,)), school.face_of("male", school="HUST")
@@ -341,16 +340,16 @@ def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_jobs_complete(
 
 
 def test_a_crowd_of_many_schools_is_looked_at_once(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vector_matches, "CROWD", 8)
-    monkeypatch.setattr(VectorMatchHandler, "batch_size", 2)
+    monkeypatch.setattr(matches, "CROWD", 8)
+    monkeypatch.setattr(FaceHandler, "batch_size", 2)
     looks = []
-    match_crowd = VectorMatchHandler._match_crowd
+    match_crowd = FaceHandler._match_crowd
 
-    def look(handler: VectorMatchHandler, session: Connection) -> int:
+    def look(handler: FaceHandler, session: Connection) -> int:
         looks.append(session)
         return match_crowd(handler, session)
 
-    monkeypatch.setattr(VectorMatchHandler, "_match_crowd", look)
+    monkeypatch.setattr(FaceHandler, "_match_crowd", look)
     for number in range(24):
         school.face_of("female" if number % 2 else "male", school=f"school {number // 2 % 6}")
     assert school.process().completed == 24
@@ -363,8 +362,8 @@ def test_a_face_that_stays_behind_a_crowd_loses_its_pairs(school: School, monkey
     crowd = [school.face_of("female", (1.0, number / 30)) for number in range(12)]
     school.process()
     assert len(school.rows()) == 13
-    monkeypatch.setattr(vector_matches, "CROWD", 8)
-    monkeypatch.setattr(VectorMatchHandler, "batch_size", 2)
+    monkeypatch.setattr(matches, "CROWD", 8)
+    monkeypatch.setattr(FaceHandler, "batch_size", 2)
     school.run(
         "update profiles set school = 'HUST' from faces where user_id = profiles.id and faces.id = any (%s)", crowd
     )

@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers import vector_matches
-from matching_pipeline.handlers.vector_matches import VectorMatchHandler
-from matching_pipeline.matches import vector_matcher
-from matching_pipeline.matches.match_table import Figures
+from matching_pipeline.handlers import matches
+from matching_pipeline.matches import matching
+from matching_pipeline.matches.writing import Figures
 from matching_pipeline.sources import expansion
 from matching_pipeline_tests.integration.law import Law, Vector, at, hold_law, limits, places, upheavals, vectors
-from matching_pipeline_tests.integration.school import FACE, FACE_RULE, Row, School, embedding
+from matching_pipeline_tests.integration.school import FACE, FACE_RULE, FaceHandler, Row, School, embedding
 
 embeddings = st.one_of(vectors, st.none(), st.just((0.0,)))
 genders = st.sampled_from(["male", "female", "female", "male", "other", None])
@@ -22,7 +21,7 @@ schools = st.sampled_from(["UIT", "UIT", "HUST", None])
 profile_types = st.sampled_from(["user", "user", "celebrity"])
 
 
-class SmallBatches(VectorMatchHandler):
+class SmallBatches(FaceHandler):
     batch_size = 2
 
 
@@ -46,7 +45,7 @@ class FaceLaw(Law):
                 self.app.face_of(gender, vector)
         self.process()
 
-    def handlers(self) -> Sequence[VectorMatchHandler]:
+    def handlers(self) -> Sequence[FaceHandler]:
         return [SmallBatches(self.matcher.queue, FACE)]
 
     def rebuild_lists(self, connection: Connection) -> Figures:
@@ -132,12 +131,12 @@ def module_database_url(new_database: Callable[..., str], migrated_template: str
     return new_database(migrated_template)
 
 
-@pytest.mark.parametrize("crowd", [2, vector_matches.CROWD], ids=["school by school", "one by one"])
+@pytest.mark.parametrize("crowd", [2, matches.CROWD], ids=["school by school", "one by one"])
 def test_face_pairs_are_as_defined_after_any_sequence_of_events(
     module_database_url: str, monkeypatch: pytest.MonkeyPatch, crowd: int
 ) -> None:
-    monkeypatch.setattr(vector_matches, "CROWD", crowd)
-    monkeypatch.setattr(vector_matcher, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(vector_matcher, "SHARD_ENTITIES", 2)
+    monkeypatch.setattr(matches, "CROWD", crowd)
+    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
+    monkeypatch.setattr(matching, "SHARD_ENTITIES", 2)
     monkeypatch.setattr(expansion, "KEYS_AT_ONCE", 2)
     hold_law(FaceLaw, module_database_url, examples=30)

@@ -6,29 +6,27 @@ import sys
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers.picture_matches import PictureMatchHandler
-from matching_pipeline.handlers.vector_matches import VectorMatchHandler
+from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.integration.conftest import make_due
 from matching_pipeline_tests.integration.marketplace import PROJECT, Marketplace
-from matching_pipeline_tests.integration.school import FACE, School
+from matching_pipeline_tests.integration.school import FACE, FaceHandler, School
 
 WORKER = """
 import sys, time
 from matching_pipeline.db.connections import connect
-from matching_pipeline.handlers.picture_matches import PictureMatchHandler
-from matching_pipeline.handlers.vector_matches import VectorMatchHandler
-from matching_pipeline.matches import picture_matcher
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches import matching
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.integration.marketplace import PROJECT
-from matching_pipeline_tests.integration.school import FACE
+from matching_pipeline_tests.integration.school import FACE, FaceHandler
 
 def stop_here():
     print("in the middle", flush=True)
     time.sleep(60)
 
 what, name, url = sys.argv[1:]
-matcher, handler = {"project": (PROJECT, PictureMatchHandler), "face": (FACE, VectorMatchHandler)}[name]
+matcher, handler = {"project": (PROJECT, MatchHandler), "face": (FACE, FaceHandler)}[name]
 
 class Stuck(handler):
     batch_size = 2
@@ -39,7 +37,7 @@ class Stuck(handler):
 
 if what == "worker":
     QueueWorker(url, Stuck(f"matches_{name}", matcher)).run()
-picture_matcher.LISTS_AT_ONCE = 1
+matching.LISTS_AT_ONCE = 1
 matcher.rebuild(connect(url), lambda done, total: done and stop_here())
 """
 
@@ -64,7 +62,7 @@ def test_of_project_lists(connection: Connection, database_url: str, what: str) 
     assert written != market.expected_matches()
 
     make_due(connection)
-    QueueWorker(database_url, PictureMatchHandler("matches_project", PROJECT)).run()
+    QueueWorker(database_url, MatchHandler("matches_project", PROJECT)).run()
     assert market.matches() == market.expected_matches()
     assert set(written) <= set(market.matches())
     assert PROJECT.rebuild(connection).unchanged == len(market.matches())
@@ -85,7 +83,7 @@ def test_of_face_lists(connection: Connection, database_url: str, what: str) -> 
     assert (len(written) > 0) == (what == "rebuild")
 
     make_due(connection)
-    QueueWorker(database_url, VectorMatchHandler("matches_face", FACE)).run()
+    QueueWorker(database_url, FaceHandler()).run()
     assert school.rows() == school.expected_rows()
     assert set(written) < set(school.rows())
     assert FACE.rebuild(connection).unchanged == len(school.rows())

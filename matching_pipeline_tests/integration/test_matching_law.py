@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.handlers.picture_matches import PictureMatchHandler
-from matching_pipeline.matches import picture_matcher
-from matching_pipeline.matches.match_table import Figures
-from matching_pipeline.matches.picture_matcher import PictureMatcher
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches import matching, scoring
+from matching_pipeline.matches.matching import Matching
+from matching_pipeline.matches.writing import Figures
 from matching_pipeline.models import activation
 from matching_pipeline.models.registry import registered_models
 from matching_pipeline.queues.worker import Handler
@@ -43,7 +43,7 @@ OTHER_MODEL = "other"
 PART_IMAGES = 3
 """So few that the other side comes in several parts."""
 
-IN_PARTS = PictureMatcher(PROJECT.sides, PART_IMAGES)
+IN_PARTS = Matching(PROJECT.rule, PART_IMAGES)
 
 colors = st.lists(st.sampled_from(["red", "blue"]), unique=True)
 kinds = st.sampled_from(["project", "product"])
@@ -51,7 +51,7 @@ images = st.sampled_from(["listing_images", "product_images"])
 entities = st.sampled_from(["listings", "products"])
 
 
-class SmallBatches(PictureMatchHandler):
+class SmallBatches(MatchHandler):
     batch_size = 2
 
 
@@ -195,9 +195,9 @@ def module_database_url(new_database: Callable[..., str], migrated_template: str
 def test_project_lists_are_as_defined_after_any_sequence_of_events(
     module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picture_matcher, "SHARD_ENTITIES", 2)
-    monkeypatch.setattr(picture_matcher, "LISTS_AT_ONCE", 1)
+    monkeypatch.setattr(matching, "SHARD_ENTITIES", 2)
+    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
     # so few that sometimes Postgres computes which projects are near, and sometimes the kernel
-    monkeypatch.setattr(picture_matcher, "FEW_SOUGHT", 1)
+    monkeypatch.setattr(scoring, "FEW_SOUGHT", 1)
     monkeypatch.setattr(expansion, "KEYS_AT_ONCE", 2)
     hold_law(MatchingLaw, module_database_url, examples=60)

@@ -6,17 +6,18 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.matches.image_sets import PART_IMAGES, load_image_set, stream_left_near
+from matching_pipeline.matches.image_sets import PART_IMAGES, Members, load, stream_near
 from matching_pipeline.matches.kernel.columns import as_uuids
 from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline_tests.integration.marketplace import MODEL, PROJECT, Marketplace
 
 
 def near(connection: Connection, product: UUID, policy: Policy) -> list[UUID]:
-    sought = load_image_set(connection, "product", MODEL, [product])
+    sought = load(connection, Members("product", MODEL), [product])
+    floors = ("project", True, False)
     return [
         project
-        for part in stream_left_near(connection, PROJECT.sides, MODEL, sought, policy, PART_IMAGES)
+        for part in stream_near(connection, Members("project", MODEL), sought, policy, PART_IMAGES, floors)
         for project in as_uuids(part.entities)
     ]
 
@@ -45,7 +46,7 @@ def test_lists_are_as_defined_after_a_product_enters(connection: Connection, wei
         product = market.add("product")
         add_image("product", product)
         with connection.transaction():
-            PROJECT.update(connection, [], [product])
+            PROJECT.update(connection, {"product": [product]})
         assert market.matches() == market.expected_matches()
 
 

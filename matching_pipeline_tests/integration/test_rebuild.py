@@ -3,9 +3,9 @@
 import pytest
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.matches import picture_matcher
-from matching_pipeline.matches.match_table import Figures
-from matching_pipeline.matches.picture_matcher import PictureMatcher
+from matching_pipeline.matches import matching
+from matching_pipeline.matches.matching import Matching
+from matching_pipeline.matches.writing import Figures
 from matching_pipeline_tests.integration.marketplace import PROJECT, Marketplace
 
 
@@ -37,7 +37,7 @@ def test_a_change_between_reading_and_writing_is_matched_again(
         market.process(database_url)
         for n, image in enumerate(reversed(images)):
             market.embed("product", image, (1, n / 4, 0))
-    monkeypatch.setattr(picture_matcher, "LISTS_AT_ONCE", 1)
+    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
     changes = [change]
 
     def change_once(done: int, total: int) -> None:
@@ -64,7 +64,7 @@ def test_products_in_parts_give_the_same_matches_as_all_at_once(
         product = market.add("product")
         for image in range(1 + n % 3):
             market.add_image("product", product, (1, n / 7, image / 2))
-    assert PictureMatcher(PROJECT.sides, part_images=2).rebuild(connection).added == 21
+    assert Matching(PROJECT.rule, part_images=2).rebuild(connection).added == 21
     assert market.matches() == market.expected_matches()
 
 

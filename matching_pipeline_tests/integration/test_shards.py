@@ -16,11 +16,11 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import RebuildSuperseded
-from matching_pipeline.handlers.picture_matches import PictureMatchHandler
-from matching_pipeline.matches import picture_matcher, rebuilds, vector_matcher
+from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.matches import matching, rebuilds
 from matching_pipeline.matches.locks import ListsLock
-from matching_pipeline.matches.match_table import Figures
-from matching_pipeline.matches.rebuilds import OnPart, Shard
+from matching_pipeline.matches.rebuilds import OnPart, Part, Shard
+from matching_pipeline.matches.writing import Figures
 from matching_pipeline.models import activation
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.integration.marketplace import PROJECT, PROJECT_RULE, Marketplace
@@ -30,7 +30,7 @@ from matching_pipeline_tests.integration.school import FACE, School
 @pytest.fixture
 def market(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Marketplace:
     """Four projects in two shards, and three products that match all of them."""
-    monkeypatch.setattr(picture_matcher, "SHARD_ENTITIES", 3)
+    monkeypatch.setattr(matching, "SHARD_ENTITIES", 2)
     market = Marketplace(connection)
     for n in range(4):
         market.add_image("project", market.add("project"), (1, n / 5, 0))
@@ -42,7 +42,7 @@ def market(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Marketpla
 
 def process(database_url: str, connection: Connection) -> None:
     connection.execute("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
-    QueueWorker(database_url, PictureMatchHandler(PROJECT_RULE.queue, PROJECT)).run()
+    QueueWorker(database_url, MatchHandler(PROJECT_RULE.queue, PROJECT)).run()
 
 
 def begin(connection: Connection) -> list[Shard]:
@@ -70,13 +70,13 @@ def test_every_project_is_in_one_shard_also_after_the_plan(connection: Connectio
 
 def test_without_entities_there_is_one_shard(connection: Connection) -> None:
     (projects,), (faces,) = begin(connection), rebuilds.begin(connection, FACE.name, FACE.plan)
-    assert (projects.first_entity, projects.before_entity, faces.blocks) == (None, None, [None])
+    assert (projects.parts, faces.parts) == ([Part(None)], [Part(None)])
 
 
 def test_schools_fill_a_shard_and_are_never_split(
     connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_matcher, "SHARD_ENTITIES", 4)
+    monkeypatch.setattr(matching, "SHARD_ENTITIES", 4)
     school = School(connection, database_url)
     for name, faces in (("A", 2), ("B", 1), ("C", 6), ("D", 1)):
         for n in range(faces):
@@ -84,8 +84,11 @@ def test_schools_fill_a_shard_and_are_never_split(
     school.process()
     school.run("truncate matching_pipeline.matches")
     shards = rebuilds.begin(connection, FACE.name, FACE.plan)
-    first, *others = [{"school": name} for name in "ABCD"]
-    assert [(shard.blocks, shard.entities) for shard in shards] == [([None, first, *others[:2]], 9), (others[2:], 1)]
+    first, *others = [Part({"school": name}) for name in "ABCD"]
+    assert [(shard.parts, shard.entities) for shard in shards] == [
+        ([Part(None), first, *others[:2]], 9),
+        (others[2:], 1),
+    ]
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda shard: run_alone(database_url, shard), shards))
     assert school.rows() == school.expected_rows()
@@ -287,7 +290,7 @@ for each statement execute function count_writer();
 @pytest.fixture
 def count_writers(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Returns the number of sessions that wrote lists. Each list is written in a transaction of its own."""
-    monkeypatch.setattr(picture_matcher, "LISTS_AT_ONCE", 1)
+    monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
     connection.execute(COUNT_WRITERS.encode())
     return lambda: len(connection.execute("select pid from writers").fetchall())
 

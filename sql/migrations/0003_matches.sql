@@ -63,15 +63,13 @@ create table rebuild_shards (
     rebuild bigint not null constraint rebuild_shards_rebuild_fkey references rebuilds (number) on delete cascade,
     place integer not null,
     entities integer not null,
-    first_entity uuid,
-    before_entity uuid,
-    blocks jsonb,
+    parts jsonb not null,
     figures jsonb,
     seconds double precision,
     constraint rebuild_shards_pkey primary key (rebuild, place)
 );
 alter table rebuild_shards enable row level security;
-comment on table rebuild_shards is 'the parts of a rebuild: the entities from first_entity on and before before_entity, null where no end is; or whole blocks';
-comment on column rebuild_shards.blocks is 'the values of `same` of each block; null stands for the entities that are in no block';
+comment on table rebuild_shards is 'what a rebuild does in one step';
+comment on column rebuild_shards.parts is 'the values `same` of some blocks, null for the entities that are in none; of a part of them the left entities from `first` on and before `before`';
 comment on column rebuild_shards.entities is 'how many entities it had when it was planned';
 comment on column rebuild_shards.figures is 'with seconds: what it did to `matches` and how long that took, once it is done';

@@ -4,11 +4,7 @@
 select count(*) over (), matches.left_key, matches.right_key, matches.model
 from matching_pipeline.matches
 join matching_pipeline.matchers on matchers.name = matches.matcher
-left join matching_pipeline.embedding_models on embedding_models.name = matches.model
-where matches.matcher = %(matcher)s and (
-    embedding_models.status is distinct from 'active'
-    or embedding_models.modality <> case when left_source = right_source then 'vector' else 'image' end
-)
+where matches.matcher = %(matcher)s and matches.model is distinct from matching_pipeline.source_model(left_source)
 order by 2, 3
 limit %(count)s
 

@@ -30,71 +30,99 @@ select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(matc
 -- name: begin_publishing
 select set_config('matching_pipeline.publishing', 'on', true)
 
--- name: matcher
-select declaration from matching_pipeline.matchers where name = %(matcher)s
-
 -- name: match_policy
 select threshold, match_limit, attribute_weight from matching_pipeline.match_settings where matcher = %(matcher)s
 
--- name: active_image_model
-select name from matching_pipeline.embedding_models where modality = 'image' and status = 'active'
+-- name: source_model
+select matching_pipeline.source_model(%(source)s)
 
--- name: copy_image_set
+-- name: matchers_of_modality
+select name from matching_pipeline.matchers where matching_pipeline.source_modality(left_source) = %(modality)s
+
+-- name: properties_of
+select id, properties from matching_pipeline.entities where source = %(source)s and id = any (%(ids)s::uuid[])
+
+-- name: copy_items
 copy (
-    select items.entity, items.id, embeddings.embedding, embeddings.attributes::text
-    from matching_pipeline.embeddings
-    join matching_pipeline.items on items.source = embeddings.source and items.id = embeddings.item
-    where embeddings.source = %(source)s and embeddings.model = %(model)s
-      and (%(entity_ids)s::uuid[] is null or items.entity = any (%(entity_ids)s::uuid[]))
-      and (%(first)s::uuid is null or items.entity >= %(first)s::uuid)
-      and (%(before)s::uuid is null or items.entity < %(before)s::uuid)
-    order by items.entity, items.id
+    select entities.id, items.id, embeddings.embedding, embeddings.attributes::text
+    from matching_pipeline.entities
+    join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
+    join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
+    where entities.source = %(source)s and embeddings.model = %(model)s
+      and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
+      and (%(ids)s::uuid[] is null or entities.id = any (%(ids)s::uuid[]))
+      and (%(first)s::uuid is null or entities.id >= %(first)s::uuid)
+      and (%(before)s::uuid is null or entities.id < %(before)s::uuid)
+    order by entities.id, items.id
 ) to stdout (format binary)
 
--- name: copy_left_near
+-- name: copy_items_near
 copy (
-    select items.entity, near.item, near.embedding, near.attributes::text
+    select near.entity, near.item, near.embedding, near.attributes::text
     from (
-        select item, embedding, attributes, %(others)s + (1 - %(weight)s) * (
+        select entity, item, embedding, attributes, %(others)s + (1 - %(weight)s) * (
             select max(-(stored.direction <#> sought.direction))
             from unnest(%(directions)s::vector[]) as sought (direction)
         ) as most
         from (
-            -- one normalised vector for each image: each use of a stored vector fetches it from its table again
-            select item, embedding, attributes, l2_normalize(embedding) as direction
-            from matching_pipeline.embeddings
-            where source = %(source)s and model = %(model)s
+            -- one normalised vector for each item: each use of a stored vector fetches it from its table again
+            select items.entity, embeddings.item, embedding, attributes, l2_normalize(embedding) as direction
+            from matching_pipeline.entities
+            join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
+            join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
+            where entities.source = %(source)s and embeddings.model = %(model)s
+              and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
             offset 0
         ) as stored
         offset 0
     ) as near
-    join matching_pipeline.items on items.source = %(source)s and items.id = near.item
     where near.most >= %(threshold)s and near.most >= coalesce((
-        select similarity from matching_pipeline.matches
-        where matcher = %(matcher)s and left_id = items.entity and left_rank = %(limit)s
+        select max(similarity) from matching_pipeline.matches
+        where matcher = %(matcher)s and (
+            (%(are_left)s and left_id = near.entity and left_rank = %(limit)s)
+            or (%(are_right)s and right_id = near.entity and right_rank = %(limit)s)
+        )
     ), -1)
-    order by items.entity, near.item
+    order by near.entity, near.item
 ) to stdout (format binary)
 
 -- name: full_list_floors
 select left_id, similarity
 from matching_pipeline.matches
-where matcher = %(matcher)s and left_rank = %(limit)s
-  and (%(left_ids)s::uuid[] is null or left_id = any (%(left_ids)s::uuid[]))
+where %(are_left)s and matcher = %(matcher)s and left_rank = %(limit)s
+  and (%(ids)s::uuid[] is null or left_id = any (%(ids)s::uuid[]))
+union all
+select right_id, similarity
+from matching_pipeline.matches
+where %(are_right)s and matcher = %(matcher)s and right_rank = %(limit)s
+  and (%(ids)s::uuid[] is null or right_id = any (%(ids)s::uuid[]))
 
--- name: left_of_right
-select distinct left_id from matching_pipeline.matches where matcher = %(matcher)s and right_id = any (%(right_ids)s::uuid[])
-
--- name: copy_left_rows
+-- name: copy_pairs
 copy (
-    select left_id, right_id, similarity, left_item, right_item, left_rank
+    select left_id, right_id, similarity, left_item, right_item, coalesce(left_rank, 0), coalesce(right_rank, 0)
     from matching_pipeline.matches
-    where matcher = %(matcher)s
-      and (%(left_ids)s::uuid[] is null or left_id = any (%(left_ids)s::uuid[]))
-      and (%(first)s::uuid is null or left_id >= %(first)s::uuid)
-      and (%(before)s::uuid is null or left_id < %(before)s::uuid)
-    order by left_id, left_rank
+    where matcher = %(matcher)s and left_id = any (%(left_ids)s::uuid[])
+    union
+    select left_id, right_id, similarity, left_item, right_item, coalesce(left_rank, 0), coalesce(right_rank, 0)
+    from matching_pipeline.matches
+    where matcher = %(matcher)s and right_id = any (%(right_ids)s::uuid[])
 ) to stdout (format binary)
+
+-- name: lone_entities_with_pairs
+-- of the sides that keep lists
+select source, id
+from (
+    select left_source as source, left_id as id
+    from matching_pipeline.matches
+    join matching_pipeline.matchers on matchers.name = matches.matcher
+    where matcher = %(matcher)s
+    union
+    select right_source, right_id
+    from matching_pipeline.matches
+    join matching_pipeline.matchers on matchers.name = matches.matcher
+    where matcher = %(matcher)s and matching_pipeline.keeps_lists(matchers, right_source)
+) as paired
+where (source, id) not in (select source, id from matching_pipeline.matchable_entities(%(matcher)s))
 
 -- name: delete_pairs
 delete from matching_pipeline.matches
@@ -114,21 +142,22 @@ select unnest(%(ids)s::uuid[]) except select id from held
 -- name: missing_items
 select unnest(%(ids)s::uuid[]) except select id from matching_pipeline.items where source = %(source)s and id = any (%(ids)s::uuid[])
 
--- name: publish_left_pairs
+-- name: publish_pairs
 insert into matching_pipeline.matches (
-    id, matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, model
+    id, matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, right_rank, model
 )
-select pair.id, %(matcher)s, left_id, right_id, left_entity.key, right_entity.key, left_item, right_item, similarity, left_rank, %(model)s
+select pair.id, %(matcher)s, left_id, right_id, left_entity.key, right_entity.key, left_item, right_item, similarity,
+    nullif(left_rank, 0), nullif(right_rank, 0), %(model)s
 from unnest(
-    %(new_ids)s::uuid[], %(left)s::uuid[], %(right)s::uuid[], %(left_item)s::uuid[],
-    %(right_item)s::uuid[], %(similarity)s::double precision[], %(rank)s::integer[]
-) as pair (id, left_id, right_id, left_item, right_item, similarity, left_rank)
+    %(new_ids)s::uuid[], %(left)s::uuid[], %(right)s::uuid[], %(left_item)s::uuid[], %(right_item)s::uuid[],
+    %(similarity)s::double precision[], %(left_rank)s::integer[], %(right_rank)s::integer[]
+) as pair (id, left_id, right_id, left_item, right_item, similarity, left_rank, right_rank)
 join matching_pipeline.entities as left_entity on left_entity.source = %(left_source)s and left_entity.id = left_id
 join matching_pipeline.entities as right_entity on right_entity.source = %(right_source)s and right_entity.id = right_id
 order by left_id, right_id
 on conflict (left_id, right_id, matcher) do update set
-    left_item = excluded.left_item, right_item = excluded.right_item,
-    similarity = excluded.similarity, left_rank = excluded.left_rank, model = excluded.model, computed_at = now()
+    left_item = excluded.left_item, right_item = excluded.right_item, similarity = excluded.similarity,
+    left_rank = excluded.left_rank, right_rank = excluded.right_rank, model = excluded.model, computed_at = now()
 
 -- name: name_model_of_matches
 update matching_pipeline.matches set model = %(model)s where matcher = %(matcher)s and model <> %(model)s
@@ -148,72 +177,3 @@ left join matching_pipeline.embeddings as right_embedding on right_embedding.sou
 where matches.matcher = %(matcher)s and left_rank = 1
 order by similarity desc, left_key
 limit %(count)s
-
--- The queries below are of matchers of one source with itself.
-
--- name: copy_block
-copy (
-    select entities.id, embeddings.embedding
-    from matching_pipeline.entities
-    join matching_pipeline.embeddings on embeddings.source = entities.source and embeddings.item = entities.id
-    where entities.source = %(source)s and entities.properties @> %(block)s and embeddings.model = %(source)s
-      and (%(ids)s::uuid[] is null or entities.id = any (%(ids)s::uuid[]))
-    order by entities.id
-) to stdout (format binary)
-
--- name: copy_block_near
-copy (
-    select id, embedding
-    from (
-        -- one normalised vector for each entity: each use of a stored vector fetches it from its table again
-        select entities.id, embeddings.embedding, l2_normalize(embeddings.embedding) as direction
-        from matching_pipeline.entities
-        join matching_pipeline.embeddings on embeddings.source = entities.source and embeddings.item = entities.id
-        where entities.source = %(source)s and entities.properties @> %(block)s and embeddings.model = %(source)s
-        offset 0
-    ) as block
-    where exists (
-        select from unnest(%(directions)s::vector[]) as sought (direction)
-        where -(block.direction <#> sought.direction) >= %(least)s
-    )
-    order by id
-) to stdout (format binary)
-
--- name: copy_pairs
-copy (
-    select left_id, right_id, similarity, coalesce(left_rank, 0), coalesce(right_rank, 0)
-    from matching_pipeline.matches
-    where matcher = %(matcher)s and left_id = any (%(ids)s::uuid[])
-    union
-    select left_id, right_id, similarity, coalesce(left_rank, 0), coalesce(right_rank, 0)
-    from matching_pipeline.matches
-    where matcher = %(matcher)s and right_id = any (%(ids)s::uuid[])
-) to stdout (format binary)
-
--- name: lone_entities_with_pairs
-select id from (
-    select left_id as id from matching_pipeline.matches where matcher = %(matcher)s
-    union
-    select right_id from matching_pipeline.matches where matcher = %(matcher)s
-) as paired
-where id not in (select id from matching_pipeline.matchable_entities(%(matcher)s))
-
--- name: properties_of
-select id, properties from matching_pipeline.entities
-where source = %(source)s and id = any (%(ids)s::uuid[])
-
--- name: publish_pairs
-insert into matching_pipeline.matches (
-    id, matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, right_rank, model
-)
-select pair.id, %(matcher)s, left_id, right_id, left_entity.key, right_entity.key, left_id, right_id, similarity,
-    nullif(left_rank, 0), nullif(right_rank, 0), %(model)s
-from unnest(
-    %(new_ids)s::uuid[], %(left)s::uuid[], %(right)s::uuid[], %(similarity)s::double precision[],
-    %(left_rank)s::integer[], %(right_rank)s::integer[]
-) as pair (id, left_id, right_id, similarity, left_rank, right_rank)
-join matching_pipeline.entities as left_entity on left_entity.source = %(left_source)s and left_entity.id = left_id
-join matching_pipeline.entities as right_entity on right_entity.source = %(right_source)s and right_entity.id = right_id
-order by left_id, right_id
-on conflict (left_id, right_id, matcher) do update set
-    similarity = excluded.similarity, left_rank = excluded.left_rank, right_rank = excluded.right_rank, computed_at = now()

@@ -1,14 +1,15 @@
 -- The inputs of the definition of `matches`, without the views and functions that the matchers themselves read.
 
 -- name: sampled_entities
-select id
+select source, id
 from (
-    select entities.id from matching_pipeline.entities
-    join matching_pipeline.matchers on matchers.name = %(matcher)s and matchers.left_source = entities.source
+    select source, id from matching_pipeline.entities where source = any (%(keepers)s)
     union
-    select left_id from matching_pipeline.matches where matcher = %(matcher)s
+    select %(left)s, left_id from matching_pipeline.matches where matcher = %(matcher)s and left_rank is not null
+    union
+    select %(right)s, right_id from matching_pipeline.matches where matcher = %(matcher)s and right_rank is not null
 ) as listed
-order by hashtextextended(id::text, %(seed)s), id
+order by hashtextextended(id::text, %(seed)s), source, id
 limit %(count)s
 
 -- name: defining_items
@@ -18,17 +19,17 @@ from matching_pipeline.entities
 join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
 join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
 join matching_pipeline.embedding_models on embedding_models.name = embeddings.model
-where entities.source = %(source)s and embedding_models.status = 'active' and embedding_models.modality = %(modality)s
+where entities.source = %(source)s and embedding_models.status = 'active'
   and (%(ids)s::uuid[] is null or entities.id = any (%(ids)s::uuid[]))
 
 -- name: stored_lists
 select left_id, right_id, similarity, left_item, right_item, left_rank
 from matching_pipeline.matches
-where matcher = %(matcher)s and left_id = any (%(ids)s::uuid[]) and left_rank is not null
+where %(are_left)s and matcher = %(matcher)s and left_id = any (%(ids)s::uuid[]) and left_rank is not null
 union all
 select right_id, left_id, similarity, right_item, left_item, right_rank
 from matching_pipeline.matches
-where matcher = %(matcher)s and right_id = any (%(ids)s::uuid[]) and right_rank is not null
+where %(are_right)s and matcher = %(matcher)s and right_id = any (%(ids)s::uuid[]) and right_rank is not null
 
 -- name: unfinished_jobs
 select queue, count(*) from matching_pipeline.jobs where status in ('pending', 'processing') group by queue order by queue

@@ -5,13 +5,38 @@ language sql stable set search_path from current as $$
     select coalesce(current_setting('matching_pipeline.publishing', true), '') = 'on'
 $$;
 
--- Every entity that keeps a list.
+-- Whether the entities of this source of the matcher keep lists.
+create or replace function keeps_lists(matcher matchers, source_name text) returns boolean
+language sql immutable set search_path from current as $$
+    select source_name = matcher.left_source
+        or (source_name = matcher.right_source and matcher.declaration ->> 'lists' = 'both')
+$$;
+
+create or replace function source_modality(source_name text) returns text
+language sql stable set search_path from current as $$
+    select case
+        when declaration ->> 'vector' is not null then 'vector'
+        when jsonb_array_length(declaration -> 'text') > 0 then 'text'
+        else 'image'
+    end
+    from sources where name = source_name
+$$;
+
+-- The model whose embeddings of the source are matched; null before the first. Vectors of the app's have a model for each source.
+create or replace function source_model(source_name text) returns text
+language sql stable set search_path from current as $$
+    select name from embedding_models
+    where status = 'active' and modality = source_modality(source_name) and (modality <> 'vector' or name = source_name)
+$$;
+
+-- Enqueues every entity that keeps a list.
 create or replace function enqueue_all_for_matching(matcher_name text) returns integer
 language sql set search_path from current as $$
-    select coalesce(sum(enqueue_jobs(matchers.queue, matchers.left_source, 'entity', array(
-        select key from entities where source = matchers.left_source
+    select coalesce(sum(enqueue_jobs(matchers.queue, sources.name, 'entity', array(
+        select key from entities where source = sources.name
     ))), 0)::integer
-    from matchers where matchers.name = matcher_name
+    from matchers join sources on keeps_lists(matchers, sources.name)
+    where matchers.name = matcher_name
 $$;
 
 create or replace function enqueue_for_matcher(matcher_name text, source_name text, ids uuid[]) returns integer
@@ -22,13 +47,14 @@ language sql set search_path from current as $$
     from matchers where matchers.name = matcher_name
 $$;
 
--- The entities that a matcher of one source with itself can match, with the values that both sides of a pair have in common.
+-- The entities of both sides that the matcher can match, with the values that both sides of a pair have in common.
 create or replace function matchable_entities(matcher_name text)
-returns table (id uuid, key text, same jsonb, properties jsonb)
+returns table (source text, id uuid, same jsonb, properties jsonb)
 language sql stable set search_path from current as $$
-    select entities.id, entities.key, block.same, entities.properties
+    select entities.source, entities.id, block.same, entities.properties
     from matchers
-    join entities on entities.source = matchers.left_source
+    join (select name, source_model(name) as model from sources offset 0) as sources on sources.name in (left_source, right_source)
+    join entities on entities.source = sources.name
     cross join lateral (
         select coalesce(jsonb_object_agg(named.name, entities.properties -> named.name), '{}') as same
         from jsonb_array_elements_text(matchers.declaration -> 'same') as named (name)
@@ -42,7 +68,12 @@ language sql stable set search_path from current as $$
           select from jsonb_each(matchers.declaration -> 'opposite') as opposite
           where not (opposite.value ? coalesce(entities.properties ->> opposite.key, ''))
       )
-      and exists (select from embeddings where embeddings.source = entities.source and embeddings.item = entities.id)
+      and exists (
+          select from items
+          join embeddings on embeddings.source = items.source and embeddings.item = items.id
+          where items.source = entities.source and items.entity = entities.id
+            and embeddings.model = sources.model
+      )
 $$;
 
 -- A worker that writes lists itself announces it by `matching_pipeline.publishing`.
@@ -162,12 +193,14 @@ create or replace trigger matches_truncate after truncate on matches
 -- A matcher that compares otherwise matches every entity again.
 create or replace function matchers_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
+declare
+    of_the_rule text[] := array['left', 'right', 'same', 'opposite', 'lists'];
 begin
     perform enqueue_all_for_matching(new_rows.name)
     from new_rows
     join old_rows on old_rows.name = new_rows.name
-    where (old_rows.left_source, old_rows.right_source, old_rows.declaration -> 'same', old_rows.declaration -> 'opposite')
-        is distinct from (new_rows.left_source, new_rows.right_source, new_rows.declaration -> 'same', new_rows.declaration -> 'opposite');
+    where (select jsonb_object_agg(key, value) from jsonb_each(old_rows.declaration) where key = any (of_the_rule))
+        is distinct from (select jsonb_object_agg(key, value) from jsonb_each(new_rows.declaration) where key = any (of_the_rule));
     return null;
 end
 $$;
@@ -177,26 +210,32 @@ create or replace trigger matchers_update after update on matchers
 create or replace trigger match_settings_update after update on match_settings
     referencing new table as new_rows for each statement execute function match_settings_changed();
 
--- Ranges of the ids of left entities that cover them all, also those to come, with so many entities each.
-create or replace function left_shards(matcher_name text, size integer)
-returns table (place integer, entities bigint, first_entity uuid, before_entity uuid)
+-- Divides a rebuild into shards of about so many entities that keep lists. Where only left entities do, a shard may have a range of a
+-- block: the ranges cover also entities to come. Otherwise a block stays whole, because a row has the ranks of both entities.
+-- The part without `same` stands for entities that have pairs and are in no block.
+create or replace function rebuild_parts(matcher_name text, size integer) returns table (place bigint, entities bigint, parts jsonb)
 language sql stable set search_path from current as $$
-    with listed as (
-        select entities.id from entities join matchers on matchers.left_source = entities.source and matchers.name = matcher_name
-        union
-        select left_id from matches where matcher = matcher_name
-    ), bounded as (
-        -- null is before the first id, so that a later entity is in some shard, even where there is none yet
-        select null::uuid as id
+    with keepers as (
+        select matchable.same, matchable.id, case
+            when keeps_lists(matchers, right_source) then 0
+            else (row_number() over (partition by matchable.same order by matchable.id) - 1) / size
+        end as range
+        from matchers
+        cross join matchable_entities(matcher_name) as matchable
+        where matchers.name = matcher_name and keeps_lists(matchers, matchable.source)
+    ), ranges as (
+        select same, range, count(*) as members, case when range > 0 then (array_agg(id order by id))[1] end as first
+        from keepers group by same, range
+    ), parted as (
+        select null::jsonb as same, 0::bigint as members, null::uuid as first, null::uuid as before
         union all
-        select id from listed
+        select same, members, first, lead(first) over (partition by same order by range) from ranges
     ), placed as (
-        select id, ntile(greatest(1, (select (count(*) + size - 1) / size from listed))::integer)
-            over (order by id nulls first) as place
-        from bounded
+        select parted.*, (sum(members) over (order by same nulls first, first nulls first) - members)::bigint / size as shard
+        from parted
     )
-    select place, count(id), (array_agg(id order by id nulls first))[1],
-        lead((array_agg(id order by id nulls first))[1]) over (order by place)
+    select row_number() over (order by shard), sum(members)::bigint,
+        jsonb_agg(jsonb_build_object('same', same, 'first', first, 'before', before) order by same nulls first, first nulls first)
     from placed
-    group by place
+    group by shard
 $$;

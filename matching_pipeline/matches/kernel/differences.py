@@ -32,10 +32,14 @@ class Change(Generic[AnyPairRows]):
     """which of the upserts are no row yet"""
     deletions: AnyPairRows
 
-    def parts(self, size: int) -> Iterator["Change[AnyPairRows]"]:
-        for begin in range(0, max(len(self.upserts), len(self.deletions)), size):
-            part = slice(begin, begin + size)
-            yield Change(self.upserts.take(part), self.new[part], self.deletions.take(part))
+    def parts(self, lists: int) -> Iterator["Change[AnyPairRows]"]:
+        """Parts with all rows of so many left entities each."""
+        columns = [next(iter(vars(rows).values())) for rows in (self.upserts, self.deletions)]
+        left = np.unique(np.concatenate(columns))
+        upserts, deletions = (np.searchsorted(left, column) // lists for column in columns)
+        for part in range(0, -(-len(left) // lists)):
+            ours = upserts == part
+            yield Change(self.upserts.take(ours), self.new[ours], self.deletions.take(deletions == part))
 
 
 def pair_keys(left: Ids, right: Ids) -> Ids:

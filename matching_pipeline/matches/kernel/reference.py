@@ -3,7 +3,7 @@
 Checks and tests compare the kernel with it. The kernel is fast and shares no arithmetic with it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -15,16 +15,23 @@ from matching_pipeline.matches.kernel.policy import DECIMALS, Policy
 
 
 class Image(NamedTuple):
-    """An image of a project or a product, or a face. A face is an entity and its only image."""
+    """An item of an entity: a picture, the text or the vector."""
 
     entity: UUID
     id: UUID
     vector: Vectors
     tokens: frozenset[str] = frozenset()
     """its attributes, as `attribute_tokens` gives them"""
+    properties: Mapping[str, str | None] = {}
+    """of its entity"""
 
 
-def best_lists(images: Sequence[Image], others: Iterable[Sequence[Image]], policy: Policy) -> Lists:
+def best_lists(
+    images: Sequence[Image],
+    others: Iterable[Sequence[Image]],
+    policy: Policy,
+    may_match: Callable[[Image, Image], bool] = lambda image, other: True,
+) -> Lists:
     """The list of every entity of the images. The others come in parts of any size; one part is held at a time."""
     lists: Lists = {image.entity: [] for image in images}
     for part in others:
@@ -32,12 +39,18 @@ def best_lists(images: Sequence[Image], others: Iterable[Sequence[Image]], polic
         directions = np.array([_direction(image) for image in directed])
         for image in images:
             if directed and image.vector.any():
-                pairs = [*lists[image.entity], *_pairs(image, directed, directions, policy)]
+                pairs = [*lists[image.entity], *_pairs(image, directed, directions, policy, may_match)]
                 lists[image.entity] = _best(pairs, policy.limit)
     return lists
 
 
-def _pairs(image: Image, others: Sequence[Image], directions: Numbers, policy: Policy) -> Iterator[Pair]:
+def _pairs(
+    image: Image,
+    others: Sequence[Image],
+    directions: Numbers,
+    policy: Policy,
+    may_match: Callable[[Image, Image], bool],
+) -> Iterator[Pair]:
     weight = policy.attribute_weight
     cosines = directions @ _direction(image)
     # the overlap is 1 at most, so no other row reaches the threshold
@@ -45,7 +58,7 @@ def _pairs(image: Image, others: Sequence[Image], directions: Numbers, policy: P
         other = others[row]
         score = (1 - weight) * float(cosines[row]) + weight * _overlap(image.tokens, other.tokens)
         similarity = max(-1.0, min(1.0, round(score, DECIMALS)))
-        if similarity >= policy.threshold:
+        if similarity >= policy.threshold and may_match(image, other):
             yield Pair(other.entity, similarity, image.id, other.id)
 
 

@@ -13,7 +13,6 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.matches import rebuilds
-from matching_pipeline.matches.vector_matcher import VectorMatcher
 from matching_pipeline_tests.integration.components.conftest import MATCHES, examples_pipeline
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
@@ -115,7 +114,7 @@ def test_a_re_execution_from_failure_runs_the_failed_shard_alone(
         raise ConfigurationError("something that a person must mend")
 
     with monkeypatch.context() as broken:
-        broken.setattr(VectorMatcher, "rebuild_shard", refuse)
+        broken.setattr(rebuilds, "run", refuse)
         failed = execute(instance, in_process)
     assert not failed.success
     assert steps(failed, dg.DagsterEventType.STEP_FAILURE) == {"rebuild_shard[face_2": 1}

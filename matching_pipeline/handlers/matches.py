@@ -1,7 +1,7 @@
-"""Queues of matchers of vectors: the handler mirrors the entities and maintains their lists."""
+"""Queues of matchers: the handler maintains the lists. Entities with vectors of the app's it mirrors, too."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -12,8 +12,10 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.transactions import GAVE_WAY, give_way
 from matching_pipeline.errors import PermanentFailure, SourceUnreadable
 from matching_pipeline.matches.locks import ListsLock
-from matching_pipeline.matches.match_table import Figures
-from matching_pipeline.matches.vector_matcher import VectorMatcher
+from matching_pipeline.matches.matching import Matching
+from matching_pipeline.matches.rebuilds import Part
+from matching_pipeline.matches.rule import Block
+from matching_pipeline.matches.writing import Figures
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import Outcome
@@ -23,6 +25,8 @@ from matching_pipeline.sources.keys import key_id
 from matching_pipeline.sources.reading import SourceRow, fetch, read
 from matching_pipeline.sources.vectors import mirror_vectors, vector_failures
 
+VECTORS_AT_ONCE = 100
+"""Fewer, as the app's erasure of an entity that is being mirrored can only leave a job."""
 CROWD = 300
 """If a block has this many waiting entities, a rebuild costs less than single updates."""
 OF_THE_SERVER = ("08", "53", "57", "58")
@@ -33,20 +37,25 @@ MIRRORED_AT_ONCE = 500
 """Rows that one transaction mirrors before a rebuild."""
 
 
-class VectorMatchHandler:
+class MatchHandler:
     """In one transaction it updates the mirror and the lists, and completes the jobs. It holds the lists' lock.
 
-    Batches are small: meanwhile an erasure by the app can only leave a job.
+    A list depends on every entity of both sources, so a writer must see what the last writer committed.
     No error text quotes a row: an erasure does not reach every copy of it.
     """
 
-    batch_size = 100
+    batch_size = 500
     # the handler may rebuild crowded blocks before it writes a batch, and renews no lease meanwhile
     lease = timedelta(minutes=5)
 
-    def __init__(self, queue: str, matcher: VectorMatcher) -> None:
+    def __init__(self, queue: str, matching: Matching, mirrored: Collection[str] = ()) -> None:
+        """`mirrored` are the matcher's sources with vectors. Workers of other queues mirror those with pictures or
+        texts."""
         self.queue = queue
-        self._matcher = matcher
+        if mirrored:
+            self.batch_size = min(self.batch_size, VECTORS_AT_ONCE)
+        self._matching = matching
+        self._mirrored = mirrored
         self._figures = Figures()
         """Figures of rebuilt blocks; the next `write` returns them."""
         self._takes_lists = True
@@ -55,6 +64,9 @@ class VectorMatchHandler:
         """Jobs of the last crowd that batches must still do."""
 
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        if not self._mirrored:
+            yield [Outcome(job) for job in jobs]
+            return
         with _quoting_no_row():
             if self._has_crowd(connection, len(jobs)):
                 self._released = self._match_crowd(connection)
@@ -69,7 +81,7 @@ class VectorMatchHandler:
 
     def prepare_write(self, connection: Connection) -> None:
         if self._takes_lists:
-            ListsLock(connection, self._matcher.name).take()
+            ListsLock(connection, self._matching.name).take()
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
         figures = Figures()
@@ -88,7 +100,7 @@ class VectorMatchHandler:
 
         After any other error both stay until a retry.
         """
-        if job.kind != "entity":
+        if job.kind != "entity" or job.source not in self._mirrored:
             return
         with _quoting_no_row():
             try:
@@ -101,30 +113,32 @@ class VectorMatchHandler:
                 mirror.erase(connection, self.queue, job.source, "entity", [job.key], of_status=())
 
     def _write_entities(self, connection: Connection, outcomes: Sequence[Outcome]) -> Figures:
-        keys = [outcome.job.key for outcome in outcomes]
-        known = [outcome.result for outcome in outcomes if outcome.result is not None]
-        source = self._matcher.source
-        mirrored = mirror_vectors(connection, self.queue, source, keys, known)
-        if self._takes_lists:
-            return self._matcher.update(connection, {key_id(key) for key in keys})
-        if mirrored:
-            # These rows were missing when read and exist again.
-            client.enqueue(connection, self.queue, source, mirrored)
-        return Figures()
+        changed = {}
+        for source, group in _by_source(outcomes).items():
+            keys = [outcome.job.key for outcome in group]
+            changed[source] = {key_id(key) for key in keys}
+            if source in self._mirrored:
+                known = [outcome.result for outcome in group if outcome.result is not None]
+                mirrored = mirror_vectors(connection, self.queue, source, keys, known)
+                if mirrored and not self._takes_lists:
+                    # these rows were missing when read and exist again
+                    client.enqueue(connection, self.queue, source, mirrored)
+        return self._matching.update(connection, changed) if self._takes_lists else Figures()
 
     def _outcomes(self, connection: Connection, jobs: Sequence[Job]) -> list[Outcome]:
         outcomes = list(expansion.expand(connection, [job for job in jobs if job.kind != "entity"]))
-        entities = [job for job in jobs if job.kind == "entity"]
-        if not entities:
-            return outcomes
-        source = self._matcher.source
-        try:
-            reading = read(connection, source, "entity", [job.key for job in entities])
-        except SourceUnreadable as error:
-            return outcomes + [Outcome(job, must_wait=error) for job in entities]
-        rows = {row.entity_key: row for row in reading.rows}
-        failures = reading.failures | vector_failures(connection, source, reading.rows)
-        return outcomes + [Outcome(job, rows.get(job.key), failures.get(job.key)) for job in entities]
+        entities = [Outcome(job) for job in jobs if job.kind == "entity"]
+        for source, group in _by_source(entities).items():
+            try:
+                reading = read(connection, source, "entity", [outcome.job.key for outcome in group])
+            except SourceUnreadable as error:
+                outcomes += [Outcome(outcome.job, must_wait=error) for outcome in group]
+                continue
+            rows = {row.entity_key: row for row in reading.rows}
+            failures = reading.failures | vector_failures(connection, source, reading.rows)
+            for job in (outcome.job for outcome in group):
+                outcomes.append(Outcome(job, rows.get(job.key), failures.get(job.key)))
+        return outcomes
 
     def _has_crowd(self, connection: Connection, claimed: int) -> bool:
         if claimed < self.batch_size or self._released > 0:
@@ -139,9 +153,9 @@ class VectorMatchHandler:
             outcomes = self._outcomes(connection, [job for job in crowd if job.kind == "entity"])
             for same, some in self._by_block(filter(_is_comparable, outcomes)).items():
                 if len(some) >= CROWD:
-                    self._mirror(connection, [outcome.result for outcome in some])
-                    with ListsLock(connection, self._matcher.name).alone():
-                        self._figures += self._matcher.rebuild_block(connection, dict(same))
+                    self._mirror(connection, some)
+                    with ListsLock(connection, self._matching.name).alone():
+                        self._figures += self._matching.rebuild_part(connection, Part(dict(same)))
                     done += len(client.complete(connection, [outcome.job for outcome in some]))
         except (*GAVE_WAY, PermanentFailure, SourceUnreadable):
             # Batches do these jobs later and find the failing one.
@@ -151,19 +165,29 @@ class VectorMatchHandler:
                 client.snooze(connection, crowd, timedelta(0), None)
         return len(crowd) - done
 
-    def _mirror(self, connection: Connection, rows: Sequence[SourceRow]) -> None:
-        for begin in range(0, len(rows), MIRRORED_AT_ONCE):
-            some = rows[begin : begin + MIRRORED_AT_ONCE]
-            keys = [row.entity_key for row in some]
-            give_way(connection, partial(mirror_vectors, connection, self.queue, self._matcher.source, keys, some))
+    def _mirror(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        for source, group in _by_source(outcomes).items():
+            for begin in range(0, len(group), MIRRORED_AT_ONCE):
+                rows = [outcome.result for outcome in group[begin : begin + MIRRORED_AT_ONCE]]
+                keys = [row.entity_key for row in rows]
+                give_way(connection, partial(mirror_vectors, connection, self.queue, source, keys, rows))
 
-    def _by_block(self, outcomes: Iterable[Outcome]) -> dict[tuple[tuple[str, str], ...], list[Outcome]]:
-        """The outcomes of entities that can match, by what both sides of a pair have in common."""
-        blocks: dict[tuple[tuple[str, str], ...], list[Outcome]] = defaultdict(list)
+    def _by_block(self, outcomes: Iterable[Outcome]) -> dict[Block, list[Outcome]]:
+        """The outcomes of entities that can match, by the values that both sides of a pair have in common."""
+        blocks: dict[Block, list[Outcome]] = defaultdict(list)
+        rule = self._matching.rule
         for outcome in outcomes:
-            if block := self._matcher.block_of(outcome.result.properties):
-                blocks[tuple((name, block[name]) for name in self._matcher.same)].append(outcome)
+            block = rule.block_of(outcome.result.properties)
+            if block is not None:
+                blocks[block[: len(rule.same)]].append(outcome)
         return blocks
+
+
+def _by_source(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    groups: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        groups[outcome.job.source].append(outcome)
+    return groups
 
 
 def _is_comparable(outcome: Outcome) -> bool:

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from matching_pipeline.matches.kernel.columns import as_ids, as_uuids
 from matching_pipeline.matches.kernel.differences import difference
-from matching_pipeline.matches.pair_rows import MutualRows, listings, lists_in, paired
+from matching_pipeline.matches.rows import MatchRows, listings_in, lists_in, rows_from
+from matching_pipeline.matches.rule import Rule
 
+WITHIN = Rule("face", "face", "face", both=True)
 Ranks = dict[tuple[int, int], tuple[int, int]]
 
 ranks = st.tuples(st.integers(0, 3), st.integers(0, 3)).filter(any)
@@ -17,28 +19,28 @@ keys = st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda key: key[0]
 pairs = st.dictionaries(keys, ranks, max_size=8)
 
 
-def rows_of(given: Ranks) -> MutualRows:
+def rows_of(given: Ranks) -> MatchRows:
     left, right = (as_ids(UUID(int=key[side] << 120) for key in given) for side in (0, 1))
     similarity = np.array([one + other / 10 for one, other in given])
     left_rank, right_rank = (np.array([of[side] for of in given.values()], dtype=np.intp) for side in (0, 1))
-    return MutualRows(left, right, similarity, left_rank, right_rank)
+    return MatchRows(left, right, similarity, left, right, left_rank, right_rank)
 
 
-def pairs_in(rows: MutualRows) -> Ranks:
+def pairs_in(rows: MatchRows) -> Ranks:
     entities = zip(*([id.int >> 120 for id in as_uuids(column)] for column in (rows.left, rows.right)), strict=True)
     return dict(zip(entities, zip(rows.left_rank.tolist(), rows.right_rank.tolist(), strict=True), strict=True))
 
 
 @given(pairs)
 def test_rows_are_their_listings(given: Ranks) -> None:
-    rows = paired(listings(rows_of(given)))
+    rows = rows_from(listings_in(rows_of(given), WITHIN))
     assert list(pairs_in(rows).items()) == sorted(given.items())
     assert rows.similarity.tolist() == [one + other / 10 for one, other in sorted(given)]
 
 
 @given(pairs)
 def test_a_list_is_in_order_of_rank(given: Ranks) -> None:
-    for entity, listed in lists_in(listings(rows_of(given))).items():
+    for entity, listed in lists_in(listings_in(rows_of(given), WITHIN)).items():
         place = entity.int >> 120
         of_entity = [(of[0], key[1]) for key, of in given.items() if key[0] == place and of[0]]
         of_entity += [(of[1], key[0]) for key, of in given.items() if key[1] == place and of[1]]
@@ -54,5 +56,6 @@ def test_writing_the_difference_leaves_what_is_wanted(wanted: Ranks, stored: Ran
     assert all(stored.get(key) != of for key, of in pairs_in(change.upserts).items())
     assert change.new.tolist() == [key not in stored for key in pairs_in(change.upserts)]
     parts = list(change.parts(2))
+    assert all(len(np.union1d(part.upserts.left, part.deletions.left)) <= 2 for part in parts)
     assert sum(len(part.upserts) for part in parts) == len(change.upserts)
     assert sum(len(part.deletions) for part in parts) == len(change.deletions)
