@@ -22,6 +22,14 @@ class TransientFailure(JobFailure):
     permanent = False
 
 
+class HostBusy(TransientFailure):
+    """The host of a picture asks to wait. The worker snoozes the job and counts no attempt."""
+
+    def __init__(self, message: str, retry_after: timedelta) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class ProviderUnavailable(Exception):
     """The worker snoozes the queue and counts no attempt."""
 

@@ -38,8 +38,13 @@ class Settings(BaseSettings):
     image_memory_bytes: int = Field(
         512 * 2**20, gt=0, description="Decoding takes this much memory at most, of all threads together."
     )
+    image_base_url: str | None = Field(None, description="A path that an app stores for a picture follows this URL.")
+    image_user_agent: str = Field(
+        "Mozilla/5.0 (compatible; matching-pipeline)", description="Requests for pictures have this User-Agent."
+    )
     image_max_redirects: int = Field(5, ge=0, description="One fetch follows this many redirects at most.")
     image_concurrency: int = Field(8, gt=0, description="A worker fetches this many images at once.")
+    image_host_concurrency: int = Field(6, gt=0, description="It fetches this many at once from one host.")
 
     text_embedder: Literal["openai", "local"] | None = Field(None, description="This provider embeds texts.")
     openai_api_key: SecretStr | None = Field(None, description="If it is set, `openai` is the provider by default.")

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import HostBusy, JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.models import registry as models
 from matching_pipeline.pictures.decode import decode, thumbnail
 from matching_pipeline.pictures.fetch import ImageFetcher
@@ -47,6 +47,10 @@ class QueuedImage:
 class Fetched:
     content_hash: bytes
     data: bytes
+
+    @classmethod
+    def of(cls, data: bytes) -> "Fetched":
+        return cls(hashlib.sha256(data).digest(), data)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,6 @@ class ImageHandler:
         self._analyzer = analyzer
         self._fetcher = fetcher
         self._memory = memory
-        self._fetches = ThreadPoolExecutor(concurrency, thread_name_prefix="fetch")
         self._analyses = ThreadPoolExecutor(analyzer.concurrency, thread_name_prefix="analyse")
 
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
@@ -90,14 +93,12 @@ class ImageHandler:
         running: Futures[QueuedImage] = Futures()
         for job, row in images.items():
             if row.content:
-                running.add(
-                    self._fetches.submit(self._fetch, row.content), QueuedImage(job, row, row.content), paid=False
-                )
+                running.add(self._fetcher.submit(row.content), QueuedImage(job, row, row.content), paid=False)
         analyses: dict[bytes, Future[Analysis]] = {}
         ready: list[Outcome] = []
         yielded = time.monotonic()
         for ended in running.ended(GATHER_SECONDS):
-            fetched = {image: result for image, result in ended if isinstance(result, Fetched)}
+            fetched = {image: Fetched.of(result) for image, result in ended if isinstance(result, bytes)}
             known = self._known(connection, {picture.content_hash for picture in fetched.values()})
             for image, picture in fetched.items():
                 if picture.content_hash not in known:
@@ -134,13 +135,8 @@ class ImageHandler:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._fetches.shutdown(wait=False, cancel_futures=True)
         # a request under way is paid for: its answer is kept before the provider's client closes
         self._analyses.shutdown(wait=True, cancel_futures=True)
-
-    def _fetch(self, url: str) -> Fetched:
-        data = self._fetcher.fetch(url)
-        return Fetched(hashlib.sha256(data).digest(), data)
 
     def _known(self, connection: Connection, content_hashes: set[bytes]) -> dict[bytes, Analysis]:
         if not content_hashes:
@@ -164,7 +160,9 @@ class ImageHandler:
 def _outcomes(results: Iterable[tuple[QueuedImage, Any]]) -> Iterator[Outcome]:
     """Of the images that are analysed or have failed."""
     for image, result in results:
-        if isinstance(result, JobFailure):
+        if isinstance(result, HostBusy):
+            yield Outcome(image.job, must_wait=result)
+        elif isinstance(result, JobFailure):
             yield Outcome(image.job, failure=result)
         elif isinstance(result, Analysis):
             yield Outcome(image.job, AnalysedImage(image.row, result))

@@ -204,6 +204,10 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         max_bytes=settings.image_max_bytes,
         timeout_seconds=settings.image_timeout_seconds,
         max_redirects=settings.image_max_redirects,
+        concurrency=settings.image_concurrency,
+        host_concurrency=settings.image_host_concurrency,
+        user_agent=settings.image_user_agent,
+        base_url=settings.image_base_url,
         allow_private_hosts=settings.image_allow_private_hosts,
         file_roots=settings.readable_folders,
     )

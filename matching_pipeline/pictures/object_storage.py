@@ -8,7 +8,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import ObjectStore, from_url
 
 from matching_pipeline.errors import PermanentFailure, TransientFailure
-from matching_pipeline.pictures.printable_url import printable
+from matching_pipeline.pictures.printable_url import with_printable_urls
 from matching_pipeline.pictures.size_limit import collect, refuse_oversize
 from matching_pipeline.pictures.web import is_transient
 
@@ -67,5 +67,4 @@ def is_permanent(error: Exception, *, transient_status: int | None = None) -> bo
 
 def reason_of(error: Exception) -> str:
     """The error's first line, without the secrets of the URLs in it. A debugging dump follows that line."""
-    first_line = str(error).partition("\n")[0]
-    return re.sub(r"\S+://\S+", lambda url: printable(url[0]), first_line)
+    return with_printable_urls(str(error).partition("\n")[0])

@@ -9,7 +9,7 @@ from uuid import UUID
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.db.transactions import give_way
-from matching_pipeline.errors import JobFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import HostBusy, JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.providers.protocols import GeneratedPicture
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import LockBusy, Outcome
@@ -102,6 +102,9 @@ class Order:
             return Outcome(self.job)
         if not failed:
             return Outcome(self.job, must_wait=LockBusy(_reasons(busy)))
+        for picture in failed:
+            if isinstance(picture.reason, HostBusy):
+                return Outcome(self.job, must_wait=picture.reason)
         permanent = not busy and all(isinstance(picture.reason, PermanentFailure) for picture in failed)
         return Outcome(self.job, failure=(PermanentFailure if permanent else TransientFailure)(_reasons(failed)))
 

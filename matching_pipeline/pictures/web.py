@@ -1,16 +1,21 @@
 """Pictures over http and https."""
 
-import zlib
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import NoReturn
+from urllib.parse import urlsplit
 
+import anyio
 import httpcore
 import httpx
 
-from matching_pipeline.errors import PermanentFailure, TransientFailure
+from matching_pipeline.errors import HostBusy, PermanentFailure, TransientFailure
+from matching_pipeline.pictures.encodings import decoded
+from matching_pipeline.pictures.hosts import Hosts
 from matching_pipeline.pictures.network import CheckedNetwork
 from matching_pipeline.pictures.printable_url import printable
+from matching_pipeline.pictures.refusals import MAX_BODY, reason_in
 from matching_pipeline.pictures.size_limit import collect, refuse_oversize
 
 HTTP_SCHEMES = frozenset({"http", "https"})
@@ -25,17 +30,21 @@ UNREACHABLE = (
 )
 IDLE_CONNECTIONS = 20
 IDLE_SECONDS = 5
+REASON_SECONDS = 2  # for the body of a refusal
 
 
 class Web:
     """Follows redirects itself, to check each target before the request. It sets no time limit."""
 
-    def __init__(self, *, max_bytes: int, max_redirects: int, allow_private_hosts: bool) -> None:
+    def __init__(
+        self, *, max_bytes: int, max_redirects: int, allow_private_hosts: bool, user_agent: str, hosts: Hosts
+    ) -> None:
         self._max_bytes = max_bytes
         self._max_redirects = max_redirects
+        self._hosts = hosts
         self._client = httpx.AsyncClient(
             transport=_Transport(CheckedNetwork(allow_private_hosts=allow_private_hosts)),
-            headers={"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "matching-pipeline"},
+            headers={"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": user_agent},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             timeout=None,
             trust_env=False,
@@ -58,16 +67,27 @@ class Web:
                 if response.next_request is None:
                     return await self._body(response)
                 request = response.next_request
+            self._hosts.refuse_busy(host_of(str(request.url)))
             if request.url.scheme not in HTTP_SCHEMES:
                 raise PermanentFailure(f"redirects to {printable(str(request.url))}, which is not followed")
         raise PermanentFailure(f"redirects more often than IMAGE_MAX_REDIRECTS ({self._max_redirects})")
 
     async def _body(self, response: httpx.Response) -> bytes:
-        _refuse_status(response)
+        host = host_of(str(response.request.url))
+        if not response.is_success:
+            await self._refuse(response, host)
+        self._hosts.note_answer(host)
         refuse_oversize(int(response.headers.get("Content-Length", 0)), self._max_bytes)
         body = await collect(response.aiter_raw(), self._max_bytes)
-        encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        return body if encoding in ("", "identity") else _decompress(body, encoding, self._max_bytes)
+        return decoded(body, response.headers.get("Content-Encoding", ""), self._max_bytes)
+
+    async def _refuse(self, response: httpx.Response, host: str) -> NoReturn:
+        status, retry_after = response.status_code, response.headers.get("Retry-After")
+        given = response.headers.get("X-Cld-Error") or await _reason(response)
+        reason = f"the server answered {status} {response.reason_phrase}" + (f": {given}" if given else "")
+        if status == 429 or (status == 503 and retry_after):
+            raise HostBusy(reason, self._hosts.note_refusal(host, retry_after))
+        raise TransientFailure(reason) if is_transient(status) else PermanentFailure(reason)
 
 
 class _Transport(httpx.AsyncBaseTransport):
@@ -114,29 +134,25 @@ class _Body(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
-def _refuse_status(response: httpx.Response) -> None:
-    if response.is_success:
-        return
-    status = response.status_code
-    reason = f"the server answered {status} {response.reason_phrase}"
-    raise TransientFailure(reason) if is_transient(status) else PermanentFailure(reason)
+async def _reason(response: httpx.Response) -> str:
+    body = bytearray()
+    with anyio.move_on_after(REASON_SECONDS), suppress(*UNREACHABLE):
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) >= MAX_BODY:
+                break
+    return reason_in(bytes(body))
+
+
+def host_of(url: str) -> str:
+    """The host and its port. Empty where the URL is not of the web."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return parts.netloc.rpartition("@")[2].lower() if parts.scheme in HTTP_SCHEMES else ""
 
 
 def is_transient(status: int) -> bool:
     """Whether the same request may get a better answer than this later."""
     return status >= 500 or status in TRANSIENT_STATUSES
-
-
-def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """Decompresses a body that the server compressed unasked; refuses one of more than `max_bytes`."""
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise PermanentFailure(f"the server sent content encoding {encoding}, which was not asked for")
-    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: gzip or zlib, by the header
-    try:
-        content = decompressor.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise PermanentFailure(f"damaged {encoding} content: {error}") from error
-    refuse_oversize(len(content), max_bytes)
-    if not decompressor.eof:
-        raise PermanentFailure(f"truncated {encoding} content")
-    return content

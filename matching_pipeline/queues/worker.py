@@ -18,6 +18,7 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY, give_way, impatient_transaction
 from matching_pipeline.errors import (
     ConfigurationError,
+    HostBusy,
     JobFailure,
     ModelSwitched,
     ProviderUnavailable,
@@ -294,7 +295,9 @@ class QueueWorker:
         for outcomes in self.handler.work(self._connection, jobs):
             for outcome in outcomes:
                 if outcome.must_wait:
-                    self._release([outcome.job], LOCK_BUSY_DELAY, str(outcome.must_wait))
+                    reason = outcome.must_wait
+                    delay = reason.retry_after if isinstance(reason, HostBusy) else LOCK_BUSY_DELAY
+                    self._release([outcome.job], delay, str(reason))
             if ended := [outcome for outcome in outcomes if not outcome.must_wait]:
                 self._finish(ended)
             self._renew()

@@ -14,6 +14,7 @@ from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.sources.attach import attach
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.fixtures.pictures import PictureServer
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
 
@@ -267,3 +268,15 @@ def test_a_store_that_becomes_full_keeps_the_pictures_that_it_has(
         studio.work(database_url, PaintGenerator(concurrency=1), store)
     assert set(studio.pictures(project).values()) == studio.files()
     assert len(studio.files()) == 3
+
+
+def test_a_host_of_photos_that_asks_to_wait_costs_no_attempt(studio: Studio, database_url: str) -> None:
+    with PictureServer() as limited:
+        job = studio.ask(studio.project(limited.put("/photo.jpg", b"", status=429)))
+        studio.work(database_url)
+        limited.shutdown()
+    status, reason = studio.job(job)
+    assert (status, "429" in str(reason)) == ("pending", True)
+    assert studio.run(
+        "select attempts = snoozes and run_at > now() + interval '20 s' from matching_pipeline.jobs"
+    ) == [True]

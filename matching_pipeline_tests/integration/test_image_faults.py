@@ -186,3 +186,24 @@ def test_an_error_that_concerns_every_job_ends_the_worker_and_counts_no_attempt(
     assert app.run(
         "select status, attempts - snoozes from job_queue where entity_id = %s and attempts = snoozes", odd
     ) == ["pending"]
+
+
+def test_a_host_that_asks_to_wait_costs_no_attempt_and_holds_up_no_other_host(
+    app: App, database_url: str, server: PictureServer
+) -> None:
+    with PictureServer() as limited:
+        product = app.product()
+        refused = [app.product_image(product, limited.put(f"/{n}", b"", status=429)) for n in range(30)]
+        good = {app.product_image(product, server.put(f"/{n}", picture(size=(n, 9)))) for n in range(10, 30)}
+        summary = work_images(database_url, CountingAnalyzer(), LIMITS)
+        limited.shutdown()
+    assert (summary.completed, summary.counts["failed"], summary.counts["snoozed"]) == (20, 0, 30)
+    assert app.analysed() == good
+    # those that were under way when the first was refused
+    assert limited.asked.total() <= LIMITS.host_concurrency
+    status, message = app.status(refused[-1])
+    assert (status, "asks to wait" in str(message)) == ("pending", True)
+    assert app.run(
+        "select bool_and(attempts = snoozes and run_at > now() + interval '20 s') from matching_pipeline.jobs "
+        "where queue = 'image_ai' and status = 'pending'"
+    ) == [True]

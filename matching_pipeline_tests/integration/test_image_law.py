@@ -1,7 +1,7 @@
 """The law of `image_ai`: when its queue is empty it has the pictures of projects as they are now, and no other."""
 
 import random
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event
 from time import sleep
@@ -42,7 +42,13 @@ STATEMENTS = (
 class PaintedPictures:
     """Fetches a picture of the colour that the URL names."""
 
-    def fetch(self, url: str) -> bytes:
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(2)
+
+    def submit(self, url: str) -> "Future[bytes]":
+        return self._threads.submit(self._fetch, url)
+
+    def _fetch(self, url: str) -> bytes:
         sleep(random.random() / 100)
         return picture(url)
 

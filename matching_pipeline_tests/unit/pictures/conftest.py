@@ -5,12 +5,15 @@ import socket
 import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
+import brotli
 import pytest
+import zstandard
 from PIL import Image
 
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
@@ -36,6 +39,10 @@ class Server(ThreadingHTTPServer):
         self.picture = picture
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.connections = 0
+        self.refusal = b""
+        self.lock = threading.Lock()
+        self.allowed = 0
+        self.retry_after = ""
 
     @property
     def url(self) -> str:
@@ -102,6 +109,35 @@ def _reset(handler: Handler, argument: str) -> None:
     handler.connection.close()
 
 
+def _compressed(data: bytes, encodings: str) -> bytes:
+    for encoding in encodings.split(","):
+        match encoding:
+            case "gzip":
+                data = gzip.compress(data)
+            case "br":
+                data = brotli.compress(data, quality=1)
+            case "zstd":
+                data = zstandard.compress(data)
+            case "deflate":
+                data = zlib.compress(data)
+            case "raw-deflate":
+                data = zlib.compress(data, wbits=-15)
+    return data
+
+
+def _limited(handler: Handler, argument: str) -> None:
+    """Answers as many requests as the server allows, and asks the others to wait."""
+    server = handler.server
+    with server.lock:
+        server.allowed -= 1
+        allowed = server.allowed >= 0
+    if allowed:
+        handler.answer(200, server.picture)
+    else:
+        headers = {"Retry_After": server.retry_after} if server.retry_after else {}
+        handler.answer(int(argument or 429), b"", **headers)
+
+
 def _redirect(handler: Handler, argument: str) -> None:
     handler.answer(302, Location=argument)
 
@@ -122,17 +158,29 @@ ROUTES: dict[str, Callable[[Handler, str], None]] = {
     "drip": _drip,
     "hang": _hang,
     "reset": _reset,
-    "cut": lambda handler, _: handler.answer(200, b"the beginning", Content_Length="1000", Connection="close"),
+    "ends-early": lambda handler, _: handler.answer(200, b"the beginning", Content_Length="1000", Connection="close"),
     "hop": lambda handler, argument: handler.answer(302, Location=f"/{argument}"),
     "loop": lambda handler, _: handler.answer(302, Location="/loop", Set_Cookie="seen=1"),
     "redirect": _redirect,
     "html": lambda handler, _: handler.answer(200, b"<!DOCTYPE html><html>No picture</html>"),
+    "encoded": lambda handler, argument: handler.answer(
+        200, _compressed(handler.server.picture, argument), Content_Encoding=argument.removeprefix("raw-")
+    ),
+    "cut": lambda handler, argument: handler.answer(
+        200, _compressed(handler.server.picture, argument)[:-9], Content_Encoding=argument
+    ),
+    "wrong": lambda handler, argument: handler.answer(200, b"\xff" * 99, Content_Encoding=argument),
+    "labelled": lambda handler, argument: handler.answer(200, handler.server.picture, Content_Encoding=argument),
+    "refused": lambda handler, argument: handler.answer(int(argument), handler.server.refusal),
+    "refused-without-end": lambda handler, _: handler.answer(404, b"", Content_Length="10"),
+    "limited": _limited,
     "gzip": lambda handler, _: handler.answer(200, gzip.compress(handler.server.picture), Content_Encoding="gzip"),
     "cut-gzip": lambda handler, _: handler.answer(
         200, gzip.compress(handler.server.picture)[:-9], Content_Encoding="gzip"
     ),
-    "bomb": lambda handler, _: handler.answer(200, gzip.compress(bytes(2**25)), Content_Encoding="gzip"),
-    "brotli": lambda handler, _: handler.answer(200, b"\x0b\x02", Content_Encoding="br"),
+    "bomb": lambda handler, argument: handler.answer(
+        200, _compressed(bytes(2**25), argument or "gzip"), Content_Encoding=argument or "gzip"
+    ),
     "garbage": _garbage,
 }
 

@@ -98,7 +98,7 @@ def test_an_answer_that_may_change_is_transient(fetch: Fetch, server: Server, st
         fetch(f"{server.url}/status/{status}")
 
 
-@pytest.mark.parametrize("path", ["reset", "cut", "garbage"])
+@pytest.mark.parametrize("path", ["reset", "ends-early", "garbage"])
 def test_a_broken_connection_is_transient(fetch: Fetch, server: Server, path: str) -> None:
     with pytest.raises(TransientFailure) as caught:
         fetch(f"{server.url}/{path}")
@@ -137,21 +137,39 @@ def test_time_is_limited_for_a_name_server_too(fetch: Fetch, monkeypatch: pytest
     assert time.monotonic() - begin < 8
 
 
-@pytest.mark.parametrize("path", ["declared/10001", "without-length/1000", "bomb"])
+@pytest.mark.parametrize("path", ["declared/10001", "without-length/1000", "bomb", "bomb/br", "bomb/zstd"])
 def test_size_is_limited_declared_or_not(fetch: Fetch, server: Server, path: str) -> None:
     with pytest.raises(PermanentFailure, match="IMAGE_MAX_BYTES"):
         fetch(f"{server.url}/{path}")
 
 
 def test_unasked_compression_is_undone(fetch: Fetch, server: Server, picture_bytes: bytes) -> None:
-    assert fetch(f"{server.url}/gzip") == picture_bytes
+    for name in ["gzip", "br", "zstd", "deflate", "raw-deflate", "gzip,br"]:
+        assert fetch(f"{server.url}/encoded/{name}") == picture_bytes
     assert server.requests[0][1]["Accept-Encoding"] == "identity"
 
 
-@pytest.mark.parametrize(("path", "reason"), [("brotli", "encoding br"), ("cut-gzip", "truncated gzip")])
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("cut-gzip", "truncated gzip"),
+        ("cut/br", "truncated br"),
+        ("cut/deflate", "truncated deflate"),
+        ("wrong/br", "damaged br"),
+        ("wrong/zstd", "damaged zstd"),
+        ("wrong/gzip", "damaged gzip"),
+    ],
+)
 def test_compression_that_cannot_be_undone_is_permanent(fetch: Fetch, server: Server, path: str, reason: str) -> None:
     with pytest.raises(PermanentFailure, match=reason):
         fetch(f"{server.url}/{path}")
+
+
+@pytest.mark.parametrize("word", ["base64", "utf-8", "aws-chunked", "none", "binary", "identity", "", "UTF8,none"])
+def test_a_word_that_names_no_encoding_means_nothing(
+    fetch: Fetch, server: Server, picture_bytes: bytes, word: str
+) -> None:
+    assert fetch(f"{server.url}/labelled/{word}") == picture_bytes
 
 
 def test_an_empty_body_is_permanent(fetch: Fetch, server: Server) -> None:
@@ -187,7 +205,8 @@ def test_redirects_lead_to_the_web_only(fetch: Fetch, server: Server, target: st
         "http://a:b:c/",
         "http://..../",
         "ftp://example.com/a",
-        "data:image/png;base64,AAAA",
+        "data:image/png;base64",
+        "data:image/png;base64,A",
         "javascript:alert(1)",
         "http://a\x00b/",
         "http://127.0.0.1:70000/",
@@ -232,3 +251,55 @@ def test_any_text_at_all_fails_with_a_job_failure(public_fetch: Fetch, beginning
         with pytest.raises(JobFailure) as caught:
             public_fetch(beginning + text)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (
+            400,
+            '{"statusCode":"404","error":"not_found","message":"Object not found"}',
+            "400 Bad Request: Object not found",
+        ),
+        (400, '{"statusCode":"404","error":"Bucket not found","message":"Bucket not found"}', ": Bucket not found"),
+        (400, '{"error":"InvalidJWT","message":"\\"exp\\" claim timestamp check failed"}', ': "exp" claim timestamp'),
+        (
+            403,
+            "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>",
+            ": AccessDenied: Request",
+        ),
+        (404, "<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "404 Not Found: NoSuchKey"),
+        (403, '{"error": {"code": 403, "message": "Permission denied."}}', ": Permission denied."),
+        (403, "hotlinking is not allowed\nsecond line", ": hotlinking is not allowed"),
+        (404, "<!doctype html><title>Not found</title>", "404 Not Found"),
+        (404, "", "404 Not Found"),
+    ],
+)
+def test_a_refusal_says_the_reason_of_its_body(
+    fetch: Fetch, server: Server, status: int, body: str, reason: str
+) -> None:
+    server.refusal = body.encode()
+    with pytest.raises(PermanentFailure) as caught:
+        fetch(f"{server.url}/refused/{status}?token=secret")
+    assert reason in str(caught.value)
+    assert str(caught.value).endswith(reason) or not reason.endswith("Not Found")
+
+
+def test_a_refusal_tells_no_secret(fetch: Fetch, server: Server) -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJlc2lnbmF0dXJl"
+    server.refusal = f'{{"message": "no https://me:{token}@host/a?token={token} for {token}"}}'.encode()
+    with pytest.raises(PermanentFailure) as caught:
+        fetch(f"{server.url}/refused/403")
+    assert "eyJ" not in str(caught.value)
+    assert "no https://host/a?… for …" in str(caught.value)
+
+
+def test_a_refusal_whose_body_does_not_come_is_permanent_all_the_same(fetch: Fetch, server: Server) -> None:
+    with pytest.raises(PermanentFailure, match="404 Not Found"):
+        fetch(f"{server.url}/refused-without-end")
+
+
+def test_the_user_agent_is_a_setting(server: Server) -> None:
+    with ImageFetcher(FetchLimits(allow_private_hosts=True, user_agent="a shop's crawler")) as fetcher:
+        fetcher.fetch(f"{server.url}/picture")
+    assert server.requests[0][1]["User-Agent"] == "a shop's crawler"
