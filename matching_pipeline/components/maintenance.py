@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.resources import RUN_TAGS, Pipeline
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers import answer_cache, call_log
@@ -12,8 +12,6 @@ from matching_pipeline.queues import client
 from matching_pipeline.sources.enqueue import enqueue_due_resyncs, enqueue_missing
 from matching_pipeline.sources.orphans import delete_orphan_files, delete_orphan_rows
 
-JOBS = ("worker", "process_now", "nightly", "cleanup")
-"""The jobs whose runs are deleted: other runs of the instance may be those of another project."""
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 RUNS_AT_ONCE = 100
 
@@ -55,22 +53,26 @@ def delete_orphan_pictures(context: dg.OpExecutionContext, pipeline: Pipeline) -
 
 @dg.op
 def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
-    """Dagster itself keeps runs and their events for ever. A rebuild can be continued as long as its run is there."""
+    """Dagster itself keeps runs and their events for ever. A rebuild can be continued as long as its run is there.
+
+    Other runs of the instance, also of jobs with the same names, may be those of another team.
+    """
     keep = timedelta(days=pipeline.settings.keep_dagster_runs_days)
     with pipeline.connection() as connection:
         context.log.info(f"{rebuilds.forget(connection, keep)} rebuilds are forgotten")
-    before = datetime.now(UTC) - keep
+    old = dg.RunsFilter(tags=RUN_TAGS, statuses=FINISHED, created_before=datetime.now(UTC) - keep)
     deleted = 0
-    for job in JOBS:
-        old = dg.RunsFilter(job_name=job, statuses=FINISHED, created_before=before)
-        while runs := context.instance.get_runs(old, limit=RUNS_AT_ONCE):
-            for run in runs:
-                context.instance.delete_run(run.run_id)
-            deleted += len(runs)
+    while runs := context.instance.get_runs(old, limit=RUNS_AT_ONCE):
+        for run in runs:
+            context.instance.delete_run(run.run_id)
+        deleted += len(runs)
     context.log.info(f"{deleted} runs are deleted")
 
 
-@dg.job(description="Queues what is missing and removes what is orphaned, or older than the settings keep it.")
+@dg.job(
+    tags=RUN_TAGS,
+    description="Queues what is missing and removes what is orphaned, or older than the settings keep it.",
+)
 def cleanup() -> None:
     repair()
     delete_completed_rows()

@@ -13,6 +13,9 @@ from matching_pipeline.db.embedded import resolve_database_url
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.declarations import Declarations, declared
 
+RUN_TAGS = {"matching_pipeline/job": "true"}
+"""On each run of this package's jobs: `cleanup` deletes no others."""
+
 
 class Pipeline(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The settings and the database, as the environment gives them, and the declarations."""

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from matching_pipeline.components.reporting import Reporter
 from matching_pipeline.components.reports import reports
-from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.resources import RUN_TAGS, Pipeline
 from matching_pipeline.components.source_checks import SourceWatch
 from matching_pipeline.components.version import version_of
 from matching_pipeline.errors import ConfigurationError
@@ -66,7 +66,7 @@ def serve_queues(
 
 @dg.job(
     executor_def=dg.in_process_executor,
-    tags={"dagster/max_runtime": str(int(2 * Settings().worker_seconds + 3600))},
+    tags={**RUN_TAGS, "dagster/max_runtime": str(int(2 * Settings().worker_seconds + 3600))},
     description="The standing worker. Sensors start it and relieve it; it outlives each day's partition.",
 )
 def worker() -> None:
@@ -93,7 +93,11 @@ def process_queue(
     yield from report.evaluations(pipeline).values()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Processes what is due in one queue, by hand.")
+@dg.job(
+    executor_def=dg.in_process_executor,
+    tags=RUN_TAGS,
+    description="Processes what is due in one queue, by hand.",
+)
 def process_now() -> None:
     process_queue()
 

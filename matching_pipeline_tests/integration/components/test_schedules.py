@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import dagster as dg
 
-from matching_pipeline.components.resources import Pipeline
+from matching_pipeline.components.resources import RUN_TAGS, Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline.queues import client
@@ -37,6 +37,10 @@ def test_schedules_and_sensors_run_from_the_first_start_on() -> None:
     )
 
 
+def is_ours(job: dg.JobDefinition) -> bool:
+    return RUN_TAGS.items() <= job.run_tags.items()
+
+
 def test_cleanup_removes_what_is_older_than_the_settings_keep(
     pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
 ) -> None:
@@ -47,18 +51,20 @@ def test_cleanup_removes_what_is_older_than_the_settings_keep(
         where id in (select id from matching_pipeline.jobs limit 2)"""
     )
     long_ago = datetime.now(UTC) - timedelta(days=31)
-    for job, status in (
-        ("worker", dg.DagsterRunStatus.SUCCESS),
-        ("worker", dg.DagsterRunStatus.STARTED),
-        ("of_another_project", dg.DagsterRunStatus.SUCCESS),
+    # another team's project may have a job with the name of one of ours
+    for job, status, tags in (
+        ("worker", dg.DagsterRunStatus.SUCCESS, defs.get_job_def("worker").run_tags),
+        ("worker", dg.DagsterRunStatus.STARTED, defs.get_job_def("worker").run_tags),
+        ("cleanup", dg.DagsterRunStatus.SUCCESS, {}),
     ):
-        run = dg.DagsterRun(job_name=job, run_id=str(uuid4()), status=status)
+        run = dg.DagsterRun(job_name=job, run_id=str(uuid4()), status=status, tags=tags)
         instance.run_storage.add_historical_run(run, long_ago)
     defs.get_job_def("cleanup").execute_in_process(instance=instance, resources={"pipeline": pipeline})
     row = connection.execute("select count(*) from matching_pipeline.jobs").fetchone()
     assert row == (3,)
-    kept = {(run.job_name, run.status) for run in instance.get_runs() if run.job_name != "cleanup"}
-    assert kept == {
+    old = dg.RunsFilter(created_before=long_ago + timedelta(days=1))
+    assert {(run.job_name, run.status) for run in instance.get_runs(old)} == {
         ("worker", dg.DagsterRunStatus.STARTED),
-        ("of_another_project", dg.DagsterRunStatus.SUCCESS),
+        ("cleanup", dg.DagsterRunStatus.SUCCESS),
     }
+    assert all(is_ours(defs.resolve_job_def(job)) for job in ("worker", "process_now", "nightly", "cleanup"))
