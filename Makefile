@@ -10,10 +10,9 @@ help: ## List the targets
 
 install: .venv/installed ## Make .venv with everything in it
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt tools/install.py
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PYTHON) tools/install.py dev
 	touch $@
 
 demo: install ## Run everything with sample rows, Dagster's UI included; Ctrl-C ends it
