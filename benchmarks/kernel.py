@@ -1,6 +1,7 @@
 """The matching kernel next to FAISS and numpy, on the same arrays in the same run; and how it grows."""
 
 import csv
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -11,14 +12,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageEnhance
+from PIL import ImageEnhance, ImageOps
+from threadpoolctl import threadpool_info
 
 from benchmarks.local_analyzer import DEFAULT_PHOTOS, load
-from matching_pipeline.matches.kernel import coding
+from matching_pipeline.matches.kernel import products
 from matching_pipeline.matches.kernel.columns import Ids
 from matching_pipeline.matches.kernel.images import ImageSet
 from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline.matches.kernel.search import best_pairs
+from matching_pipeline.matches.kernel.tally import Tally
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 
 faiss: Any
@@ -34,22 +37,24 @@ LIMIT = 20
 ANY = Policy(threshold=-1.0, limit=LIMIT, attribute_weight=0.0)
 DIMENSIONS = 512
 CROPS = 5
+PHOTOS = Path(os.environ.get("PHOTOS_DIR", DEFAULT_PHOTOS))
 PART_ROWS = 50_000
 
 
 def main(_database_url: str, left_rows: int, right_rows: int) -> None:
     print("\n## The matching kernel")
-    print(f"products in {'8 bits by NumKong' if coding.numkong else 'floats: NumKong is not installed'}")
+    print(f"instruction sets: {instruction_sets()}")
+    print(f"products: {speeds()}")
     # first, as the system reports only the peak of a process' memory
     growth(left_rows // 5, [right_rows // 10, right_rows, right_rows * 10])
     for spread in (0.3, 0.6, 1.0):
         compare(f"clustered, noise {spread}", clustered(left_rows, 1, spread), clustered(right_rows, 2, spread))
-    if (DEFAULT_PHOTOS / "labels.csv").is_file():
-        photos = descriptors(DEFAULT_PHOTOS)
-        name = f"mixtures of the local analyzer's vectors of {len(photos)} crops of photos"
+    if (PHOTOS / "labels.csv").is_file():
+        photos = descriptors(PHOTOS)
+        name = f"mixtures of the local analyzer's vectors of {len(photos)} crops, tints and mirrored copies of photos"
         compare(name, mixed(photos, left_rows, 1), mixed(photos, right_rows, 2))
     else:
-        print(f"\nNo labelled photos at {DEFAULT_PHOTOS}: no vectors of pictures compared")
+        print(f"\nNo labelled photos at {PHOTOS} (PHOTOS_DIR): no vectors of pictures compared")
 
 
 def compare(name: str, left: Vectors, right: Vectors) -> None:
@@ -70,6 +75,33 @@ def compare(name: str, left: Vectors, right: Vectors) -> None:
     for way, each in seconds.items():
         alike = "" if way == "kernel" else agreement(found["kernel"], found[way], left, right)
         print(f"| {way} | {median(each):.2f} | {median(each) / kernel:.1f} | {alike} |")
+    print(f"\nthe kernel's pairs: {work(left, right)}")
+
+
+def work(left: Vectors, right: Vectors) -> str:
+    """Which share of the pairs took which bound, and an exact score."""
+    tally, pairs = Tally(), len(left) * len(right)
+    best_pairs(images(left), [images(right)], ANY, tally)
+    bounds = [f"{count / pairs:.1%} bounded by {way}" for way, count in tally.bounded.most_common()]
+    return ", ".join([*bounds, f"{tally.finer / pairs:.2%} in crowded tiles", f"{tally.exact / pairs:.3%} scored"])
+
+
+def instruction_sets() -> str:
+    """Those that numpy's and NumKong's products use."""
+    blas = {
+        f"{each['internal_api']} {each.get('architecture', '')}"
+        for each in threadpool_info()
+        if each["user_api"] == "blas"
+    }
+    kong = [name for name, there in products.numkong.get_capabilities().items() if there] if products.numkong else []
+    return f"numpy's {', '.join(sorted(blas))}; NumKong's {', '.join(kong) or 'none, as it is not installed'}"
+
+
+def speeds() -> str:
+    costs = products.costs()
+    eight = f"{1e-9 / costs.code:.0f} G of 8 bits and " if costs.code else ""
+    taken = "8-bit codes" if costs.codes_are_faster else "floats"
+    return f"{eight}{1e-9 / costs.float32:.0f} G of floats multiplied a second by one thread, so {taken}"
 
 
 def agreement(ours: NDArray[np.intp], theirs: NDArray[np.intp], left: Vectors, right: Vectors) -> str:
@@ -153,16 +185,17 @@ def clustered(count: int, seed: int, noise: float, clusters: int = 1000) -> Vect
 
 
 def descriptors(photos: Path) -> Vectors:
-    """The local analyzer's vectors of labelled photos, each in several crops, lightened or darkened."""
+    """The local analyzer's vectors of labelled photos, each in several crops, tinted, half of them mirrored."""
     generator, analyzer, vectors = np.random.default_rng(4), LocalImageAnalyzer(), []
     with (photos / "labels.csv").open(newline="") as file:
         pictures = [load(photos / row["file"]) for row in csv.DictReader(file)]
     for picture in pictures:
-        for _ in range(CROPS):
-            x, y, size, gain = generator.uniform((0, 0, 0.6, 0.7), (0.2, 0.2, 0.8, 1.3))
+        for number in range(CROPS):
+            x, y, size, gain, tint = generator.uniform((0, 0, 0.6, 0.7, 0.6), (0.2, 0.2, 0.8, 1.3, 1.4))
             width, height = picture.size
             cropped = picture.crop((x * width, y * height, (x + size) * width, (y + size) * height))
-            vectors.append(analyzer.analyze(ImageEnhance.Brightness(cropped).enhance(gain)).embedding)
+            copy = ImageEnhance.Color(ImageEnhance.Brightness(cropped).enhance(gain)).enhance(tint)
+            vectors.append(analyzer.analyze(ImageOps.mirror(copy) if number % 2 else copy).embedding)
     return np.array(vectors, dtype=np.float32)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,21 +34,27 @@ class Words:
     counts: Numbers
     """(images,): the size of an image's whole set, but 1 for an empty set, which must not divide by zero"""
 
-    def folded(self) -> Numbers:
-        """(images, at most FOLDED_COLUMNS): rows whose inner products are at least the overlaps.
+    @property
+    def folded_columns(self) -> int:
+        return min(int(self.indicators.shape[1]), FOLDED_COLUMNS)
+
+    def folded(self, rows: slice | Rows) -> Numbers:
+        """(rows, folded columns): rows whose inner products are at least the overlaps.
 
         Where the vocabulary fits, each word has its own column and the products are the overlaps. Otherwise the rarer
         words share the upper half of the columns, and a row counts its words in each. Counts are not negative, and a
         common word adds one or more to the product. So shared columns can only increase it.
         """
-        vocabulary = self.indicators.shape[1]
-        width = min(vocabulary, FOLDED_COLUMNS)
+        folded: Numbers = (self.indicators[rows] @ self._fold).toarray()
+        return folded / np.sqrt(self.counts[rows])[:, None]
+
+    @cached_property
+    def _fold(self) -> csr_array:
+        vocabulary, width = self.indicators.shape[1], self.folded_columns
         words = np.arange(vocabulary)
         alone = width if vocabulary == width else width // 2
         column = np.where(words < alone, words, alone + (words - alone) % max(width - alone, 1))
-        fold = csr_array((np.ones(vocabulary), (words, column)), shape=(vocabulary, width))
-        folded: Numbers = (self.indicators @ fold).toarray()
-        return folded / np.sqrt(self.counts)[:, None]
+        return csr_array((np.ones(vocabulary), (words, column)), shape=(vocabulary, width))
 
 
 def shared_words(left: Sequence[frozenset[str]], right: Sequence[frozenset[str]]) -> tuple[Words, Words]:

@@ -1,23 +1,14 @@
 """Vectors as codes whose inner products cost little, and a bound of how far such a product may be off."""
 
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from matching_pipeline.matches.kernel.basis import Basis, choose_basis
+from matching_pipeline.matches.kernel import products
+from matching_pipeline.matches.kernel.basis import Basis, Directions
 from matching_pipeline.matches.kernel.columns import Numbers, Vectors
-
-FEW_SCORES = 4_000_000
-"""For fewer scores in all, 8-bit codes cost more than they save."""
-
-numkong: Any
-try:
-    numkong = import_module("numkong")
-except ImportError:  # it has no wheel for this platform
-    numkong = None
 
 
 @dataclass(frozen=True)
@@ -30,21 +21,87 @@ class Coded:
     codes: Any
     scale: Numbers
     length: Numbers
-    """the length of the vector"""
+    """the length of what is coded: the part inside the basis and the length of the rest"""
     residual: Numbers
-    """the length of the difference between `scale · codes` and the part inside the basis; for floats the rounding of
-    a product, for each unit of the other vector's length"""
-    rest: Numbers
-    """the length of the part outside the basis"""
+    """the length of the difference between `scale · codes` and what is coded; for floats the rounding of a product,
+    for each unit of the other vector's length"""
     along_centre: Numbers
     """the product with the centre, which the codes of the right side leave out"""
 
 
 def error(left: Coded, right: Coded) -> Numbers:
-    """(left vectors,): how far `scale · scale · product + along_centre` may be from the product of the vectors."""
-    coding = left.residual * right.length + (left.length + left.residual) * right.residual
-    off: Numbers = coding + left.rest * right.rest
-    return off
+    """(left vectors,): by how much a product of vectors may exceed `scale · scale · product + along_centre`."""
+    coding: Numbers = left.residual * right.length + (left.length + left.residual) * right.residual
+    return coding
+
+
+class Coding(Protocol):
+    @property
+    def name(self) -> str:
+        """For a person who wonders what a search costs."""
+
+    @property
+    def columns(self) -> int:
+        """How many multiplications a product of two codes takes."""
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether a product is off by the error in both directions: no dimension is left out."""
+
+    def left(self, vectors: Vectors) -> Coded: ...
+
+    def right(self, vectors: Vectors) -> Coded: ...
+
+    def multiply(self, left: Coded, right: Coded) -> NDArray[Any]:
+        """(left vectors, right vectors): inner products of codes. The thread's next product overwrites them."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Vectors less a centre as columns: the part inside a basis, and the length of the rest in further columns.
+
+    So an inner product of columns is at least that of the vectors.
+    """
+
+    centre: Vectors
+    basis: Basis | None
+    """None for all coordinates, which leave no rest"""
+    rest_columns: int
+    """By how many columns the rest is shared, so that none is much larger than the others."""
+
+    @property
+    def columns(self) -> int:
+        return self.basis.depth + self.rest_columns if self.basis else len(self.centre)
+
+    @property
+    def looseness(self) -> float:
+        return self.basis.looseness if self.basis else 0.0
+
+    def left(self, vectors: Vectors) -> Vectors:
+        return self._split(vectors)
+
+    def right(self, vectors: Vectors) -> Vectors:
+        return self._split(vectors - self.centre)
+
+    def along_centre(self, vectors: Vectors) -> Numbers:
+        along: Numbers = np.einsum("ij,j->i", vectors, self.centre, dtype=np.float64)
+        return along
+
+    def __str__(self) -> str:
+        of = "all" if self.basis is None else f"{self.basis.depth} of"
+        kind = "directions" if isinstance(self.basis, Directions) else "dimensions"
+        return f"{of} {len(self.centre)} {kind}"
+
+    def _split(self, vectors: Vectors) -> Vectors:
+        if self.basis is None:
+            return vectors
+        inside, depth = self.basis.inside(vectors), self.basis.depth
+        whole, rounding = _squares(vectors), (vectors.shape[1] + 16) * float(np.finfo(np.float32).eps)
+        outside = whole - _squares(inside) + (2 * rounding + 2.6 * self.looseness) * whole
+        columns = np.empty((len(vectors), self.columns), dtype=np.float32)
+        columns[:, :depth] = inside
+        columns[:, depth:] = np.sqrt(np.maximum(outside, 0) / self.rest_columns)[:, None] * 1.000001 + 1e-20
+        return columns
 
 
 class Int8Coding:
@@ -53,74 +110,81 @@ class Int8Coding:
     Right vectors are coded less their centre. The difference is shorter than the vector, so 8 bits lose less of it.
     """
 
-    has_threads = False
-    """whether `multiply` uses all processors itself"""
+    REST_COLUMNS = 16
 
     def __init__(self, centre: Vectors, basis: Basis | None = None) -> None:
-        self._centre, self._basis = centre, basis
-        self._looseness = basis.looseness if basis else 0.0
+        self._split = Split(centre, basis, self.REST_COLUMNS)
+
+    @property
+    def name(self) -> str:
+        return f"8-bit products of {self._split}"
+
+    @property
+    def columns(self) -> int:
+        return self._split.columns
+
+    @property
+    def two_sided(self) -> bool:
+        return self._split.basis is None
 
     def left(self, vectors: Vectors) -> Coded:
-        inside, length, rest = self._split(vectors)
-        codes, scale, residual = self._round(inside, np.abs(inside).max(axis=1), length)
-        return Coded(codes, scale, length, residual, rest, vectors.astype(np.float64) @ self._centre)
+        columns = self._split.left(vectors)
+        codes, scale, length, residual = self._round(columns, np.abs(columns).max(axis=1))
+        return Coded(codes, scale, length, residual, self._split.along_centre(vectors))
 
     def right(self, vectors: Vectors) -> Coded:
         """With one scale for all vectors, so that the products of a left row are compared with one number."""
-        inside, length, rest = self._split(vectors - self._centre)
-        codes, scale, residual = self._round(inside, np.abs(inside).max(keepdims=True)[0], length)
-        length, residual, rest = (numbers.max(keepdims=True) for numbers in (length, residual, rest))
-        return Coded(numkong.dots_pack(codes), scale, length, residual, rest, np.zeros(1))
+        columns = self._split.right(vectors)
+        codes, scale, length, residual = self._round(columns, np.abs(columns).max(keepdims=True)[0])
+        length, residual = (numbers.max(keepdims=True) for numbers in (length, residual))
+        return Coded(products.packed(codes), scale, length, residual, np.zeros(1))
 
     def multiply(self, left: Coded, right: Coded) -> NDArray[Any]:
-        """(left vectors, right vectors): inner products of codes."""
-        return np.asarray(numkong.dots_packed(left.codes, right.codes))
+        return products.of_codes(left.codes, right.codes)
 
-    def _split(self, vectors: Vectors) -> tuple[Vectors, Numbers, Numbers]:
-        """The part inside the basis, the length of the whole, and the length of the rest."""
-        length = lengths_of(vectors)
-        if self._basis is None:
-            return vectors, length, np.zeros(len(vectors))
-        inside = vectors @ self._basis.directions
-        outside = _squares(vectors) - _squares(inside) + 2.5 * self._looseness * length**2
-        return inside, length, np.sqrt(np.maximum(outside, 0))
-
-    def _round(self, inside: Vectors, largest: Vectors, length: Numbers) -> tuple[Any, Numbers, Numbers]:
-        """Codes, their scale and the length of the part they lose. `largest` is the largest entry of each vector."""
+    def _round(self, columns: Vectors, largest: Vectors) -> tuple[Any, Numbers, Numbers, Numbers]:
+        """Codes, their scale, the length and what they lose of it. `largest` is the largest entry of each vector."""
         scale = np.maximum(largest, np.float32(1e-30)) / np.float32(127)
-        codes = np.rint(inside / scale[:, None])
+        codes, length = np.rint(columns / scale[:, None]), lengths_of(columns)
         # the second term covers the rounding of the first, which is computed in float32
-        residual = lengths_of(inside - codes * scale[:, None]) + (1e-6 + self._looseness) * length
-        return codes.astype(np.int8), scale.astype(np.float64), residual
+        residual = lengths_of(columns - codes * scale[:, None]) + (1e-6 + self._split.looseness) * length
+        return codes.astype(np.int8), scale.astype(np.float64), length, residual
 
 
 class FloatCoding:
     """numpy's float32 products. A sum of n of them is off by less than n·u·|x||y| in any order."""
 
-    has_threads = True
+    REST_COLUMNS = 1
+
+    def __init__(self, centre: Vectors, basis: Basis | None = None) -> None:
+        self._split = Split(centre, basis, self.REST_COLUMNS)
+
+    @property
+    def name(self) -> str:
+        return f"float products of {self._split}"
+
+    @property
+    def columns(self) -> int:
+        return self._split.columns
+
+    @property
+    def two_sided(self) -> bool:
+        return self._split.basis is None
 
     def left(self, vectors: Vectors) -> Coded:
-        nothing = np.zeros(len(vectors))
-        return Coded(vectors, np.ones(len(vectors)), lengths_of(vectors), nothing, nothing, nothing)
+        columns = self._split.left(vectors)
+        length = lengths_of(columns)
+        residual, along = self._split.looseness * length, self._split.along_centre(vectors)
+        return Coded(columns, np.ones(len(vectors)), length, residual, along)
 
     def right(self, vectors: Vectors) -> Coded:
-        length = lengths_of(vectors).max(keepdims=True)
-        rounding = (vectors.shape[1] + 16) * np.finfo(np.float32).eps
-        nothing = np.zeros(1)
-        return Coded(vectors.T, np.ones(1), length, rounding * length, nothing, nothing)
+        columns = self._split.right(vectors)
+        length = lengths_of(columns).max(keepdims=True)
+        rounding = (columns.shape[1] + 16) * np.finfo(np.float32).eps + self._split.looseness
+        return Coded(columns, np.ones(1), length, rounding * length, np.zeros(1))
 
     def multiply(self, left: Coded, right: Coded) -> NDArray[Any]:
-        return np.asarray(left.codes @ right.codes)
-
-
-Coding = Int8Coding | FloatCoding
-
-
-def choose_coding(left: Vectors, right: Vectors) -> Coding:
-    if numkong is None or len(left) * len(right) < FEW_SCORES:
-        return FloatCoding()
-    centre = right.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return Int8Coding(centre, choose_basis(left, right, centre))
+        return products.of_floats(left.codes, right.codes)
 
 
 def lengths_of(vectors: NDArray[Any]) -> Numbers:
@@ -130,6 +194,5 @@ def lengths_of(vectors: NDArray[Any]) -> Numbers:
 
 
 def _squares(vectors: Vectors) -> Numbers:
-    exact = vectors.astype(np.float64)
-    squares: Numbers = np.einsum("ij,ij->i", exact, exact)
+    squares: Numbers = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
     return squares

@@ -8,7 +8,7 @@ import numpy as np
 
 from matching_pipeline.matches.kernel.attributes import all_overlaps, overlaps, shared_words
 from matching_pipeline.matches.kernel.columns import Ids, Numbers, Rows, Vectors, starts_of
-from matching_pipeline.matches.kernel.policy import DECIMALS
+from matching_pipeline.matches.kernel.policy import DECIMALS, ROUNDING
 
 _CHUNK_ROWS = 128
 """Small, so that a chunk stays in the processor's cache."""
@@ -36,8 +36,11 @@ class ImageSet:
 
     @cached_property
     def norms(self) -> Numbers:
-        rows = np.arange(len(self.image_ids))
-        return np.sqrt(_row_products(self.embeddings, self.embeddings, rows, rows))
+        squares = np.empty(len(self.image_ids), dtype=np.float64)
+        for begin in range(0, len(squares), _CHUNK_ROWS):
+            exact = self.embeddings[begin : begin + _CHUNK_ROWS].astype(np.float64)
+            np.einsum("ij,ij->i", exact, exact, out=squares[begin : begin + _CHUNK_ROWS])
+        return np.sqrt(squares)
 
     def unit(self, rows: slice) -> Numbers:
         return self.embeddings[rows].astype(np.float64) / self.norms[rows, None]
@@ -74,36 +77,58 @@ class Scorer:
             scores += self.weight * all_overlaps(*self._words, left_rows, right_rows)
         return scores
 
-    def folded(self) -> tuple[Vectors, Vectors]:
-        """(left images, width) and (right images, width): vectors whose inner products are at least the scores.
+    @property
+    def width(self) -> int:
+        """Dimensions of the folded vectors."""
+        words = self._words[0].folded_columns if self._words else 0
+        return int(self.left.embeddings.shape[1]) + words
+
+    @cached_property
+    def slack(self) -> float:
+        """By how much a score may exceed the product of two folded vectors, which are rounded to float32."""
+        lengths = [np.sqrt(1 - self.weight) + np.sqrt(self.weight) * self._longest(side) for side in (0, 1)]
+        return float(4.1 * np.finfo(np.float32).eps * lengths[0] * lengths[1] + ROUNDING)
+
+    def left_vectors(self, rows: slice | Rows) -> Vectors:
+        """(left rows, width): vectors whose inner products with those of right rows are at least the scores.
 
         They are the scores where every word has a column of its own.
         """
-        if not self._words:
-            return _folded(self.left, None, 0), _folded(self.right, None, 0)
-        left, right = (words.folded() for words in self._words)
-        return _folded(self.left, left, self.weight), _folded(self.right, right, self.weight)
+        return self._folded(self.left, 0, rows)
 
+    def right_vectors(self, rows: slice | Rows) -> Vectors:
+        return self._folded(self.right, 1, rows)
 
-def _folded(images: ImageSet, words: Numbers | None, weight: float) -> Vectors:
-    rows, dimensions = images.embeddings.shape
-    width = dimensions + (0 if words is None else words.shape[1])
-    folded = np.empty((rows, width), dtype=np.float32)
-    scale = np.sqrt(1 - weight) / images.norms
-    if scale.min(initial=1) > 1e-30 and scale.max(initial=1) < 1e30:
-        np.multiply(images.embeddings, scale.astype(np.float32)[:, None], out=folded[:, :dimensions])
-    else:  # float32 holds no scale for vectors that are so long or so short
-        folded[:, :dimensions] = images.embeddings * scale[:, None]
-    if words is not None:
-        folded[:, dimensions:] = np.sqrt(weight) * words
-    return folded
+    def _longest(self, side: int) -> float:
+        """No row of folded words is longer."""
+        return float(np.sqrt(self._words[side].counts.max(initial=0))) if self._words else 0.0
+
+    def _folded(self, images: ImageSet, side: int, rows: slice | Rows) -> Vectors:
+        embeddings, dimensions = images.embeddings[rows], images.embeddings.shape[1]
+        folded = np.empty((len(embeddings), self.width), dtype=np.float32)
+        scale = np.sqrt(1 - self.weight) / images.norms[rows]
+        if scale.min(initial=1) > 1e-30 and scale.max(initial=1) < 1e30:
+            np.multiply(embeddings, scale.astype(np.float32)[:, None], out=folded[:, :dimensions])
+        else:  # float32 holds no scale for vectors that are so long or so short
+            folded[:, :dimensions] = embeddings * scale[:, None]
+        if self._words:
+            folded[:, dimensions:] = np.sqrt(self.weight) * self._words[side].folded(rows)
+        return folded
 
 
 def _row_products(left: Vectors, right: Vectors, left_rows: Rows, right_rows: Rows) -> Numbers:
-    """Inner products of paired rows in float64, a chunk at a time."""
-    products = np.empty(len(left_rows), dtype=np.float64)
+    """Inner products of paired rows in float64, a chunk at a time.
+
+    New memory for each chunk would cost more than the products.
+    """
+    products, chunk = np.empty(len(left_rows), dtype=np.float64), (_CHUNK_ROWS, left.shape[1])
+    gathered = np.empty(chunk, dtype=np.float32)
+    a, b = np.empty(chunk, dtype=np.float64), np.empty(chunk, dtype=np.float64)
     for begin in range(0, len(left_rows), _CHUNK_ROWS):
-        chunk = slice(begin, begin + _CHUNK_ROWS)
-        a, b = left[left_rows[chunk]], right[right_rows[chunk]]
-        products[chunk] = np.einsum("ij,ij->i", a.astype(np.float64), b.astype(np.float64))
+        rows = slice(begin, begin + _CHUNK_ROWS)
+        count = len(left_rows[rows])
+        for side, taken, exact in ((left, left_rows[rows], a), (right, right_rows[rows], b)):
+            # "clip" writes into `out` directly; all rows exist
+            exact[:count] = np.take(side, taken, axis=0, out=gathered[:count], mode="clip")
+        np.einsum("ij,ij->i", a[:count], b[:count], out=products[rows])
     return products

@@ -15,6 +15,7 @@ MOST_ROWS, MOST_COLUMNS = 1 << 16, 1 << 24
 _ROW_SHIFT, _BOUND_SHIFT = np.uint64(48), np.uint64(24)
 _STEPS = 1 << 21
 """Steps of a bound for each unit: 24 bits hold bounds from -2 to 6."""
+BOUND_STEP = 1 / _STEPS
 _TOP = np.uint64((1 << 24) - 1)
 
 

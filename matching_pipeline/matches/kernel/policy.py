@@ -5,6 +5,9 @@ from dataclasses import dataclass
 DECIMALS = 9
 """Scores are rounded to this many decimals, so that equal inputs tie."""
 
+ROUNDING = 0.55 * 10.0**-DECIMALS
+"""A score differs by half a decimal from its value before it was rounded. A bit more covers the error of float64."""
+
 
 @dataclass(frozen=True)
 class Policy:

@@ -5,24 +5,30 @@ entity the search finds the pairs that reach its *floor*: the threshold, or the 
 full. Float64 scores of all pairs would cost far too much. So the search takes a tile of left rows and a tile of right
 rows at a time, and does three things with them (`stages.py`).
 
-**Coarse: a bound of every score from one integer product.** `Scorer.folded` makes each image one vector: its unit
+**Coarse: a bound of every score from one product of short codes.** `Scorer` makes each image one vector: its unit
 embedding times √(1 - w), then its attributes as columns times √w. For the vectors x of a and y of b it holds that
-`s(a, b) ≤ x·y`. `coding.py` approximates x·y in three steps and adds up their errors:
+`s(a, b) ≤ x·y`. `coding.py` bounds x·y in three steps and adds up their errors:
 
 1. With the mean c of all right vectors, `x·y = x·c + x·d` where `d = y - c`. The first term is computed once for
    each left row. d is shorter than y, so the following steps lose less of it.
-2. Let Q have few orthonormal columns, the principal directions of both sides. A vector is the sum of its part inside
-   their span and its *rest*, x⊥ or d⊥. Then `x·d = Qᵀx·Qᵀd + x⊥·d⊥`, and only the first term is computed. By
-   Cauchy–Schwarz `|x⊥·d⊥| ≤ |x⊥| |d⊥|`. The lengths follow from `|x⊥|² = |x|² - |Qᵀx|²`. So the product of two
-   lengths, one a row, bounds what the few directions leave out. Without a basis (`basis.py`) there is no rest.
-3. `u = Qᵀx` and `v = Qᵀd` are rounded to `û = scale · code` with codes of 8 bits, and codes are multiplied exactly.
-   From `u·v - û·v̂ = (u - û)·v + û·(v - v̂)` and Cauchy–Schwarz, the product is off by at most
-   `|u - û| |v| + |û| |v - v̂|`, where `|û| ≤ |u| + |u - û|`.
+2. Let Q have few orthonormal columns: some coordinates, or the principal directions of both sides. A vector is the
+   sum of its part inside their span and its *rest*, x⊥ or d⊥. Then `x·d = Qᵀx·Qᵀd + x⊥·d⊥ ≤ Qᵀx·Qᵀd + |x⊥| |d⊥|` by
+   Cauchy–Schwarz. The lengths follow from `|x⊥|² = |x|² - |Qᵀx|²`, and become further columns of the two vectors. So
+   one product of the longer vectors u and v holds both terms.
+3. For 8-bit products u and v are rounded to `û = scale · code`, and codes are multiplied exactly. From
+   `u·v - û·v̂ = (u - û)·v + û·(v - v̂)` and Cauchy–Schwarz, the product is off by at most
+   `|u - û| |v| + |û| |v - v̂|`, where `|û| ≤ |u| + |u - û|`. A product of floats is off by its rounding.
 
 Together: `s(a, b) ≤ scale · scale · (product of codes) + x·c + error + slack`. The slack covers the rounding of x and
 y to float32 and of s to 9 decimals. All vectors of a right tile share one scale, and the largest of their lengths
 stands for each in the error. So scale, error and slack depend on the left row only, and `Bounds` is the matrix of
-products with two numbers a row. Without NumKong, or for few pairs, float32 products take the place of codes.
+products with two numbers a row. Without Q the products are off by the error in both directions. So they also tell
+what a pair scores at least, and floors rise before any pair is scored.
+
+**Which codes** is a matter of time, not of the result (`choice.py`). A process takes 8-bit products where they are
+clearly faster than those of floats; it times both. How many columns Q has follows from a sample of pairs: fewer
+columns cost less, and leave more pairs to score. The higher the floors, the fewer columns exclude enough. So the
+choice is made again as the search proceeds.
 
 **Prune: the pairs that the bounds exclude.** A pair whose bound is below its floor can be in no list. The floor of a
 row is brought to the scale of the products, and then each pair costs one comparison. Where bounds are too loose to
@@ -33,24 +39,27 @@ list. So a score depends on its two images only: not on tiles, parts or threads,
 The coarse stage may leave out only pairs that no list keeps. Therefore incremental maintenance and a rebuild write
 the same numbers.
 
-Floors rise while lists fill, and a higher floor leaves fewer pairs to score. So candidates wait until some tiles were
+Floors rise while lists fill, and a higher floor leaves fewer pairs to score. So pairs wait until some tiles were
 pruned, and those with the best bounds are scored first.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
 
-from matching_pipeline.matches.kernel.coding import Coded, choose_coding, lengths_of
+from matching_pipeline.matches.kernel.choice import Choice
+from matching_pipeline.matches.kernel.coding import Coded, Coding
 from matching_pipeline.matches.kernel.columns import Numbers, Rows, as_uuids, concatenate, places
 from matching_pipeline.matches.kernel.images import ImageSet, Scorer
 from matching_pipeline.matches.kernel.pairs import (
+    BOUND_STEP,
     MOST_COLUMNS,
     MOST_ROWS,
     Candidates,
@@ -64,23 +73,33 @@ from matching_pipeline.matches.kernel.pairs import (
     rows_in,
 )
 from matching_pipeline.matches.kernel.policy import DECIMALS, Policy
-from matching_pipeline.matches.kernel.stages import ROUNDING, best_looking, coarse, exact, fine, prune
+from matching_pipeline.matches.kernel.products import cores, one_thread_each
+from matching_pipeline.matches.kernel.stages import Bounds, certain, coarse, exact, fine, prune
+from matching_pipeline.matches.kernel.tally import Tally
 
 LEFT_ROWS = 1024
 RIGHT_ROWS = 2048
 """Rows of a left and of a right tile: their product takes 8 MB."""
 
+PHASES = (1, 4, 8, 12, 16, 24, 32, 48, 64)
+"""After so many right tiles the candidates are scored, and the bounds are chosen again."""
+
 MOST_WAITING = 4_000_000
 """Candidates of a left tile that may wait for their exact scores: 32 MB."""
+
+WAITING = 8
+"""So many candidates for each place of a list may wait from phase to phase."""
+
+NONE_WAITING = np.empty(0, dtype=np.uint64)
 
 BETTER = 0.9 * 10.0**-DECIMALS
 """A better score is better by one decimal at least. Less than that covers the rounding of float64."""
 
 
-def best_pairs(left: ImageSet, right_parts: Iterable[ImageSet], policy: Policy) -> Pairs:
+def best_pairs(left: ImageSet, right_parts: Iterable[ImageSet], policy: Policy, tally: Tally | None = None) -> Pairs:
     """The list of every left entity. The right side comes in parts by ascending entity, of which one is held."""
     floors = np.full(len(left.entities), policy.threshold)
-    return search(left, right_parts, policy.attribute_weight, floors, policy.limit)
+    return search(left, right_parts, policy.attribute_weight, floors, policy.limit, tally)
 
 
 def pairs_above(left: ImageSet, right: ImageSet, policy: Policy, floors: Mapping[UUID, float]) -> Pairs:
@@ -92,7 +111,12 @@ def pairs_above(left: ImageSet, right: ImageSet, policy: Policy, floors: Mapping
 
 
 def search(
-    left: ImageSet, right_parts: Iterable[ImageSet], weight: float, floors: Numbers, limit: int | None
+    left: ImageSet,
+    right_parts: Iterable[ImageSet],
+    weight: float,
+    floors: Numbers,
+    limit: int | None,
+    tally: Tally | None = None,
 ) -> Pairs:
     """For every left entity the pairs that reach its floor, or with a limit the best `limit` of them."""
     tiles, no_ids = list(_tiles(left, floors)), np.empty(0, dtype="S16")
@@ -102,7 +126,7 @@ def search(
             raise ValueError(f"a part of {len(right.image_ids)} images: {MOST_COLUMNS} can be compared at once")
         if tiles and len(right.entities):
             before = sum(map(len, right_entities)), sum(map(len, right_images))
-            tiles = _Part(left, right, weight, limit, before).search(tiles)
+            tiles = _Part(left, right, weight, limit, before, tally or Tally()).search(tiles)
         right_entities.append(right.entities)
         right_images.append(right.image_ids)
     found = concatenate([none_found(), *(tile.kept for tile in tiles)])
@@ -142,16 +166,28 @@ class Tile:
     floors: Numbers
     """(entities of the tile,): the least score of a pair that their lists take; it rises as they fill"""
     kept: Found
+    waiting: Candidates
+    """pairs of the part under search that may belong into the lists"""
+
+    @property
+    def floor_of_row(self) -> Numbers:
+        return self.floors[self.entity_of_row]
 
     def with_pairs(self, found: Found, limit: int | None, several: bool) -> "Tile":
         kept = ranked(concatenate([self.kept, found]), limit, several)
-        return replace(self, kept=kept)._raised(limit, 0)
+        return replace(self, kept=kept)._above_last(limit, 0)
 
     def without_ties(self, limit: int | None) -> "Tile":
         """After a right tile, as ties break by id: later entities must score more than a full list's last pair."""
-        return self._raised(limit, BETTER)
+        return self._above_last(limit, BETTER)
 
-    def _raised(self, limit: int | None, above: float) -> "Tile":
+    def raised(self, least: Numbers) -> "Tile":
+        """Floors are at least these, given by row."""
+        floors = self.floors.copy()
+        np.maximum.at(floors, self.entity_of_row, least)
+        return replace(self, floors=floors)
+
+    def _above_last(self, limit: int | None, above: float) -> "Tile":
         last, floors = last_places(self.kept, limit), self.floors.copy()
         full = last.left - self.span.entities.start
         floors[full] = np.maximum(floors[full], last.similarity + above)
@@ -163,66 +199,106 @@ def _tiles(left: ImageSet, floors: Numbers) -> Iterator[Tile]:
         if span.rows.stop - span.rows.start > MOST_ROWS:
             raise ValueError(f"an entity has more than {MOST_ROWS} images: they cannot be matched")
         entity_of_row = left.entity_of_row[span.rows] - span.entities.start
-        yield Tile(span, entity_of_row, floors[span.entities].astype(np.float64), none_found())
+        yield Tile(span, entity_of_row, floors[span.entities].astype(np.float64), none_found(), NONE_WAITING)
 
 
 class _Part:
     """A part of the right side, and the search of it for each left tile."""
 
     def __init__(
-        self, left: ImageSet, right: ImageSet, weight: float, limit: int | None, before: tuple[int, int]
+        self,
+        left: ImageSet,
+        right: ImageSet,
+        weight: float,
+        limit: int | None,
+        before: tuple[int, int],
+        tally: Tally,
     ) -> None:
         """`before` is the number of right entities and of images in earlier parts."""
+        self._tally = tally
         self._scorer, self._limit, self._before = Scorer(left, right, weight), limit, before
-        self._left_vectors, self._right_vectors = self._scorer.folded()
-        self._coding = choose_coding(self._left_vectors, self._right_vectors)
-        lengths = [lengths_of(vectors).max() for vectors in (self._left_vectors, self._right_vectors)]
-        self._slack = 4 * np.finfo(np.float32).eps * lengths[0] * lengths[1] + ROUNDING
+        self._choice = Choice(self._scorer)
         self._several = any(len(side.entities) < len(side.image_ids) for side in (left, right))
-        self._spans = list(spans(right, RIGHT_ROWS))
 
     def search(self, tiles: list[Tile]) -> list[Tile]:
-        with ThreadPoolExecutor(1 if self._coding.has_threads else _cores()) as pool:
-            self._coded = list(pool.map(self._code, self._spans))
-            return list(pool.map(self._search, tiles))
+        few = self._choice.few
+        with nullcontext() if few else one_thread_each(), ThreadPoolExecutor(1 if few else cores()) as pool:
+            for phase in self._phases():
+                coding = self._choice.coding(self._floors(tiles))
+                coded = list(pool.map(partial(self._code, coding), phase))
+                tiles = list(pool.map(partial(self._search, coding, phase, coded), tiles))
+            return list(pool.map(self._settle, tiles))
 
-    def _code(self, span: Span) -> Coded:
-        return self._coding.right(self._right_vectors[span.rows])
+    def _phases(self) -> Iterator[list[Span]]:
+        """Right tiles, ever more at once. Floors rise between them, so that fewer dimensions exclude enough pairs."""
+        all_spans = list(spans(self._scorer.right, RIGHT_ROWS))
+        bounds = [0, *PHASES, len(all_spans)] if self._limit is not None else [0, len(all_spans)]
+        yield from filter(None, (all_spans[first:last] for first, last in pairwise(bounds)))
 
-    def _search(self, tile: Tile) -> Tile:
-        """The tile, with the pairs that this part adds to its lists."""
-        left, waiting = self._coding.left(self._left_vectors[tile.span.rows]), list[Candidates]()
-        for done, (span, right) in enumerate(zip(self._spans, self._coded, strict=True), start=1):
-            bounds, seen = coarse(self._coding, left, right, self._slack), np.empty(0, dtype=np.intp)
-            # good lists at the start raise the floors for all that follows
-            if done == 1 and self._limit is not None and not len(tile.kept):
-                seen = best_looking(bounds, self._limit * (3 if self._several else 1))
-                tile = self._settle(tile, bounds.candidates(seen, span.rows.start))
-            finer = partial(fine, self._scorer, tile.span.rows, span.rows)
-            waiting.append(prune(bounds, finer, tile.floors[tile.entity_of_row], seen, span.rows.start))
-            if done in (1, 4, 16, 64, len(self._spans)) or sum(map(len, waiting)) > MOST_WAITING:
-                tile = self._settle(tile, np.concatenate(waiting)).without_ties(self._limit)
-                waiting.clear()
-        return tile
+    def _floors(self, tiles: list[Tile]) -> Numbers | None:
+        """(left rows,); None before the first right tile, where no list of a limited length has a pair."""
+        if self._limit is not None and not any(len(tile.kept) + len(tile.waiting) for tile in tiles):
+            return None
+        return np.concatenate([tile.floor_of_row for tile in tiles])
 
-    def _settle(self, tile: Tile, candidates: Candidates) -> Tile:
-        """The tile, with those of the candidates that belong into its lists."""
-        candidates = np.sort(candidates)
+    def _code(self, coding: Coding, span: Span) -> Coded:
+        return coding.right(self._scorer.right_vectors(span.rows))
+
+    def _search(self, coding: Coding, phase: list[Span], coded: list[Coded], tile: Tile) -> Tile:
+        """The tile, with the pairs of these right tiles that may belong into its lists."""
+        left, found = coding.left(self._scorer.left_vectors(tile.span.rows)), [tile.waiting]
+        loss = np.zeros(len(tile.entity_of_row))
+        for span, right in zip(phase, coded, strict=True):
+            bounds = coarse(coding, left, right, self._scorer.slack)
+            if self._limit is not None and span is phase[0] and not len(tile.waiting):
+                # floors that are known at the start exclude much of what follows
+                tile = tile.raised(certain(bounds, self._limit, self._one_an_entity(span)))
+            self._tally.add(coding.name, bounds.products.size)
+            bounds, flat = prune(bounds, partial(self._finer, tile.span, span), tile.floor_of_row)
+            found.append(bounds.candidates(flat, span.rows.start))
+            loss = np.maximum(loss, bounds.loss)
+            if sum(map(len, found)) > MOST_WAITING:
+                tile = self._settle(replace(tile, waiting=np.concatenate(found)))
+                found = [tile.waiting]
+        return self._sift(replace(tile, waiting=np.sort(np.concatenate(found))), loss)
+
+    def _finer(self, left: Span, right: Span) -> Bounds:
+        bounds = fine(self._scorer, left.rows, right.rows)
+        self._tally.add(finer=bounds.products.size)
+        return bounds
+
+    def _one_an_entity(self, span: Span) -> Rows | slice:
+        """Columns of a right tile, those of other entities each."""
+        return self._scorer.right.starts[span.entities] - span.rows.start if self._several else slice(None)
+
+    def _sift(self, tile: Tile, loss: Numbers) -> Tile:
+        """The tile with fewer pairs waiting. Their bounds exceed their scores by less than `loss`, given by row."""
+        rows = rows_in(tile.waiting)
+        if self._limit is not None and not self._several and np.isfinite(loss).all():
+            last = places(rows) + 1 == self._limit
+            least = np.full(len(tile.entity_of_row), -np.inf)
+            least[rows[last]] = bounds_in(tile.waiting[last]) - loss[rows[last]] - BOUND_STEP
+            tile = tile.raised(least)
+            waiting = tile.waiting[bounds_in(tile.waiting) >= tile.floor_of_row[rows]]
+            if len(waiting) <= WAITING * self._limit * len(tile.entity_of_row):
+                return replace(tile, waiting=waiting)
+        return self._settle(tile)
+
+    def _settle(self, tile: Tile) -> Tile:
+        """The tile, with those of the waiting pairs that belong into its lists."""
+        candidates = np.sort(tile.waiting)
         if self._limit is not None and len(candidates) > 2 * self._limit * len(tile.entity_of_row):
             promising = places(rows_in(candidates)) < self._limit  # they raise the floors for the others
             tile = self._score(tile, candidates[promising])
             candidates = candidates[~promising]
-        return self._score(tile, candidates)
+        return replace(self._score(tile, candidates), waiting=NONE_WAITING).without_ties(self._limit)
 
     def _score(self, tile: Tile, candidates: Candidates) -> Tile:
-        floors = tile.floors[tile.entity_of_row[rows_in(candidates)]]
+        floors = tile.floor_of_row[rows_in(candidates)]
         wanted = bounds_in(candidates) >= floors
         candidates, floors = candidates[wanted], floors[wanted]
+        self._tally.add(exact=len(candidates))
         found = exact(self._scorer, rows_in(candidates) + tile.span.rows.start, columns_in(candidates), floors)
         entities_before, rows_before = self._before
         found = replace(found, right=found.right + entities_before, right_row=found.right_row + rows_before)
         return tile.with_pairs(found, self._limit, self._several)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,13 +14,10 @@ from matching_pipeline.matches.kernel.coding import Coded, Coding, error
 from matching_pipeline.matches.kernel.columns import Mask, Numbers, Rows
 from matching_pipeline.matches.kernel.images import Scorer
 from matching_pipeline.matches.kernel.pairs import Candidates, Found, as_candidates
-from matching_pipeline.matches.kernel.policy import DECIMALS
+from matching_pipeline.matches.kernel.policy import ROUNDING
 
-CROWDED = 1 / 16
+CROWDED = 1 / 8
 """From this share of a tile's pairs on, float64 scores of all pairs cost less than exact scores of single ones."""
-
-ROUNDING = 0.55 * 10.0**-DECIMALS
-"""A score differs by half a decimal from its value before it was rounded. A bit more covers the error of float64."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,8 @@ class Bounds:
     """(left rows,)"""
     above: Numbers
     """(left rows,)"""
+    loss: Numbers
+    """(left rows,): by how much the scores may be below that; infinite where that is unknown"""
 
     def reaching(self, floors: Numbers) -> Mask:
         """(left rows, right rows): which pairs may score their left row's floor or more.
@@ -56,36 +55,38 @@ class Bounds:
 
 def coarse(coding: Coding, left: Coded, right: Coded, slack: float) -> Bounds:
     """Bounds from a product of codes. By `slack` a score may exceed the product of the two vectors that are coded."""
-    above = left.along_centre + error(left, right) + slack
-    return Bounds(coding.multiply(left, right), left.scale * right.scale, above)
+    off = error(left, right) + slack
+    loss = 2 * off if coding.two_sided else np.full(len(off), np.inf)
+    return Bounds(coding.multiply(left, right), left.scale * right.scale, left.along_centre + off, loss)
 
 
 def fine(scorer: Scorer, left_rows: slice, right_rows: slice) -> Bounds:
     """Bounds from float64 scores, which exceed the scores by their rounding at most."""
     scores = scorer.all_scores(left_rows, right_rows)
-    return Bounds(scores, np.ones(len(scores)), np.full(len(scores), ROUNDING))
+    rounding = np.full(len(scores), ROUNDING)
+    return Bounds(scores, np.ones(len(scores)), rounding, 2 * rounding)
 
 
-def best_looking(bounds: Bounds, count: int) -> Rows:
-    """The `count` pairs of each left row with the largest products, by their positions in the flattened products."""
-    width = bounds.products.shape[1]
-    count = min(count, width)
-    columns = np.argpartition(bounds.products, width - count, axis=1)[:, width - count :]
-    flat: Rows = (np.arange(len(columns))[:, None] * width + columns).ravel()
-    return flat
+def certain(bounds: Bounds, count: int, columns: Rows | slice) -> Numbers:
+    """(left rows,): what at least `count` pairs of a row score, of the pairs with these columns."""
+    products = bounds.products[:, columns]
+    if count > products.shape[1] or np.isinf(bounds.loss).any():
+        return np.full(len(products), -np.inf)
+    last = np.partition(products, products.shape[1] - count, axis=1)[:, products.shape[1] - count]
+    least: Numbers = last * bounds.scale + bounds.above - bounds.loss
+    return least
 
 
-def prune(bounds: Bounds, finer: Callable[[], Bounds], floors: Numbers, seen: Rows, first_column: int) -> Candidates:
-    """All pairs whose scores reach their left row's floor, and few others, but none of those that were seen.
+def prune(bounds: Bounds, finer: Callable[[], Bounds], floors: Numbers) -> tuple[Bounds, Rows]:
+    """All pairs whose scores reach their left row's floor, and few others, by positions in the flattened products.
 
-    `finer` computes bounds that exclude more; it is called where `bounds` exclude too little.
+    `finer` computes bounds that exclude more. They take the place of `bounds` where those exclude too little.
     """
     reaching = bounds.reaching(floors)
     if np.count_nonzero(reaching) > CROWDED * reaching.size:
         bounds = finer()
         reaching = bounds.reaching(floors)
-    np.put(reaching, seen, False)
-    return bounds.candidates(np.flatnonzero(reaching), first_column)
+    return bounds, np.flatnonzero(reaching)
 
 
 def exact(scorer: Scorer, left_rows: Rows, right_rows: Rows, floors: Numbers) -> Found:

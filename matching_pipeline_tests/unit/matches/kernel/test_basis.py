@@ -1,16 +1,9 @@
-"""Directions that hold most of what tells vectors apart."""
+"""Coordinates and directions that hold most of what tells vectors apart."""
 
 import numpy as np
-import pytest
 
-from matching_pipeline.matches.kernel import basis
-from matching_pipeline.matches.kernel.basis import LOST_BY_CODES, choose_basis
+from matching_pipeline.matches.kernel.basis import principal_directions, strongest_coordinates
 from matching_pipeline_tests.fixtures.vectors import Vectors
-
-
-@pytest.fixture(autouse=True)
-def _choose_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(basis, "WORTH_CHOOSING", 0)
 
 
 def some(noise: float) -> Vectors:
@@ -21,17 +14,22 @@ def some(noise: float) -> Vectors:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def test_as_few_directions_as_leave_out_little() -> None:
+def test_the_first_directions_hold_nearly_all() -> None:
     vectors = some(noise=0.01)
-    centre = vectors.mean(axis=0)
-    chosen = choose_basis(vectors, vectors, centre)
-    assert chosen is not None
-    assert chosen.directions.shape == (256, 32)
-    inside = np.linalg.norm(vectors @ chosen.directions, axis=1)
-    assert np.sqrt(np.mean(1 - inside**2)) < np.sqrt(LOST_BY_CODES)
-    assert chosen.looseness < 1e-3
+    directions = principal_directions(vectors, vectors)
+    assert directions is not None
+    leading = directions.leading(32)
+    inside = np.linalg.norm(leading.inside(vectors), axis=1)
+    assert np.sqrt(np.mean(1 - inside**2)) < 0.1
+    assert leading.looseness < 1e-3
 
 
-def test_none_where_nearly_all_are_needed() -> None:
+def test_there_are_none_where_vectors_differ_alike_in_all() -> None:
     vectors = some(noise=1.0)
-    assert choose_basis(vectors, vectors, vectors.mean(axis=0)) is None
+    assert principal_directions(vectors, vectors) is None
+
+
+def test_the_first_coordinates_are_those_with_the_largest_products() -> None:
+    vectors = some(noise=1.0)
+    vectors[:, [7, 200]] *= 10
+    assert strongest_coordinates(vectors, vectors).leading(2).columns.tolist() == [7, 200]

@@ -1,42 +1,57 @@
 """Products of codes, and how far they may be off."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from matching_pipeline.matches.kernel.basis import Basis
+from matching_pipeline.matches.kernel.basis import Basis, Coordinates, Directions
 from matching_pipeline.matches.kernel.coding import Coding, FloatCoding, Int8Coding, error, lengths_of
 from matching_pipeline.matches.kernel.stages import coarse
 from matching_pipeline_tests.fixtures.vectors import KINDS, Vectors, vectors
 
+BASES: dict[str, Callable[[np.random.Generator], Basis | None]] = {
+    "all": lambda random: None,
+    "coordinates": lambda random: Coordinates(np.sort(random.permutation(256)[:100])),
+    "directions": lambda random: Directions(np.linalg.qr(random.normal(size=(256, 256)))[0].astype(np.float32)),
+    "few directions": lambda random: Directions(np.linalg.qr(random.normal(size=(256, 64)))[0].astype(np.float32)),
+}
 
-@pytest.fixture(params=["8 bits", "8 bits off a centre", "8 bits of few directions", "floats"])
-def coding(request: pytest.FixtureRequest) -> Coding:
+
+@pytest.fixture(params=BASES)
+def basis(request: pytest.FixtureRequest) -> Basis | None:
+    return BASES[request.param](np.random.default_rng(2))
+
+
+@pytest.fixture(params=["8 bits", "floats"])
+def kind(request: pytest.FixtureRequest) -> type[Int8Coding | FloatCoding]:
     if request.param == "floats":
-        return FloatCoding()
+        return FloatCoding
     pytest.importorskip("numkong", reason="it has no wheel for this platform")
-    random = np.random.default_rng(2)
-    if request.param == "8 bits off a centre":
-        return Int8Coding(random.normal(scale=0.05, size=256).astype(np.float32))
-    if request.param == "8 bits":
-        return Int8Coding(np.zeros(256, dtype=np.float32))
-    directions = np.linalg.qr(random.normal(size=(256, 64)))[0]
-    return Int8Coding(np.zeros(256, dtype=np.float32), Basis(directions.astype(np.float32)))
+    return Int8Coding
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_products_are_within_their_error(kind: str, coding: Coding) -> None:
+@pytest.fixture(params=["a centre", "no centre"])
+def coding(request: pytest.FixtureRequest, kind: type[Int8Coding | FloatCoding], basis: Basis | None) -> Coding:
+    centre = np.random.default_rng(2).normal(scale=0.05, size=256) * (request.param == "a centre")
+    return kind(centre.astype(np.float32), basis)
+
+
+@pytest.mark.parametrize("data", KINDS)
+def test_scores_are_below_their_bounds_by_the_loss_at_most(data: str, coding: Coding) -> None:
     generator = np.random.default_rng(5)
-    left, right = (unit(vectors(kind, size, 256, generator)) for size in (100, 400))
-    coded, tile = coding.left(left), coding.right(right)
-    product = coding.multiply(coded, tile) * (coded.scale * tile.scale)[:, None] + coded.along_centre[:, None]
+    left, right = (unit(vectors(data, size, 256, generator)) for size in (100, 400))
+    bounds = coarse(coding, coding.left(left), coding.right(right), slack=0)
+    most = bounds.products * bounds.scale[:, None] + bounds.above[:, None]
     exact = left.astype(np.float64) @ right.astype(np.float64).T
-    assert (np.abs(product - exact).max(axis=1) <= error(coded, tile)).all()
+    assert (exact <= most).all()
+    assert (exact >= most - bounds.loss[:, None]).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_bounds_exclude_no_pair_that_reaches_its_floor(kind: str, coding: Coding) -> None:
+@pytest.mark.parametrize("data", KINDS)
+def test_bounds_exclude_no_pair_that_reaches_its_floor(data: str, coding: Coding) -> None:
     generator = np.random.default_rng(5)
-    left, right = (unit(vectors(kind, size, 256, generator)) for size in (100, 400))
+    left, right = (unit(vectors(data, size, 256, generator)) for size in (100, 400))
     bounds = coarse(coding, coding.left(left), coding.right(right), slack=0)
     exact = left.astype(np.float64) @ right.astype(np.float64).T
     floors = exact[np.arange(100), generator.integers(400, size=100)]

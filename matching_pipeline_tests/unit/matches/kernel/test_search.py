@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from matching_pipeline.matches.kernel import basis, coding, search, stages
+from matching_pipeline.matches.kernel import choice, products, search, stages
 from matching_pipeline.matches.kernel.images import ImageSet, Scorer, image_set
 from matching_pipeline.matches.kernel.pairs import Found, Pairs, ranked
 from matching_pipeline_tests.fixtures.vectors import KINDS, Vectors, vectors
@@ -58,7 +58,9 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.importorskip("numkong", reason="it has no wheel for this platform")
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "numpy":
-            patch.setattr(coding, "numkong", None)
+            patch.setattr(products, "costs", lambda: products.Costs(code=None, float32=3e-12))
+        else:
+            patch.setattr(products, "costs", lambda: products.Costs(code=1e-12, float32=3e-12))
         yield request.param
 
 
@@ -96,12 +98,16 @@ def test_pairs_are_those_of_all_scores(
     floors = np.full(len(left.entities), threshold)
     with pytest.MonkeyPatch.context() as patch:
         # small, so that a few hundred rows are many tiles
-        patch.setattr(coding, "FEW_SCORES", 0)
+        patch.setattr(choice, "FEW_SCORES", 0)
         patch.setattr(search, "LEFT_ROWS", 16)
         patch.setattr(search, "RIGHT_ROWS", 32)
         patch.setattr(search, "MOST_WAITING", 300)
-        patch.setattr(basis, "WORTH_CHOOSING", 0)
-        patch.setattr(basis, "STEP", 2)
+        patch.setattr(search, "WAITING", 2)
+        patch.setattr(search, "PHASES", (1, 2, 5))
+        patch.setattr(choice, "WORTH_CHOOSING", 0)
+        patch.setattr(choice, "WORTH_DIRECTIONS", 0)
+        patch.setattr(choice, "EXACT_SECONDS", 2.5e-9 if seed % 3 else 0)
+        patch.setattr(choice, "STEP", 20)
         patch.setattr(stages, "CROWDED", 0.05 if seed % 2 else 2.0)
         found = search.search(left, parts_of(right, part), weight, floors, limit)
     expected = expected_pairs(left, right, weight, floors, limit)
