@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    decoding,
     enqueuing,
     faces,
+    image_hosts,
     image_queue,
     incremental,
     kernel,
@@ -34,7 +36,7 @@ def main() -> None:
         nargs="*",
         metavar="MEASUREMENT",
         help="queue, images, matches, kernel, rebuild, incremental, provider, postings, faces, enqueuing, standing, "
-        "analyzer",
+        "decoding, hosts, analyzer",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
     parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
@@ -66,9 +68,11 @@ def main() -> None:
         "postings": posting_queue.main,
         "faces": partial(faces.main, count=asked.faces),
     }
-    on_databases_of_their_own = {
+    on_databases_of_their_own: dict[str, Callable[[], None]] = {
         "enqueuing": partial(enqueuing.main, against=asked.against, face_count=asked.faces),
         "standing": partial(standing.main, minutes=asked.minutes, against=asked.against),
+        "decoding": partial(decoding.main, against=asked.against),
+        "hosts": image_hosts.main,
     }
     if unknown := set(asked.measurements) - {*measurements, *on_databases_of_their_own, "analyzer"}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")

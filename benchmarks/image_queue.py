@@ -23,7 +23,7 @@ def main(database_url: str) -> None:
         files = distinct_pictures(Path(folder))
         bare = bare_analyzer(files)
         with connect(database_url) as connection:
-            insert_products(connection, files)
+            insert_products(connection, [file.as_uri() for file in files])
         settings = Settings(database_url=database_url, image_file_roots=(Path(folder),))
         began = time.monotonic()
         summary = process_due(settings, database_url, load(examples.FOLDER), "image_ai")
@@ -56,9 +56,9 @@ def bare_analyzer(files: list[Path]) -> float:
     return len(pictures) / (time.monotonic() - began)
 
 
-def insert_products(connection: Connection, files: list[Path]) -> None:
+def insert_products(connection: Connection, urls: list[str]) -> None:
     connection.execute("insert into products default values")
     connection.execute(
         "insert into product_images (product_id, src) select id, url from products, unnest(%s::text[]) as url",
-        ([file.as_uri() for file in files],),
+        (urls,),
     )

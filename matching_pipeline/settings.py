@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     image_max_redirects: int = Field(5, ge=0, description="One fetch follows this many redirects at most.")
     image_concurrency: int = Field(8, gt=0, description="A worker fetches this many images at once.")
     image_host_concurrency: int = Field(6, gt=0, description="It fetches this many at once from one host.")
+    image_look_again_days: float | None = Field(
+        None, gt=0, description="A picture is fetched again when it was last fetched so long ago."
+    )
 
     text_embedder: Literal["openai", "local"] | None = Field(None, description="This provider embeds texts.")
     openai_api_key: SecretStr | None = Field(None, description="If it is set, `openai` is the provider by default.")

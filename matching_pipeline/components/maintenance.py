@@ -9,7 +9,7 @@ from matching_pipeline.matches import rebuilds
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers import answer_cache, call_log
 from matching_pipeline.queues import client
-from matching_pipeline.sources.enqueue import enqueue_due_resyncs, enqueue_missing
+from matching_pipeline.sources.enqueue import enqueue_due_resyncs, enqueue_looks, enqueue_missing
 from matching_pipeline.sources.orphans import delete_orphan_files, delete_orphan_rows
 
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -38,6 +38,8 @@ def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     table is compared with the mirror."""
     with pipeline.connection() as connection:
         context.log.info(f"{enqueue_missing(connection)} jobs were missing and are queued")
+        if days := pipeline.settings.image_look_again_days:
+            context.log.info(f"{enqueue_looks(connection, timedelta(days=days))} pictures are to be looked at again")
         for source in enqueue_due_resyncs(connection):
             context.log.info(f"a worker compares the table of the source {source} with the mirror")
         context.log.info(f"{delete_orphan_rows(connection)} orphaned rows are deleted")

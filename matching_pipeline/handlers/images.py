@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +20,7 @@ from matching_pipeline.models import registry as models
 from matching_pipeline.pictures.decode import decode, thumbnail
 from matching_pipeline.pictures.fetch import ImageFetcher
 from matching_pipeline.pictures.memory import Memory
+from matching_pipeline.pictures.web import Content
 from matching_pipeline.providers.protocols import ImageAnalyzer
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import Futures
@@ -35,22 +36,32 @@ NO_URL = PermanentFailure("the image has no URL")
 
 
 @dataclass(frozen=True)
+class Seen:
+    """An image that was analysed before, by its URL."""
+
+    source: str
+    item_key: str
+    url: str
+    version: str
+    content_hash: bytes
+
+
+@dataclass(frozen=True)
 class QueuedImage:
     """A job with its image's row, as the database had it after the worker claimed the job."""
 
     job: Job
     row: SourceRow = field(hash=False)
     url: str
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)
 class Fetched:
     content_hash: bytes
-    data: bytes
-
-    @classmethod
-    def of(cls, data: bytes) -> "Fetched":
-        return cls(hashlib.sha256(data).digest(), data)
+    data: bytes | None
+    """None where the host says that the picture is the one with this hash"""
+    version: str | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class Analysis:
 class AnalysedImage:
     row: SourceRow
     analysis: Analysis
+    version: str | None
 
 
 class ImageHandler:
@@ -76,7 +88,14 @@ class ImageHandler:
     lease = timedelta(minutes=2)
 
     def __init__(
-        self, analyzer: ImageAnalyzer, fetcher: ImageFetcher, *, memory: Memory, concurrency: int, queue: str
+        self,
+        analyzer: ImageAnalyzer,
+        fetcher: ImageFetcher,
+        *,
+        memory: Memory,
+        concurrency: int,
+        queue: str,
+        looks_again: bool = False,
     ) -> None:
         self.queue = queue
         # so many that the other threads have work while one is slow
@@ -84,6 +103,7 @@ class ImageHandler:
         self._analyzer = analyzer
         self._fetcher = fetcher
         self._memory = memory
+        self._looks_again = looks_again
         self._analyses = ThreadPoolExecutor(analyzer.concurrency, thread_name_prefix="analyse")
 
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
@@ -91,22 +111,29 @@ class ImageHandler:
         yield outcomes
         yield [Outcome(job, failure=NO_URL) for job, row in images.items() if not row.content]
         running: Futures[QueuedImage] = Futures()
+        seen = self._seen(connection, images)
         for job, row in images.items():
             if row.content:
-                running.add(self._fetcher.submit(row.content), QueuedImage(job, row, row.content), paid=False)
+                image = QueuedImage(job, row, row.content, seen.get((job.source, row.item_key, row.content)))
+                version = image.seen.version if image.seen else None
+                running.add(self._fetcher.submit(row.content, version), image, paid=False)
         analyses: dict[bytes, Future[Analysis]] = {}
+        versions: dict[QueuedImage, str | None] = {}
         ready: list[Outcome] = []
         yielded = time.monotonic()
         for ended in running.ended(GATHER_SECONDS):
-            fetched = {image: Fetched.of(result) for image, result in ended if isinstance(result, bytes)}
+            fetched = {image: _fetched(image, result) for image, result in ended if isinstance(result, Content)}
+            versions |= {image: picture.version for image, picture in fetched.items()}
             known = self._known(connection, {picture.content_hash for picture in fetched.values()})
             for image, picture in fetched.items():
                 if picture.content_hash not in known:
                     if picture.content_hash not in analyses:
                         analyses[picture.content_hash] = self._analyses.submit(self._analyse, picture)
                     running.add(analyses[picture.content_hash], image)
-            ready += _outcomes(ended)
-            ready += _outcomes((image, known.get(picture.content_hash)) for image, picture in fetched.items())
+            ready += _outcomes(ended, versions)
+            ready += _outcomes(
+                [(image, known.get(picture.content_hash)) for image, picture in fetched.items()], versions
+            )
             if not running or time.monotonic() - yielded >= GATHER_SECONDS:
                 yield ready
                 ready, yielded = [], time.monotonic()
@@ -123,6 +150,7 @@ class ImageHandler:
             # an edit of the URL after it was read has queued the image again
             if row.content == url:
                 image = {"source": outcome.job.source, "item_key": row.item_key, "input": url, **vars(analysis)}
+                image["version"] = outcome.result.version
                 rows.append(image | {"attributes": Jsonb(analysis.attributes)})
         if rows:
             columns = {name: [row[name] for row in rows] for name in rows[0]}
@@ -138,6 +166,20 @@ class ImageHandler:
         # a request under way is paid for: its answer is kept before the provider's client closes
         self._analyses.shutdown(wait=True, cancel_futures=True)
 
+    def _seen(
+        self, connection: Connection, images: Mapping[Job, SourceRow]
+    ) -> dict[tuple[str, str | None, str], Seen]:
+        """By source, item and URL. Nothing where no picture is looked at again: then each is fetched."""
+        if not (images and self._looks_again):
+            return {}
+        parameters = {
+            "sources": [job.source for job in images],
+            "item_keys": [row.item_key for row in images.values()],
+        }
+        with connection.cursor(row_factory=class_row(Seen)) as cursor:
+            rows = cursor.execute(query("seen_pictures"), {**parameters, "model": self._analyzer.model}).fetchall()
+        return {(row.source, row.item_key, row.url): row for row in rows}
+
     def _known(self, connection: Connection, content_hashes: set[bytes]) -> dict[bytes, Analysis]:
         if not content_hashes:
             return {}
@@ -146,6 +188,8 @@ class ImageHandler:
             return {known.content_hash: known for known in cursor.execute(query("known_analyses"), parameters)}
 
     def _analyse(self, fetched: Fetched) -> Analysis:
+        if fetched.data is None:
+            raise TransientFailure("its analysis was deleted while the host was asked whether the picture changed")
         picture = decode(fetched.data, side=ANALYSED_SIDE, memory=self._memory)
         result = self._analyzer.analyze(picture)
         norm = float(np.linalg.norm(result.embedding))
@@ -157,7 +201,16 @@ class ImageHandler:
         )
 
 
-def _outcomes(results: Iterable[tuple[QueuedImage, Any]]) -> Iterator[Outcome]:
+def _fetched(image: QueuedImage, content: Content) -> Fetched:
+    if content.data is None:
+        assert image.seen is not None
+        return Fetched(image.seen.content_hash, None, image.seen.version)
+    return Fetched(hashlib.sha256(content.data).digest(), content.data, content.version)
+
+
+def _outcomes(
+    results: Iterable[tuple[QueuedImage, Any]], versions: Mapping[QueuedImage, str | None]
+) -> Iterator[Outcome]:
     """Of the images that are analysed or have failed."""
     for image, result in results:
         if isinstance(result, HostBusy):
@@ -165,4 +218,4 @@ def _outcomes(results: Iterable[tuple[QueuedImage, Any]]) -> Iterator[Outcome]:
         elif isinstance(result, JobFailure):
             yield Outcome(image.job, failure=result)
         elif isinstance(result, Analysis):
-            yield Outcome(image.job, AnalysedImage(image.row, result))
+            yield Outcome(image.job, AnalysedImage(image.row, result, versions[image]))

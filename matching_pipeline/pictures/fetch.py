@@ -18,7 +18,7 @@ from matching_pipeline.pictures.hosts import Hosts
 from matching_pipeline.pictures.local_file import read_file
 from matching_pipeline.pictures.object_storage import OBJECT_STORAGE_SCHEMES, ObjectStorage
 from matching_pipeline.pictures.printable_url import one_line, printable
-from matching_pipeline.pictures.web import HTTP_SCHEMES, Web, host_of
+from matching_pipeline.pictures.web import HTTP_SCHEMES, Content, Web, host_of
 
 NOT_A_URL = "not a URL; with IMAGE_BASE_URL, or the source's base_url, a path becomes one"
 
@@ -73,25 +73,27 @@ class ImageFetcher:
     def __exit__(self, *exception: object) -> None:
         self._close()
 
-    def submit(self, url: str) -> "Future[bytes]":
-        """The bytes, at least one, whatever they are: `decode` looks into them.
+    def submit(self, url: str, version: str | None = None) -> "Future[Content]":
+        """Without data where the host says that this version of the picture is the newest.
 
         The future raises PermanentFailure or TransientFailure with the URL, without its secrets, and the reason.
         It raises HostBusy while the host asks to wait.
         """
-        return self._portal.start_task_soon(self._fetch, address(url, self._limits.base_url))
+        return self._portal.start_task_soon(self._fetch, address(url, self._limits.base_url), version)
 
     def fetch(self, url: str) -> bytes:
-        """What the future of `submit` returns or raises."""
-        return self.submit(url).result()
+        """The bytes, at least one, whatever they are: `decode` looks into them. Raises what the future would."""
+        data = self.submit(url).result().data
+        assert data is not None
+        return data
 
-    async def _fetch(self, url: str) -> bytes:
+    async def _fetch(self, url: str, version: str | None) -> Content:
         try:
             # a fetch that waits for its host takes no place from other hosts' fetches
             async with self._turn(url), self._turns:
                 with anyio.fail_after(self._limits.timeout_seconds):
-                    content = await self._read(url)
-            if not content:
+                    content = await self._read(url, version)
+            if content.data == b"":
                 raise PermanentFailure("empty, zero bytes")
             return content
         except HostBusy as busy:
@@ -106,7 +108,7 @@ class ImageFetcher:
         host = host_of(url)
         return self._hosts.turn(host) if host else nullcontext()
 
-    async def _read(self, url: str) -> bytes:
+    async def _read(self, url: str, version: str | None) -> Content:
         if not url:
             raise PermanentFailure("the URL is empty")
         try:
@@ -114,12 +116,12 @@ class ImageFetcher:
         except ValueError as error:
             raise PermanentFailure(f"malformed URL: {error}") from error
         if scheme in HTTP_SCHEMES:
-            return await self._web.read(url)
+            return await self._web.read(url, version)
         if scheme in OBJECT_STORAGE_SCHEMES:
-            return await self._object_storage.read(url)
+            return Content(await self._object_storage.read(url))
         if scheme == "data":
-            return read_data(url, self._limits.max_bytes)
+            return Content(read_data(url, self._limits.max_bytes))
         if scheme == "file":
             # Not anyio's threads: they would keep the interpreter from exiting if the fetcher was not closed.
-            return await asyncio.to_thread(read_file, url, self._limits.file_roots, self._limits.max_bytes)
+            return Content(await asyncio.to_thread(read_file, url, self._limits.file_roots, self._limits.max_bytes))
         raise PermanentFailure(f"a URL of scheme {scheme!r} is not fetched" if scheme else NOT_A_URL)

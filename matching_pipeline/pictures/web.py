@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -33,6 +34,14 @@ IDLE_SECONDS = 5
 REASON_SECONDS = 2  # for the body of a refusal
 
 
+@dataclass(frozen=True)
+class Content:
+    data: bytes | None
+    """None where the host says that the version that is known is the newest"""
+    version: str | None = None
+    """what the host calls it: an ETag, which has quotes, or a date"""
+
+
 class Web:
     """Follows redirects itself, to check each target before the request. It sets no time limit."""
 
@@ -53,19 +62,24 @@ class Web:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def read(self, url: str) -> bytes:
+    async def read(self, url: str, version: str | None = None) -> Content:
+        """Without data where the host says that this version is the newest."""
+        known = {} if version is None else {"If-None-Match" if '"' in version else "If-Modified-Since": version}
         try:
-            return await self._follow(self._client.build_request("GET", url))
+            return await self._follow(self._client.build_request("GET", url, headers=known), version)
         except MALFORMED_URL as error:
             raise PermanentFailure(f"malformed URL: {error}") from error
         except UNREACHABLE as error:
             raise TransientFailure(str(error) or type(error).__name__) from error
 
-    async def _follow(self, request: httpx.Request) -> bytes:
+    async def _follow(self, request: httpx.Request, version: str | None) -> Content:
         for _ in range(self._max_redirects + 1):
             async with aclosing(await self._client.send(request, stream=True)) as response:
                 if response.next_request is None:
-                    return await self._body(response)
+                    if response.status_code == 304 and version is not None:
+                        self._hosts.note_answer(host_of(str(request.url)))
+                        return Content(None, version)
+                    return Content(await self._body(response), _version(response))
                 request = response.next_request
             self._hosts.refuse_busy(host_of(str(request.url)))
             if request.url.scheme not in HTTP_SCHEMES:
@@ -132,6 +146,13 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._response.aclose()
+
+
+def _version(response: httpx.Response) -> str | None:
+    etag: str = response.headers.get("ETag", "")
+    # a date without quotes, and an ETag with them, tell themselves apart
+    date: str | None = response.headers.get("Last-Modified")
+    return etag if etag.endswith('"') else date
 
 
 async def _reason(response: httpx.Response) -> str:

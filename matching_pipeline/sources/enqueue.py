@@ -1,6 +1,7 @@
 """Enqueues on request: entities, packs of pictures, everything that is missing, and comparisons of whole tables."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from matching_pipeline.db.connections import Connection
@@ -44,6 +45,12 @@ def enqueue_missing(connection: Connection, queue: str | None = None) -> int:
     Returns how many.
     """
     ((queued,),) = connection.execute(query("enqueue_missing"), {"queue": queue}).fetchall()
+    return int(queued)
+
+
+def enqueue_looks(connection: Connection, age: timedelta) -> int:
+    """Enqueues the pictures that were fetched longer ago than that; returns how many."""
+    ((queued,),) = connection.execute(query("enqueue_looks"), {"age": age}).fetchall()
     return int(queued)
 
 

@@ -15,6 +15,7 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.images import ImageHandler
 from matching_pipeline.pictures.fetch import ImageFetcher
 from matching_pipeline.pictures.memory import DEFAULT_MEMORY, Memory
+from matching_pipeline.pictures.web import Content
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, picture
 
@@ -45,12 +46,12 @@ class PaintedPictures:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(2)
 
-    def submit(self, url: str) -> "Future[bytes]":
+    def submit(self, url: str, version: str | None = None) -> "Future[Content]":
         return self._threads.submit(self._fetch, url)
 
-    def _fetch(self, url: str) -> bytes:
+    def _fetch(self, url: str) -> Content:
         sleep(random.random() / 100)
-        return picture(url)
+        return Content(picture(url))
 
 
 def work(database_url: str) -> None:

@@ -81,6 +81,8 @@ create table embeddings (
     input_tokens integer,
     output_tokens integer,
     embedded_at timestamptz not null default now(),
+    version text,
+    looked_at timestamptz not null default now(),
     constraint embeddings_pkey primary key (source, item, model),
     constraint embeddings_item_fkey foreign key (source, item) references items (source, id) on delete cascade,
     -- The foreign key fixes `dimensions` to the model's. The check fixes the vector to `dimensions`.
@@ -94,6 +96,8 @@ alter table embeddings set (toast_tuple_target = 2720);
 alter table embeddings enable row level security;
 comment on column embeddings.input is 'the URL that was fetched: where it differs from the item''s, the row is out of date';
 comment on column embeddings.input_hash is 'SHA-256 of the picture''s bytes or of the text: equal inputs are embedded once';
+comment on column embeddings.version is 'what the host of the picture calls this version of it: an ETag, which has quotes, or a date';
+comment on column embeddings.looked_at is 'when the picture was fetched, or its host said that it was the same';
 comment on column embeddings.vision_model is 'what described the picture, where that is another model than gave the embedding';
 comment on column embeddings.input_tokens is 'what describing the picture took, once for equal pictures';
 create index embeddings_input_hash_idx on embeddings (input_hash, model) where input_hash is not null;

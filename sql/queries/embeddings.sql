@@ -5,6 +5,14 @@ from matching_pipeline.embeddings
 where input_hash = any (%(content_hashes)s::bytea[]) and model = %(model)s
 order by input_hash
 
+-- name: seen_pictures
+-- those that were fetched by the URL that their item has now
+select embeddings.source, items.key as item_key, embeddings.input as url, version, input_hash as content_hash
+from unnest(%(sources)s::text[], %(item_keys)s::text[]) as asked (source, item_key)
+join matching_pipeline.items on items.source = asked.source and items.id = matching_pipeline.key_id(asked.item_key)
+join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id and embeddings.model = %(model)s
+where version is not null and input_hash is not null
+
 -- name: known_embeddings
 select distinct on (input_hash) input_hash, embedding
 from matching_pipeline.embeddings
@@ -14,21 +22,22 @@ order by input_hash
 -- name: write_image_embeddings
 insert into matching_pipeline.embeddings (
     source, item, model, dimensions, embedding, attributes, input, input_hash, thumbnail, vision_model, input_tokens,
-    output_tokens
+    output_tokens, version
 )
 select source, matching_pipeline.key_id(item_key), %(model)s, vector_dims(embedding), embedding, attributes, input, content_hash,
-    thumbnail, vision_model, input_tokens, output_tokens
+    thumbnail, vision_model, input_tokens, output_tokens, version
 from unnest(
     %(source)s::text[], %(item_key)s::text[], %(embedding)s::vector[], %(attributes)s::jsonb[], %(input)s::text[],
     %(content_hash)s::bytea[], %(thumbnail)s::bytea[], %(vision_model)s::text[], %(input_tokens)s::integer[],
-    %(output_tokens)s::integer[]
+    %(output_tokens)s::integer[], %(version)s::text[]
 ) as analysed (
-    source, item_key, embedding, attributes, input, content_hash, thumbnail, vision_model, input_tokens, output_tokens
+    source, item_key, embedding, attributes, input, content_hash, thumbnail, vision_model, input_tokens, output_tokens, version
 )
 on conflict (source, item, model) do update set
     embedding = excluded.embedding, attributes = excluded.attributes, input = excluded.input,
     input_hash = excluded.input_hash, thumbnail = excluded.thumbnail, vision_model = excluded.vision_model,
-    input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens, embedded_at = now()
+    input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens, version = excluded.version, looked_at = now(),
+    embedded_at = case when embeddings.input_hash = excluded.input_hash then embeddings.embedded_at else now() end
 
 -- name: write_text_embeddings
 insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding, input_hash)

@@ -8,6 +8,9 @@ from unnest(%(keys)s::text[]) as asked (key)
 -- name: enqueue_missing
 select matching_pipeline.enqueue_missing(%(queue)s)
 
+-- name: enqueue_looks
+select matching_pipeline.enqueue_looks(%(age)s)
+
 -- name: enqueue_resync
 -- a job of each queue compares the whole table with the mirror
 select matching_pipeline.source_changed(name, 'table', array['']) from matching_pipeline.sources

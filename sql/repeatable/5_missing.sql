@@ -42,6 +42,23 @@ language sql set search_path from current as $$
     where queues.work in ('image', 'text') and enqueue_missing.queue_name in (each.queue_name, queues.name) is not false
 $$;
 
+-- Enqueues the pictures that were fetched longer ago than that. Those that wait or have failed stay as they are.
+create or replace function enqueue_looks(age interval) returns integer
+language sql set search_path from current as $$
+    select coalesce(sum(enqueue_jobs(each.queue_name, old.source, old.kind, old.keys)), 0)::integer
+    from queues
+    cross join model_queues(queues.name) as each
+    cross join lateral (
+        select states.source, states.kind, array_agg(states.key) as keys
+        from embedding_states(each.queue_name) as states
+        join embeddings on embeddings.source = states.source and embeddings.item = key_id(states.key)
+            and embeddings.model = queue_model(each.queue_name)
+        where up_to_date and not waiting and not failed and looked_at < now() - age and input not like 'data:%'
+        group by states.source, states.kind
+    ) as old
+    where queues.work = 'image'
+$$;
+
 -- How many entities or items the queue has done, and the state of the others.
 create or replace function queue_coverage(queue_name text, out what text, out rows bigint, out covered bigint, out waiting bigint,
     out failed_for_good bigint, out unaccounted bigint)

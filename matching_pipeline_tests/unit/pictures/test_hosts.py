@@ -11,6 +11,7 @@ import pytest
 from matching_pipeline.errors import HostBusy, PermanentFailure, TransientFailure
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.pictures.hosts import Hosts
+from matching_pipeline.pictures.web import Content
 from matching_pipeline_tests.unit.pictures.conftest import Server
 
 
@@ -76,7 +77,7 @@ def test_a_redirect_to_a_host_that_asked_to_wait_is_not_followed(fetcher: ImageF
 def test_a_host_has_few_requests_at_a_time_and_does_not_take_the_places_of_others(
     fetcher: ImageFetcher, server: Server, picture_bytes: bytes
 ) -> None:
-    slow: list[Future[bytes]] = [fetcher.submit(f"{server.url}/drip/body") for _ in range(20)]
+    slow: list[Future[Content]] = [fetcher.submit(f"{server.url}/drip/body") for _ in range(20)]
     began = time.monotonic()
     for _ in range(5):
         assert fetcher.fetch(f"{elsewhere(server)}/picture") == picture_bytes
