@@ -33,7 +33,7 @@ begin
         ('matches', 'select, insert, update, delete'), ('generated_images', 'select, insert, update, delete'),
         ('rebuilds', 'select, insert, delete'), ('rebuild_shards', 'select, insert, update, delete'),
         ('ai_calls', 'select, insert, delete'), ('ai_answers', 'select, insert, delete'),
-        ('ai_asking', 'select, insert, update, delete')
+        ('ai_asking', 'select, insert, update, delete'), ('ai_spending', 'select, insert, update')
     loop
         execute format('grant %s on matching_pipeline.%I to matching_pipeline', right_to, name);
         if not exists (

@@ -202,18 +202,23 @@ def rebuild() -> None:
 @click.argument("queue")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Every failed job of the queue.")
-def retry(queue: str, ids: tuple[UUID, ...], everything: bool) -> None:
+@click.option("--because", metavar="TEXT", help="The failed jobs whose reason holds this text.")
+def retry(queue: str, ids: tuple[UUID, ...], everything: bool, because: str | None) -> None:
     """Make failed jobs of QUEUE pending again, with fresh attempts.
 
     Where equal jobs failed, only the newest becomes pending. Status 1 where an ID is no failed job of QUEUE; the
     others are pending again.
     """
-    if everything == bool(ids):
-        raise click.UsageError("name the jobs' ids, or say --all")
+    if [bool(ids), everything, because is not None].count(True) != 1:
+        raise click.UsageError("name the jobs' ids, or say --all, or --because TEXT")
     with connected() as (_, connection, declarations):
         require_queue(declarations, queue)
         failed = {row["id"] for row in named_rows(connection, "failed_jobs", queue=queue, ids=list(ids))}
-        say(f"{client.retry(connection, queue, None if everything else ids)} jobs are pending again")
+        if because is None:
+            retried = client.retry(connection, queue, None if everything else ids)
+        else:
+            retried = client.retry_because(connection, queue, because)
+        say(f"{retried} jobs are pending again")
     if unknown := [str(id) for id in dict.fromkeys(ids) if id not in failed]:
         raise NotFound(f"{queue} has no failed job {', '.join(unknown)}")
 

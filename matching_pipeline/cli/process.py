@@ -13,6 +13,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows
 from matching_pipeline.handlers import registry
 from matching_pipeline.models.registry import shadow_queue
+from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.enqueue import (
@@ -37,10 +38,16 @@ from matching_pipeline.sources.enqueue import (
     "--pack-for", "packs", multiple=True, metavar="KEY", help="The pack of product pictures of this entity."
 )
 @click.option("--missing", is_flag=True, help="Everything that has no up-to-date result, and what triggers missed.")
-def process_command(entities: tuple[tuple[str, str], ...], packs: tuple[str, ...], missing: bool) -> None:
+@click.option("--failed", is_flag=True, help="With --missing: failed jobs too, with fresh attempts.")
+@click.option("--because", metavar="TEXT", help="With --failed: only those whose reason holds this text.")
+def process_command(
+    entities: tuple[tuple[str, str], ...], packs: tuple[str, ...], missing: bool, failed: bool, because: str | None
+) -> None:
     """Embed pictures and texts and make product pictures here and now, and bring changed matches up to date."""
     if not (entities or packs or missing):
         raise click.UsageError("say what to process: --entity SOURCE KEY, --pack-for KEY or --missing")
+    if (failed and not missing) or (because is not None and not failed):
+        raise click.UsageError("--failed goes with --missing, and --because TEXT with --failed")
     with connected() as (settings, connection, declarations):
         works = declarations.queues
         wanted: set[str] = set()
@@ -49,6 +56,9 @@ def process_command(entities: tuple[tuple[str, str], ...], packs: tuple[str, ...
             say(f"{enqueue_missing(connection)} pictures and texts queued; all tables are compared with the mirror")
             # a product picture is never missing: an app or a person asks for it
             wanted |= {queue for queue in registry.queues(declarations) if works.get(queue) != "generate"}
+        if failed:
+            retried = [client.retry_because(connection, queue, because or "") for queue in wanted]
+            say(f"{sum(retried)} failed jobs are pending again")
         for source, key in entities:
             say(f"{enqueue_entities(connection, source, [key])} pictures and texts of {source} {key} queued")
             wanted |= _queues_of(declarations, source)

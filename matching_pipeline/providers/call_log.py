@@ -1,7 +1,5 @@
-"""The requests to providers (`ai_calls`): the cost of each, and the budget of the day."""
+"""The requests to providers (`ai_calls`), and the cost of each."""
 
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,12 +10,9 @@ from psycopg.rows import class_row
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import ProviderUnavailable
 from matching_pipeline.providers.answer_cache import Answer, AnswerCache
+from matching_pipeline.providers.budget import Budget, Reservation
 from matching_pipeline.providers.session import ReconnectingSession
-
-TRUST_SECONDS = 5.0
-"""The day's cost is read from the database this often; between two reads, this process adds its own requests."""
 
 CallOutcome = Literal["answered", "unusable", "refused", "rate limit", "unavailable", "configuration"]
 
@@ -40,17 +35,16 @@ class Call:
 class CallLog:
     """Records the requests for one queue, and holds them to the daily budget. Threads may share it."""
 
-    def __init__(
-        self, session: ReconnectingSession, cache: AnswerCache, queue: str, daily_budget: Decimal | None = None
-    ) -> None:
+    def __init__(self, session: ReconnectingSession, cache: AnswerCache, queue: str, budget: Budget) -> None:
+        self.reserve = budget.reserve
         self._session = session
         self._cache = cache
         self._queue = queue
-        self._budget = daily_budget
-        self._lock = threading.Lock()
-        self._spent, self._day_ends, self._spent_at = Decimal(0), 0.0, float("-inf")
+        self._budget = budget
 
-    def record(self, call: Call, answered_by: str, answers: Mapping[bytes, Answer]) -> None:
+    def record(
+        self, call: Call, answered_by: str, answers: Mapping[bytes, Answer], reservation: Reservation | None = None
+    ) -> None:
         """Writes the request, and its answers into the cache under the name `answered_by`, in one transaction."""
         parameters = {**vars(call), "queue": self._queue, "error": call.error and call.error[:2000]}
 
@@ -58,30 +52,10 @@ class CallLog:
             with connection.transaction():
                 connection.execute(query("record_ai_call"), parameters)
                 self._cache.keep(connection, answered_by, answers)
+                # last, since all requests of a day wait for this row
+                self._budget.settle(connection, reservation, call.cost_usd)
 
         self._session.run(write)
-        with self._lock:
-            self._spent += call.cost_usd
-
-    def require_budget(self) -> None:
-        """Raises ProviderUnavailable, until the next day in UTC, if the day's budget is spent.
-
-        The requests that are under way are not counted, and can go beyond the budget.
-        """
-        if self._budget is None:
-            return
-        if time.monotonic() - self._spent_at > TRUST_SECONDS:
-            ((spent, seconds),) = self._session.fetch(query("spent_today"))
-            with self._lock:
-                self._spent, self._spent_at = spent, time.monotonic()
-                self._day_ends = self._spent_at + seconds
-        if self._spent >= self._budget:
-            seconds = max(self._day_ends - time.monotonic(), 1)
-            raise ProviderUnavailable(
-                f"AI_DAILY_BUDGET_USD: today's {self._budget} USD are spent ({self._spent:.4f}): no request is made "
-                "until the next day in UTC",
-                timedelta(seconds=seconds),
-            )
 
 
 @dataclass(frozen=True)

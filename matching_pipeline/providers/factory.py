@@ -7,6 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.providers.answer_cache import AnswerCache
+from matching_pipeline.providers.budget import Budget
 from matching_pipeline.providers.call_log import CallLog
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.providers.local.generator import LocalImageGenerator
@@ -124,7 +125,7 @@ def openai_client(settings: Settings, database_url: str, queue: str) -> Iterator
             settings.openai_base_url,
             settings.openai_timeout_seconds,
             settings.openai_concurrency,
-            CallLog(session, cache, queue, settings.ai_daily_budget_usd),
+            CallLog(session, cache, queue, Budget(session, settings.ai_daily_budget_usd)),
             SingleFlight(session, cache),
         ) as client:
             yield client

@@ -110,6 +110,12 @@ def retry(connection: Connection, queue: str, ids: Sequence[UUID] | None = None)
     return int(_scalar(connection, "retry", queue=queue, ids=None if ids is None else list(ids)))
 
 
+def retry_because(connection: Connection, queue: str, because: str) -> int:
+    """Retries the jobs whose reason holds these words, in capitals or not; an empty text is in each."""
+    found = connection.execute(query("failed_because"), {"queue": queue, "because": because})
+    return retry(connection, queue, [id for (id,) in found])
+
+
 def purge(connection: Connection, keep: timedelta) -> int:
     """Deletes jobs that completed longer ago than `keep`, in small batches; returns how many."""
     purged = 0

@@ -181,6 +181,22 @@ def test_process_missing_says_what_failed_and_retry_makes_it_pending_again(run: 
         assert app.run("select status from matching_pipeline.jobs where id = %s", failed) == ["pending"]
 
 
+def test_failed_jobs_are_taken_up_again_by_their_reason(run: Run, app: App, lamp_url: str) -> None:
+    fail = (
+        "update matching_pipeline.jobs set status = 'failed', completed_at = now(), error_message = %s where key = %s"
+    )
+    for reason in ("Refused: 100% wrong_key", "the host is gone"):
+        app.run(fail, reason, str(app.product_image(app.product(), lamp_url)))
+    for no_reason in ("0_% wrong", "host%gone"):
+        assert "0 jobs are pending again" in run("retry", "image_ai", "--because", no_reason).stderr
+    assert "1 jobs are pending again" in run("retry", "image_ai", "--because", "100% WRONG_KEY").stderr
+    assert app.run("select error_message from matching_pipeline.jobs where status = 'failed'") == ["the host is gone"]
+    result = run("process", "--missing", "--failed", "--because", "gone")
+    assert "1 failed jobs are pending again" in result.stderr
+    assert result.returncode == 0
+    assert app.run("select count(*) from image_ai") == [2]
+
+
 def test_retry_names_ids_that_are_no_failed_jobs_of_the_queue_and_retries_the_others(run: Run, app: App) -> None:
     app.product_image(app.product())
     app.product_image(app.product())
@@ -264,6 +280,9 @@ def test_process_names_what_it_does_not_find(run: Run, app: App, source: str) ->
         (["process", "--entity", "project"], "requires 2 arguments"),
         (["detach"], "Missing argument 'SOURCE'"),
         (["retry", "image_ai"], "or say --all"),
+        (["retry", "image_ai", "--all", "--because", "x"], "or say --all"),
+        (["process", "--failed"], "--failed goes with --missing"),
+        (["process", "--missing", "--because", "x"], "--because TEXT with --failed"),
         (["retry", "image_ai", "--all", str(UUID(int=1))], "or say --all"),
     ],
 )

@@ -28,6 +28,17 @@ comment on column ai_calls.cost_usd is 'by the tokens that the answer states and
 
 create index ai_calls_created_at_idx on ai_calls (created_at) include (queue, cost_usd);
 
+create table ai_spending (
+    day date constraint ai_spending_pkey primary key,
+    spent_usd numeric(20, 9) not null default 0,
+    reserved_usd numeric(20, 9) not null default 0,
+    constraint ai_spending_not_negative check (spent_usd >= 0 and reserved_usd >= 0)
+);
+alter table ai_spending enable row level security;
+comment on table ai_spending is 'the budget of each day in UTC, for all processes together';
+comment on column ai_spending.reserved_usd is
+    'the most that the requests under way may cost; of a process that was killed it stays, since its requests may have been paid for';
+
 create table ai_answers (
     model text not null,
     input_hash bytea not null,

@@ -9,11 +9,23 @@ values (
     %(request_id)s, %(error)s
 )
 
+-- name: reserve_spending
+-- one row a day, so that all processes take turns
+insert into matching_pipeline.ai_spending as today (day, reserved_usd)
+select (now() at time zone 'utc')::date, %(most)s::numeric where %(most)s::numeric <= %(budget)s::numeric
+on conflict (day) do update set reserved_usd = today.reserved_usd + excluded.reserved_usd
+where today.spent_usd + today.reserved_usd + excluded.reserved_usd <= %(budget)s::numeric
+returning day
+
+-- name: settle_spending
+insert into matching_pipeline.ai_spending as that_day (day, spent_usd)
+values (coalesce(%(day)s::date, (now() at time zone 'utc')::date), %(cost)s::numeric)
+on conflict (day) do update
+set spent_usd = that_day.spent_usd + excluded.spent_usd, reserved_usd = that_day.reserved_usd - %(reserved)s::numeric
+
 -- name: spent_today
-select coalesce(sum(cost_usd), 0),
+select coalesce((select spent_usd from matching_pipeline.ai_spending where day = (now() at time zone 'utc')::date), 0),
     extract(epoch from date_trunc('day', now() at time zone 'utc') + interval '1 day' - now() at time zone 'utc')::double precision
-from matching_pipeline.ai_calls
-where created_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc'
 
 -- name: queue_cost_today
 select calls.requests, calls.failed_requests, calls.cost_usd, completed.rows,

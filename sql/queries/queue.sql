@@ -88,6 +88,10 @@ where queue = %(queue)s and status in ('pending', 'processing') and (status = 'p
 -- name: failed_jobs
 select id from matching_pipeline.jobs where queue = %(queue)s and status = 'failed' and id = any (%(ids)s::uuid[])
 
+-- name: failed_because
+select id from matching_pipeline.jobs
+where queue = %(queue)s and status = 'failed' and strpos(lower(coalesce(error_message, '')), lower(%(because)s)) > 0
+
 -- name: leased_jobs
 select count(*) as jobs, max(run_at) as until
 from matching_pipeline.jobs

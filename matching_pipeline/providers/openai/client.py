@@ -54,11 +54,15 @@ class Reply:
 
 @dataclass(frozen=True)
 class Question:
-    """A request to make. `items` is the number of its inputs; the cache keeps its answers under `answered_by`."""
+    """A request to make. `items` is the number of its inputs; the cache keeps its answers under `answered_by`.
+
+    The rate limiter counts the estimated tokens. The budget reserves the most that there can be, input and output.
+    """
 
     model: PricedModel
     answered_by: str
     estimated_tokens: int
+    most_tokens: tuple[int, int]
     ask: Callable[["openai.OpenAI", Options], "httpx2.Response"]
     items: int = 1
     options: Options = field(default_factory=dict)
@@ -143,9 +147,9 @@ class OpenAIClient:
                 self._replace(question.model.name, refused, options)
 
     def _send(self, question: Question, options: Options, read: Callable[[Reply], object]) -> Reply:
-        self._call_log.require_budget()
         model = question.model
         with self._limiter.admit(model.name, question.estimated_tokens):
+            reservation = self._call_log.reserve(model.cost(*question.most_tokens))
             began = time.monotonic()
             reply, headers, failure = self._attempt(question, options, read)
             milliseconds = round((time.monotonic() - began) * 1000)
@@ -164,6 +168,7 @@ class OpenAIClient:
             ),
             question.answered_by,
             reply.answers,
+            reservation,
         )
         if failure is not None:
             raise failure

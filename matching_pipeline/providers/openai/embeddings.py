@@ -173,6 +173,8 @@ class OpenAITextEmbedder:
             answered_by=self.model,
             items=len(hashes),
             estimated_tokens=sum(map(self.estimate_tokens, texts.values())),
+            # no token has less than a byte; some models add a first and a last one
+            most_tokens=(sum(len(text.encode()) + 2 for text in texts.values()), 0),
             options=self._options,
             ask=lambda api, options: self._post(api, {"input": list(texts.values()), **options}),
         )

@@ -19,6 +19,9 @@ PHOTO_SIDE: Final = 1536
 """A larger photo is scaled down."""
 SIZE: Final = "1024x1024"
 ESTIMATED_TOKENS: Final = 3000
+MOST_PHOTO_TOKENS: Final = 12_000
+"""The budget reserves so many for a photo, and the following for a picture, by its quality."""
+MOST_OUTPUT_TOKENS: Final = {"low": 500, "medium": 1700, "high": 6500}
 FORMATS: Final = ("JPEG", "PNG", "WEBP")
 """The formats that are taken: a compatible server may not be able to make a JPEG."""
 EDIT_VERSION: Final = "edit-1"
@@ -47,6 +50,7 @@ class OpenAIImageGenerator:
         self.concurrency = client.threads
         self._client = client
         self._model = model
+        self._quality = quality or ""
         self._options: Options = {} if quality is None else {"quality": quality}
         self._asked: dict[str, Any] = {
             "model": model.name,
@@ -66,6 +70,7 @@ class OpenAIImageGenerator:
             self._model,
             answered_by=self.model,
             estimated_tokens=ESTIMATED_TOKENS,
+            most_tokens=(MOST_PHOTO_TOKENS + len(prompt.encode()), MOST_OUTPUT_TOKENS.get(self._quality, 13_000)),
             options=self._options,
             ask=lambda api, options: (
                 api.images.with_raw_response.edit(
@@ -85,6 +90,7 @@ class OpenAIImageGenerator:
             self._model,
             answered_by=self.model,
             estimated_tokens=0,
+            most_tokens=(0, 0),
             ask=lambda api, options: api.models.with_raw_response.retrieve(self._model.name).http_response,
         )
         self._client.send(question, lambda reply: None)

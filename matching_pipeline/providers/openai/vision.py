@@ -22,6 +22,8 @@ PICTURE_SIDE: Final = 768
 JPEG_QUALITY: Final = 85
 MAX_OUTPUT_TOKENS: Final = 2000
 ESTIMATED_TOKENS: Final = 1500
+MOST_INPUT_TOKENS: Final = 30_000
+"""The budget reserves so many: some small models count 25,000 for a picture of this size."""
 LIST_LENGTH: Final = 12
 WORD_LENGTH: Final = 60
 
@@ -142,6 +144,7 @@ class OpenAIImageAnalyzer:
             self._model,
             answered_by=self._described_by,
             estimated_tokens=ESTIMATED_TOKENS,
+            most_tokens=(MOST_INPUT_TOKENS, MAX_OUTPUT_TOKENS),
             options={"max_completion_tokens": MAX_OUTPUT_TOKENS, **self._effort},
             ask=lambda api, options: api.chat.completions.with_raw_response.create(**asked, **options).http_response,
         )

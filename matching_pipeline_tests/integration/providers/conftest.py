@@ -15,6 +15,7 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ProviderUnavailable, TransientFailure
 from matching_pipeline.providers.answer_cache import Answer, AnswerCache
+from matching_pipeline.providers.budget import Budget
 from matching_pipeline.providers.call_log import Call, CallLog
 from matching_pipeline.providers.factory import (
     openai_client,
@@ -82,7 +83,7 @@ class Asker:
     def __init__(self, session: ReconnectingSession, asker: int) -> None:
         self.cache = AnswerCache(session)
         self.answers = SingleFlight(session, self.cache, asker).answers
-        self._call_log = CallLog(session, self.cache, "queue")
+        self._call_log = CallLog(session, self.cache, "queue", Budget(session))
 
     def record(self, **answers: bytes) -> None:
         """A request to the model `m`, and its answers."""

@@ -19,8 +19,8 @@ from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.integration.conftest import until
 from matching_pipeline_tests.integration.providers.conftest import calls
 
-BUDGET = "0.0000682"
-"""A description of a tiny picture and its embedding cost a little more."""
+BUDGET = "0.00406"
+"""Enough for one description, which may cost 0.004 and costs 0.000068, and its embedding; not for two."""
 
 SettingsFor = Callable[..., Settings]
 DIE_AT_THE_WRITE = """
@@ -149,7 +149,7 @@ def test_a_spent_budget_stops_requests_until_the_next_day_and_fails_nothing(
         "and attempts = snoozes from job_queue where entity_id = %s",
         image,
     ) == [True]
-    app.run("update matching_pipeline.ai_calls set created_at = created_at - interval '1 day'")
+    app.run("update matching_pipeline.ai_spending set day = day - 1")
     make_due(app)
     work(ai_daily_budget_usd=BUDGET)
     assert app.status(image)[0] == "completed"

@@ -87,7 +87,7 @@ def test_a_job_that_forces_another_picture_buys_it_once(
 
 
 def test_a_budget_that_is_spent_asks_for_nothing_more(open_generator: OpenGenerator, server: OpenAIServer) -> None:
-    generator = open_generator(ai_daily_budget_usd="0.01")
+    generator = open_generator(ai_daily_budget_usd="0.15")
     generator.generate(MUG, "scale", PROMPT)
     with pytest.raises(ProviderUnavailable, match="AI_DAILY_BUDGET_USD"):
         generator.generate(MUG, "scale", "another prompt")
