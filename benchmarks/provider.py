@@ -63,7 +63,8 @@ def rows_a_second(embedder: TextEmbedder, rows: Sequence[str], batch: int, threa
 @contextmanager
 def stand_in() -> Iterator[str]:
     """The URL of the tests' server, in a process of its own."""
-    command = [sys.executable, "-m", "matching_pipeline_tests.fixtures.openai_server", f"--latency={LATENCY_SECONDS}"]
+    command = [sys.executable, "-m", "matching_pipeline_tests.fixtures.openai_server"]
+    command += [f"--latency={LATENCY_SECONDS}", f"--prepared={BATCH}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
