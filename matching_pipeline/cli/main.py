@@ -1,12 +1,10 @@
 """The `matching-pipeline` command."""
 
-import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from decimal import Decimal
 from uuid import UUID
 
 import click
@@ -17,13 +15,10 @@ from matching_pipeline.cli.audit import audit_command
 from matching_pipeline.cli.console import (
     QueueReporter,
     best_matches_table,
-    coverage_table,
-    failures_table,
     print_announcement,
     progress,
     say,
     say_all,
-    sources_table,
 )
 from matching_pipeline.cli.doctor import findings, unchosen_models
 from matching_pipeline.cli.init import init_command
@@ -31,6 +26,7 @@ from matching_pipeline.cli.model import model
 from matching_pipeline.cli.opening import connected, open_settings
 from matching_pipeline.cli.pause import pause_command, require_queue, resume_command
 from matching_pipeline.cli.process import process_command
+from matching_pipeline.cli.status import status_command
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate as migrate_schema
 from matching_pipeline.db.migrations import require_migrated
@@ -40,7 +36,6 @@ from matching_pipeline.errors import ConfigurationError, ProviderUnavailable, Re
 from matching_pipeline.handlers import registry
 from matching_pipeline.matches.feed import announcements
 from matching_pipeline.models.activation import ModelChangeRefused
-from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.attach import (
@@ -49,7 +44,6 @@ from matching_pipeline.sources.attach import (
     differences,
     make_example_tables,
     misfits,
-    overruled,
     set_notify,
     source_states,
 )
@@ -157,34 +151,6 @@ def doctor() -> None:
 
 
 @cli.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status(as_json: bool) -> None:
-    """Show the jobs of each queue that wait, are processed or failed, what is covered, and how each source stands."""
-    with connected() as (settings, connection, declarations):
-        state = {
-            queue: {
-                **client.status(connection, queue),
-                "coverage": named_rows(connection, "queue_coverage", queue=queue)[0],
-            }
-            for queue in registry.in_use(connection, declarations)
-        }
-        remarks = [*differences(connection, declarations), *overruled(connection, declarations)]
-        remarks += unchosen_models(settings, connection)
-        sources = source_states(connection)
-        for queue in state:
-            state[queue]["cost_today"] = vars(queue_cost_today(connection, queue))
-            state[queue]["newest_failures"] = named_rows(connection, "newest_failures", queue=queue, count=10)
-    if as_json:
-        told = {source.name: {**vars(source), "problems": source.problems} for source in sources}
-        click.echo(json.dumps({**state, "sources": told}, indent=2, default=_as_json))
-    else:
-        coverage_table(state)
-        sources_table(sources)
-        failures_table(state)
-        say_all(remarks)
-
-
-@cli.command()
 def rebuild() -> None:
     """Recompute all matches, and write what differs."""
     from matching_pipeline.matches.matching import all_attached
@@ -238,6 +204,7 @@ cli.add_command(init_command)
 cli.add_command(model)
 cli.add_command(pause_command)
 cli.add_command(process_command)
+cli.add_command(status_command)
 cli.add_command(resume_command)
 
 
@@ -261,7 +228,7 @@ def main() -> None:
     except GAVE_WAY as error:
         _end(f"the app holds locks on what is to be written, try again: {error}")
     except psycopg.OperationalError as error:
-        _end(f"DATABASE_URL: the server is away: {error}")
+        _end(f"DATABASE_URL: the server is away: {' '.join(str(error).split())}")
     except psycopg.DataError as error:
         _end(f"the database refuses a value: {error.diag.message_primary}")
 
@@ -346,7 +313,3 @@ def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "MATCHING_PIPELINE_DEV_PID": str(os.getpid()),
     }
-
-
-def _as_json(value: object) -> float | str:
-    return float(value) if isinstance(value, Decimal) else str(value)
