@@ -1,6 +1,6 @@
 """Queues of matchers: the handler maintains the lists. Entities with vectors of the app's it mirrors, too."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,6 +9,7 @@ from functools import partial
 import psycopg
 
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY, give_way
 from matching_pipeline.errors import PermanentFailure, SourceUnreadable
 from matching_pipeline.matches.locks import ListsLock
@@ -29,6 +30,8 @@ VECTORS_AT_ONCE = 100
 """Fewer, as the app's erasure of an entity that is being mirrored can only leave a job."""
 CROWD = 300
 """If a block has this many waiting entities, a rebuild costs less than single updates."""
+SMALL_CROWD = 10
+"""So does it with this many, if they are half of the block."""
 OF_THE_SERVER = ("08", "53", "57", "58")
 """Classes of SQLSTATE: the connection, resources, an operator's intervention, the system."""
 CROWD_CLAIM = 20_000
@@ -151,8 +154,9 @@ class MatchHandler:
         done = 0
         try:
             outcomes = self._outcomes(connection, [job for job in crowd if job.kind == "entity"])
+            sizes = self._block_sizes(connection)
             for same, some in self._by_block(filter(_is_comparable, outcomes)).items():
-                if len(some) >= CROWD:
+                if len(some) >= CROWD or len(some) >= max(SMALL_CROWD, sizes[frozenset(same)] / 2):
                     self._mirror(connection, some)
                     with ListsLock(connection, self._matching.name).alone():
                         self._figures += self._matching.rebuild_part(connection, Part(dict(same)))
@@ -164,6 +168,11 @@ class MatchHandler:
             if not connection.closed:
                 client.snooze(connection, crowd, timedelta(0), None)
         return len(crowd) - done
+
+    def _block_sizes(self, connection: Connection) -> Counter[frozenset[tuple[str, str]]]:
+        """How many entities are mirrored, by the values that both sides of a pair have in common."""
+        rows = connection.execute(query("block_sizes"), {"matcher": self._matching.name})
+        return Counter({frozenset(same.items()): size for same, size in rows})
 
     def _mirror(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         for source, group in _by_source(outcomes).items():

@@ -8,6 +8,9 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers import matches
+from matching_pipeline.matches.matching import Matching
+from matching_pipeline.matches.rebuilds import Part
+from matching_pipeline.matches.writing import Figures
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach
 from matching_pipeline.sources.declarations import Declarations, Matches
@@ -337,6 +340,32 @@ def test_a_crowd_of_one_school_is_matched_as_a_whole_and_its_jobs_complete(
     assert set(states.values()) == {"completed"}
     attempts = school.run("select max(attempts) from match_jobs where status = 'completed'")
     assert attempts == [1]
+
+
+def test_new_schools_are_matched_as_wholes_and_single_faces_are_not(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FaceHandler, "batch_size", 2)
+    monkeypatch.setattr(matches, "CROWD", 8)
+    monkeypatch.setattr(matches, "SMALL_CROWD", 2)
+    rebuilt: list[str] = []
+    rebuild_part = Matching.rebuild_part
+
+    def look(matching: Matching, session: Connection, part: Part) -> Figures:
+        rebuilt.append((part.same or {})["school"])
+        return rebuild_part(matching, session, part)
+
+    monkeypatch.setattr(Matching, "rebuild_part", look)
+    for number in range(12):
+        school.face_of("female" if number % 2 else "male", (1.0, number / 10))
+    school.process()
+    assert rebuilt == ["UIT"]
+    for place, faces in (("UIT", 4), ("HUST", 6), ("UEH", 1)):
+        for number in range(faces):
+            school.face_of("female" if number % 2 else "male", school=place)
+    school.process()
+    assert rebuilt == ["UIT", "HUST"]
+    assert school.rows() == school.expected_rows()
 
 
 def test_a_crowd_of_many_schools_is_looked_at_once(school: School, monkeypatch: pytest.MonkeyPatch) -> None:

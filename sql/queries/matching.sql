@@ -39,6 +39,9 @@ select matching_pipeline.source_model(%(source)s)
 -- name: matchers_of_modality
 select name from matching_pipeline.matchers where matching_pipeline.source_modality(left_source) = %(modality)s
 
+-- name: block_sizes
+select same, count(*) from matching_pipeline.matchable_entities(%(matcher)s) group by same
+
 -- name: properties_of
 select id, properties from matching_pipeline.entities where source = %(source)s and id = any (%(ids)s::uuid[])
 
