@@ -18,6 +18,7 @@ from benchmarks import (
     image_queue,
     incremental,
     kernel,
+    kills,
     local_analyzer,
     match_queue,
     posting_queue,
@@ -35,8 +36,8 @@ def main() -> None:
         "measurements",
         nargs="*",
         metavar="MEASUREMENT",
-        help="queue, images, matches, kernel, rebuild, incremental, provider, postings, faces, enqueuing, standing, "
-        "decoding, hosts, analyzer",
+        help="queue, images, matches, kills, kernel, rebuild, incremental, provider, postings, faces, enqueuing, "
+        "standing, decoding, hosts, analyzer",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
     parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument(
         "--project-images", type=int, nargs="*", default=[10_000, 100_000], help="that one product is matched with"
     )
+    parser.add_argument("--kills", type=int, default=300, help="of two workers")
     parser.add_argument("--minutes", type=float, default=10, help="of light traffic for the standing worker")
     parser.add_argument("--against", type=Path, help="another checkout, measured in the same way")
     asked = parser.parse_args()
@@ -64,6 +66,7 @@ def main() -> None:
             schools=asked.rebuilt_schools,
         ),
         "incremental": partial(incremental.main, sizes=sorted(asked.project_images)),
+        "kills": partial(kills.main, kills=asked.kills),
         "provider": provider.main,
         "postings": posting_queue.main,
         "faces": partial(faces.main, count=asked.faces),

@@ -1,5 +1,6 @@
 """`matching-pipeline process`: what is due, here and now."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from datetime import UTC
@@ -12,6 +13,7 @@ from matching_pipeline.cli.opening import connected
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows
 from matching_pipeline.handlers import registry
+from matching_pipeline.logs import log_to_stderr
 from matching_pipeline.models.registry import shadow_queue
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
@@ -40,14 +42,21 @@ from matching_pipeline.sources.enqueue import (
 @click.option("--missing", is_flag=True, help="Everything that has no up-to-date result, and what triggers missed.")
 @click.option("--failed", is_flag=True, help="With --missing: failed jobs too, with fresh attempts.")
 @click.option("--because", metavar="TEXT", help="With --failed: only those whose reason holds this text.")
+@click.option("--verbose", is_flag=True, help="A line each time that jobs are claimed, completed or snoozed.")
 def process_command(
-    entities: tuple[tuple[str, str], ...], packs: tuple[str, ...], missing: bool, failed: bool, because: str | None
+    entities: tuple[tuple[str, str], ...],
+    packs: tuple[str, ...],
+    missing: bool,
+    failed: bool,
+    because: str | None,
+    verbose: bool,
 ) -> None:
     """Embed pictures and texts and make product pictures here and now, and bring changed matches up to date."""
     if not (entities or packs or missing):
         raise click.UsageError("say what to process: --entity SOURCE KEY, --pack-for KEY or --missing")
     if (failed and not missing) or (because is not None and not failed):
         raise click.UsageError("--failed goes with --missing, and --because TEXT with --failed")
+    log_to_stderr(logging.INFO if verbose else logging.WARNING)
     with connected() as (settings, connection, declarations):
         works = declarations.queues
         wanted: set[str] = set()

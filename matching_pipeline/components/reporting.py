@@ -14,6 +14,7 @@ from matching_pipeline.components.metadata import Metadata, figures, pauses
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
 from matching_pipeline.handlers import registry
+from matching_pipeline.logs import log_to_stderr
 from matching_pipeline.queues.standing import QueueWork
 from matching_pipeline.queues.worker import Summary
 
@@ -178,6 +179,7 @@ def process_by_hand(
     context: dg.AssetExecutionContext, pipeline: Pipeline, report: AssetReport
 ) -> dg.MaterializeResult[None]:
     """Processes what is due in the asset's queues, beside the standing worker, and waits for what that has leased."""
+    log_to_stderr(logging.INFO)
     total = Summary()
     with pipeline.connection() as connection:
         queues = [queue for queue in registry.in_use(connection, pipeline.declarations) if queue in report.queues]

@@ -1,5 +1,6 @@
 """The job `worker`: a run that serves all queues for an hour; and `process_now`, by hand."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +17,7 @@ from matching_pipeline.components.source_checks import SourceWatch
 from matching_pipeline.components.version import version_of
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.handlers import registry
+from matching_pipeline.logs import log_to_stderr
 from matching_pipeline.queues.standing import QueuesFailed, StandingWorker
 from matching_pipeline.settings import Settings
 
@@ -35,6 +37,7 @@ class WorkerConfig(dg.Config):
 def serve_queues(
     context: dg.OpExecutionContext, config: WorkerConfig, pipeline: Pipeline
 ) -> Iterator[dg.AssetMaterialization]:
+    log_to_stderr(logging.INFO)
     settings, database_url, declarations = pipeline.settings, pipeline.database_url, pipeline.declarations
     reporter = Reporter(context.instance, pipeline, reports(declarations))
     watch = SourceWatch(context.instance, pipeline, declarations)
@@ -81,6 +84,7 @@ class QueueConfig(dg.Config):
 def process_queue(
     context: dg.OpExecutionContext, config: QueueConfig, pipeline: Pipeline
 ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:
+    log_to_stderr(logging.INFO)
     declarations = pipeline.declarations
     report = next((each for each in reports(declarations) if config.queue in each.queues), None)
     if report is None:

@@ -1,44 +1,38 @@
 """The loop that every queue shares: claim a batch, do it, write it, repeat; then wait for more, or leave."""
 
-import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
 
-from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.db.queries import query
+from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.transactions import GAVE_WAY, give_way, impatient_transaction
 from matching_pipeline.errors import (
-    ConfigurationError,
     HostBusy,
     JobFailure,
     ModelSwitched,
-    ProviderUnavailable,
     SourceUnreadable,
     TransientFailure,
 )
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
+from matching_pipeline.queues.endings import Ending, ending_of
+from matching_pipeline.queues.log import QueueLog
+from matching_pipeline.queues.session import WorkerSession
 
 LOOK_AGAIN_SECONDS = 5.0
 """A waiting worker looks at the queue at least this often, should a NOTIFY be lost."""
 LOOK_AGAIN_WITHOUT_NOTIFY_SECONDS = 0.1
 """With ENQUEUE_NOTIFY=false nothing else tells a waiting worker of new jobs."""
 LOOK_AGAIN_AT_LOCKED_SECONDS = 0.05
-LOOK_AT_SESSION_SECONDS = 2.0
-"""While a batch is done, the worker looks this often whether its session still is."""
-RECONNECT_SECONDS = 120.0
 LOCK_BUSY_DELAY = timedelta(seconds=5)
-
-Result = TypeVar("Result")
 
 
 class LockBusy(Exception):
@@ -90,20 +84,6 @@ class Handler(Protocol):
     def forget(self, connection: Connection, job: Job) -> None:
         """Removes the result of an earlier input, inside the transaction that fails the job."""
         ...
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What the worker does with the jobs of a batch that the handler left unfinished, and with the error."""
-
-    delay: timedelta = timedelta(0)
-    reason: str | None = None
-    snoozes_queue: bool = False
-    """the queue's other jobs wait as long as these"""
-    has_bug: bool = False
-    """one of the jobs brings it out: they are claimed in ever smaller batches, and the last one fails"""
-    reconnects: bool = False
-    is_raised: bool = True
 
 
 @dataclass
@@ -172,16 +152,21 @@ class QueueWorker:
     ) -> None:
         self.handler = handler
         self.summary = Summary()
-        self._database_url = database_url
         self._serve = serve
         self._stop = stop or StopSignal()
-        self._claimer = claimer or client.process_claimer()
-        self._slots = slots
         self._on_enter = on_enter
         self._on_progress = on_progress
         self._held: dict[UUID, Job] = {}
         """The batch's jobs that are neither written nor released, by id: their leases are ours."""
-        self._renewed = self._looked = 0.0
+        self._renewed = 0.0
+        self._log = QueueLog(handler.queue)
+        self._session = WorkerSession(
+            database_url, handler.queue, claimer=claimer, slots=slots, on_reopen=self._reopened
+        )
+
+    @property
+    def _connection(self) -> Connection:
+        return self._session.connection
 
     @property
     def holds_jobs(self) -> bool:
@@ -189,24 +174,18 @@ class QueueWorker:
 
     def run(self) -> Summary:
         """Returns what was done. However it ends, the worker gives up the leases of unfinished jobs."""
-        self._connection = connect(self._database_url)
+        entered = self._session.open()
         try:
-            if self._enter():
+            if entered:
                 self._on_enter()
                 self._loop()
             else:
-                self.summary.stopped_because = f"{self._slots} workers of the queue are alive already"
+                self.summary.stopped_because = "as many workers of the queue as may be are alive already"
         except ModelSwitched as reason:
             self.summary.stopped_because = str(reason)
         finally:
-            self._connection.close()
+            self._session.close()
         return self.summary
-
-    def _enter(self) -> bool:
-        self._connection.execute(query("switch_off_compilation"))
-        client.listen(self._connection)
-        client.enter_as_claimer(self._connection, self._claimer)
-        return client.take_worker_slot(self._connection, self.handler.queue, self._slots) is not None
 
     def _loop(self) -> None:
         while not self._stop.after_batch.is_set():
@@ -217,8 +196,8 @@ class QueueWorker:
                 if self._told_to_stop(within=0):
                     return
                 continue
-            self._persist(client.cut_leases_of_the_gone)
-            state = self._persist(lambda connection: client.queue_state(connection, self.handler.queue))
+            self._session.run(client.cut_leases_of_the_gone)
+            state = self._session.run(lambda connection: client.queue_state(connection, self.handler.queue))
             if not self._serve and not state.due:
                 if state.paused:
                     self.summary.stopped_because = "the queue is paused"
@@ -233,12 +212,12 @@ class QueueWorker:
 
     def _claim(self) -> list[Job]:
         handler = self.handler
-        return self._persist(
+        return self._session.run(
             lambda connection: client.claim(connection, handler.queue, handler.batch_size, handler.lease)
         )
 
     def _told_to_stop(self, within: float) -> bool:
-        heard = self._persist(lambda connection: client.wait_for_work(connection, self.handler.queue, within))
+        heard = self._session.run(lambda connection: client.wait_for_work(connection, self.handler.queue, within))
         if heard == client.STOP_ALL:
             self.summary.stopped_because = "it was told to stop"
             self._stop.set()
@@ -249,44 +228,34 @@ class QueueWorker:
     def _do(self, jobs: Sequence[Job]) -> None:
         self._held = {job.id: job for job in jobs}
         self._renewed = time.monotonic()
+        self._log.claimed(jobs)
         session = self._connection
         try:
             self._work(jobs)
         except BaseException as error:
-            ending = self._ending(error, session)
+            ending = ending_of(error, session)
             self._end(ending)
             if ending.is_raised:
                 raise
         else:
             self._end(Ending())
 
-    def _ending(self, error: BaseException, session: Connection) -> Ending:
-        match error:
-            case ProviderUnavailable():
-                delay = error.retry_after * random.uniform(1, 1.25)
-                return Ending(delay, str(error), snoozes_queue=True)
-            case psycopg.OperationalError() if session.closed:
-                # the handler read by a session that was lost: its jobs are claimed again
-                return Ending(reconnects=True, is_raised=False)
-            case psycopg.OperationalError() | ConfigurationError() | ModelSwitched():
-                return Ending()
-            case Exception():
-                return Ending(reason=f"{type(error).__name__}: {error}", has_bug=True)
-            case _:  # the process is told to end
-                return Ending()
-
     def _end(self, ending: Ending) -> None:
         if ending.reconnects and self._connection.closed:
-            self._reconnect(time.monotonic() + RECONNECT_SECONDS)
+            self._session.reopen()
         # without a session the leases run out by themselves
         with suppress(psycopg.Error):
             if ending.snoozes_queue:
                 client.snooze_queue(self._connection, self.handler.queue, ending.delay, str(ending.reason))
+                self._log.queue_snoozed(ending.delay, ending.reason)
         with suppress(psycopg.Error):
             held = list(self._held.values())
             if ending.has_bug and len(held) == 1:
-                client.fail(self._connection, held[0], str(ending.reason), permanent=False)
-            elif ending.has_bug:
+                bug = TransientFailure(str(ending.reason))
+                self._log.failed(held[0], bug)
+                client.fail(self._connection, held[0], str(bug), permanent=False)
+            elif ending.has_bug and held:
+                self._log.split(held, ending.reason)
                 client.suspect(self._connection, held, str(ending.reason))
             else:
                 self._release(held, ending.delay, ending.reason)
@@ -305,15 +274,20 @@ class QueueWorker:
                 return
 
     def _renew(self) -> None:
-        """Renews the leases in time, and notices soon that the session is lost: without one the worker is gone."""
-        now = time.monotonic()
-        if self._held and now - self._renewed > self.handler.lease.total_seconds() / 3:
-            held = list(self._held.values())
-            self._persist(lambda connection: client.renew(connection, held, self.handler.lease))
-            self._renewed = self._looked = now
-        elif now - self._looked > LOOK_AT_SESSION_SECONDS:
-            self._persist(lambda connection: connection.execute(query("look_at_session")))
-            self._looked = now
+        if self._held and time.monotonic() - self._renewed > self.handler.lease.total_seconds() / 3:
+            self._session.run(self._lengthen_leases)
+        self._session.look()
+
+    def _lengthen_leases(self, connection: Connection) -> None:
+        held = list(self._held.values())
+        kept = client.renew(connection, held, self.handler.lease)
+        self._renewed = time.monotonic()
+        self._log.lost([job for job in held if job.id not in kept])
+
+    def _reopened(self, connection: Connection, seconds: float) -> None:
+        self._log.reconnected(seconds)
+        # another worker may have cut the leases
+        self._lengthen_leases(connection)
 
     def _release(self, jobs: Sequence[Job], delay: timedelta, reason: str | None) -> None:
         """Makes the jobs pending again and counts no attempt. A job whose row is locked, as the app deletes it, waits
@@ -329,6 +303,7 @@ class QueueWorker:
                     self._release([job], delay, reason)
         else:
             self.summary.counts["snoozed"] += len(returned)
+            self._log.snoozed([job for job in jobs if job.id in returned], delay, reason)
         self._forget(jobs)
 
     def _forget(self, jobs: Iterable[Job]) -> None:
@@ -340,7 +315,7 @@ class QueueWorker:
         """Writes a group; where the database refuses it, its halves, so that only the refused job waits or fails."""
         jobs = [outcome.job for outcome in outcomes]
         try:
-            counts, figures = self._persist(
+            counts, lost, figures = self._session.run(
                 lambda connection: give_way(connection, lambda: self._write(connection, outcomes))
             )
         except LockBusy as lock_busy:
@@ -349,6 +324,7 @@ class QueueWorker:
             if self._connection.closed:
                 raise
             if len(outcomes) > 1:
+                self._log.split(jobs, _said(error))
                 half = len(outcomes) // 2
                 for part in (outcomes[:half], outcomes[half:]):
                     self._finish(part)
@@ -363,56 +339,47 @@ class QueueWorker:
                 raise
         else:
             self._forget(jobs)
+            self._log_ended(outcomes, lost)
             self.summary.counts.update(counts)
             self.summary.figures.update(figures)
             self._on_progress(self.summary)
 
-    def _write(self, connection: Connection, outcomes: Sequence[Outcome]) -> tuple[Counter[str], Mapping[str, int]]:
+    def _write(
+        self, connection: Connection, outcomes: Sequence[Outcome]
+    ) -> tuple[Counter[str], set[UUID], Mapping[str, int]]:
+        """Returns counts, the ids of the jobs whose lease was lost, and figures."""
         self.handler.prepare_write(connection)
         done = [outcome for outcome in outcomes if outcome.failure is None]
         ours = client.complete(connection, [outcome.job for outcome in done])
         client.state_cause(connection, [outcome.job for outcome in outcomes])
         figures = self.handler.write(connection, [outcome for outcome in done if outcome.job.id in ours])
-        failed = 0
+        failed = set()
         for outcome in outcomes:
             if outcome.failure is not None and client.fail(
                 connection, outcome.job, str(outcome.failure), permanent=outcome.failure.permanent
             ):
                 self.handler.forget(connection, outcome.job)
-                failed += 1
-        counts = Counter(completed=len(ours), failed=failed, lost=len(outcomes) - len(ours) - failed)
-        return counts, figures or {}
+                failed.add(outcome.job.id)
+        lost = {outcome.job.id for outcome in outcomes} - ours - failed
+        return Counter(completed=len(ours), failed=len(failed), lost=len(lost)), lost, figures or {}
 
-    def _persist(self, action: Callable[[Connection], Result]) -> Result:
-        """Runs the action, on a new session where the old one is lost."""
-        until = time.monotonic() + RECONNECT_SECONDS
-        while True:
-            try:
-                return action(self._connection)
-            except psycopg.OperationalError:
-                if not self._connection.closed or time.monotonic() > until:
-                    raise
-                self._reconnect(until)
-
-    def _reconnect(self, until: float) -> None:
-        while True:
-            try:
-                self._connection = connect(self._database_url)
-                self._enter()
-                # another worker may have cut them
-                client.renew(self._connection, list(self._held.values()), self.handler.lease)
-                return
-            # a name that cannot be resolved and a role that is missing were there before, and may come back
-            except (psycopg.OperationalError, ConfigurationError):
-                if time.monotonic() > until:
-                    raise
-                time.sleep(random.uniform(0.2, 1))
+    def _log_ended(self, outcomes: Sequence[Outcome], lost: Container[UUID]) -> None:
+        self._log.lost([outcome.job for outcome in outcomes if outcome.job.id in lost])
+        kept = [outcome for outcome in outcomes if outcome.job.id not in lost]
+        self._log.completed([outcome.job for outcome in kept if outcome.failure is None])
+        for outcome in kept:
+            if outcome.failure is not None:
+                self._log.failed(outcome.job, outcome.failure)
 
 
 def _as_failure(error: psycopg.Error | JobFailure) -> JobFailure:
     if isinstance(error, JobFailure):
         return error
     return TransientFailure(f"the database refuses it: {_reason(error)}")
+
+
+def _said(error: Exception) -> str:
+    return _reason(error) if isinstance(error, psycopg.Error) else str(error)
 
 
 def _reason(error: psycopg.Error) -> str:

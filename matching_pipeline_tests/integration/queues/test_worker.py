@@ -173,7 +173,7 @@ def test_with_all_slots_taken_it_leaves(connection: Connection, database_url: st
     enqueue(connection)
     assert client.take_worker_slot(connection, QUEUE, 1)
     summary = QueueWorker(database_url, RecordingHandler(), slots=1).run()
-    assert summary.stopped_because == "1 workers of the queue are alive already"
+    assert summary.stopped_because == "as many workers of the queue as may be are alive already"
     assert states(connection) == {"pending": 1}
 
 
