@@ -113,12 +113,17 @@ class Dagster:
 
 
 def wait_until_idle(
-    connection: Connection, dagster: Dagster, queues: Sequence[str], on_look: Callable[[Connection], None]
+    connection: Connection,
+    dagster: Dagster,
+    queues: Sequence[str],
+    on_look: Callable[[Connection], None],
+    follow_log: Callable[[], None],
 ) -> None:
     """Returns once no job is due or processing in any queue, seen twice."""
     quiet = 0
     while quiet < 2:
         dagster.require_alive()
+        follow_log()
         on_look(connection)
         states = [client.status(connection, queue) for queue in queues]
         busy = any(state["processing"] or (state["due"] and not state["paused_until"]) for state in states)
@@ -126,10 +131,11 @@ def wait_until_idle(
         time.sleep(1)
 
 
-def run_until_interrupted(dagster: Dagster) -> None:
+def run_until_interrupted(dagster: Dagster, follow_log: Callable[[], None]) -> None:
     with suppress(KeyboardInterrupt):
         while True:
             dagster.require_alive()
+            follow_log()
             time.sleep(0.5)
 
 

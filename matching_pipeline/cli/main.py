@@ -21,6 +21,7 @@ from matching_pipeline.cli.console import (
     say_all,
 )
 from matching_pipeline.cli.doctor import findings, unchosen_models
+from matching_pipeline.cli.follow import LogFollower
 from matching_pipeline.cli.init import init_command
 from matching_pipeline.cli.model import model
 from matching_pipeline.cli.opening import connected, open_settings
@@ -64,7 +65,8 @@ def cli() -> None:
 @click.option("--sample-data", is_flag=True, help="Insert sample pictures and postings first.")
 @click.option("--until-idle", is_flag=True, help="End once everything due is done, and print the best matches.")
 @click.option("--port", default=3000, show_default=True, help="The UI's; another is taken if it is in use.")
-def dev(sample_data: bool, until_idle: bool, port: int) -> None:
+@click.option("--verbose", is_flag=True, help="A line each time that jobs are claimed, completed or snoozed.")
+def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
     """Start everything: database, schema, Dagster with its sensors and schedules."""
     from matching_pipeline.cli import dev as machine
     from matching_pipeline.sample_data.insert import insert_sample_data
@@ -83,15 +85,16 @@ def dev(sample_data: bool, until_idle: bool, port: int) -> None:
             say(f"Postgres: {database_url}")
         say_all(unchosen_models(settings, connection))
         with machine.running_dagster(settings, database_url, machine.free_port(port), environment) as dagster:
+            follow_log = LogFollower(dagster.log, verbose=verbose)
             dagster.wait_until_serving()
             say(f"Dagster's UI: {dagster.url}/assets   (its log: {os.path.relpath(dagster.log)})")
             if until_idle:
                 machine.wait_until_idle(
-                    connection, dagster, registry.queues(declarations), QueueReporter(declarations)
+                    connection, dagster, registry.queues(declarations), QueueReporter(declarations), follow_log
                 )
             else:
                 say("New rows are processed as they come. Ctrl-C stops everything.")
-                machine.run_until_interrupted(dagster)
+                machine.run_until_interrupted(dagster, follow_log)
                 say("Stopping: the worker finishes its batch …")
         if until_idle:
             for matcher in declarations.matchers:

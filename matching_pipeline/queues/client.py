@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -84,6 +84,11 @@ def renew(connection: Connection, jobs: Sequence[Job], lease: timedelta) -> set[
 def complete(connection: Connection, jobs: Sequence[Job]) -> set[UUID]:
     """Completes the jobs whose lease is still held and returns their ids: only their results may be written."""
     return _ids(connection, "complete", jobs)
+
+
+def standing(connection: Connection, ids: Collection[UUID]) -> set[UUID]:
+    """Those of the jobs that are not deleted."""
+    return {id for (id,) in connection.execute(query("standing_jobs"), {"ids": list(ids)})}
 
 
 def fail(connection: Connection, job: Job, reason: str, *, permanent: bool) -> bool:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -363,8 +363,11 @@ class QueueWorker:
         lost = {outcome.job.id for outcome in outcomes} - ours - failed
         return Counter(completed=len(ours), failed=len(failed), lost=len(lost)), lost, figures or {}
 
-    def _log_ended(self, outcomes: Sequence[Outcome], lost: Container[UUID]) -> None:
-        self._log.lost([outcome.job for outcome in outcomes if outcome.job.id in lost])
+    def _log_ended(self, outcomes: Sequence[Outcome], lost: Collection[UUID]) -> None:
+        if lost:
+            # the others were deleted with what they were for
+            standing = self._session.run(lambda connection: client.standing(connection, lost))
+            self._log.lost([outcome.job for outcome in outcomes if outcome.job.id in standing])
         kept = [outcome for outcome in outcomes if outcome.job.id not in lost]
         self._log.completed([outcome.job for outcome in kept if outcome.failure is None])
         for outcome in kept:

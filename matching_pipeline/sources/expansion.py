@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psycopg
 from psycopg.types.json import Jsonb
 
 from matching_pipeline.db.connections import Connection
@@ -59,6 +60,9 @@ def expand(connection: Connection, jobs: Sequence[Job]) -> Iterator[Outcome]:
             yield Outcome(job, must_wait=error)
         except PermanentFailure as failure:
             yield Outcome(job, failure=failure)
+        except psycopg.DataError as error:
+            # a person wrote it by hand
+            yield Outcome(job, failure=PermanentFailure(f"its key cannot be read: SQLSTATE {error.sqlstate}"))
 
 
 def write(connection: Connection, queue: str, outcomes: Sequence[Outcome]) -> None:

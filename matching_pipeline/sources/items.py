@@ -55,7 +55,7 @@ def write_mirror(
     """
     expansion.write(connection, queue, [each for each in outcomes if isinstance(each.result, expansion.Expansion)])
     single = [each for each in outcomes if not isinstance(each.result, expansion.Expansion)]
-    current = []
+    current: list[tuple[Outcome, SourceRow]] = []
     by_job = {each.job: each for each in single}
     for (source, kind), group in _by_source(each.job for each in single).items():
         known = [by_job[job].result.row for job in group if by_job[job].result is not None]
@@ -63,9 +63,12 @@ def write_mirror(
         rows = mirror.refresh(connection, queue, source, kind, keys, known)
         mirror.put_items(connection, source, rows, is_text=is_text)
         items = {row.item_key: row for row in rows}
-        current += [
-            (by_job[job], items[job.key]) for job in group if by_job[job].result is not None and job.key in items
-        ]
+        # of two jobs for one item, one result is written
+        current += {
+            job.key: (by_job[job], items[job.key])
+            for job in group
+            if by_job[job].result is not None and job.key in items
+        }.values()
     return current
 
 

@@ -2,7 +2,8 @@
 select matching_pipeline.enqueue_jobs(%(queue)s, %(source)s, %(kind)s, %(keys)s)
 
 -- name: claim
-select id, source, kind, key, payload, attempts as attempt, caused_at
+-- a date that a person wrote by hand may be none that a client reads
+select id, source, kind, key, payload, attempts as attempt, least(greatest(caused_at, now() - interval '10 years'), now()) as caused_at
 from matching_pipeline.get_next_job(%(queue)s, %(batch_size)s, %(lease)s)
 
 -- name: renew
@@ -12,6 +13,9 @@ where matching_pipeline.mark_job_processing(id, attempt, %(lease)s)
 -- name: complete
 select id from unnest(%(ids)s::uuid[], %(attempts)s::integer[]) as leases (id, attempt)
 where matching_pipeline.mark_job_completed(id, attempt)
+
+-- name: standing_jobs
+select id from matching_pipeline.jobs where id = any (%(ids)s::uuid[])
 
 -- name: fail
 select matching_pipeline.mark_job_failed(%(id)s, %(attempt)s, %(reason)s, %(permanent)s)

@@ -91,7 +91,7 @@ begin
     )
     update jobs
     set status = 'pending', snoozes = snoozes + 1, error_message = 'its worker died or lost its lease',
-        batch_limit = judged.batch_limit, deaths = died + charged::integer,
+        batch_limit = judged.batch_limit, deaths = least(died, 5) + charged::integer,
         run_at = case
             when suspect is null then least(judged.created_at, now())
             when charged then now() + interval '10 seconds' * (2 ^ least(died, 5) - 1)
@@ -110,7 +110,8 @@ returns setof jobs
 language sql set search_path from current as $$
     select release_lost_jobs() where exists (select from jobs where queue = queue_name and status = 'processing' and run_at <= now());
     with due as materialized (
-        select id, run_at, batch_limit, deaths >= 5 as spent
+        -- a number of attempts that grows no more can only have been written by hand
+        select id, run_at, batch_limit, deaths >= 5 or attempts > 1000000 as spent
         from jobs
         where queue = queue_name and status = 'pending' and run_at <= now() and paused_until(queue_name) is null
         order by run_at, id
@@ -120,7 +121,10 @@ language sql set search_path from current as $$
     given_up as (
         update jobs
         set status = 'failed', completed_at = now(),
-            error_message = format('its worker died or lost its lease %s times while it had no other job', deaths)
+            error_message = case
+                when deaths >= 5 then format('its worker died or lost its lease %s times while it had no other job', deaths)
+                else format('it was claimed %s times', attempts)
+            end
         where id = any (array (select id from due where spent))
     ),
     oldest as materialized (

