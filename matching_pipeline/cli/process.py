@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC
 from uuid import UUID
 
@@ -58,32 +58,49 @@ def process_command(
         raise click.UsageError("--failed goes with --missing, and --because TEXT with --failed")
     log_to_stderr(logging.INFO if verbose else logging.WARNING)
     with connected() as (settings, connection, declarations):
-        works = declarations.queues
-        wanted: set[str] = set()
-        if missing:
-            enqueue_resync(connection)
-            say(f"{enqueue_missing(connection)} pictures and texts queued; all tables are compared with the mirror")
-            # a product picture is never missing: an app or a person asks for it
-            wanted |= {queue for queue in registry.queues(declarations) if works.get(queue) != "generate"}
-        if failed:
-            retried = [client.retry_because(connection, queue, because or "") for queue in wanted]
-            say(f"{sum(retried)} failed jobs are pending again")
-        for source, key in entities:
-            say(f"{enqueue_entities(connection, source, [key])} pictures and texts of {source} {key} queued")
-            wanted |= _queues_of(declarations, source)
-        if packs:
-            if not declarations.generated:
-                raise NotFound("no source has generated images: declare matching_pipeline.GeneratedImages")
-            for asset in declarations.generated:
-                say(f"{enqueue_packs(connection, asset.source, packs)} packs of product pictures queued")
-            wanted |= {queue for queue, work in works.items() if work == "generate"}
+        wanted = _enqueue_missing(connection, declarations, failed, because) if missing else set()
+        wanted |= _enqueue_named(connection, declarations, entities, packs)
         queues = [queue for queue in registry.in_use(connection, declarations) if queue in wanted]
         worked_off = [_work_off(settings, connection, declarations, queue) for queue in queues]
-    failed = any(done.failed for done in worked_off)
-    if failed:
+    has_failures = any(done.failed for done in worked_off)
+    if has_failures:
         say("what failed and why: matching-pipeline status")
-    if failed or any(done.pause and done.left for done in worked_off):
+    if has_failures or any(done.pause and done.left for done in worked_off):
         sys.exit(1)
+
+
+def _enqueue_missing(
+    connection: Connection, declarations: Declarations, failed: bool, because: str | None
+) -> set[str]:
+    """Returns the queues to process."""
+    enqueue_resync(connection)
+    say(f"{enqueue_missing(connection)} pictures and texts queued; all tables are compared with the mirror")
+    # a product picture is never missing: an app or a person asks for it
+    queues = {queue for queue in registry.queues(declarations) if declarations.queues.get(queue) != "generate"}
+    if failed:
+        retried = [client.retry_because(connection, queue, because or "") for queue in queues]
+        say(f"{sum(retried)} failed jobs are pending again")
+    return queues
+
+
+def _enqueue_named(
+    connection: Connection,
+    declarations: Declarations,
+    entities: Iterable[tuple[str, str]],
+    packs: tuple[str, ...],
+) -> set[str]:
+    """Returns the queues to process."""
+    queues: set[str] = set()
+    for source, key in entities:
+        say(f"{enqueue_entities(connection, source, [key])} pictures and texts of {source} {key} queued")
+        queues |= _queues_of(declarations, source)
+    if packs:
+        if not declarations.generated:
+            raise NotFound("no source has generated images: declare matching_pipeline.GeneratedImages")
+        for asset in declarations.generated:
+            say(f"{enqueue_packs(connection, asset.source, packs)} packs of product pictures queued")
+        queues |= {queue for queue, work in declarations.queues.items() if work == "generate"}
+    return queues
 
 
 def _queues_of(declarations: Declarations, source: str) -> set[str]:
