@@ -126,6 +126,8 @@ class MatchHandler:
                 if mirrored and not self._takes_lists:
                     # these rows were missing when read and exist again
                     client.enqueue(connection, self.queue, source, mirrored)
+            else:
+                mirror.forget_jobs_of_erased(connection, [outcome.job for outcome in group])
         return self._matching.update(connection, changed) if self._takes_lists else Figures()
 
     def _outcomes(self, connection: Connection, jobs: Sequence[Job]) -> list[Outcome]:

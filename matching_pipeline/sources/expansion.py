@@ -80,9 +80,9 @@ def write(connection: Connection, queue: str, outcomes: Sequence[Outcome]) -> No
             payload = Jsonb(GONE if expansion.gone else {})
             parameters = {"queue": queue, "source": job.source, "after": expansion.after, "payload": payload}
             connection.execute(query("enqueue_table"), parameters)
-        if job.kind == "table" and job.key:
-            # The job's key may name an entity. `erase_entities` skips unfinished table jobs, so this deletes the
-            # completed one.
+        if job.kind == "parent" or (job.kind == "table" and job.key):
+            # The job's key may name a person or an entity that is erased later. The erasure does not find these
+            # jobs, so this deletes the completed one.
             connection.execute(query("forget_job"), {"id": job.id})
 
 

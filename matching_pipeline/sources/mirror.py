@@ -6,6 +6,7 @@ from psycopg.types.json import Jsonb
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
+from matching_pipeline.queues.client import Job
 from matching_pipeline.sources.reading import Kind, SourceRow, fetch, text_hash
 
 
@@ -77,6 +78,11 @@ def erase(
     if left := [key for (key,) in connection.execute(statement, parameters).fetchall()]:
         parameters = {"queue": queue, "source": source, "kind": kind, "keys": left}
         connection.execute(query("enqueue_soon"), parameters)
+
+
+def forget_jobs_of_erased(connection: Connection, jobs: Iterable[Job]) -> None:
+    """Deletes those of the completed jobs whose entities are not mirrored: the erasure was before the completion."""
+    connection.execute(query("forget_jobs_of_erased"), {"ids": [job.id for job in jobs]})
 
 
 def _add_entities(connection: Connection, source: str, rows: Iterable[SourceRow]) -> set[str]:

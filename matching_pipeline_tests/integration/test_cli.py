@@ -141,6 +141,23 @@ def test_process_analyses_and_matches_here_and_now(run: Run, app: App, lamp_url:
     assert app.matched() == {project}
 
 
+def test_a_paused_queue_is_left_by_process_until_it_is_resumed(run: Run, app: App, lamp_url: str) -> None:
+    app.product_image(app.product(), lamp_url)
+    paused = run("pause", "image_ai", "--until", "2999-01-01 07:00")
+    assert paused.returncode == 0, paused.stderr
+    assert "until 2999-01-01 07:00:00+00" in paused.stderr
+    left = run("process", "--missing")
+    assert left.returncode == 1
+    assert "its jobs wait for `matching-pipeline resume image_ai`" in left.stderr
+    assert app.run("select count(*) from image_ai") == [0]
+    assert run("resume", "image_ai").stderr == "image_ai goes on\n"
+    done = run("process", "--missing", "--verbose")
+    assert done.returncode == 0, done.stderr
+    assert "image_ai completed 1 job" in done.stderr
+    refuses(run("pause", "nothing"), "there is no queue nothing, only image_ai")
+    refuses(run("pause", "image_ai", "--until", "soonish"), "the database refuses a value: invalid input syntax")
+
+
 def test_process_says_which_worker_it_waits_for_and_until_when(
     app: App, connection: Connection, lamp_url: str, tmp_path: Path, database_url: str
 ) -> None:

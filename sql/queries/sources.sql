@@ -182,6 +182,12 @@ values (%(queue)s, %(source)s, 'table', %(after)s, %(payload)s, matching_pipelin
 -- name: forget_job
 delete from matching_pipeline.jobs where id = %(id)s
 
+-- name: forget_jobs_of_erased
+delete from matching_pipeline.jobs
+where id = any (%(ids)s::uuid[]) and status = 'completed' and kind = 'entity' and not exists (
+    select from matching_pipeline.entities where entities.source = jobs.source and entities.id = matching_pipeline.key_id(jobs.key)
+)
+
 -- name: items_without_embedding
 select key
 from unnest(%(keys)s::text[], %(contents)s::text[]) as read (key, content)

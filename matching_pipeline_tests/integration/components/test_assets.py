@@ -12,6 +12,7 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline.handlers import registry
+from matching_pipeline.queues import client
 from matching_pipeline.sample_data.listings import sample_marketplace
 from matching_pipeline.sample_data.postings import POSTINGS
 from matching_pipeline.sources.enqueue import NotFound
@@ -66,6 +67,16 @@ def test_image_ai_processes_what_is_missing_and_matches_rebuilds(
     assert rebuilt["project scores"].startswith("![project scores](data:image/png")
     best = connection.execute("select project_id, product_id from matches where rank = 1").fetchall()
     assert dict(best) == sample_marketplace().expected
+
+
+@pytest.mark.usefixtures("sample_rows")
+def test_a_materialization_says_that_the_queue_is_paused(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    client.pause(connection, "image_ai", "anna")
+    result = materialize(pipeline, instance)
+    assert metadata(result, "image_ai")["paused"] == "image_ai: paused by anna until it is resumed"
+    assert count(connection, "image_ai") == 0
 
 
 @pytest.mark.usefixtures("sample_rows")

@@ -73,6 +73,17 @@ def test_a_queue_without_jobs_is_skipped_with_a_reason(
     assert reason == f"{queue}: nothing is pending; no worker serves it"
 
 
+def test_a_paused_queue_requests_no_worker_and_says_who_paused_it(
+    pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection
+) -> None:
+    enqueue_one(connection, "image_ai")
+    client.pause(connection, "image_ai", "anna")
+    reason = skipped(tick(sensor("image_ai"), pipeline, instance))
+    assert reason == "image_ai: paused by anna until it is resumed, 1 jobs are due; no worker serves it"
+    client.resume(connection, "image_ai")
+    assert requested(tick(sensor("image_ai"), pipeline, instance))["requested"] == 1
+
+
 @pytest.mark.parametrize("queue", QUEUES)
 def test_due_jobs_that_no_worker_serves_request_one(
     pipeline: Pipeline, instance: dg.DagsterInstance, connection: Connection, queue: str
