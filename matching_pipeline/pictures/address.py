@@ -16,7 +16,7 @@ DATA: Final = re.compile(r"data:(?P<type>[^,]*),", re.IGNORECASE)
 
 
 def address(stored: str, base_url: str | None) -> str:
-    """Without invisible characters around it; a path follows `base_url`."""
+    """Without invisible characters around it; a path follows `base_url`, as in the SQL function `absolute_url`."""
     url = LINE_ENDS.sub("", stored)
     begin, end = 0, len(url)
     while begin < end and _is_invisible(url[begin]):
@@ -31,8 +31,10 @@ def address(stored: str, base_url: str | None) -> str:
         return f"{scheme if scheme in ('http', 'https') else 'https'}:{url}"
     if base_url is None:
         return url
-    # in a path of object storage # is a character of the name
-    return f"{base_url.rstrip('/')}/{url.lstrip('/')}".replace("#", "%23" if base_url.startswith("http") else "#")
+    path = url.lstrip("/")
+    if base_url.lower().startswith("http"):
+        path = path.replace("#", "%23")  # of a file's name
+    return f"{base_url.rstrip('/')}/{path}"
 
 
 def read_data(uri: str, max_bytes: int) -> bytes:

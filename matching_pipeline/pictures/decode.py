@@ -50,6 +50,8 @@ OPENERS: Final[dict[str, Callable[[BytesIO], ImageFile]]] = {
 BYTES_A_PIXEL: Final = {"WebP": 18, "GIF": 2, "BMP": 4, "TIFF": 9, "AVIF": 12, "HEIC": 9}
 """What decoding takes at most, by measurement. Of JPEG and PNG it is computed."""
 
+STRIPS: Final = 8 * 2**20
+
 SIDE: Final = 1536
 """No provider takes a larger picture."""
 THUMBNAIL_QUALITY: Final = 80
@@ -102,7 +104,7 @@ def _jpeg(data: bytes, side: int, memory: Memory) -> tuple[Image.Image, Stripped
         width, height = JpegImageFile(BytesIO(stripped.data)).size
         pixels = picture.width * picture.height * (1 if picture.mode == "L" else 4)
         coefficients = 2 * width * height * frame.coefficients if frame.is_buffered else 0
-        with memory.hold(len(data) + int(pixels + coefficients)):
+        with memory.hold(_around(data) + int(pixels + coefficients)):
             try:
                 return shrunk(picture, side), stripped
             except OSError:
@@ -130,7 +132,7 @@ def _other(kind: str, data: bytes, side: int, memory: Memory) -> tuple[Image.Ima
     else:
         with OPENERS[kind](BytesIO(stripped.data)) as picture:
             pixels = picture.width * picture.height * _bytes_a_pixel(kind, picture)
-    with memory.hold(len(data) + pixels), OPENERS[kind](BytesIO(stripped.data)) as picture:
+    with memory.hold(_around(data) + pixels), OPENERS[kind](BytesIO(stripped.data)) as picture:
         if kind == "PNG" and "transparency" in picture.info:
             picture.info["transparency"] = png.transparent_colour(data, picture.info["transparency"])
         if kind in ("WebP", "AVIF", "HEIC", "TIFF"):
@@ -138,6 +140,11 @@ def _other(kind: str, data: bytes, side: int, memory: Memory) -> tuple[Image.Ima
             exif = picture.info.get("exif") if kind in ("WebP", "AVIF") else None
             stripped = Stripped(b"", picture.info.get("icc_profile"), orientation_of(exif))
         return shrunk(picture, side), stripped
+
+
+def _around(data: bytes) -> int:
+    """The file, as it came and without its metadata, and the strips in which the picture is scaled down."""
+    return 2 * len(data) + STRIPS
 
 
 def _bytes_a_pixel(kind: str, picture: ImageFile) -> int:

@@ -52,7 +52,8 @@ class Frame:
 
 def strip(data: bytes) -> tuple[Stripped, Frame]:
     """Keeps what the pixels need. Unlike Pillow, fails at no metadata, however damaged."""
-    kept, profile, exif, frame = [START], [], b"", Frame(False, False, 3)
+    kept: list[bytes | memoryview] = [START]
+    profile, exif, frame = [], b"", Frame(False, False, 3)
     marker, samplings = 0, [(1, 1)]
     rest = len(data)
     for segment in _segments(data):
@@ -68,7 +69,7 @@ def strip(data: bytes) -> tuple[Stripped, Frame]:
         elif segment.marker == SCAN:
             rest = segment.begin
             frame = _frame(marker, samplings, content[0] if content else 0)
-    kept.append(data[rest:])
+    kept.append(memoryview(data)[rest:])
     return Stripped(b"".join(kept), _joined(profile), orientation_of(exif)), frame
 
 

@@ -14,7 +14,7 @@ MAX_PROFILE: Final = 16 * 2**20
 
 def strip(data: bytes) -> Stripped:
     """Keeps the chunks that make up the first frame. As browsers do, ignores any other chunk with a bad checksum."""
-    kept = [SIGNATURE]
+    kept: list[bytes | memoryview] = [SIGNATURE]
     profile, orientation = None, 1
     for name, content, chunk in _chunks(data):
         if name[0] < ord("a") and name != b"IEND":  # a critical chunk
@@ -23,22 +23,22 @@ def strip(data: bytes) -> Stripped:
             if name == b"tRNS":
                 kept.append(chunk)
             elif name == b"iCCP":
-                profile = _profile(content)
+                profile = _profile(bytes(content))
             elif name == b"eXIf":
-                orientation = orientation_of(content)
+                orientation = orientation_of(bytes(content))
     return Stripped(b"".join([*kept, END]), profile, orientation)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview | bytes]]:
     """Name, content and the whole of each chunk. Of a file that is cut off, the last chunk is as long as it is."""
-    position = len(SIGNATURE)
+    position, view = len(SIGNATURE), memoryview(data)
     while position + 8 < len(data):
         (length,) = struct.unpack_from(">I", data, position)
         name = data[position + 4 : position + 8]
-        content = data[position + 8 : position + 8 + length]
+        content = view[position + 8 : position + 8 + length]
         end = position + 12 + length
         if end <= len(data):
-            yield name, content, data[position:end]
+            yield name, content, view[position:end]
         else:
             named = name + content
             yield name, content, struct.pack(">I", len(content)) + named + struct.pack(">I", zlib.crc32(named))

@@ -1,13 +1,19 @@
 -- The statements that read the app's rows, composed of a declaration.
 
--- A URL of the app's: a path is appended to the base address, and an address stays as it is.
+-- A URL of the app's: a path is appended to the base address, and an address stays as it is. In a path # is a character of a
+-- file's name. Blanks and invisible characters before it do not count (U+00A0, U+200B to U+200F, U+2060, U+FEFF).
 create or replace function absolute_url(url text, base text) returns text
 language sql immutable parallel safe set search_path from current as $$
     select case
-        when url ~* '^[a-z][a-z0-9+.-]*:' or btrim(url) = '' then url
-        when url like '//%' then 'https:' || url
-        else rtrim(base, '/') || '/' || ltrim(url, '/')
+        when shown.url ~* '^([a-z][a-z0-9+.-]*://|data:|file:)' or shown.url = '' then absolute_url.url
+        when shown.url like '//%' then coalesce(substring(lower(base) from '^https?:'), 'https:') || shown.url
+        when base ilike 'http%' then rtrim(base, '/') || '/' || replace(ltrim(shown.url, '/'), '#', '%23')
+        else rtrim(base, '/') || '/' || ltrim(shown.url, '/')
     end
+    from (
+        select ltrim(absolute_url.url, concat(chr(9), chr(10), chr(13), chr(32), chr(160), chr(8203), chr(8204), chr(8205), chr(8206),
+            chr(8207), chr(8288), chr(65279)))
+    ) as shown (url)
 $$;
 
 -- A list of the app's as a JSON array; a single value is a list of one.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from matching_pipeline.errors import PermanentFailure
-from matching_pipeline.pictures.decode import decode, silence_libraries, thumbnail
+from matching_pipeline.pictures.decode import STRIPS, decode, silence_libraries, thumbnail
 from matching_pipeline.pictures.memory import Memory
 from matching_pipeline_tests.fixtures.heic import RED_WITH_A_BLACK_CORNER, TRANSPARENT
 
@@ -185,14 +185,14 @@ def test_a_truncated_file_is_refused(file_format: str, options: dict[str, Any]) 
 @pytest.mark.parametrize(("file_format", "options"), FORMATS.items())
 def test_a_picture_that_takes_too_much_memory_is_refused(file_format: str, options: dict[str, Any]) -> None:
     data = encoded(drawing(), file_format, **options)
-    assert decode(data, memory=Memory(len(data) + 48 * 32 * 20))
+    assert decode(data, memory=Memory(2 * len(data) + STRIPS + 48 * 32 * 18))
     with pytest.raises(PermanentFailure, match=r"IMAGE_MEMORY_BYTES \(500\)"):
         decode(data, memory=Memory(500))
 
 
 def test_a_baseline_jpeg_of_200_megapixels_takes_little_memory() -> None:
     data = encoded(Image.new("L", (16_320, 12_240), 100), "JPEG")
-    assert decode(data, memory=Memory(16 * 2**20)).size == (1536, 1152)
+    assert decode(data, memory=Memory(24 * 2**20)).size == (1536, 1152)
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"progressive": True, "subsampling": 0}])
@@ -201,7 +201,7 @@ def test_a_progressive_jpeg_takes_memory_for_all_its_coefficients(options: dict[
     coefficients = 3200 * 3200 * 2 * (3 if "subsampling" in options else 1.5)
     with pytest.raises(PermanentFailure, match="IMAGE_MEMORY_BYTES"):
         decode(data, memory=Memory(int(coefficients)))
-    assert decode(data, memory=Memory(int(coefficients) + 12 * 2**20)).size == (1536, 1536)
+    assert decode(data, memory=Memory(int(coefficients) + 20 * 2**20)).size == (1536, 1536)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "I;16"])
@@ -242,7 +242,7 @@ def test_no_library_writes_to_the_console(capfd: pytest.CaptureFixture[str]) -> 
         for valid in [each for each in ENCODED if not each.startswith(b"II")]:  # libtiff writes to it by itself
             for place in range(8, len(valid), 7):
                 with suppress(PermanentFailure):
-                    decode(valid[:place] + b"\xff\x00" + valid[place + 2 :], memory=Memory(16_000_000))
+                    decode(valid[:place] + b"\xff\x00" + valid[place + 2 :], memory=Memory(32_000_000))
     assert ([str(each.message) for each in caught], *capfd.readouterr()) == ([], "", "")
 
 
@@ -325,7 +325,7 @@ def test_damaged_pictures_never_raise_anything_else(valid: bytes, draw: st.DataO
     for _ in range(draw.draw(st.integers(1, 8))):
         damaged[draw.draw(st.integers(0, len(damaged) - 1))] = draw.draw(st.integers(0, 255))
     try:
-        assert decode(bytes(damaged), memory=Memory(16_000_000)).mode == "RGB"
+        assert decode(bytes(damaged), memory=Memory(32_000_000)).mode == "RGB"
     except PermanentFailure as failure:
         assert str(failure).isprintable()
 
