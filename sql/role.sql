@@ -26,7 +26,8 @@ begin
     -- the pipeline's own tables, whose row-level security admits no other role
     for name, right_to in values
         ('queues', 'select'), ('sources', 'select, update (compared_at)'), ('matchers', 'select'), ('match_settings', 'select'),
-        ('image_types', 'select'), ('migrations', 'select'),
+        ('image_types', 'select'), ('migrations', 'select'), ('publications', 'select, update (compared_at)'),
+        ('unpublished_pairs', 'select, insert, update, delete'),
         ('pauses', 'select, insert, update, delete'), ('jobs', 'select, insert, update, delete'), ('workers', 'select, insert, update, delete'),
         ('entities', 'select, insert, update, delete'), ('items', 'select, insert, update, delete'),
         ('embeddings', 'select, insert, update, delete'), ('embedding_models', 'select, insert, update (status, dimensions)'),
@@ -47,7 +48,8 @@ begin
         where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
           -- a function with its owner's rights, by name only
           and (not prosecdef or proname in (
-              'read_source', 'children_of', 'source_keys', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar'
+              'read_source', 'children_of', 'source_keys', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar',
+              'resume_publication', 'publish_range', 'publish_pairs'
           ))
           and proname not in ('attach_source', 'detach_source')
     loop

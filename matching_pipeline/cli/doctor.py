@@ -104,6 +104,9 @@ def _sources(database_url: str, declarations: Declarations) -> Iterator[Finding]
         yield Finding("sources", not misfits, because)
         for state in attach.source_states(connection):
             yield Finding(f"source {state.name}", not state.problems, "; ".join(state.problems) or str(state))
+        for publication in attach.publication_states(connection):
+            because = "; ".join(publication.problems) or str(publication)
+            yield Finding(f"matcher {publication.matcher}", not publication.problems, because)
 
 
 def _embeddings(settings: Settings, database_url: str) -> str:

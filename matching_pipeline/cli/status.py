@@ -15,7 +15,7 @@ from matching_pipeline.db.queries import named_rows
 from matching_pipeline.handlers import registry
 from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.queues import client
-from matching_pipeline.sources.attach import differences, overruled, source_states
+from matching_pipeline.sources.attach import differences, overruled, publication_states, source_states
 from matching_pipeline.sources.declarations import Declarations
 
 
@@ -31,10 +31,14 @@ def status_command(as_json: bool) -> None:
         found, sources = troubles(connection, state), source_states(connection)
         remarks = [*differences(connection, declarations), *overruled(connection, declarations)]
         remarks += unchosen_models(settings, connection)
+        publications = publication_states(connection)
+        remarks += [problem for each in publications for problem in each.problems]
     if as_json:
         told = {source.name: {**vars(source), "problems": source.problems} for source in sources}
         named = [trouble._asdict() for trouble in found]
-        click.echo(json.dumps({**state, "sources": told, "troubles": named}, indent=2, default=_as_json))
+        published = {each.matcher: {**vars(each), "problems": each.problems} for each in publications}
+        every = {**state, "sources": told, "publications": published, "troubles": named}
+        click.echo(json.dumps(every, indent=2, default=_as_json))
         return
     coverage_table(state)
     sources_table(sources)

@@ -12,7 +12,15 @@ from matching_pipeline.components.reporting import AssetReport
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.components.sources import content_table, parent_tables
 from matching_pipeline.db.queries import query
-from matching_pipeline.sources.declarations import Declarations, ImageEmbeddings, Matcher, Matches, TextEmbeddings
+from matching_pipeline.sources.attach import publication_states
+from matching_pipeline.sources.declarations import (
+    PUBLISHING,
+    Declarations,
+    ImageEmbeddings,
+    Matcher,
+    Matches,
+    TextEmbeddings,
+)
 
 # with the offset today is a partition: the table holds what is true now, and today's partition keeps today's figures
 daily = dg.DailyPartitionsDefinition(start_date="2026-11-01", end_offset=1)
@@ -58,15 +66,23 @@ def _upstream(declared: Matches, declarations: Declarations) -> list[dg.AssetKey
 
 
 def matches_report(declared: Matches, declarations: Declarations) -> AssetReport:
+    first_publishing = next(
+        (each for each in declarations.matches if any(matcher.publish for matcher in each.matchers)), None
+    )
     return AssetReport(
         declared.name,
         detects={
-            matcher.queue: f"entities of {_sources(matcher)} whose matches may have changed"
-            for matcher in declared.matchers
+            **{
+                matcher.queue: f"entities of {_sources(matcher)} whose matches may have changed"
+                for matcher in declared.matchers
+            },
+            # one asset only has the sensor of the queue that all share
+            **({PUBLISHING: "pairs that a table of the app lacks"} if declared is first_publishing else {}),
         },
         describe=lambda pipeline: describe_matches(pipeline, declared),
         checks=(
             _every_pair_holds(declared),
+            *(_is_published(declared, matcher) for matcher in declared.matchers if matcher.publish),
             *(
                 no_failed_jobs(
                     declared.name,
@@ -84,6 +100,24 @@ def matches_report(declared: Matches, declarations: Declarations) -> AssetReport
 
 def _sources(matcher: Matcher) -> str:
     return " and ".join(dict.fromkeys((matcher.left, matcher.right)))
+
+
+def _is_published(declared: Matches, matcher: Matcher) -> ReportedCheck:
+    """Of the matcher's table of the app: it has each pair, or a worker writes it soon."""
+
+    def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
+        with pipeline.connection() as connection:
+            state = next((each for each in publication_states(connection) if each.matcher == matcher.name), None)
+        if state is None:
+            return dg.AssetCheckResult(passed=False, description="it is not attached: run `matching-pipeline attach`")
+        return dg.AssetCheckResult(
+            passed=not state.problems,
+            metadata={"table": state.table, "pairs that wait": state.unpublished},
+            description="; ".join(state.problems) or str(state),
+        )
+
+    described = f"The pairs of the matcher {matcher.name} are in the app's own table."
+    return ReportedCheck(declared.name, f"{matcher.name}_is_published", described, evaluate)
 
 
 def _every_pair_holds(declared: Matches) -> ReportedCheck:

@@ -12,6 +12,7 @@ from matching_pipeline.errors import ModelSwitched
 from matching_pipeline.handlers.generation import GenerationHandler
 from matching_pipeline.handlers.images import ImageHandler
 from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.handlers.publishing import PublishingHandler
 from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline.matches.matching import attached
 from matching_pipeline.models import registry as models
@@ -127,6 +128,8 @@ def open_handler(settings: Settings, database_url: str, declarations: Declaratio
         case "generate":
             with _generation_handler(settings, database_url, queue) as handler:
                 yield handler
+        case "publish":
+            yield PublishingHandler(queue)
         case _:
             raise ValueError(f"there is no queue {queue!r}, only {', '.join(queues(declarations))}")
 

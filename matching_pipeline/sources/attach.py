@@ -41,6 +41,11 @@ def attach(connection: Connection, declarations: Declarations) -> None:
                 parameters = {**matcher.model_dump(), "queue": matcher.queue, "declaration": _json(matcher)}
                 connection.execute(query("attach_matcher"), parameters)
                 connection.execute(query("give_first_match_settings"), parameters)
+            for matcher in declarations.matchers:
+                connection.execute(query("search_our_schema"))
+                connection.execute(query("attach_publication"), {"name": matcher.name})
+        _beside_the_app(connection, None, query("make_publishing_triggers"))
+        connection.execute(query("join_realtime"))
         _expose(connection, declarations)
 
 
@@ -155,6 +160,33 @@ def source_states(connection: Connection) -> list[SourceState]:
     return [replace(state, read_problems=_read_problems(connection, state)) for state in states]
 
 
+@dataclass(frozen=True)
+class PublicationState:
+    """How a table of the app stands that gets a matcher's pairs."""
+
+    matcher: str
+    table: str
+    unpublished: int
+    """pairs whose row waits to be written or removed"""
+    is_compared: bool
+    """False while a worker compares all pairs, or waits for the table to be mended"""
+    reasons: list[str]
+
+    @property
+    def problems(self) -> list[str]:
+        return [f"the pairs of {self.matcher} are not all in {self.table}: {reason}" for reason in self.reasons]
+
+    def __str__(self) -> str:
+        waiting = f"{self.unpublished} pairs wait" if self.is_compared else "all pairs are compared"
+        return f"published into {self.table}; {waiting}"
+
+
+def publication_states(connection: Connection) -> list[PublicationState]:
+    """Every matcher that publishes."""
+    with connection.cursor(row_factory=class_row(PublicationState)) as cursor:
+        return cursor.execute(query("publication_states")).fetchall()
+
+
 def make_example_tables(connection: Connection) -> None:
     """Makes the tables and functions of the example apps where they are missing."""
     for name in ("tables.sql", "functions.sql"):
@@ -177,6 +209,11 @@ def _require_fit(connection: Connection, declarations: Declarations) -> None:
     for source in declarations.sources:
         found = _beside_the_app(connection, source.name, query("source_problems"), declaration=_json(source))
         problems += [problem for (problem,) in found]
+    for matcher in declarations.matchers:
+        if matcher.publish:
+            sides = {side: _json(declarations.source(getattr(matcher, side))) for side in ("left", "right")}
+            found = connection.execute(query("publication_problems"), {"matcher": _json(matcher), **sides}).fetchall()
+            problems += [problem for (problem,) in found]
     if problems:
         raise ConfigurationError("\n".join(problems))
 
@@ -197,8 +234,11 @@ def _attach_source(connection: Connection, source: Source, declarations: Declara
     enqueue_resync(connection, source.name)
 
 
-def _beside_the_app(connection: Connection, source: str, statement: bytes, **parameters: Any) -> list[TupleRow]:
-    """Executes a statement that locks a table of the app. It gives way to the app, for up to a minute."""
+def _beside_the_app(
+    connection: Connection, source: str | None, statement: bytes, **parameters: Any
+) -> list[TupleRow]:
+    """Executes a statement that locks a table of the app, or of ours. It gives way to the app, for up to a minute."""
+    what = "the pipeline" if source is None else f"source {source}"
 
     def act() -> list[TupleRow]:
         with connection.transaction():
@@ -209,14 +249,12 @@ def _beside_the_app(connection: Connection, source: str, statement: bytes, **par
         return _RETRYING(GAVE_WAY, act)
     except GAVE_WAY:
         raise ConfigurationError(
-            f"source {source}: transactions of the app hold its tables for longer than a minute: end them, or run "
+            f"{what}: transactions of the app hold its tables for longer than a minute: end them, or run "
             "`matching-pipeline attach` again later"
         ) from None
     except psycopg.Error as error:
         message = error.diag.message_primary or str(error)
-        raise ConfigurationError(
-            message if message.startswith("source ") else f"source {source}: {message}"
-        ) from error
+        raise ConfigurationError(message if message.startswith("source ") else f"{what}: {message}") from error
 
 
 def _attached(connection: Connection, name: str) -> dict[str, Any]:

@@ -43,6 +43,8 @@ Columns = Column | Annotated[tuple[Column, ...], Field(min_length=2)]
 """The columns of a key: one, or a list of several."""
 VIEW_COLUMNS = frozenset({"id", "kind", "rank", "rank_for_a", "rank_for_b", "similarity", "model", "computed_at"})
 """What the exposed view of matches shows beside the keys."""
+PUBLISHING = "publishing"
+"""The queue of what the app's tables still lack."""
 TYPE_PREFIX = "matching_pipeline."
 WORKER = f"{TYPE_PREFIX}Worker"
 """A component without a declaration."""
@@ -184,6 +186,33 @@ class TextEmbeddings(_Declaration):
     search: Name | None = Field(None, description="the name of a function beside it that finds similar entities")
 
 
+class PublishedColumns(_Declaration):
+    """Columns of the app's table. Those of the two keys, and of the matcher if it is given, name a pair's row."""
+
+    left: str = Field(description="the column that holds the left entity's key")
+    right: str = Field(description="the column that holds the right entity's key")
+    matcher: str | None = Field(None, description="the column that holds the matcher's name")
+    similarity: str | None = Field(None, description="the column that holds the score")
+    rank: str | None = Field(None, description="the column that holds the right one's place in the left one's list")
+    right_rank: str | None = Field(None, description="the column that holds the left one's place in the other list")
+    left_item: str | None = Field(None, description="the column that holds the key of the left item of the best two")
+    right_item: str | None = Field(None, description="the column that holds the key of the right one")
+    model: str | None = Field(None, description="the column that holds the model's name")
+    computed_at: str | None = Field(None, description="the column that holds when the pair was computed")
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name in self.model_dump().values() if name]
+
+
+class Publish(_Declaration):
+    """A table of the app's own that gets a matcher's pairs, in the transaction that finds them."""
+
+    table: Table = Field(description="the app's table, with its schema")
+    columns: PublishedColumns = Field(description="the columns to fill; the others stay as they are")
+    removed: Literal["delete", "keep"] = Field("delete", description="what becomes of the row of a pair that is gone")
+
+
 class Matcher(_Declaration):
     """Two sources and the rule by which the entities of one match those of the other."""
 
@@ -205,6 +234,7 @@ class Matcher(_Declaration):
         0.0, ge=0, le=1, description="the weight of attributes in the score at first; `match_settings` can change it"
     )
 
+    publish: Publish | None = Field(None, description="the app's table that gets the pairs, in place of the view")
     queue_view: Name | None = Field(None, description="the name of a view of the queue, beside the view of matches")
     queue_key: Name = Field("key", description="the column of that view that holds the key")
 
@@ -276,7 +306,8 @@ class Declarations(_Declaration):
         """The work of each queue by its name, in the order in which work flows through them."""
         works = {each.name: "image" for each in self.images} | {each.name: "text" for each in self.texts}
         works |= {each.queue: "match" for each in self.matchers}
-        return works | {each.name: "generate" for each in self.generated}
+        works |= {each.name: "generate" for each in self.generated}
+        return works | ({PUBLISHING: "publish"} if any(each.publish for each in self.matchers) else {})
 
     @property
     def matchers(self) -> list[Matcher]:
@@ -306,6 +337,7 @@ class Declarations(_Declaration):
         yield from (f"two sources have the name {name}" for name, times in Counter(names).items() if times > 1)
         queues = [each.name for each in self.images] + [each.name for each in self.texts]
         queues += [each.name for each in self.generated] + [matcher.queue for matcher in self.matchers]
+        queues += [PUBLISHING]
         yield from (f"two queues have the name {name}" for name, times in Counter(queues).items() if times > 1)
         for text in self.texts:
             for name in ("queue_view", "search"):
@@ -328,11 +360,29 @@ class Declarations(_Declaration):
                 yield f"matcher {matcher.name}: a source that matches itself needs `opposite`"
             if matcher.left != matcher.right and (matcher.same or matcher.opposite):
                 yield f"matcher {matcher.name}: `same` and `opposite` are for a source that matches itself"
+        yield from self._problems_of_publications()
         for asset, name, needed in self._uses():
             if name not in content:
                 yield f"{asset}: there is no source {name}"
             elif needed and not any(getattr(content[name], field) for field in needed):
                 yield f"{asset}: the source {name} has no {' or '.join(needed)}"
+
+    def _problems_of_publications(self) -> Iterator[str]:
+        published: dict[tuple[str, ...], str] = {}
+        for matcher in self.matchers:
+            if matcher.publish is None:
+                continue
+            columns = matcher.publish.columns
+            twice = [name for name, times in Counter(columns.names).items() if times > 1]
+            yield from (f"matcher {matcher.name}: publish: two columns have one name, {name}" for name in twice)
+            # rows of matchers with a column for their names tell them apart
+            place = (matcher.publish.table, columns.left, columns.right, matcher.name if columns.matcher else "")
+            if place in published:
+                yield (
+                    f"matcher {matcher.name}: publish: its rows in {matcher.publish.table} are those of the matcher "
+                    f"{published[place]}: declare other columns, or a column `matcher`"
+                )
+            published[place] = matcher.name
 
     def _uses(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         for image in self.images:

@@ -60,7 +60,11 @@ def enqueue_resync(connection: Connection, source: str | None = None) -> None:
 
 
 def enqueue_due_resyncs(connection: Connection) -> list[str]:
-    """Enqueues the comparison of each table that was enqueued last more than a day ago; returns the sources."""
+    """Enqueues the comparison of each table that was enqueued last more than a day ago; returns the sources.
+
+    It does so too with the tables of the app into which matchers publish.
+    """
+    connection.execute(query("enqueue_due_publications"))
     return [source for (source,) in connection.execute(query("enqueue_due_resyncs")).fetchall()]
 
 

@@ -154,7 +154,7 @@ class Marketplace:
     def matches(self) -> list[Row]:
         return self.connection.execute(
             """select project_id, product_id, similarity, project_image_id, product_image_id, rank
-            from matches where kind = 'project' order by project_id, rank"""
+            from matches where project_id is not null order by project_id, rank"""
         ).fetchall()
 
     def expected_matches(self) -> list[Row]:

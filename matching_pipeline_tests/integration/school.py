@@ -9,6 +9,7 @@ from uuid import UUID
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.transactions import snapshot
 from matching_pipeline.handlers.matches import MatchHandler
+from matching_pipeline.handlers.publishing import PublishingHandler
 from matching_pipeline.matches.matching import Matching, matching_of
 from matching_pipeline.matches.parity import expected_lists
 from matching_pipeline.queues.worker import QueueWorker, Summary
@@ -72,13 +73,18 @@ class School:
         self.run("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
         return QueueWorker(self.database_url, FaceHandler()).run()
 
+    def publish(self) -> Summary:
+        """Writes the pairs that the app's table of matches could not take before."""
+        self.run("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
+        return QueueWorker(self.database_url, PublishingHandler("publishing")).run()
+
     def pairs(self) -> set[frozenset[UUID]]:
         return {frozenset((a, b)) for a, b, *_ in self.rows()}
 
     def rows(self) -> list[Row]:
         return self.connection.execute(
-            "select face_a_id, face_b_id, similarity, rank_for_a, rank_for_b from matches where kind = 'face' "
-            "order by face_a_id, face_b_id"
+            "select face_a_id, face_b_id, similarity, rank_for_a, rank_for_b from matches "
+            "where face_a_id is not null order by face_a_id, face_b_id"
         ).fetchall()
 
     def jobs(self) -> list[tuple[UUID, str]]:

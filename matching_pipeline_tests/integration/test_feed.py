@@ -67,7 +67,7 @@ def test_a_processed_upload_is_announced_in_a_second_in_one_message(school: Scho
     (message,) = heard(listener)
     assert message.keys() == {"matcher", "pairs", "ids"}
     assert (message["matcher"], message["pairs"]) == ("face", 3)
-    assert {str(id) for id in school.run("select id from matches")} == set(message["ids"])
+    assert {str(id) for id in school.run("select id from matching_pipeline.matches")} == set(message["ids"])
 
 
 def test_it_is_heard_within_a_second_of_the_commit(connection: Connection, listener: Connection) -> None:

@@ -33,7 +33,17 @@ from matching_pipeline_tests.fixtures.pictures import picture
 from matching_pipeline_tests.integration.marketplace import PROJECT, PROJECT_RULE
 from matching_pipeline_tests.integration.school import FACE, FACE_RULE, School
 
-APPS_TABLES = ("listings", "listing_images", "products", "product_images", "profiles", "faces", "jobs", "projects")
+APPS_TABLES = (
+    "listings",
+    "listing_images",
+    "products",
+    "product_images",
+    "profiles",
+    "faces",
+    "jobs",
+    "projects",
+    "matches",
+)
 SECURE_APPS_TABLES = ";".join(f"alter table public.{table} enable row level security" for table in APPS_TABLES)
 FORBIDDEN = (
     *(f"select from public.{table}" for table in APPS_TABLES),
@@ -134,7 +144,9 @@ def held_rights(connection: Connection) -> list[str]:
 
 
 def kinds(connection: Connection) -> list[Any]:
-    return connection.execute("select kind, similarity from matches order by kind").fetchall()
+    return connection.execute(
+        "select case when face_a_id is null then 'project' else 'face' end, similarity from matches order by 1"
+    ).fetchall()
 
 
 @pytest.mark.parametrize("secured", ["never", "before", "after"])
@@ -155,7 +167,9 @@ def test_without_a_right_on_the_apps_tables_it_processes_rebuilds_listens_and_cl
         assert isinstance(request_worker(own, registry.queues(EXAMPLES), Policy("1", 3600, 2)), tuple)
         feed = announcements(listener, timeout=3)
         for queue in registry.in_use(own, EXAMPLES):
-            assert +registry.process_due(settings, url, EXAMPLES, queue).counts == {"completed": 2}
+            # the app's tables took all pairs at once
+            done = {} if queue == "publishing" else {"completed": 2}
+            assert +registry.process_due(settings, url, EXAMPLES, queue).counts == done
         assert connection.execute("select distinct status from projects").fetchall() == [("COMPLETED",)]
         assert kinds(connection) == [("face", 1.0), ("project", 1.0)]
         assert {(told.matcher, len(told.pairs)) for told in feed} == {("face", 1), ("project", 1)}

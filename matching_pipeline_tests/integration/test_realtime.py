@@ -23,6 +23,7 @@ SUPABASE = """
 create role anon; create role authenticated; create role service_role bypassrls;
 create schema extensions; create extension vector schema extensions;
 grant usage on schema public, extensions to anon, authenticated, service_role;
+alter default privileges in schema public grant all on tables to authenticated, service_role;
 create publication supabase_realtime;
 """
 DECODED = b"""
@@ -117,7 +118,7 @@ def realtime_url() -> Iterator[str]:
 def school(realtime_url: str) -> Iterator[School]:
     with connect(realtime_url) as connection:
         yield School(connection, realtime_url)
-        connection.execute("truncate profiles, faces")
+        connection.execute("truncate profiles, faces, matches")
         connection.execute("delete from matching_pipeline.jobs")
         decoded(connection)
 
@@ -138,8 +139,8 @@ def test_a_subscriber_gets_the_pairs_of_their_own_faces_only(school: School) -> 
     school.face(eve)
     school.process()
     (change,) = decoded(school.connection)
-    assert (change.kind, change.table) == ("I", "matching_pipeline.matches")
-    assert {change.row["left_key"], change.row["right_key"]} == {str(anns_face), str(bobs_face)}
+    assert (change.kind, change.table) == ("I", "public.matches")
+    assert {change.row["face_a_id"], change.row["face_b_id"]} == {str(anns_face), str(bobs_face)}
     seen = {user: is_shown(school.connection, change, user) for user in (ann, bob, eve, None)}
     assert seen == {ann: True, bob: True, eve: False, None: False}
 

@@ -7,7 +7,17 @@ import pytest
 
 from matching_pipeline.cli.main import cli
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import KINDS, Matcher, Matches, Parent, Pictures, Source, WriteBack
+from matching_pipeline.sources.declarations import (
+    KINDS,
+    Matcher,
+    Matches,
+    Parent,
+    Pictures,
+    Publish,
+    PublishedColumns,
+    Source,
+    WriteBack,
+)
 
 CODE = re.compile(r"`[^`]+`")
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +70,8 @@ def test_the_document_of_declarations_lists_every_attribute() -> None:
         "parent": Parent,
         "pictures": Pictures,
         "write_back": WriteBack,
+        "publish": Publish,
+        "columns of publish": PublishedColumns,
         **{name: kind for name, kind in KINDS.items() if kind is not Matches},
     }
     for section, kind in sections.items():

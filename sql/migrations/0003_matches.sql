@@ -73,3 +73,27 @@ comment on table rebuild_shards is 'what a rebuild does in one step';
 comment on column rebuild_shards.parts is 'the values `same` of some blocks, null for the entities that are in none; of a part of them the left entities from `first` on and before `before`';
 comment on column rebuild_shards.entities is 'how many entities it had when it was planned';
 comment on column rebuild_shards.figures is 'with seconds: what it did to `matches` and how long that took, once it is done';
+
+create table publications (
+    matcher text constraint publications_pkey primary key
+        constraint publications_matcher_fkey references matchers (name) on delete cascade,
+    statements jsonb not null,
+    compared_at timestamptz not null default now()
+);
+alter table publications enable row level security;
+comment on table publications is 'the matchers whose pairs are written into a table of the app; only the owner writes here, because triggers run these statements with the owner''s rights';
+comment on column publications.statements is 'of pairs: changed writes those of a statement, lost removes them, pairs and gone do so by key, range writes those of a range of left entities';
+comment on column publications.compared_at is 'when the daily comparison with the app''s table was enqueued last';
+
+create table unpublished_pairs (
+    id bigint generated always as identity constraint unpublished_pairs_pkey primary key,
+    matcher text not null,
+    left_key text collate "C",
+    right_key text collate "C",
+    reason text,
+    since timestamptz not null default now(),
+    constraint unpublished_pairs_pair_key unique (matcher, left_key, right_key)
+);
+alter table unpublished_pairs enable row level security;
+comment on table unpublished_pairs is 'pairs whose row in the app''s table is still to be written or removed; without keys, all pairs of the matcher';
+comment on column unpublished_pairs.reason is 'why the app''s table refused; of all pairs, a fault of the table, for which publishing waits';

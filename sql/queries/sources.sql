@@ -51,6 +51,18 @@ insert into matching_pipeline.match_settings (matcher, threshold, match_limit, a
 values (%(name)s, %(threshold)s, %(top)s, %(attribute_weight)s)
 on conflict (matcher) do nothing
 
+-- name: publication_problems
+select matching_pipeline.publication_problems(%(matcher)s, %(left)s, %(right)s)
+
+-- name: attach_publication
+select matching_pipeline.attach_publication(%(name)s)
+
+-- name: make_publishing_triggers
+select matching_pipeline.make_publishing_triggers()
+
+-- name: join_realtime
+select matching_pipeline.join_realtime()
+
 -- name: detach_source
 select matching_pipeline.detach_source(%(name)s, %(forget)s)
 

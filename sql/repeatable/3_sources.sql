@@ -235,7 +235,7 @@ begin
     if current_setting('transaction_isolation') = 'read committed' then
         perform set_config('matching_pipeline.publishing', 'on', true);
         delete from jobs where id = any (array (
-            select id from jobs where source = source_name for update skip locked
+            select id from jobs where source = source_name and kind <> 'publication' for update skip locked
         ));
         free := array(select id from entities where source = source_name for update skip locked);
         delete from generated_images where (source, key, image_type) in (

@@ -84,6 +84,9 @@ begin
         return;
     end if;
     for matcher in select * from matchers where source_name in (left_source, right_source) loop
+        -- the app's table keeps the rows that were published
+        delete from publications where publications.matcher = matcher.name;
+        delete from unpublished_pairs where unpublished_pairs.matcher = matcher.name;
         delete from matches where matches.matcher = matcher.name;
         delete from matchers where name = matcher.name;
         delete from jobs where queue = matcher.queue;

@@ -81,6 +81,11 @@ begin
         into what, rows, covered, waiting, failed_for_good, unaccounted
         from matchers join entities on entities.source = matchers.left_source
         where matchers.queue = queue_name;
+    elsif queue_work = 'publish' then
+        select 'tables of the app', count(*), count(*) filter (where unpublished = 0 and is_compared),
+            count(*) filter (where not (unpublished = 0 and is_compared)), 0, 0
+        into what, rows, covered, waiting, failed_for_good, unaccounted
+        from publication_states();
     else
         select * into what, rows, covered, waiting, failed_for_good, unaccounted from generated_images_coverage();
     end if;

@@ -18,18 +18,36 @@ $$;
 create or replace trigger matches_announce after insert on matches
     referencing new table as new_rows for each statement execute function matches_announced();
 
-do $$
+-- Has Supabase Realtime broadcast `matches`, unless a matcher publishes its pairs into a table of the app: apps subscribe to that.
+create or replace function join_realtime() returns void
+language plpgsql set search_path from current as $$
+declare
+    is_wanted boolean := not exists (select from publications);
+    -- by name, or with its schema
+    is_named boolean := exists (
+        select from pg_publication join pg_publication_rel on prpubid = pg_publication.oid
+        where pubname = 'supabase_realtime' and prrelid = 'matches'::regclass
+    );
 begin
-    if exists (select from pg_publication where pubname = 'supabase_realtime')
-       -- by name, with its schema, or as all tables are
+    if is_wanted and exists (select from pg_publication where pubname = 'supabase_realtime')
+       -- as all tables are
        and not exists (
            select from pg_publication_tables
            where pubname = 'supabase_realtime' and schemaname = 'matching_pipeline' and tablename = 'matches'
        )
     then
         alter publication supabase_realtime add table matches;
+    elsif is_named and exists (select from publications) then
+        alter publication supabase_realtime drop table matches;
     end if;
 exception when insufficient_privilege then
-    raise warning 'matches is not published by supabase_realtime: only the owner of the publication can add it';
+    raise warning 'matches is % by supabase_realtime: only the owner of the publication can change that',
+        case when is_wanted then 'not published' else 'published' end;
+end
+$$;
+
+do $$
+begin
+    perform join_realtime();
 end
 $$;

@@ -101,20 +101,20 @@ begin
 end
 $$;
 
--- The type of the keys of these sources in the app, text where they differ or have several columns. `pictures` asks for the keys of
--- pictures.
+-- The type of the keys of a declared source in the app, text where they have several columns. `pictures` asks for the keys of its pictures.
+create or replace function declared_key_type(declaration jsonb, pictures boolean default false) returns text
+language sql stable set search_path from current as $$
+    select coalesce(case
+        when not pictures or declaration ->> 'pictures' is null then column_type(to_regclass(declaration ->> 'table'), declaration ->> 'key')
+        else column_type(to_regclass(declaration #>> '{pictures,table}'), declaration #>> '{pictures,key}')
+    end, 'text')
+$$;
+
+-- The type of the keys of these attached sources, text where they differ.
 create or replace function key_type(source_names text[], pictures boolean default false) returns text
 language sql stable set search_path from current as $$
     select case when count(distinct type) = 1 then min(type) else 'text' end
-    from sources
-    cross join lateral (
-        select case
-            when not pictures or declaration ->> 'pictures' is null then column_type(to_regclass(declaration ->> 'table'), declaration ->> 'key')
-            else column_type(to_regclass(declaration #>> '{pictures,table}'), declaration #>> '{pictures,key}')
-        end
-    ) as declared (column_type)
-    cross join lateral (select coalesce(column_type, 'text')) as key (type)
-    where name = any (source_names)
+    from (select declared_key_type(declaration, pictures) as type from sources where name = any (source_names)) as types
 $$;
 
 -- Has a view of a queue take the app's inserts, updates and deletes, which the trigger function `writer` carries out. Postgres runs

@@ -1,6 +1,7 @@
 -- The views of pairs, and of the queues of matchers.
 
--- The pairs of all matchers, a branch each, with the app's own keys; and the queue of each matcher of vectors.
+-- The pairs of the matchers that publish into no table of the app, a branch each, with the app's own keys; and the queue of each
+-- matcher of vectors.
 create or replace function expose_matches(declaration jsonb) returns void
 language plpgsql set search_path from current as $$
 declare
@@ -11,6 +12,7 @@ begin
     with matchers as (
         select value as matcher, value ->> 'name' as matcher_name, ordinality as number
         from jsonb_array_elements(declaration -> 'matchers') with ordinality
+        where value ->> 'publish' is null
     ), own as (
         select matchers.number, columns.name, columns.type, columns.expression,
             (expression in ('left_rank', 'right_rank'))::integer * 1000 + matchers.number * 10 + columns.number as place
@@ -33,13 +35,13 @@ begin
         left join own on own.number = matchers.number and own.name = shown.name
         group by matchers.number, matchers.matcher_name
     ) as each;
-    if expose_view(of_schema, declaration ->> 'name', selects) then
+    if selects is not null and expose_view(of_schema, declaration ->> 'name', selects) then
         perform open_to_users(of_schema, declaration ->> 'name');
     end if;
     for matcher in select jsonb_array_elements(declaration -> 'matchers') loop
         perform index_exposed_key(
             format('matches_%s_%s_key_idx', matcher ->> 'name', side), 'matches',
-            case when key_type(array[source_name]) <> 'uuid' then exposed_key(side, key_type(array[source_name])) end,
+            case when matcher ->> 'publish' is null and key_type(array[source_name]) <> 'uuid' then exposed_key(side, key_type(array[source_name])) end,
             format('matcher = %L', matcher ->> 'name')
         )
         from (values ('left', matcher ->> 'left'), ('right', matcher ->> 'right')) as keys (side, source_name);

@@ -25,3 +25,22 @@ create table if not exists public.product_images (
 
 create index if not exists listing_images_listing_id_idx on public.listing_images (listing_id);
 create index if not exists product_images_product_id_idx on public.product_images (product_id);
+
+-- The app's own table of matches. The face-match app has its matches in it too.
+create table if not exists public.matches (
+    id uuid constraint matches_pkey primary key default gen_random_uuid(),
+    similarity double precision,
+    model text,
+    computed_at timestamptz,
+    created_at timestamptz not null default now()
+);
+alter table public.matches
+    add column if not exists project_id uuid,
+    add column if not exists product_id uuid,
+    add column if not exists project_image_id uuid,
+    add column if not exists product_image_id uuid,
+    add column if not exists rank integer;
+create unique index if not exists matches_project_product_key on public.matches (project_id, product_id);
+create index if not exists matches_product_id_idx on public.matches (product_id);
+-- a project has no user here: a policy of the app says who may see its matches
+alter table public.matches enable row level security;

@@ -111,12 +111,15 @@ def test_the_examples_show_four_assets_with_their_checks_and_sensors() -> None:
     assert derived == {"image_ai", "job_embeddings", "matches", "generated_images"}
     assert names["sensors"] == {
         *("image_ai_sensor", "job_embeddings_sensor", "generated_images_sensor", "worker_sensor"),
-        *("matches_project_sensor", "matches_face_sensor"),
+        *("matches_project_sensor", "matches_face_sensor", "publishing_sensor"),
     }
     assert names["jobs"] == {*WORKER, "nightly"}
     assert names["schedules"] == {"nightly_schedule", "cleanup_schedule"}
     embeddings = ("every_entity_is_accounted_for", "no_failed_jobs", "no_failed_shadow_jobs")
-    matches = ("every_pair_holds", "no_failed_project_jobs", "no_failed_face_jobs", "sampled_lists_are_exact")
+    matches = (
+        *("every_pair_holds", "no_failed_project_jobs", "no_failed_face_jobs", "sampled_lists_are_exact"),
+        *("project_is_published", "face_is_published"),
+    )
     pictures = ("every_asked_picture_is_accounted_for", "every_picture_has_its_file", "no_failed_jobs")
     assert names["checks"] == {
         *(f"image_ai.{check}" for check in embeddings),

@@ -50,6 +50,7 @@ def test_the_examples_declare_the_four_apps() -> None:
         "matches_project": "match",
         "matches_face": "match",
         "generated_images": "generate",
+        "publishing": "publish",
     }
     assert declared.queues_of(declared.source("face")) == ["matches_face"]
     assert declared.queues_of(declared.source("product")) == ["image_ai"]

@@ -1,0 +1,109 @@
+"""The queue `publishing`: writes into the app's tables what they could not take in the transaction of the result.
+
+A job names a matcher. Its pairs in `unpublished_pairs` are written or removed, and all its pairs are compared where a
+row there stands for all. A pair that the table refuses again is tried again each minute.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.db.transactions import GAVE_WAY, give_way
+from matching_pipeline.matches.locks import ListsLock
+from matching_pipeline.queues import client
+from matching_pipeline.queues.client import Job
+from matching_pipeline.queues.worker import LockBusy, Outcome
+
+PAIRS_AT_ONCE = 500
+"""Pairs that one transaction writes."""
+RANGE = 2000
+"""Pairs that one transaction compares."""
+REFUSED_DELAY = timedelta(minutes=1)
+LOCKED_DELAY = timedelta(seconds=1)
+
+Result = TypeVar("Result")
+
+
+class PublishingHandler:
+    """Each step is a short transaction of its own, which has the lists of the matcher alone."""
+
+    batch_size = 1
+    lease = timedelta(minutes=5)
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        for job in jobs:
+            matcher, delay = job.key, REFUSED_DELAY
+            try:
+                yield from self._catch_up(connection, matcher)
+                row = connection.execute(query("publishing_refused"), {"matcher": matcher}).fetchone()
+            except (LockBusy, *GAVE_WAY) as error:
+                row, delay = (str(error),), LOCKED_DELAY
+            if row is None:
+                yield [Outcome(job)]
+            else:
+                client.snooze(connection, [job], delay, row[0])
+
+    def prepare_write(self, connection: Connection) -> None:
+        """A job completes without a write."""
+
+    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
+        return None
+
+    def forget(self, connection: Connection, job: Job) -> None:
+        """The published rows stay."""
+
+    def _catch_up(self, connection: Connection, matcher: str) -> Iterator[list[Outcome]]:
+        """Yields after each step, so that the job keeps its lease."""
+        standing = [id for (id,) in connection.execute(query("compared_pairs"), {"matcher": matcher})]
+        if standing:
+            if self._alone(connection, matcher, partial(_resume, connection, matcher)) is not None:
+                return
+            after = None
+            while True:
+                after = self._alone(connection, matcher, partial(_publish_range, connection, matcher, after))
+                yield []
+                if after is None:
+                    break
+            connection.execute(query("forget_comparison"), {"ids": standing})
+        last: int | None = 0
+        while last is not None:
+            last = self._alone(connection, matcher, partial(_publish_pairs, connection, matcher, last))
+            yield []
+
+    def _alone(self, connection: Connection, matcher: str, action: Callable[[], Result]) -> Result:
+        def act() -> Result:
+            ListsLock(connection, matcher).take()
+            return action()
+
+        return give_way(connection, act)
+
+
+def _resume(connection: Connection, matcher: str) -> str | None:
+    """Why the table takes no pairs; None where it does."""
+    row = connection.execute(query("resume_publication"), {"matcher": matcher}).fetchone()
+    return row[0] if row else None
+
+
+def _publish_range(connection: Connection, matcher: str, after: UUID | None) -> UUID | None:
+    """Compares the next pairs. Returns the last left entity, None at the end."""
+    parameters = {"matcher": matcher, "after": after, "size": RANGE}
+    row = connection.execute(query("publish_range"), parameters).fetchone()
+    return row[0] if row else None
+
+
+def _publish_pairs(connection: Connection, matcher: str, after: int) -> int | None:
+    """Writes or removes the next pairs that are kept. Returns the id of the last, None where there is none."""
+    parameters = {"matcher": matcher, "after": after, "size": PAIRS_AT_ONCE}
+    pairs = connection.execute(query("unpublished_pairs"), parameters).fetchall()
+    if not pairs:
+        return None
+    left, right = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
+    connection.execute(query("publish_kept_pairs"), {"matcher": matcher, "left": left, "right": right})
+    return int(pairs[-1][0])

@@ -1,0 +1,389 @@
+"""Pairs in a table of the app's own: what is written, what the app keeps, and what the table may refuse."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.errors import ConfigurationError
+from matching_pipeline.sources.attach import attach, detach, publication_states
+from matching_pipeline.sources.declarations import Declarations, PublishedColumns
+from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.integration.school import School, embedding
+
+COLUMNS = {"left": "face_a_id", "right": "face_b_id", "similarity": "similarity", "rank": "rank_for_a"}
+
+
+def publishing(columns: dict[str, str] | None = None, **changes: Any) -> Declarations:
+    """The example apps, whose faces publish otherwise."""
+    matches = EXAMPLES.matches[0]
+    project, face = matches.matchers
+    assert face.publish is not None
+    if columns is not None:
+        changes["columns"] = PublishedColumns.model_validate(columns)
+    face = face.model_copy(update={"publish": face.publish.model_copy(update=changes)})
+    return EXAMPLES.model_copy(update={"matches": (matches.model_copy(update={"matchers": (project, face)}),)})
+
+
+@pytest.fixture
+def school(connection: Connection, database_url: str) -> School:
+    return School(connection, database_url)
+
+
+@pytest.fixture
+def pair(school: School) -> tuple[UUID, UUID]:
+    """Two faces that match, and are published."""
+    ann, bob = school.face_of("female"), school.face_of("male")
+    school.process()
+    assert school.pairs() == {frozenset((ann, bob))}
+    return ann, bob
+
+
+def state(school: School) -> tuple[int, bool, list[str]]:
+    (state,) = (each for each in publication_states(school.connection) if each.matcher == "face")
+    return state.unpublished, state.is_compared, state.reasons
+
+
+def stored(school: School) -> set[frozenset[UUID]]:
+    """The pairs of `matches`, whatever the app's table has."""
+    rows = school.connection.execute("select left_id, right_id from matching_pipeline.matches where matcher = 'face'")
+    return {frozenset(row) for row in rows}
+
+
+def is_exact(school: School) -> bool:
+    """Whether the app's table says of every pair what `matches` says."""
+    rows = school.connection.execute(
+        """select left_id, right_id, similarity, left_rank, right_rank
+        from matching_pipeline.matches where matcher = 'face' order by 1, 2"""
+    ).fetchall()
+    return school.rows() == rows
+
+
+def test_a_pair_that_changes_keeps_what_the_app_wrote_into_its_row(school: School, pair: tuple[UUID, UUID]) -> None:
+    school.run("alter table matches add column liked boolean not null default false")
+    before = school.connection.execute("update matches set liked = true returning id, created_at, liked").fetchall()
+    school.run("update faces set embedding = %s where id = %s", embedding(1, 1), pair[0])
+    school.process()
+    assert school.run("select round(similarity::numeric, 4)::float from matches") == [0.7071]
+    assert school.connection.execute("select id, created_at, liked from matches").fetchall() == before
+    school.run("delete from faces where id = %s", pair[0])
+    assert school.rows() == []
+
+
+def test_a_row_that_is_as_it_was_is_not_written(school: School, pair: tuple[UUID, UUID]) -> None:
+    before = school.run("select xmin::text from matches")
+    school.run("update matching_pipeline.matches set computed_at = computed_at")
+    assert school.run("select xmin::text from matches") == before
+
+
+def test_rows_of_pairs_that_are_gone_stay_where_it_is_declared(school: School, pair: tuple[UUID, UUID]) -> None:
+    attach(school.connection, publishing(removed="keep"))
+    school.publish()
+    school.run("update faces set embedding = %s where id = %s", embedding(0, 1), pair[0])
+    school.process()
+    assert stored(school) == set()
+    assert school.pairs() == {frozenset(pair)}
+    school.run("truncate matching_pipeline.matches")
+    school.publish()
+    assert school.pairs() == {frozenset(pair)}
+    # and is written again when the pair comes back
+    school.run("update faces set embedding = %s where id = %s", embedding(1, 1), pair[0])
+    school.process()
+    assert is_exact(school)
+
+
+def test_a_row_that_the_app_inserted_is_taken_over_and_others_of_its_own_stay(school: School) -> None:
+    ann, bob, eve = school.face_of("female"), school.face_of("male"), school.face_of("female", (0, 1))
+    insert = (
+        "insert into matches (face_a_id, face_b_id) values (%s, %s) on conflict (face_a_id, face_b_id) do nothing"
+    )
+    school.run(insert, ann, bob)
+    school.run(insert, bob, eve)
+    (own,) = school.run("select id from matches where face_a_id = %s", ann)
+    school.process()
+    assert school.run("select similarity from matches where id = %s", own) == [1]
+    school.run(insert, ann, bob)
+    assert school.pairs() == {frozenset((ann, bob)), frozenset((bob, eve))}
+
+
+REFUSALS = {
+    "a foreign key": (
+        "create table likes (match_id uuid constraint likes_match_id_fkey references matches); "
+        "insert into likes select id from matches",
+        "alter table likes drop constraint likes_match_id_fkey, "
+        "add constraint likes_match_id_fkey foreign key (match_id) references matches on delete cascade",
+        "likes_match_id_fkey",
+    ),
+    "a foreign key that is checked at the end": (
+        "create table likes (match_id uuid constraint likes_match_id_fkey references matches "
+        "deferrable initially deferred); "
+        "insert into likes select id from matches",
+        "truncate likes",
+        "likes_match_id_fkey",
+    ),
+    "a trigger": (
+        "create function refuse() returns trigger language plpgsql as $$ begin raise 'not %%', old.id; end $$; "
+        "create trigger refuse before delete on matches for each row execute function refuse()",
+        "drop trigger refuse on matches",
+        "SQLSTATE P0001 in PL/pgSQL function refuse() line 1 at RAISE",
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", sorted(REFUSALS))
+@pytest.mark.parametrize(
+    "removal", ["delete from faces where id = %s", "update faces set embedding = '[0,1]' where id = %s"]
+)
+def test_a_refused_removal_fails_nothing_and_is_made_up_for(
+    school: School, pair: tuple[UUID, UUID], refusal: str, removal: str
+) -> None:
+    breaks, mends, reason = REFUSALS[refusal]
+    school.run(breaks)
+    school.run(removal.replace("[0,1]", embedding(0, 1)), pair[0])
+    school.process()
+    assert stored(school) == set()
+    assert school.pairs() == {frozenset(pair)}
+    assert school.publish().counts["completed"] == 0
+    unpublished, is_compared, (told,) = state(school)
+    assert (unpublished, is_compared, reason in told) == (1, True, True), told
+    # others are published all the same
+    eve, joe = school.face_of("female", (0, 0, 1)), school.face_of("male", (0, 0, 1))
+    school.process()
+    assert frozenset((eve, joe)) in school.pairs()
+    school.run(mends)
+    assert school.publish().counts["completed"] == 1
+    assert state(school) == (0, True, [])
+    assert is_exact(school)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "mends", "reason"),
+    [
+        (
+            "alter table matches add constraint likely check (similarity < 0.9) not valid",
+            "alter table matches drop constraint likely",
+            'violates check constraint "likely"',
+        ),
+        (
+            "alter table matches add column asked text; alter table matches alter asked set not null",
+            "alter table matches drop column asked",
+            "asked",
+        ),
+    ],
+)
+def test_a_refused_row_waits_alone(school: School, breaks: str, mends: str, reason: str) -> None:
+    school.run(breaks)
+    ann, bob = school.face_of("female"), school.face_of("male")
+    eve, joe = school.face_of("female", (0, 1, 1)), school.face_of("male", (0, 1))
+    assert school.process().counts["failed"] == 0
+    school.publish()
+    assert frozenset((ann, bob)) in stored(school) - school.pairs()
+    _, is_compared, (told,) = state(school)
+    assert (is_compared, reason in told) == (True, True), told
+    assert (frozenset((eve, joe)) in school.pairs()) == ("likely" in breaks)
+    school.run(mends)
+    school.publish()
+    assert state(school) == (0, True, [])
+    assert is_exact(school)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "mends", "reason"),
+    [
+        (
+            "alter table matches rename face_a_id to one",
+            "alter table matches rename one to face_a_id",
+            "has no column face_a_id",
+        ),
+        (
+            "alter table matches rename to pairs",
+            "alter table pairs rename to matches",
+            "there is no table public.matches",
+        ),
+        (
+            "drop table matches",
+            "create table matches (like copied including all)",
+            "there is no table public.matches",
+        ),
+        (
+            "drop policy matches_of_own_faces on matches; alter table matches alter face_a_id type integer using 1",
+            "alter table matches alter face_a_id type uuid using null",
+            "takes no left",
+        ),
+    ],
+)
+def test_a_table_that_does_not_fit_stops_only_publishing(
+    school: School, pair: tuple[UUID, UUID], breaks: str, mends: str, reason: str
+) -> None:
+    school.run("create table copied (like matches including all)")
+    school.run(breaks)
+    eve = school.face_of("female")
+    assert school.process().counts["failed"] == 0
+    school.run("delete from faces where id = %s", pair[0])
+    assert school.publish().counts["completed"] == 0
+    assert stored(school) == {frozenset((pair[1], eve))}
+    unpublished, is_compared, reasons = state(school)
+    assert (unpublished, is_compared) == (1, False)
+    assert any(reason in told for told in reasons), reasons
+    school.run(mends)
+    assert school.publish().counts["completed"] == 1
+    assert state(school) == (0, True, [])
+    assert is_exact(school)
+
+
+def test_a_lock_of_the_apps_holds_up_neither_side(school: School, pair: tuple[UUID, UUID]) -> None:
+    with connect(school.database_url) as app, app.transaction():
+        app.execute("select from matches for update")
+        school.run("update faces set embedding = %s where id = %s", embedding(1, 1), pair[0])
+        assert school.process().counts["completed"] == 1
+        assert stored(school) == {frozenset(pair)}
+        assert not is_exact(school)
+        school.run("delete from faces where id = %s", pair[0])
+        assert stored(school) == set()
+        assert school.pairs() == {frozenset(pair)}
+        school.publish()
+        assert school.pairs() == {frozenset(pair)}
+    school.publish()
+    assert state(school) == (0, True, [])
+    assert is_exact(school)
+
+
+def test_a_pair_that_the_app_inserts_meanwhile_is_taken_over(school: School) -> None:
+    ann, bob = school.face_of("female"), school.face_of("male")
+    with connect(school.database_url) as app, app.transaction():
+        app.execute("insert into matches (face_a_id, face_b_id) values (%s, %s)", (ann, bob))
+        assert school.process().counts["completed"] == 2
+        assert stored(school) == {frozenset((ann, bob))}
+    school.publish()
+    assert is_exact(school)
+
+
+def test_what_no_trigger_sees_is_compared_once_a_day(school: School, pair: tuple[UUID, UUID]) -> None:
+    school.run("truncate matches")
+    school.run("update matching_pipeline.publications set compared_at = now() - interval '2 days'")
+    assert school.run("select matching_pipeline.enqueue_due_publications() order by 1 desc") == ["project", "face"]
+    school.publish()
+    assert is_exact(school)
+    assert school.run("select matching_pipeline.enqueue_due_publications()") == []
+
+
+def test_pairs_from_before_are_published_in_parts(school: School) -> None:
+    attach(school.connection, EXAMPLES.model_copy(update={"matches": (_unpublished(),)}))
+    assert school.run("select 1 from pg_trigger where tgname like 'matches_publish%%'") == []
+    school.run(
+        """insert into matching_pipeline.matches (matcher, left_id, right_id, left_key, right_key, left_item,
+            right_item, similarity, left_rank, model)
+        select 'face', one, other, one::text, other::text, one, other, 0.5, 1, 'face'
+        from (select gen_random_uuid() as one, gen_random_uuid() as other from generate_series(1, 5000)) as pairs"""
+    )
+    assert school.rows() == []
+    attach(school.connection, EXAMPLES)
+    assert state(school) == (0, False, [])
+    school.publish()
+    assert len(school.rows()) == 5000
+    assert is_exact(school)
+
+
+def test_detaching_leaves_the_table_and_its_rows_to_the_app(school: School, pair: tuple[UUID, UUID]) -> None:
+    detach(school.connection, "face", forget=True)
+    assert school.pairs() == {frozenset(pair)}
+    assert stored(school) == set()
+    assert school.run("select matcher from matching_pipeline.publications") == ["project"]
+
+
+def test_a_matcher_that_publishes_no_longer_leaves_the_table_as_it_is(
+    school: School, pair: tuple[UUID, UUID]
+) -> None:
+    attach(school.connection, EXAMPLES.model_copy(update={"matches": (_unpublished(),)}))
+    school.run("delete from faces")
+    school.process()
+    assert school.pairs() == {frozenset(pair)}
+
+
+def _unpublished() -> Any:
+    matches = EXAMPLES.matches[0]
+    matchers = tuple(each.model_copy(update={"publish": None}) for each in matches.matchers)
+    return matches.model_copy(update={"matchers": matchers, "expose": None})
+
+
+def test_quoted_names_and_keys_of_other_types_are_published(school: School) -> None:
+    school.run('create schema "Face App"')
+    school.run(
+        """create table "Face App"."Match" (
+            "matchId" bigint generated always as identity primary key, kind varchar(20) not null,
+            "faceA" text, "faceB" varchar(60), score real, percent numeric(5, 2), "madeAt" timestamptz(0),
+            unique (kind, "faceA", "faceB"))"""
+    )
+    names = {"left": "faceA", "right": "faceB", "matcher": "kind", "similarity": "score", "computed_at": "madeAt"}
+    attach(school.connection, publishing(names, table='"Face App"."Match"'))
+    ann, bob = school.face_of("female"), school.face_of("male", (1, 1))
+    school.process()
+    rows = 'select kind, "faceA", "faceB", score from "Face App"."Match"'
+    assert school.connection.execute(rows).fetchall() == [
+        ("face", str(ann), str(bob), pytest.approx(0.7071, abs=1e-4))
+    ]
+    before = school.run('select xmin::text from "Face App"."Match"')
+    school.run("update matching_pipeline.publications set compared_at = '-infinity'")
+    school.run("select matching_pipeline.enqueue_due_publications()")
+    school.publish()
+    assert school.run('select xmin::text from "Face App"."Match"') == before
+
+
+TWICE = "alter table matches add column twice float8 generated always as (similarity * 2) stored"
+MISFITS: list[tuple[str, dict[str, str] | None, str, str]] = [
+    ("", None, "public.pairs", "there is no table public.pairs"),
+    ("create view pairs as select 1 as a", None, "public.pairs", "public.pairs is a view"),
+    ("", {**COLUMNS, "left": "FaceA"}, "public.matches", 'public.matches has no column "FaceA"'),
+    (
+        "",
+        {**COLUMNS, "similarity": "created_at"},
+        "public.matches",
+        "created_at of public.matches is a timestamp with time zone, which takes no similarity",
+    ),
+    (
+        "alter table matches add column app text not null",
+        None,
+        "public.matches",
+        "app of public.matches must not be null",
+    ),
+    (TWICE, {**COLUMNS, "similarity": "twice"}, "public.matches", "twice of public.matches is generated"),
+]
+
+
+@pytest.mark.parametrize(("setup", "columns", "table", "problem"), MISFITS)
+def test_a_table_that_does_not_fit_is_told_at_attaching(
+    school: School, setup: str, columns: dict[str, str] | None, table: str, problem: str
+) -> None:
+    if setup:
+        school.run(setup)
+    before = school.run("select declaration::text from matching_pipeline.matchers order by name")
+    with pytest.raises(ConfigurationError) as told:
+        attach(school.connection, publishing(columns, table=table))
+    assert f"matcher face: publish: {problem}" in str(told.value)
+    assert school.run("select declaration::text from matching_pipeline.matchers order by name") == before
+
+
+def test_triggers_of_the_app_find_their_own_tables(school: School) -> None:
+    school.run("create table heard (pair uuid)")
+    school.run(
+        "create function tell() returns trigger language plpgsql "
+        "as $$ begin insert into heard values (new.id); return null; end $$"
+    )
+    school.run("create trigger tell after insert on matches for each row execute function tell()")
+    school.face_of("female"), school.face_of("male")
+    school.process()
+    assert school.run("select pair from heard") == school.run("select id from matches")
+
+
+def test_a_user_sees_the_matches_of_their_own_faces(school: School, pair: tuple[UUID, UUID]) -> None:
+    role = "reader_" + str(pair[0].int) + "_" + school.connection.info.dbname
+    school.run(f'create role "{role}"; grant select on matches, faces to "{role}"')
+    (ann,) = school.run("select user_id from faces where id = %s", pair[0])
+    with school.connection.transaction(force_rollback=True):
+        school.run(f'set local role "{role}"')
+        assert school.run("select 1 from matches") == []
+        school.run("select set_config('request.jwt.claims', %s, true)", json.dumps({"sub": str(ann)}))
+        assert len(school.run("select 1 from matches")) == 1
+    school.run(f'drop owned by "{role}"; drop role "{role}"')
