@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,10 @@ from matching_pipeline.queues.worker import Outcome
 from matching_pipeline.sources.items import forget_outdated, read_items, write_mirror
 from matching_pipeline.sources.reading import SourceRow, text_hash
 
-REQUESTS_AHEAD = 8
-"""The worker claims so many requests for each that runs at once: while it writes one, the others run."""
+REQUESTS_AHEAD = 4
+"""A session claims so many requests for each that runs at once: while it writes one, the others run."""
+ROUNDING = 1e-5
+"""The square of an embedding's length may differ so much from 1."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class TextHandler:
     """Sends several requests at once, oldest jobs first. A text with a known embedding is not sent."""
 
     lease = timedelta(minutes=2)
+    two_sessions: Literal[True] = True
 
     def __init__(self, embedder: TextEmbedder, queue: str) -> None:
         self.queue = queue
@@ -163,8 +166,11 @@ def _outcomes(batch: Batch, answer: Answers | JobFailure | None) -> Iterator[Out
 def _outcome(job: Job, row: SourceRow, text: Text, answer: NDArray[np.float32] | JobFailure) -> Outcome:
     if isinstance(answer, JobFailure):
         return Outcome(job, failure=answer)
-    norm = float(np.linalg.norm(answer))
-    if not 0 < norm < float("inf"):
-        return Outcome(job, failure=TransientFailure(f"the answer is an embedding of length {norm}"))
     # at unit length no distance can overflow or vanish
-    return Outcome(job, EmbeddedText(row, text.input_hash, Vector(answer / norm)))
+    square = float(np.dot(answer, answer))
+    if not abs(square - 1) <= ROUNDING:
+        length = float(np.linalg.norm(answer))
+        if not 0 < length < float("inf"):
+            return Outcome(job, failure=TransientFailure(f"the answer is an embedding of length {length}"))
+        answer = answer / np.float32(length)
+    return Outcome(job, EmbeddedText(row, text.input_hash, Vector(answer)))

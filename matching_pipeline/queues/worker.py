@@ -1,13 +1,13 @@
 """The loop that every queue shares: claim a batch, do it, write it, repeat; then wait for more, or leave."""
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 import psycopg
@@ -25,7 +25,11 @@ from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.endings import Ending, ending_of
 from matching_pipeline.queues.log import QueueLog
+from matching_pipeline.queues.progress import StopSignal, Summary
+from matching_pipeline.queues.second import SecondSession
 from matching_pipeline.queues.session import WorkerSession
+
+__all__ = ["StopSignal", "Summary"]
 
 LOOK_AGAIN_SECONDS = 5.0
 """A waiting worker looks at the queue at least this often, should a NOTIFY be lost."""
@@ -86,48 +90,11 @@ class Handler(Protocol):
         ...
 
 
-@dataclass
-class Summary:
-    """What one worker did so far."""
+@runtime_checkable
+class TwoSessions(Protocol):
+    """A handler whose `work` may run twice at once, each with a session of its own."""
 
-    counts: Counter[str] = field(default_factory=Counter)
-    """completed, failed (also those that will be tried again), snoozed, lost (the lease had run out)"""
-    figures: Counter[str] = field(default_factory=Counter)
-    """what the handler's writes did, by its own names"""
-    started: float = field(default_factory=time.monotonic)
-    busy_seconds: float = 0.0
-    """time spent on jobs, without waiting for them"""
-    stopped_because: str = "nothing is due"
-
-    def add(self, other: "Summary") -> None:
-        """Adds what another worker did."""
-        self.counts += other.counts
-        self.figures += other.figures
-        self.busy_seconds += other.busy_seconds
-
-    @property
-    def completed(self) -> int:
-        return self.counts["completed"]
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-
-class StopSignal:
-    """Tells workers in other threads to leave: after the batch that they do, or at once, with its jobs released.
-
-    A worker that waits for a notification sees the signal when `client.wake` is called.
-    """
-
-    def __init__(self) -> None:
-        self.after_batch = threading.Event()
-        self.at_once = threading.Event()
-
-    def set(self, *, at_once: bool = False) -> None:
-        self.after_batch.set()
-        if at_once:
-            self.at_once.set()
+    two_sessions: Literal[True]
 
 
 class QueueWorker:
@@ -149,6 +116,7 @@ class QueueWorker:
         slots: int = 64,
         on_enter: Callable[[], None] = lambda: None,
         on_progress: Callable[[Summary], None] = lambda summary: None,
+        is_second: bool = False,
     ) -> None:
         self.handler = handler
         self.summary = Summary()
@@ -156,6 +124,9 @@ class QueueWorker:
         self._stop = stop or StopSignal()
         self._on_enter = on_enter
         self._on_progress = on_progress
+        self._may_divide = isinstance(handler, TwoSessions) and not is_second
+        make = partial(QueueWorker, database_url, handler, claimer=claimer, slots=slots, is_second=True)
+        self._second = SecondSession(self._stop, lambda stop, note: make(stop=stop, on_progress=note))
         self._held: dict[UUID, Job] = {}
         """The batch's jobs that are neither written nor released, by id: their leases are ours."""
         self._renewed = 0.0
@@ -170,7 +141,7 @@ class QueueWorker:
 
     @property
     def holds_jobs(self) -> bool:
-        return bool(self._held)
+        return bool(self._held) or self._second.is_alive
 
     def run(self) -> Summary:
         """Returns what was done. However it ends, the worker gives up the leases of unfinished jobs."""
@@ -178,19 +149,24 @@ class QueueWorker:
         try:
             if entered:
                 self._on_enter()
-                self._loop()
+                with self._second:
+                    self._loop()
             else:
                 self.summary.stopped_because = "as many workers of the queue as may be are alive already"
         except ModelSwitched as reason:
             self.summary.stopped_because = str(reason)
         finally:
             self._session.close()
+        self.summary = self._second.total(self.summary)
         return self.summary
 
     def _loop(self) -> None:
-        while not self._stop.after_batch.is_set():
+        while not self._stop.is_set():
             began = time.monotonic()
+            self._second.require_no_error()
             if jobs := self._claim():
+                if len(jobs) == self.handler.batch_size and self._may_divide:
+                    self._second.start()
                 self._do(jobs)
                 self.summary.busy_seconds += time.monotonic() - began
                 if self._told_to_stop(within=0):
@@ -202,7 +178,7 @@ class QueueWorker:
                 if state.paused:
                     self.summary.stopped_because = "the queue is paused"
                 return
-            self._on_progress(self.summary)
+            self._on_progress(self._second.total(self.summary))
             # jobs that are due and cannot be claimed are locked, by another worker's claim or the app's transaction
             look_again = LOOK_AGAIN_SECONDS if state.announced else LOOK_AGAIN_WITHOUT_NOTIFY_SECONDS
             next_due = look_again if state.seconds_to_next is None else state.seconds_to_next
@@ -270,7 +246,7 @@ class QueueWorker:
             if ended := [outcome for outcome in outcomes if not outcome.must_wait]:
                 self._finish(ended)
             self._renew()
-            if self._stop.at_once.is_set():
+            if self._stop.is_set_at_once():
                 return
 
     def _renew(self) -> None:
@@ -342,7 +318,7 @@ class QueueWorker:
             self._log_ended(outcomes, lost)
             self.summary.counts.update(counts)
             self.summary.figures.update(figures)
-            self._on_progress(self.summary)
+            self._on_progress(self._second.total(self.summary))
 
     def _write(
         self, connection: Connection, outcomes: Sequence[Outcome]

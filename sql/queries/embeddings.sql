@@ -16,7 +16,7 @@ where version is not null and input_hash is not null
 -- name: known_embeddings
 select distinct on (input_hash) input_hash, embedding
 from matching_pipeline.embeddings
-where input_hash = any (%(input_hashes)s::bytea[]) and model = %(model)s
+where input_hash = any (%(input_hashes)b::bytea[]) and model = %(model)s
 order by input_hash
 
 -- name: write_image_embeddings
@@ -42,7 +42,7 @@ on conflict (source, item, model) do update set
 -- name: write_text_embeddings
 insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding, input_hash)
 select source, matching_pipeline.key_id(item_key), %(model)s, vector_dims(embedding), embedding, input_hash
-from unnest(%(sources)s::text[], %(item_keys)s::text[], %(embeddings)b::vector[], %(input_hashes)s::bytea[])
+from unnest(%(sources)b::text[], %(item_keys)b::text[], %(embeddings)b::vector[], %(input_hashes)b::bytea[])
     as embedded (source, item_key, embedding, input_hash)
 on conflict (source, item, model) do update set
     embedding = excluded.embedding, input_hash = excluded.input_hash, embedded_at = now()

@@ -194,17 +194,17 @@ class OpenAITextEmbedder:
         if rows and not fitting:
             message = f"{self._model.name} gives {len(next(iter(rows.values())))} dimensions, not {self.dimensions}"
             raise RequestFailed(message, ConfigurationError(f"OPENAI_EMBEDDING_DIMENSIONS: {message}"))
-        usable: dict[int, Vector | JobFailure] = {
-            position: TransientFailure(self._complaint(read, position)) for position in range(count)
-        }
+        usable: dict[int, Vector | JobFailure] = {}
         if fitting:
             stacked = np.stack(list(fitting.values()))
             lengths = np.linalg.norm(stacked, axis=1)
             has_direction = (lengths > 0) & np.isfinite(lengths)
             units = (stacked / np.where(has_direction, lengths, 1)[:, None]).astype("<f4")
-            for position, unit, fits in zip(fitting, units, has_direction, strict=True):
-                if fits:
-                    usable[position] = unit
+            usable |= {
+                position: unit for position, unit, fits in zip(fitting, units, has_direction, strict=True) if fits
+            }
+        for position in {*range(count)} - {*usable}:
+            usable[position] = TransientFailure(self._complaint(read, position))
         if all(isinstance(each, JobFailure) for each in usable.values()):
             raise MalformedResponse(str(usable[0]))
         return usable
