@@ -47,7 +47,7 @@ OPENERS: Final[dict[str, Callable[[BytesIO], ImageFile]]] = {
 }
 """Not Image.open: it refuses large pictures by a limit of the whole process, and warns of some."""
 
-BYTES_A_PIXEL: Final = {"WebP": 18, "GIF": 2, "BMP": 4, "TIFF": 9, "AVIF": 12, "HEIC": 9}
+BYTES_A_PIXEL: Final = {"WebP": 18, "GIF": 9, "BMP": 4, "TIFF": 9, "AVIF": 12, "HEIC": 9}
 """What decoding takes at most, by measurement. Of JPEG and PNG it is computed."""
 
 STRIPS: Final = 8 * 2**20
@@ -139,7 +139,17 @@ def _other(kind: str, data: bytes, side: int, memory: Memory) -> tuple[Image.Ima
             # of the last two the library has turned the pixels already
             exif = picture.info.get("exif") if kind in ("WebP", "AVIF") else None
             stripped = Stripped(b"", picture.info.get("icc_profile"), orientation_of(exif))
-        return shrunk(picture, side), stripped
+        return shrunk(_whole_screen(picture) if kind == "GIF" else picture, side), stripped
+
+
+def _whole_screen(picture: ImageFile) -> Image.Image:
+    """A GIF's first frame may be a part of its screen: the rest is transparent."""
+    if not picture.tile or picture.tile[0][1] in (None, (0, 0, *picture.size)):
+        return picture
+    box = picture.tile[0][1]
+    screen = Image.new("RGBA", picture.size)
+    screen.paste(picture.convert("RGBA").crop(box), box)
+    return screen
 
 
 def _around(data: bytes) -> int:

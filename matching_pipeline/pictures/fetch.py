@@ -14,11 +14,11 @@ from anyio.from_thread import start_blocking_portal
 
 from matching_pipeline.errors import HostBusy, JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.pictures.address import address, read_data
-from matching_pipeline.pictures.hosts import Hosts
+from matching_pipeline.pictures.hosts import Hosts, host_of
 from matching_pipeline.pictures.local_file import read_file
 from matching_pipeline.pictures.object_storage import OBJECT_STORAGE_SCHEMES, ObjectStorage
 from matching_pipeline.pictures.printable_url import one_line, printable
-from matching_pipeline.pictures.web import HTTP_SCHEMES, Content, Web, host_of
+from matching_pipeline.pictures.web import HTTP_SCHEMES, Content, Web
 
 NOT_A_URL = "not a URL; with IMAGE_BASE_URL, or the source's base_url, a path becomes one"
 
@@ -52,7 +52,9 @@ class ImageFetcher:
     def __init__(self, limits: FetchLimits) -> None:
         self._limits = limits
         self._hosts = Hosts(limits.host_concurrency)
-        self._object_storage = ObjectStorage(max_bytes=limits.max_bytes, timeout_seconds=limits.timeout_seconds)
+        self._object_storage = ObjectStorage(
+            max_bytes=limits.max_bytes, timeout_seconds=limits.timeout_seconds, hosts=self._hosts
+        )
         self._web = Web(
             max_bytes=limits.max_bytes,
             max_redirects=limits.max_redirects,

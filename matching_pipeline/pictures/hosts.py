@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -90,6 +91,16 @@ class Hosts:
         if name not in self._hosts:
             self._hosts[name] = _Host(anyio.Semaphore(self._requests_at_once))
         return self._hosts[name]
+
+
+def host_of(url: str) -> str:
+    """Of a web URL its host and port, of an object its bucket. Empty where the picture is on this machine."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    place = parts.netloc.rpartition("@")[2].lower()
+    return "" if parts.scheme == "file" else place if parts.scheme in ("http", "https") else f"{parts.scheme}:{place}"
 
 
 def _seconds(retry_after: str | None) -> float:

@@ -5,7 +5,6 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 import anyio
 import httpcore
@@ -13,7 +12,7 @@ import httpx
 
 from matching_pipeline.errors import HostBusy, PermanentFailure, TransientFailure
 from matching_pipeline.pictures.encodings import decoded
-from matching_pipeline.pictures.hosts import Hosts
+from matching_pipeline.pictures.hosts import Hosts, host_of
 from matching_pipeline.pictures.network import CheckedNetwork
 from matching_pipeline.pictures.printable_url import printable
 from matching_pipeline.pictures.refusals import MAX_BODY, reason_in
@@ -163,15 +162,6 @@ async def _reason(response: httpx.Response) -> str:
             if len(body) >= MAX_BODY:
                 break
     return reason_in(bytes(body))
-
-
-def host_of(url: str) -> str:
-    """The host and its port. Empty where the URL is not of the web."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return parts.netloc.rpartition("@")[2].lower() if parts.scheme in HTTP_SCHEMES else ""
 
 
 def is_transient(status: int) -> bool:

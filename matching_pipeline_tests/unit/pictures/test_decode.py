@@ -114,6 +114,16 @@ def test_a_transparent_gif_is_laid_on_white() -> None:
     assert (result.getpixel((0, 0)), result.getpixel((4, 4))) == (WHITE, (255, 0, 0))
 
 
+@pytest.mark.parametrize("options", [{}, {"transparency": 1}])
+def test_a_gif_s_first_frame_may_be_a_part_of_its_screen(options: dict[str, Any]) -> None:
+    frame = Image.new("P", (20, 20), 0)
+    frame.putpalette([255, 0, 0, 0, 0, 0])
+    data = bytearray(encoded(frame, "GIF", **options))
+    data[6:10] = struct.pack("<HH", 40, 40)
+    picture = decode(bytes(data))
+    assert (picture.size, picture.getpixel((10, 10)), picture.getpixel((30, 30))) == ((40, 40), (255, 0, 0), WHITE)
+
+
 @pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
 def test_print_colours_become_rgb(file_format: str) -> None:
     cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from matching_pipeline.errors import PermanentFailure, TransientFailure
+from matching_pipeline.errors import HostBusy, PermanentFailure, TransientFailure
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline_tests.unit.pictures.conftest import Fetch, Server
 
@@ -89,6 +89,25 @@ def test_objects_are_read_by_many_threads(s3_fetch: Fetch, picture_bytes: bytes)
 def test_an_object_that_is_not_to_be_had_is_permanent(s3_fetch: Fetch, key: str) -> None:
     with pytest.raises(PermanentFailure):
         s3_fetch(f"s3://status/{key}")
+
+
+def test_an_object_store_s_refusal_says_the_reason_of_its_body(s3_fetch: Fetch, server: Server) -> None:
+    server.refusal = (
+        b"<?xml version='1.0'?>\n<Error>\n<Code>AccessDenied</Code>\n<Message>Request has expired</Message></Error>"
+    )
+    for status in (400, 403, 404):
+        with pytest.raises(PermanentFailure, match=rf"{status} [\w ]+: AccessDenied: Request has expired$"):
+            s3_fetch(f"s3://refused/{status}")
+
+
+def test_an_object_store_that_has_too_many_requests_is_left_alone(s3_fetch: Fetch, server: Server) -> None:
+    for _ in range(3):
+        with pytest.raises(HostBusy):
+            s3_fetch("s3://status/429")
+    asked = len(server.requests)
+    assert asked < 6
+    with pytest.raises(PermanentFailure):
+        s3_fetch("s3://refused/404")
 
 
 def test_an_object_store_that_fails_is_transient(s3_fetch: Fetch) -> None:
