@@ -11,7 +11,7 @@ from matching_pipeline.db.connections import connect
 from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.sources.attach import attach, make_example_tables
-from matching_pipeline.sources.declarations import load
+from matching_pipeline.sources.documents import load
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.matches.matching import attached
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach
-from matching_pipeline.sources.declarations import load
+from matching_pipeline.sources.documents import load
 
 ROOT = Path(__file__).resolve().parents[1]
 SINGLE = 400

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from matching_pipeline import examples
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.matches.matching import matching_of
-from matching_pipeline.sources.declarations import load
+from matching_pipeline.sources.documents import load
 
 _, FACE_RULE = load(examples.FOLDER).matchers
 FACE = matching_of(FACE_RULE)

@@ -18,7 +18,7 @@ from matching_pipeline import examples
 from matching_pipeline.db.connections import connect
 from matching_pipeline.handlers.registry import process_due
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import load
+from matching_pipeline.sources.documents import load
 
 PICTURES = 2000
 ALLOWED_A_MINUTE = 10

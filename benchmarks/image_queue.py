@@ -12,7 +12,7 @@ from matching_pipeline.handlers.registry import process_due
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.sample_data.listings import sample_marketplace
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import load
+from matching_pipeline.sources.documents import load
 
 IMAGES = 400
 

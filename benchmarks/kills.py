@@ -21,7 +21,7 @@ from matching_pipeline.handlers import registry
 from matching_pipeline.matches.audit import audit
 from matching_pipeline.queues.standing import StandingWorker
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import load
+from matching_pipeline.sources.documents import load
 from matching_pipeline_tests.fixtures.openai_server import KEY, OpenAIServer, openai_server
 from matching_pipeline_tests.fixtures.pictures import picture
 

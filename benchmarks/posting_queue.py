@@ -11,7 +11,7 @@ from matching_pipeline import examples
 from matching_pipeline.db.connections import connect
 from matching_pipeline.handlers.registry import process_due
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import load
+from matching_pipeline.sources.documents import load
 from matching_pipeline_tests.fixtures.openai_server import KEY
 
 POSTINGS = {1: 10_000, 4: 100_000}

@@ -12,7 +12,7 @@ def main(url: str) -> None:
     try:
         from matching_pipeline import examples
         from matching_pipeline.sources.attach import attach, make_example_tables
-        from matching_pipeline.sources.declarations import load
+        from matching_pipeline.sources.documents import load
     except ImportError:
         # in a checkout of version 0.1 the migrations make the app's tables
         return

@@ -19,7 +19,7 @@ from matching_pipeline.matches.kernel.search import best_pairs
 from matching_pipeline.matches.matching import matching_of
 from matching_pipeline.matches.scoring import match_policy
 from matching_pipeline.matches.writing import Figures
-from matching_pipeline.sources.declarations import load
+from matching_pipeline.sources.documents import load
 
 PROJECT = matching_of(load(examples.FOLDER).matchers[0])
 MODEL = "bench"

@@ -4,7 +4,7 @@ from matching_pipeline import examples
 from matching_pipeline.handlers.registry import open_handler
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import load
+from matching_pipeline.sources.documents import load
 
 
 def serve(database_url: str, queue: str, settings: Settings | None = None) -> None:

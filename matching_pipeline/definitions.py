@@ -4,7 +4,7 @@ import dagster as dg
 
 from matching_pipeline.components.folder import definitions_in
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import declarations_folder
+from matching_pipeline.sources.documents import declarations_folder
 
 defs = dg.Definitions.merge(
     definitions_in(declarations_folder(Settings())),

@@ -20,7 +20,7 @@ from matching_pipeline import examples
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.sources.attach import attach, make_example_tables
-from matching_pipeline.sources.declarations import load
+from matching_pipeline.sources.documents import load
 
 SETTINGS = {
     # speed before safety

@@ -29,6 +29,7 @@ from matching_pipeline.cli.pause import pause_command, require_queue, resume_com
 from matching_pipeline.cli.process import process_command
 from matching_pipeline.cli.status import status_command
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.embedded import resolve_database_url
 from matching_pipeline.db.migrations import migrate as migrate_schema
 from matching_pipeline.db.migrations import require_migrated
 from matching_pipeline.db.queries import named_rows, query
@@ -50,6 +51,7 @@ from matching_pipeline.sources.attach import (
 )
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.enqueue import NotFound
+from matching_pipeline.sources.guess import guess
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -117,8 +119,13 @@ def migrate() -> None:
 
 
 @cli.command("attach")
-def attach_command() -> None:
+@click.option("--guess", "guesses", is_flag=True, help="Print declarations for the database's tables; write nothing.")
+def attach_command(guesses: bool) -> None:
     """Attach the declared sources: triggers on their tables, and the views that they expose."""
+    if guesses:
+        with connect(resolve_database_url(Settings())) as connection:
+            click.echo(guess(connection), nl=False)
+        return
     settings, database_url, declarations = open_settings()
     with _session(database_url) as connection:
         require_migrated(connection)

@@ -8,7 +8,8 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.embedded import resolve_database_url
 from matching_pipeline.db.migrations import require_migrated
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import Declarations, declarations_folder, load
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.documents import declarations_folder, load
 
 
 class Opened(NamedTuple):

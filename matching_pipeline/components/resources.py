@@ -11,7 +11,8 @@ from pydantic import Field
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.embedded import resolve_database_url
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import Declarations, declared
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.documents import declared
 
 RUN_TAGS = {"matching_pipeline/job": "true"}
 """On each run of this package's jobs: `cleanup` deletes no others."""

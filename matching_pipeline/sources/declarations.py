@@ -3,10 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,13 +16,10 @@ from pydantic import (
     model_validator,
 )
 
-from matching_pipeline import examples
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.settings import Settings
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,27}$")]
 """Of a source, an asset or a matcher: a part of the names of triggers and queues."""
-_BAD_NAME = "a name begins with a letter and has up to 28 lower-case letters, digits and _"
 _TABLE = re.compile(r'(?:(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)\.)?(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)')
 
 
@@ -299,7 +294,7 @@ class Declarations(_Declaration):
             )
         except ValidationError as error:
             messages = [each["msg"].removeprefix("Value error, ") for each in error.errors()]
-            raise ConfigurationError("; ".join(messages)) from None
+            raise ConfigurationError("\n".join(messages)) from None
 
     @property
     def queues(self) -> dict[str, str]:
@@ -328,7 +323,7 @@ class Declarations(_Declaration):
     def _fit_together(self) -> "Declarations":
         problems = list(self._problems())
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
     def _problems(self) -> Iterator[str]:
@@ -394,77 +389,3 @@ class Declarations(_Declaration):
         for matcher in self.matchers:
             needed = ("vector",) if matcher.left == matcher.right else ("pictures", "photo")
             yield from ((f"matcher {matcher.name}", name, needed) for name in (matcher.left, matcher.right))
-
-
-def declarations_folder(settings: Settings) -> Path:
-    """DEFINITIONS_DIR, or `defs` in the working directory.
-
-    Without either, the examples, if the embedded Postgres or the sample data is used.
-
-    Raises ConfigurationError where there is no such folder.
-    """
-    folder = settings.definitions_dir or Path("defs")
-    if folder.is_dir():
-        return folder
-    if settings.definitions_dir is None and (settings.sample_data or not settings.database_url):
-        return examples.FOLDER
-    raise ConfigurationError(
-        f"DEFINITIONS_DIR: there is no folder {folder} with declarations: `matching-pipeline init` makes one"
-    )
-
-
-def declared(settings: Settings) -> Declarations:
-    """What the folder of declarations declares."""
-    return load(declarations_folder(settings))
-
-
-def load(folder: Path) -> Declarations:
-    """The declarations of all YAML files below the folder. It ignores components of other packages.
-
-    Raises ConfigurationError, which names the file and the field of all that is wrong in single declarations.
-    """
-    found: list[Declared] = []
-    problems: list[str] = []
-    for file in sorted(folder.rglob("defs.yaml")):
-        for kind, attributes in _documents(file):
-            try:
-                found.append(kind.model_validate(attributes))
-            except ValidationError as error:
-                problems += [f"{file}: {_described(kind, attributes)}: {problem}" for problem in _problems_of(error)]
-    if problems:
-        raise ConfigurationError("\n".join(problems))
-    return Declarations.of(found)
-
-
-def _documents(file: Path) -> Iterator[tuple[type[Declared], Any]]:
-    """Each declaration of the file: what is declared, and its attributes."""
-    try:
-        documents = [each for each in yaml.safe_load_all(file.read_text()) if each]
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: {error}") from None
-    for document in documents:
-        if not isinstance(document, dict):
-            raise ConfigurationError(f"{file}: a declaration has the fields type and attributes")
-        name = str(document.get("type", ""))
-        kind = KINDS.get(name.removeprefix(TYPE_PREFIX)) if name.startswith(TYPE_PREFIX) else None
-        if name in KINDS:
-            raise ConfigurationError(f"{file}: type: write {TYPE_PREFIX}{name} in place of {name}")
-        if kind is not None:
-            yield kind, document.get("attributes") or {}
-        elif name.startswith(TYPE_PREFIX) and name != WORKER:
-            known = ", ".join([*(f"{TYPE_PREFIX}{kind}" for kind in KINDS), WORKER])
-            raise ConfigurationError(f"{file}: type: there is no {name}, only {known}")
-
-
-def _described(kind: type[Declared], attributes: Any) -> str:
-    name = attributes.get("name") if isinstance(attributes, dict) else None
-    return kind.__name__ if name is None else f"{kind.__name__} {name}"
-
-
-def _problems_of(error: ValidationError) -> Iterator[str]:
-    for each in error.errors():
-        field = ".".join(map(str, each["loc"])) or "attributes"
-        message = (
-            _BAD_NAME if each["type"] == "string_pattern_mismatch" else each["msg"].removeprefix("Value error, ")
-        )
-        yield f"{field}: {message}"

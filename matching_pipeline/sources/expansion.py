@@ -19,7 +19,7 @@ from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.errors import PermanentFailure, SourceUnreadable
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.worker import Outcome
 from matching_pipeline.sources import mirror
 from matching_pipeline.sources.reading import KEYS_AT_ONCE, SourceRow, children, keys_after, read, text_hash
 
@@ -43,6 +43,11 @@ class Expansion:
     """
     gone: bool = False
     """whether the next part is one of the mirror"""
+    first: bool = False
+    """Whether the next part comes before all that waits.
+
+    So the rows of a new table wait together, and crowded blocks of them are matched as a whole.
+    """
 
 
 def expand(connection: Connection, jobs: Sequence[Job]) -> Iterator[Outcome]:
@@ -79,7 +84,7 @@ def write(connection: Connection, queue: str, outcomes: Sequence[Outcome]) -> No
         if expansion.after is not None:
             payload = Jsonb(GONE if expansion.gone else {})
             parameters = {"queue": queue, "source": job.source, "after": expansion.after, "payload": payload}
-            connection.execute(query("enqueue_table"), parameters)
+            connection.execute(query("enqueue_table"), {**parameters, "first": expansion.first})
         if job.kind == "parent" or (job.kind == "table" and job.key):
             # The job's key may name a person or an entity that is erased later. The erasure does not find these
             # jobs, so this deletes the completed one.
@@ -131,7 +136,9 @@ def _part(connection: Connection, job: Job) -> Expansion:
     reading = read(connection, job.source, "entity", keys)
     entities, items = differences(connection, job.source, keys, reading.rows)
     is_last = len(keys) < KEYS_AT_ONCE
-    return Expansion(entities | reading.failures.keys(), items, after="" if is_last else keys[-1], gone=is_last)
+    different = entities | reading.failures.keys()
+    after = "" if is_last else keys[-1]
+    return Expansion(different, items, after=after, gone=is_last, first=len(different | items) >= len(keys) / 2)
 
 
 def differences(
@@ -142,6 +149,7 @@ def differences(
     entities = {row["key"]: row for row in named_rows(connection, "mirrored_entities", **parameters)}
     items = {row["key"]: row for row in named_rows(connection, "mirrored_items", **parameters)}
     vectors: dict[str, Any] = dict(connection.execute(query("mirrored_vectors"), parameters, binary=True).fetchall())
+    has_pictures = _has_pictures(connection, source)
     changed: set[str] = set()
     changed_items: set[str] = set()
     there: dict[str, set[str]] = defaultdict(set)
@@ -151,6 +159,9 @@ def differences(
             changed |= {row.entity_key} if entity else set()
         elif row.item_key is None:
             there[row.entity_key] = set()
+            if not has_pictures and row.entity_key in items:
+                # its photo is gone
+                changed.add(row.entity_key)
         else:
             there[row.entity_key].add(row.item_key)
             item = items.get(row.item_key)
@@ -158,7 +169,7 @@ def differences(
                 changed_items.add(row.item_key)
         if row.applies and entity and any(getattr(row, name) != entity[name] for name in _OF_ENTITIES):
             changed.add(row.entity_key)
-    if not _has_pictures(connection, source):
+    if not has_pictures:
         return changed | changed_items, set()
     gone = {
         key for key, item in items.items() if item["entity_key"] in there and key not in there[item["entity_key"]]

@@ -8,7 +8,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import PermanentFailure, SourceUnreadable
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.worker import Outcome
 from matching_pipeline.sources import expansion, mirror
 from matching_pipeline.sources.reading import Kind, SourceRow, read
 
@@ -62,6 +62,9 @@ def write_mirror(
         keys = [job.key for job in group]
         rows = mirror.refresh(connection, queue, source, kind, keys, known)
         mirror.put_items(connection, source, rows, is_text=is_text)
+        if kind == "entity":
+            # the photo of such an entity is gone
+            mirror.erase(connection, queue, source, "item", [row.entity_key for row in rows if row.item_key is None])
         items = {row.item_key: row for row in rows}
         # of two jobs for one item, one result is written
         current += {

@@ -188,8 +188,11 @@ where not exists (
 )
 
 -- name: enqueue_table
-insert into matching_pipeline.jobs (queue, source, kind, key, payload, caused_at)
-values (%(queue)s, %(source)s, 'table', %(after)s, %(payload)s, matching_pipeline.transaction_caused_at())
+insert into matching_pipeline.jobs (queue, source, kind, key, payload, run_at, caused_at)
+values (
+    %(queue)s, %(source)s, 'table', %(after)s, %(payload)s, case when %(first)s then now() - interval '1 hour' else now() end,
+    matching_pipeline.transaction_caused_at()
+)
 
 -- name: forget_job
 delete from matching_pipeline.jobs where id = %(id)s

@@ -79,6 +79,7 @@ begin
         case
             when pictures ->> 'each' is not null then format('case when i.url is not null then jsonb_build_array(%s, md5(i.url))::text end', entity_key)
             when pictures is not null then key_text('i', key_columns(pictures -> 'key'))
+            when url is not null then format('case when btrim((%s)::text) <> %L then %s end', url, '', entity_key)
             else entity_key
         end || ' as item_key',
         content || ' as content',

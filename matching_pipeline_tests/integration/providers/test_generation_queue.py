@@ -9,7 +9,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ProviderUnavailable
 from matching_pipeline.handlers import registry
 from matching_pipeline.providers.call_log import queue_cost_today
-from matching_pipeline.queues.progress import Summary
+from matching_pipeline.queues.worker import Summary
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.openai_images import moderation_blocked
@@ -23,7 +23,7 @@ import os, signal
 from matching_pipeline.handlers import registry
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import declared
+from matching_pipeline.sources.documents import declared
 PictureStore.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()
 registry.process_due(settings, settings.database_url, declared(settings), "generated_images")

@@ -27,7 +27,7 @@ DIE_AT_THE_WRITE = """
 import os, signal
 from matching_pipeline.handlers import registry
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import declared
+from matching_pipeline.sources.documents import declared
 from matching_pipeline.handlers.images import ImageHandler
 ImageHandler.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 settings = Settings()

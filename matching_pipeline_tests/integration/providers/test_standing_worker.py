@@ -28,7 +28,7 @@ import os, signal
 from matching_pipeline.handlers import registry
 from matching_pipeline.queues.standing import StandingWorker
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import declared
+from matching_pipeline.sources.documents import declared
 
 def interrupt(*_):
     raise KeyboardInterrupt

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from matching_pipeline.cli.init import APPS, init_command, write_declarations
 from matching_pipeline.components.folder import definitions_in
-from matching_pipeline.sources.declarations import load
+from matching_pipeline.sources.documents import load
 
 ASSETS = {
     "marketplace": {"image_embeddings", "matches"},

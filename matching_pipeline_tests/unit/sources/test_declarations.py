@@ -8,7 +8,8 @@ import pytest
 from matching_pipeline import examples
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import Declarations, Source, declarations_folder, load
+from matching_pipeline.sources.declarations import Declarations, Source
+from matching_pipeline.sources.documents import declarations_folder, load
 
 POSTING = """
 type: matching_pipeline.Source
@@ -122,12 +123,50 @@ def test_every_mistake_is_named_with_its_file_and_field(tmp_path: Path) -> None:
         "a name begins with a letter and has up to 28 lower-case letters, digits and _",
         f"{tmp_path}/a/defs.yaml: Source Article: table: "
         'a table is written as in SQL, such as public.listings or shop."Listing"',
-        f"{tmp_path}/a/defs.yaml: Source Article: colour: Extra inputs are not permitted",
-        f"{tmp_path}/b/defs.yaml: ImageEmbeddings image_ai: sources: "
-        "Tuple should have at least 1 item after validation, not 0",
-        f"{tmp_path}/b/defs.yaml: TextEmbeddings: name: Field required",
-        f"{tmp_path}/b/defs.yaml: TextEmbeddings: sources: Field required",
+        f"{tmp_path}/a/defs.yaml: Source Article: there is no attribute colour, only name, table, key, when, parent, "
+        "user, properties, pictures, photo, base_url, text, vector, write_back, triggers",
+        f"{tmp_path}/b/defs.yaml: ImageEmbeddings image_ai: sources: it is an empty list: give at least one",
+        f"{tmp_path}/b/defs.yaml: TextEmbeddings: name: it must be given",
+        f"{tmp_path}/b/defs.yaml: TextEmbeddings: sources: it must be given",
     ]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ("{name: a, table: b, text: t.c, wen: t.d}", "Source a: there is no attribute wen: is it when?"),
+        ("{name: a, table: b, pictures: {table: c, uri: e}}", "pictures: there is no attribute uri: is it url?"),
+        ("{name: a, table: b, text: t.c, key: [d]}", "key: it must be the name of a column, or a list of"),
+        ("{name: a, table: b, text: t.c, key: 5}", "key: it must be the name of a column, or a list of"),
+        ("{name: a, table: b, text: t.c, parent: people}", "parent: it must have attributes"),
+        ("{name: a, table: b, photo: t.c, base_url: cdn}", "base_url: it must have the form ^[a-z][a-z0-9+.-]*://"),
+        ("{name: a, table: b, text: t.c, properties: [d]}", "properties: it must have names and values"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_said_in_words(tmp_path: Path, attributes: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        declare(tmp_path, f"type: matching_pipeline.Source\nattributes: {attributes}")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{tmp_path}/defs.yaml: Source a: ")
+    assert message in line
+
+
+def test_mistakes_of_several_files_and_between_documents_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "defs.yaml").write_text("type: [")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "defs.yaml").write_text(POSTING.replace("t.title", "[]"))
+    with pytest.raises(ConfigurationError) as caught:
+        declare(tmp_path, TEXTS % "posting, note", "type: matching_pipeline.Sauce", name="c/defs.yaml")
+    said = str(caught.value)
+    for message in (
+        "a/defs.yaml: while parsing",
+        "b/defs.yaml: Source posting: ",
+        "there is no matching_pipeline.Sauce",
+    ):
+        assert message in said
+    assert "a: there is no source note" in said
+    assert "there is no source posting" not in said
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""Reads declarations from the YAML files of a folder, and names all that is wrong in them at once."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from matching_pipeline import examples
+from matching_pipeline.errors import ConfigurationError
+from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import KINDS, TYPE_PREFIX, WORKER, Declarations, Declared
+
+_NO_DECLARATION = "a declaration has the fields type and attributes"
+_SAID = {
+    "missing": "it must be given",
+    "too_short": "it is an empty list: give at least one",
+    "string_type": "it must be a text",
+    "tuple_type": "it must be a list",
+    "dict_type": "it must have names and values",
+    "model_type": "it must have attributes",
+    "string_pattern_mismatch": "a name begins with a letter and has up to 28 lower-case letters, digits and _",
+    "columns": "it must be the name of a column, or a list of at least two",
+}
+"""What is said of an error, by pydantic's word for it."""
+
+
+def declarations_folder(settings: Settings) -> Path:
+    """DEFINITIONS_DIR, or `defs` in the working directory.
+
+    Without either, the examples, if the embedded Postgres or the sample data is used.
+
+    Raises ConfigurationError where there is no such folder.
+    """
+    folder = settings.definitions_dir or Path("defs")
+    if folder.is_dir():
+        return folder
+    if settings.definitions_dir is None and (settings.sample_data or not settings.database_url):
+        return examples.FOLDER
+    raise ConfigurationError(
+        f"DEFINITIONS_DIR: there is no folder {folder} with declarations: `matching-pipeline init` makes one"
+    )
+
+
+def declared(settings: Settings) -> Declarations:
+    """What the folder of declarations declares."""
+    return load(declarations_folder(settings))
+
+
+def load(folder: Path) -> Declarations:
+    """The declarations of all YAML files below the folder. It ignores components of other packages.
+
+    Raises ConfigurationError, which names all that is wrong, with the file and the attribute.
+    """
+    found: list[Declared] = []
+    unread: set[str] = set()
+    problems: list[str] = []
+    for file in sorted(folder.rglob("defs.yaml")):
+        for kind, attributes, problem in _documents(file):
+            if kind is None:
+                problems.append(f"{file}: {problem}")
+                continue
+            try:
+                found.append(kind.model_validate(attributes))
+            except ValidationError as error:
+                unread.add(_name(attributes))
+                where = f"{file}: {kind.__name__} {_name(attributes)}".rstrip()
+                problems += [f"{where}: {problem}" for problem in dict.fromkeys(_problems_of(kind, error))]
+    try:
+        declarations = Declarations.of(found)
+    except ConfigurationError as error:
+        # a source that could not be read has been named
+        lines = str(error).splitlines()
+        problems += [line for line in lines if line.rpartition("there is no source ")[2] not in unread]
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return declarations
+
+
+def _documents(file: Path) -> Iterator[tuple[type[Declared] | None, Any, str]]:
+    """Each document of the file: what it declares, and its attributes; or what is wrong with it."""
+    try:
+        documents = [each for each in yaml.safe_load_all(file.read_text()) if each]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        yield None, None, str(error)
+        return
+    for document in documents:
+        name = str(document.get("type", "")) if isinstance(document, dict) else None
+        if name is None:
+            yield None, None, _NO_DECLARATION
+        elif name in KINDS:
+            yield None, None, f"type: write {TYPE_PREFIX}{name} in place of {name}"
+        elif name.startswith(TYPE_PREFIX) and name != WORKER:
+            kind = KINDS.get(name.removeprefix(TYPE_PREFIX))
+            known = ", ".join([*(f"{TYPE_PREFIX}{kind}" for kind in KINDS), WORKER])
+            yield kind, document.get("attributes") or {}, f"type: there is no {name}, only {known}"
+
+
+def _name(attributes: Any) -> str:
+    return str(attributes.get("name", "")) if isinstance(attributes, dict) else ""
+
+
+def _problems_of(kind: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    for each in error.errors():
+        fields, model = _fields(kind, each["loc"])
+        where = ".".join(fields) or "attributes"
+        message = each["msg"].removeprefix("Value error, ")
+        if each["type"] == "extra_forbidden":
+            *fields, unknown = fields
+            where = ".".join(fields)
+            message = f"there is no attribute {unknown}, only {', '.join(model.model_fields)}"
+            if alike := difflib.get_close_matches(unknown, model.model_fields, 1):
+                message = f"there is no attribute {unknown}: is it {alike[0]}?"
+        elif len(fields) < len(each["loc"]):
+            message = _SAID["columns"]
+        elif each["type"] != "string_pattern_mismatch" or each["ctx"]["pattern"].startswith("^[a-z][a-z0-9_]"):
+            message = _SAID.get(each["type"], message)
+        else:
+            message = f"it must have the form {each['ctx']['pattern']}"
+        yield f"{where}: {message}".removeprefix(": ")
+
+
+def _fields(kind: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:
+    """The attributes on the way to an error, without the names that pydantic gives to choices; and the last model."""
+    fields: list[str] = []
+    model = kind
+    for part in location:
+        if isinstance(part, str) and re.search(r"[\[\]-]", part):
+            break
+        fields.append(str(part))
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            model = _model_in(field.annotation) or model
+    return fields, model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model of declarations that a field holds, alone or in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for each in get_args(annotation) if (model := _model_in(each))), None)

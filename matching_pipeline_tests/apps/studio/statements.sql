@@ -1,0 +1,19 @@
+-- insert
+insert into "Project" ("id", "ownerId", "mainImage") values ('clnew', 'cl1', 'studio/new8.png'), ('clempty', 'cl1', null) returning "status";
+insert into job_queue (kind, "projectId") values ('mail', 'clnew');
+select * from get_next_job('mail');
+-- upsert
+insert into "Project" ("id", "ownerId", "mainImage") values ('clnew', 'cl2', 'studio/other9.png')
+on conflict ("id") do update set "mainImage" = excluded."mainImage";
+-- edit
+update "Project" set "status" = 'waiting' where "ownerId" = 'cl3';
+update "Project" set "mainImage" = null where "id" = 'cl' || md5('project 5');
+update "Project" set "mainImage" = 'http://pictures.test/elsewhere7.png' where "id" = 'cl' || md5('project 6');
+-- delete
+delete from "Project" where "ownerId" = 'cl4';
+-- truncate
+truncate "Project", job_queue;
+-- expected
+select 'studio_project' as source, "id" as key, '{}'::jsonb as properties,
+    array[case when "mainImage" like 'http%' then "mainImage" else 'http://pictures.test/' || "mainImage" end] as contents
+from "Project" where "mainImage" is not null
