@@ -8,7 +8,8 @@ from uuid import uuid4
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome, QueueWorker
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.worker import QueueWorker
 
 SINGLE_INSERTS = 2_000
 BULK_ROWS = 10_000

@@ -8,8 +8,8 @@ from matching_pipeline.db.queries import named_rows
 from matching_pipeline.models import registry as models
 from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.queues.client import queue_pause
+from matching_pipeline.queues.progress import Summary
 from matching_pipeline.queues.standing import QueueWork
-from matching_pipeline.queues.worker import Summary
 
 Metadata = Mapping[str, Any]
 

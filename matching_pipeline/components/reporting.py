@@ -15,8 +15,8 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
 from matching_pipeline.handlers import registry
 from matching_pipeline.logs import log_to_stderr
+from matching_pipeline.queues.progress import Summary
 from matching_pipeline.queues.standing import QueueWork
-from matching_pipeline.queues.worker import Summary
 
 GAP_SECONDS = 10.0
 """Between two reports of an asset, at least."""

@@ -39,7 +39,7 @@ from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers.protocols import ImageGenerator
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import PATIENCE_SECONDS, Futures
-from matching_pipeline.queues.worker import Outcome
+from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.sources.reading import read
 
 EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}

@@ -24,7 +24,7 @@ from matching_pipeline.pictures.web import Content
 from matching_pipeline.providers.protocols import ImageAnalyzer
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import Futures
-from matching_pipeline.queues.worker import Outcome
+from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.sources.items import forget_outdated, read_items, write_mirror
 from matching_pipeline.sources.reading import SourceRow
 

@@ -19,7 +19,7 @@ from matching_pipeline.matches.rule import Block
 from matching_pipeline.matches.writing import Figures
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome
+from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.sources import expansion, mirror
 from matching_pipeline.sources.expansion import Expansion
 from matching_pipeline.sources.keys import key_id

@@ -16,7 +16,7 @@ from matching_pipeline.db.transactions import GAVE_WAY, give_way
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import LockBusy, Outcome
+from matching_pipeline.queues.handler import LockBusy, Outcome
 
 PAIRS_AT_ONCE = 500
 """Pairs that one transaction writes."""

@@ -24,7 +24,9 @@ from matching_pipeline.providers.factory import image_analyzer, image_generator,
 from matching_pipeline.providers.protocols import EmbeddingProvider
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Pause
-from matching_pipeline.queues.worker import Handler, QueueWorker, Summary
+from matching_pipeline.queues.handler import Handler
+from matching_pipeline.queues.progress import Summary
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.declarations import Declarations
 

@@ -18,7 +18,7 @@ from matching_pipeline.models import registry as models
 from matching_pipeline.providers.protocols import TextEmbedder
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import PATIENCE_SECONDS, Futures
-from matching_pipeline.queues.worker import Outcome
+from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.sources.items import forget_outdated, read_items, write_mirror
 from matching_pipeline.sources.reading import SourceRow, text_hash
 

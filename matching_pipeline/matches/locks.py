@@ -10,7 +10,7 @@ import psycopg
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.queues.worker import LockBusy
+from matching_pipeline.queues.handler import LockBusy
 
 MOST_SECONDS = 20.0
 """How long a transaction tries to take the lists."""

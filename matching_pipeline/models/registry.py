@@ -15,7 +15,7 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError, ModelSwitched
 from matching_pipeline.providers.factory import Modality
 from matching_pipeline.providers.protocols import EmbeddingProvider
-from matching_pipeline.queues.worker import LockBusy
+from matching_pipeline.queues.handler import LockBusy
 
 Status = Literal["active", "shadow", "retired"]
 

@@ -12,7 +12,7 @@ from matching_pipeline.db.transactions import give_way
 from matching_pipeline.errors import HostBusy, JobFailure, PermanentFailure, TransientFailure
 from matching_pipeline.providers.protocols import GeneratedPicture
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import LockBusy, Outcome
+from matching_pipeline.queues.handler import LockBusy, Outcome
 
 
 class State(Enum):

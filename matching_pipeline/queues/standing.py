@@ -21,9 +21,11 @@ from matching_pipeline.db.connections import connect, is_away
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError, ModelSwitched, ProviderUnavailable
 from matching_pipeline.queues import client
+from matching_pipeline.queues.handler import Handler
 from matching_pipeline.queues.memory import limit_arenas, return_freed_memory
+from matching_pipeline.queues.progress import StopSignal, Summary
 from matching_pipeline.queues.supervision import worker_states
-from matching_pipeline.queues.worker import Handler, QueueWorker, StopSignal, Summary
+from matching_pipeline.queues.worker import QueueWorker
 
 LOOK_SECONDS = 1.0
 """How often the standing worker looks whether it is to leave."""

@@ -2,12 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 import psycopg
@@ -24,12 +22,11 @@ from matching_pipeline.errors import (
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.endings import Ending, ending_of
+from matching_pipeline.queues.handler import Handler, LockBusy, Outcome, TwoSessions
 from matching_pipeline.queues.log import QueueLog
 from matching_pipeline.queues.progress import StopSignal, Summary
 from matching_pipeline.queues.second import SecondSession
 from matching_pipeline.queues.session import WorkerSession
-
-__all__ = ["StopSignal", "Summary"]
 
 LOOK_AGAIN_SECONDS = 5.0
 """A waiting worker looks at the queue at least this often, should a NOTIFY be lost."""
@@ -37,64 +34,6 @@ LOOK_AGAIN_WITHOUT_NOTIFY_SECONDS = 0.1
 """With ENQUEUE_NOTIFY=false nothing else tells a waiting worker of new jobs."""
 LOOK_AGAIN_AT_LOCKED_SECONDS = 0.05
 LOCK_BUSY_DELAY = timedelta(seconds=5)
-
-
-class LockBusy(Exception):
-    """Another session holds what the write needs. The worker snoozes the jobs for a while and counts no attempt."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The end of one job: a result to write, a failure, or the reason why it must wait."""
-
-    job: Job
-    result: Any = None
-    failure: JobFailure | None = None
-    must_wait: Exception | None = None
-
-
-class Handler(Protocol):
-    """Does the jobs of one queue."""
-
-    queue: str
-    batch_size: int
-    lease: timedelta
-
-    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
-        """Does the jobs with no transaction open, and yields outcomes in groups as they are ready.
-
-        The session is for reading. A handler that writes by it does so in short transactions, fenced by the job's
-        lease (`matching_pipeline/handlers/generation.py`). It yields at least every few seconds, an empty list if
-        need be. Between two yields the worker writes the outcomes and renews the leases of the other jobs. Raises
-        ProviderUnavailable when no job can be done now, ConfigurationError when a person must act.
-        """
-        ...
-
-    def prepare_write(self, connection: Connection) -> None:
-        """Takes the locks that the write needs, before the transaction touches a job.
-
-        Raises LockBusy where another session holds one, ModelSwitched where the handler's model works here no longer.
-        """
-        ...
-
-    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
-        """Writes results inside the transaction that completes their jobs; returns figures to add up.
-
-        Raises JobFailure where a job's row has changed so that its result cannot be written, SourceUnreadable where
-        its source has. The worker finds the job by halving the group.
-        """
-        ...
-
-    def forget(self, connection: Connection, job: Job) -> None:
-        """Removes the result of an earlier input, inside the transaction that fails the job."""
-        ...
-
-
-@runtime_checkable
-class TwoSessions(Protocol):
-    """A handler whose `work` may run twice at once, each with a session of its own."""
-
-    two_sessions: Literal[True]
 
 
 class QueueWorker:

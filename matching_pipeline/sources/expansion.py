@@ -19,7 +19,7 @@ from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.errors import PermanentFailure, SourceUnreadable
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome
+from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.sources import mirror
 from matching_pipeline.sources.reading import KEYS_AT_ONCE, SourceRow, children, keys_after, read, text_hash
 

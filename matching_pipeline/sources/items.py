@@ -8,7 +8,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import PermanentFailure, SourceUnreadable
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome
+from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.sources import expansion, mirror
 from matching_pipeline.sources.reading import Kind, SourceRow, read
 

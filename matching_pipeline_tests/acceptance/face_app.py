@@ -15,7 +15,8 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.definitions import defs
 from matching_pipeline.handlers.matches import VECTORS_AT_ONCE
 from matching_pipeline.queues import client
-from matching_pipeline.queues.worker import QueueWorker, Summary
+from matching_pipeline.queues.progress import Summary
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.integration.school import FaceHandler, School, embedding
 
 

@@ -12,7 +12,7 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome
+from matching_pipeline.queues.handler import Outcome
 from matching_pipeline_tests.fixtures.studio import Studio
 
 QUEUE = "recording"

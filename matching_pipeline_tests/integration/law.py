@@ -17,7 +17,8 @@ from matching_pipeline.errors import RebuildSuperseded
 from matching_pipeline.matches.writing import Figures
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Handler, Outcome, QueueWorker
+from matching_pipeline.queues.handler import Handler, Outcome
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.declarations import Matcher
 from matching_pipeline.sources.enqueue import enqueue_resync
 

@@ -15,7 +15,8 @@ from matching_pipeline.matches.matching import matching_of
 from matching_pipeline.matches.parity import expected_lists
 from matching_pipeline.models.registry import model_of
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome, QueueWorker
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.items import forget_outdated, read_items, write_mirror
 from matching_pipeline.sources.reading import SourceRow
 from matching_pipeline_tests.conftest import EXAMPLES

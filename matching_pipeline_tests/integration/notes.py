@@ -4,7 +4,8 @@ from typing import Any
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers.texts import TextHandler
-from matching_pipeline.queues.worker import QueueWorker, Summary
+from matching_pipeline.queues.progress import Summary
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach
 from matching_pipeline.sources.declarations import Declarations, Source, TextEmbeddings
 from matching_pipeline_tests.fixtures.app import App

@@ -12,7 +12,8 @@ from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.handlers.publishing import PublishingHandler
 from matching_pipeline.matches.matching import Matching, matching_of
 from matching_pipeline.matches.parity import expected_lists
-from matching_pipeline.queues.worker import QueueWorker, Summary
+from matching_pipeline.queues.progress import Summary
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.reading import fetch
 from matching_pipeline.sources.vectors import mirror_vectors
 from matching_pipeline_tests.conftest import EXAMPLES

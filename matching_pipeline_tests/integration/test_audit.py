@@ -8,7 +8,8 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.matches import matching
 from matching_pipeline.matches.audit import audit, repair
-from matching_pipeline.queues.worker import Outcome, QueueWorker
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach
 from matching_pipeline.sources.declarations import Declarations, Source, TextEmbeddings
 from matching_pipeline.sources.items import write_mirror

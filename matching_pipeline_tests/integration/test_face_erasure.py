@@ -20,7 +20,9 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.queues import client
-from matching_pipeline.queues.worker import Outcome, QueueWorker, StopSignal
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.progress import StopSignal
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.integration.school import FACE, FACE_RULE, FaceHandler, School, embedding
 
 QUEUE = FACE_RULE.queue

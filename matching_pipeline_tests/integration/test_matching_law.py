@@ -15,7 +15,7 @@ from matching_pipeline.matches.matching import Matching
 from matching_pipeline.matches.writing import Figures
 from matching_pipeline.models import activation
 from matching_pipeline.models.registry import registered_models
-from matching_pipeline.queues.worker import Handler
+from matching_pipeline.queues.handler import Handler
 from matching_pipeline.sources import expansion
 from matching_pipeline_tests.integration.law import (
     DIMENSIONS,

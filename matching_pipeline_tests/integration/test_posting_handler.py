@@ -22,7 +22,8 @@ from matching_pipeline.handlers.registry import process_due
 from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline.models.registry import hold_role
 from matching_pipeline.providers.local.text import LocalTextEmbedder
-from matching_pipeline.queues.worker import Outcome, QueueWorker
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder, direction, work_postings

@@ -10,7 +10,7 @@ from matching_pipeline.handlers import registry
 from matching_pipeline.models import activation
 from matching_pipeline.models.registry import registered_models
 from matching_pipeline.providers.factory import WorkingModel
-from matching_pipeline.queues.worker import Summary
+from matching_pipeline.queues.progress import Summary
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.openai_server import KEY, openai_server

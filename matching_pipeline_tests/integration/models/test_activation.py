@@ -12,7 +12,8 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline.models import activation
 from matching_pipeline.models.activation import ModelChangeRefused
-from matching_pipeline.queues.worker import QueueWorker, Summary
+from matching_pipeline.queues.progress import Summary
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder
 from matching_pipeline_tests.integration.marketplace import PROJECT
 from matching_pipeline_tests.integration.models.conftest import (

@@ -9,7 +9,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ProviderUnavailable
 from matching_pipeline.handlers import registry
 from matching_pipeline.providers.call_log import queue_cost_today
-from matching_pipeline.queues.worker import Summary
+from matching_pipeline.queues.progress import Summary
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.openai_images import moderation_blocked

@@ -12,7 +12,8 @@ from matching_pipeline.errors import PermanentFailure
 from matching_pipeline.pictures.fetch import FetchLimits
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome, QueueWorker
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources import expansion
 from matching_pipeline.sources.enqueue import enqueue_resync
 from matching_pipeline_tests.fixtures.app import App

@@ -12,7 +12,8 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import PermanentFailure, ProviderUnavailable
 from matching_pipeline.logs import log_to_stderr
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import LockBusy, Outcome, QueueWorker
+from matching_pipeline.queues.handler import LockBusy, Outcome
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.integration.conftest import (
     QUEUE,
     SOURCE,

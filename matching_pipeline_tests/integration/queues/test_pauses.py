@@ -9,7 +9,8 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome, QueueWorker
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.integration.conftest import (
     MINUTE,
     QUEUE,

@@ -10,7 +10,9 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ProviderUnavailable
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome, QueueWorker, StopSignal
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.progress import StopSignal
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.integration.conftest import (
     RecordingHandler,
     counted_attempts,

@@ -14,9 +14,9 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError, ModelSwitched, ProviderUnavailable
 from matching_pipeline.queues import client, standing
 from matching_pipeline.queues.client import Job
+from matching_pipeline.queues.handler import Handler, Outcome
 from matching_pipeline.queues.standing import QueuesFailed, StandingWorker
 from matching_pipeline.queues.supervision import worker_states
-from matching_pipeline.queues.worker import Handler, Outcome
 from matching_pipeline_tests.integration.conftest import MINUTE, SOURCE, RecordingHandler, recorded, states, until
 
 pytestmark = pytest.mark.usefixtures("records")

@@ -13,15 +13,9 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import (
-    LOOK_AGAIN_AT_LOCKED_SECONDS,
-    LOOK_AGAIN_SECONDS,
-    LockBusy,
-    Outcome,
-    QueueWorker,
-    StopSignal,
-    Summary,
-)
+from matching_pipeline.queues.handler import LockBusy, Outcome
+from matching_pipeline.queues.progress import StopSignal, Summary
+from matching_pipeline.queues.worker import LOOK_AGAIN_AT_LOCKED_SECONDS, LOOK_AGAIN_SECONDS, QueueWorker
 from matching_pipeline_tests.integration.conftest import (
     MINUTE,
     QUEUE,

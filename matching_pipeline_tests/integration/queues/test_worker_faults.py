@@ -23,7 +23,8 @@ from matching_pipeline.queues import client
 from matching_pipeline.queues import session as queue_session
 from matching_pipeline.queues import worker as queue_worker
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.worker import Outcome, QueueWorker
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.integration.conftest import (
     QUEUE,
     SOURCE,
@@ -48,7 +49,8 @@ OTHER = 7
 WORKER = """
 import signal, sys, time
 from datetime import timedelta
-from matching_pipeline.queues.worker import Outcome, QueueWorker
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.integration.conftest import RecordingHandler
 
 class Stuck(RecordingHandler):
