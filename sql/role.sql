@@ -51,7 +51,7 @@ begin
               'read_source', 'children_of', 'source_keys', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar',
               'resume_publication', 'publish_range', 'publish_pairs'
           ))
-          and proname not in ('attach_source', 'detach_source')
+          and proname not in ('attach_source', 'detach_source', 'detach_queue')
     loop
         execute format('grant execute on function %s to matching_pipeline', name);
     end loop;

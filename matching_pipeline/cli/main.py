@@ -43,6 +43,7 @@ from matching_pipeline.settings import Settings
 from matching_pipeline.sources.attach import (
     attach,
     detach,
+    detach_queue,
     differences,
     make_example_tables,
     misfits,
@@ -133,18 +134,23 @@ def attach_command(guesses: bool) -> None:
 
 
 @cli.command("detach")
-@click.argument("source")
-@click.option("--forget", is_flag=True, help="Delete its mirror, embeddings, jobs and matches too.")
-def detach_command(source: str, forget: bool) -> None:
-    """Remove the triggers of SOURCE, which stays as it is in our tables until --forget."""
+@click.argument("name")
+@click.option("--forget", is_flag=True, help="Delete the source's mirror, embeddings, jobs and matches too.")
+def detach_command(name: str, forget: bool) -> None:
+    """Remove the triggers of a source, or the queue of an asset or matcher; NAME is the source's or the queue's.
+
+    A source stays as it is in our tables until --forget. With a queue go its jobs, and of a matcher its pairs.
+    """
     _, database_url, declarations = open_settings()
     with _session(database_url) as connection:
         require_migrated(connection)
-        if source not in {state.name for state in source_states(connection)}:
-            raise NotFound(f"there is no attached source {source}")
-        detach(connection, source, forget=forget)
-    say(f"{source} is detached" + (" and forgotten" if forget else ""))
-    if source in {each.name for each in declarations.sources}:
+        is_source = name in {state.name for state in source_states(connection)}
+        if is_source:
+            detach(connection, name, forget=forget)
+        elif not detach_queue(connection, name):
+            raise NotFound(f"there is no attached source or queue {name}")
+    say(f"{name} is detached" + (" and forgotten" if forget or not is_source else ""))
+    if name in (*(source.name for source in declarations.sources), *declarations.queues):
         say("it is still declared: `migrate` and `attach` attach it again")
 
 

@@ -65,7 +65,7 @@ def process_command(
     has_failures = any(done.failed for done in worked_off)
     if has_failures:
         say("what failed and why: matching-pipeline status")
-    if has_failures or any(done.pause and done.left for done in worked_off):
+    if has_failures or any(done.left.jobs for done in worked_off):
         sys.exit(1)
 
 
@@ -130,6 +130,9 @@ def _work_off(
     say(f"{queue}: {done.jobs} jobs, {done.failed} failed")
     if done.pause:
         say(f"{queue} is {done.pause}: its jobs wait for `matching-pipeline resume {queue}`")
+    elif done.left.jobs:
+        reason = " ".join((done.left.reason or "").split())
+        say(f"{queue}: {done.left.jobs} jobs wait until {done.left.until} UTC: {reason}")
     return done
 
 

@@ -48,6 +48,16 @@ def in_use(connection: Connection, declarations: Declarations) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Left:
+    """Jobs that wait, as the queue is paused or a failure has put them off."""
+
+    jobs: int
+    until: str | None
+    """when the first of them is due, in UTC"""
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class WorkedOff:
     """What became of the jobs that were unfinished in a queue."""
 
@@ -56,8 +66,7 @@ class WorkedOff:
     """here or in another worker"""
     summary: Summary
     """of what was done here"""
-    left: int
-    """jobs that wait, as the queue is paused"""
+    left: Left
     pause: Pause | None
 
 
@@ -110,9 +119,9 @@ def work_off(
         else:
             pause = None
             on_progress(len(ids), len(ids))
-        left = named_rows(connection, "unfinished_jobs_of_queue", queue=queue, ids=ids)
+        (put_off,) = named_rows(connection, "jobs_left", queue=queue, ids=ids)
         failed = len(named_rows(connection, "failed_jobs", queue=queue, ids=ids))
-    return WorkedOff(len(ids), max(failed, total.counts["failed"]), total, len(left), pause)
+    return WorkedOff(len(ids), max(failed, total.counts["failed"]), total, Left(**put_off), pause)
 
 
 @contextmanager

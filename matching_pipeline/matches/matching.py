@@ -247,4 +247,4 @@ def attached(connection: Connection, name: str, part_images: int = PART_IMAGES) 
 
 def all_attached(connection: Connection, part_images: int = PART_IMAGES) -> list[Matching]:
     rows = connection.execute(query("attached_matchers")).fetchall()
-    return [matching_of(Matcher.model_validate(declaration), part_images) for _, declaration in rows]
+    return [matching_of(Matcher.model_validate(declaration), part_images) for _, declaration, _ in rows]

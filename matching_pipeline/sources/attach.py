@@ -58,6 +58,18 @@ def detach(connection: Connection, source: str, *, forget: bool = False) -> None
             connection.execute(query("detach_source"), {"name": source, "forget": forget})
 
 
+def detach_queue(connection: Connection, queue: str) -> bool:
+    """Deletes a matcher with its pairs, or the queue of an asset; the jobs too. False where there is no such queue.
+
+    Embeddings stay: other assets may show them.
+    """
+    with _alone(connection), connection.transaction():
+        if queue not in _attached(connection, "attached_queues"):
+            return False
+        connection.execute(query("detach_queue"), {"name": queue})
+    return True
+
+
 def set_notify(connection: Connection, notify: bool) -> None:
     """Whether enqueuing wakes the workers by NOTIFY (ENQUEUE_NOTIFY). It holds at once, for open sessions too."""
     connection.execute(query("set_notify"), {"notify": notify})
@@ -88,6 +100,9 @@ def undeclared(connection: Connection, declarations: Declarations) -> list[str]:
     ):
         names = sorted(_attached(connection, attached).keys() - declared)
         told += [f"the {what} {name} is attached and not declared" for name in names]
+    of_matchers = {queue for _, _, queue in connection.execute(query("attached_matchers")).fetchall()}
+    for name in sorted(_attached(connection, "attached_queues").keys() - declarations.queues.keys() - of_matchers):
+        told.append(f"the queue {name} is of no declared asset: `matching-pipeline detach {name}` deletes it")
     for name, _, queues in connection.execute(query("attached_sources")).fetchall():
         others = ", ".join(sorted(set(queues) - declarations.queues.keys()))
         if others and name in {source.name for source in declarations.sources}:

@@ -295,7 +295,7 @@ def test_process_names_what_it_does_not_find(run: Run, app: App, source: str) ->
     [
         (["process"], "say what to process"),
         (["process", "--entity", "project"], "requires 2 arguments"),
-        (["detach"], "Missing argument 'SOURCE'"),
+        (["detach"], "Missing argument 'NAME'"),
         (["retry", "image_ai"], "or say --all"),
         (["retry", "image_ai", "--all", "--because", "x"], "or say --all"),
         (["process", "--failed"], "--failed goes with --missing"),
@@ -361,7 +361,7 @@ def test_audit_lists_what_is_wrong_and_repairs_it(run: Run, connection: Connecti
 
 
 def test_a_source_is_detached_and_forgotten(run: Run, app: App) -> None:
-    refuses(run("detach", "lamp"), "there is no attached source lamp")
+    refuses(run("detach", "lamp"), "there is no attached source or queue lamp")
     app.listing_image(app.listing())
     assert "posting is detached\nit is still declared" in run("detach", "posting").stderr
     app.run("insert into jobs (title) values ('Baker')")
@@ -374,6 +374,32 @@ def test_a_source_is_detached_and_forgotten(run: Run, app: App) -> None:
     assert "attached face, posting, project" in run("attach").stderr
     assert run("status").stderr == ""
     assert app.run("select kind from matching_pipeline.jobs where source = 'posting'") == ["table"]
+
+
+def test_a_matcher_is_detached_alone_and_so_is_a_dropped_asset(run: Run, connection: Connection) -> None:
+    app = MatchedPair(connection)
+    product = "select queues from matching_pipeline.sources where name = 'product'"
+    told = run("detach", "matches_project").stderr
+    assert "matches_project is detached and forgotten\nit is still declared" in told
+    assert app.run("select matcher from matching_pipeline.matches") == []
+    assert "the matcher project is declared and not attached" in run("status").stderr
+    app.run("insert into matching_pipeline.queues (name, work) values ('former', 'image')")
+    app.run("update matching_pipeline.sources set queues = queues || '{former}' where name = 'product'")
+    app.product_image(app.wares)
+    told = run("status").stderr
+    assert "the queue former is of no declared asset: `matching-pipeline detach former` deletes it" in told
+    assert run("detach", "former").returncode == 0
+    assert app.run("select distinct queue from matching_pipeline.jobs") == ["image_ai"]
+    assert app.run(product) == [["image_ai"]]
+    assert run("attach").returncode == 0
+    assert "the matcher project" not in run("status").stderr
+
+
+def test_process_says_which_jobs_it_leaves_and_why(run: Run, app: App) -> None:
+    app.run("insert into jobs (title) values ('Baker')")
+    app.run("alter table jobs rename title to headline")
+    result = run("process", "--missing")
+    refuses(result, "job_embeddings: 2 jobs wait until ", " UTC: ", "column t.title does not exist")
 
 
 def test_what_a_folder_does_not_declare_stays_attached_and_is_named(run: Run, app: App, tmp_path: Path) -> None:

@@ -89,6 +89,13 @@ select id from matching_pipeline.jobs
 where queue = %(queue)s and status in ('pending', 'processing') and (status = 'processing' or run_at <= now())
   and (%(ids)s::uuid[] is null or id = any (%(ids)s::uuid[]))
 
+-- name: jobs_left
+-- those that are due, and those that a failure has put off
+select count(*) as jobs, to_char(min(run_at) at time zone 'utc', 'HH24:MI:SS') as until,
+    (array_agg(error_message order by started_at desc nulls last) filter (where error_message is not null))[1] as reason
+from matching_pipeline.jobs
+where queue = %(queue)s and status = 'pending' and (run_at <= now() or error_message is not null) and id = any (%(ids)s::uuid[])
+
 -- name: failed_jobs
 select id from matching_pipeline.jobs where queue = %(queue)s and status = 'failed' and id = any (%(ids)s::uuid[])
 

@@ -66,11 +66,17 @@ select matching_pipeline.join_realtime()
 -- name: detach_source
 select matching_pipeline.detach_source(%(name)s, %(forget)s)
 
+-- name: detach_queue
+select matching_pipeline.detach_queue(%(name)s)
+
+-- name: attached_queues
+select name, null from matching_pipeline.queues order by name
+
 -- name: attached_sources
 select name, declaration, queues from matching_pipeline.sources where attached_at is not null order by name
 
 -- name: attached_matchers
-select name, declaration from matching_pipeline.matchers order by name
+select name, declaration, queue from matching_pipeline.matchers order by name
 
 -- name: read_source
 select * from matching_pipeline.read_source(%(source)s, %(kind)s, %(keys)s)

@@ -69,6 +69,28 @@ begin
 end
 $$;
 
+-- Deletes a queue, of a matcher or of an asset, with its jobs and those of its shadow; of a matcher its pairs too. Embeddings
+-- stay: they are the model's.
+create or replace function detach_queue(queue_name text) returns void
+language plpgsql set search_path from current as $$
+declare
+    names text[] := array[queue_name, queue_name || '_shadow'];
+    matcher_name text := (select name from matchers where queue = queue_name);
+begin
+    if matcher_name is not null then
+        -- the app's table keeps the rows that were published
+        delete from publications where matcher = matcher_name;
+        delete from unpublished_pairs where matcher = matcher_name;
+        delete from matches where matcher = matcher_name;
+        delete from matchers where name = matcher_name;
+    end if;
+    update sources set queues = array(select name from unnest(queues) as name where name <> all (names)) where queues && names;
+    delete from jobs where queue = any (names);
+    delete from pauses where queue = any (names);
+    delete from queues where name = queue_name;
+end
+$$;
+
 -- Deletes what the pipeline keeps of a source without triggers: with `forget` all of it, and the matchers that compare its entities.
 create or replace function detach_source(source_name text, forget boolean default false) returns void
 language plpgsql set search_path from current as $$
@@ -84,13 +106,7 @@ begin
         return;
     end if;
     for matcher in select * from matchers where source_name in (left_source, right_source) loop
-        -- the app's table keeps the rows that were published
-        delete from publications where publications.matcher = matcher.name;
-        delete from unpublished_pairs where unpublished_pairs.matcher = matcher.name;
-        delete from matches where matches.matcher = matcher.name;
-        delete from matchers where name = matcher.name;
-        delete from jobs where queue = matcher.queue;
-        update sources set queues = array_remove(queues, matcher.queue) where matcher.queue = any (queues);
+        perform detach_queue(matcher.queue);
     end loop;
     delete from jobs where source = source_name;
     delete from sources where name = source_name;
