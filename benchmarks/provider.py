@@ -25,7 +25,7 @@ ROWS_ALONE = 50
 
 def main(database_url: str) -> None:
     print(f"\n## A provider that takes {LATENCY_SECONDS * 1000:.0f} ms, {CONCURRENCY} requests at once")
-    with stand_in() as url:
+    with stand_in() as (url, _):
         settings = Settings(
             openai_api_key=SecretStr(KEY),
             openai_base_url=url,
@@ -61,11 +61,11 @@ def rows_a_second(embedder: TextEmbedder, rows: Sequence[str], batch: int, threa
 
 
 @contextmanager
-def stand_in() -> Iterator[str]:
-    """The URL of the tests' server, in a process of its own."""
+def stand_in() -> Iterator[tuple[str, int]]:
+    """The URL of the tests' server, in a process of its own, and the process' id. Its answers are prepared."""
     command = [sys.executable, "-m", "matching_pipeline_tests.fixtures.openai_server"]
     command += [f"--latency={LATENCY_SECONDS}", f"--prepared={BATCH}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
+        yield process.stdout.readline().strip(), process.pid
         process.terminate()

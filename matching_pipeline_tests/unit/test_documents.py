@@ -21,7 +21,10 @@ from matching_pipeline.sources.declarations import (
 
 CODE = re.compile(r"`[^`]+`")
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/declarations.md")]
+DOCUMENTS = [
+    ROOT / name
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/declarations.md", "docs/providers.md")
+]
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,13 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.handlers import registry
-from matching_pipeline.settings import Settings
+from matching_pipeline.queues.standing import StandingWorker
+from matching_pipeline.queues.worker import Handler
+from matching_pipeline.settings import SAMPLE_PICTURES, Settings
 from matching_pipeline.sources.attach import attach, make_example_tables
 from matching_pipeline_tests.conftest import EXAMPLES
-from matching_pipeline_tests.fixtures.openai_server import KEY, Fault, OpenAIServer
+from matching_pipeline_tests.fixtures.app import App
+from matching_pipeline_tests.fixtures.openai_server import KEY, Fault, OpenAIServer, server_error
 from matching_pipeline_tests.integration.conftest import until
 
 WORKER = """
@@ -75,6 +78,33 @@ def test_sigterm_in_a_long_request_releases_the_job_and_keeps_the_answer(
     summary = registry.process_due(settings_for(), database_url, EXAMPLES, "job_embeddings")
     assert summary.completed == 1
     assert server.asked.total() == 1
+
+
+def test_while_a_provider_is_down_its_queue_waits_and_comes_back_and_other_queues_go_on(
+    server: OpenAIServer, connection: Connection, database_url: str, settings_for: Callable[..., Settings]
+) -> None:
+    settings = settings_for(image_analyzer="local", image_file_roots=str(SAMPLE_PICTURES))
+    queues = ["job_embeddings", "image_ai"]
+
+    def opened(queue: str) -> AbstractContextManager[Handler]:
+        return registry.open_handler(settings, database_url, EXAMPLES, queue)
+
+    server.fault = server_error(503, retry_after="1")
+    app = App(connection)
+    lamp = next(SAMPLE_PICTURES.glob("**/*lamp*")).as_uri()
+    with StandingWorker(database_url, queues, opened, version="1", run_id="a run") as worker:
+        served = worker.serve()
+        connection.execute("insert into jobs (title) values ('Baker')")
+        until(connection, "exists (select from matching_pipeline.jobs where error_message like '%overloaded%')")
+        app.product_image(app.product(), lamp)
+        until(connection, "exists (select from image_ai)")
+        server.fault = None
+        until(connection, "exists (select from job_embeddings)")
+        next(served)
+        worker.require_no_failure()
+    assert connection.execute(
+        "select max(attempts - snoozes) from matching_pipeline.jobs where queue = 'job_embeddings'"
+    ).fetchone() == (1,)
 
 
 @pytest.fixture
