@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from matching_pipeline.errors import ConfigurationError, JobFailure, PermanentFailure, ProviderUnavailable
@@ -108,7 +109,7 @@ class OpenAIClient:
         self._api.close()
 
     def answer(
-        self, question: Question, input_hash: bytes, read: Callable[[Any], bytes], probe: Callable[[], object]
+        self, question: Question, input_hash: bytes, read: Callable[[Any], bytes], probe: Callable[[Doubtful], object]
     ) -> Answer:
         """The answer about one picture, asked for once; `read` takes it from the decoded body.
 
@@ -121,7 +122,7 @@ class OpenAIClient:
             except JobFailure as failure:
                 return {input_hash: failure}
             except Doubtful as doubt:
-                self.health.require(question.model.name, time.monotonic(), doubt, probe)
+                self.health.require(question.model.name, time.monotonic(), doubt, partial(probe, doubt))
                 refused = f"{question.model.name} refuses the picture: " if isinstance(doubt, InputRefused) else ""
                 return {input_hash: doubt.alone(f"{refused}{doubt}")}
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from contextlib import suppress
 from io import BytesIO
 from typing import Any, Final
 from uuid import UUID
@@ -9,9 +10,9 @@ from uuid import UUID
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from matching_pipeline.errors import TransientFailure
+from matching_pipeline.errors import ConfigurationError, TransientFailure
 from matching_pipeline.providers.openai.client import OpenAIClient, Options, Question
-from matching_pipeline.providers.openai.faults import MalformedResponse
+from matching_pipeline.providers.openai.faults import Doubtful, MalformedResponse, RequestFailed
 from matching_pipeline.providers.openai.prices import PricedModel
 from matching_pipeline.providers.protocols import GeneratedPicture
 
@@ -51,6 +52,7 @@ class OpenAIImageGenerator:
         self._client = client
         self._model = model
         self._quality = quality or ""
+        self._has_made = False
         self._options: Options = {} if quality is None else {"quality": quality}
         self._asked: dict[str, Any] = {
             "model": model.name,
@@ -79,7 +81,7 @@ class OpenAIImageGenerator:
             ),
             timeout_setting="OPENAI_IMAGE_TIMEOUT_SECONDS",
         )
-        answer = self._client.answer(question, input_hash, self._picture, self.probe)
+        answer = self._client.answer(question, input_hash, self._picture, self._tell)
         media_type, width, height = _inspected(answer.content)
         cost = self._model.cost(answer.input_tokens, answer.output_tokens)
         return GeneratedPicture(answer.content, media_type, width, height, cost)
@@ -95,6 +97,20 @@ class OpenAIImageGenerator:
         )
         self._client.send(question, lambda reply: None)
 
+    def _tell(self, doubt: Doubtful) -> None:
+        """Asks whether the model exists, since another picture would cost real money. Some servers cannot say it.
+
+        That the model exists says nothing of the right to make pictures: only a picture that was made does.
+        """
+        if (
+            isinstance(doubt, RequestFailed)
+            and isinstance(doubt.otherwise, ConfigurationError)
+            and not self._has_made
+        ):
+            raise doubt.otherwise
+        with suppress(ConfigurationError):
+            self.probe()
+
     def _picture(self, body: Any) -> bytes:
         """The picture's file. Raises TransientFailure if the model gave none."""
         try:
@@ -109,6 +125,7 @@ class OpenAIImageGenerator:
         except Exception as error:  # a damaged file can raise any exception
             reason = str(error) or type(error).__name__
             raise TransientFailure(f"{self._model.name} gave something that is no picture: {reason}") from error
+        self._has_made = True
         return picture
 
 

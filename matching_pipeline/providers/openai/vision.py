@@ -109,7 +109,7 @@ class OpenAIImageAnalyzer:
     def analyze(self, picture: Image.Image) -> ImageAnalysis:
         data = _jpeg(picture)
         answer = self._client.answer(
-            self._question(data), hashlib.sha256(data).digest(), self._as_json, self.probe_vision
+            self._question(data), hashlib.sha256(data).digest(), self._as_json, lambda doubt: self.probe_vision()
         )
         attributes = json.loads(answer.content)
         (embedding,) = self._embedder.embed([_as_text(attributes)])

@@ -10,6 +10,7 @@ from PIL import Image
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ConfigurationError, PermanentFailure, ProviderUnavailable, TransientFailure
+from matching_pipeline_tests.fixtures.openai_answers import stated
 from matching_pipeline_tests.fixtures.openai_images import moderation_blocked
 from matching_pipeline_tests.fixtures.openai_models import Refusal, count_tokens
 from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer, server_error
@@ -151,6 +152,36 @@ def test_each_fault_has_its_policy_and_costs_one_request(
     generator = open_generator(openai_image_timeout_seconds=1)
     answer = fails_once(fault, failure, reason, costs, lambda: generator.generate(MUG, "scale", PROMPT))
     assert answer.width == 1024
+
+
+@pytest.mark.parametrize(
+    ("fault", "failure"),
+    [
+        pytest.param(server_error(500), TransientFailure, id="500"),
+        pytest.param(Fault(raw=b"<html>502"), TransientFailure, id="HTML"),
+        pytest.param(server_error(503, retry_after="5"), ProviderUnavailable, id="503 for a while"),
+    ],
+)
+def test_a_server_that_lists_no_models_is_up_where_it_answers_so(
+    open_generator: OpenGenerator, server: OpenAIServer, fault: Fault, failure: type[Exception]
+) -> None:
+    server.faults.extend([fault, stated(404, b"<html>no such page</html>")])
+    with pytest.raises(failure):
+        open_generator().generate(MUG, "scale", PROMPT)
+
+
+def test_a_key_that_may_not_make_pictures_is_named_until_a_picture_was_made(
+    open_generator: OpenGenerator, server: OpenAIServer
+) -> None:
+    generator = open_generator()
+    forbidden = Fault(Refusal(403, "Your organization must be verified to use the model."))
+    server.faults.append(forbidden)
+    with pytest.raises(ConfigurationError, match=r"^OPENAI_API_KEY: .*must be verified"):
+        generator.generate(MUG, "scale", PROMPT)
+    generator.generate(MUG, "scale", PROMPT)
+    server.faults.append(forbidden)
+    with pytest.raises(TransientFailure, match="must be verified"):
+        generator.generate(MUG, "scale", "another prompt")
 
 
 def test_a_picture_may_take_longer_than_other_answers(open_generator: OpenGenerator, server: OpenAIServer) -> None:

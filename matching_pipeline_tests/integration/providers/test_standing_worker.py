@@ -17,8 +17,8 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.handlers import registry
+from matching_pipeline.queues.handler import Handler
 from matching_pipeline.queues.standing import StandingWorker
-from matching_pipeline.queues.worker import Handler
 from matching_pipeline.settings import SAMPLE_PICTURES, Settings
 from matching_pipeline.sources.attach import attach, make_example_tables
 from matching_pipeline_tests.conftest import EXAMPLES
