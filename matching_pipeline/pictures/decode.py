@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import Final
 
 from pi_heif.as_plugin import HeifImageFile
-from PIL import Image
+from PIL import Image, _imaging
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -25,6 +25,9 @@ from matching_pipeline.pictures.formats import format_of, webp_size
 from matching_pipeline.pictures.memory import DEFAULT_MEMORY, Memory, process_memory
 from matching_pipeline.pictures.metadata import Stripped, orientation_of
 from matching_pipeline.pictures.shrink import shrunk
+
+# The C library gives such large blocks back to the system at once. It would keep smaller ones, for each thread.
+_imaging.set_block_size(40 * 2**20)
 
 
 def silence_libraries() -> None:
