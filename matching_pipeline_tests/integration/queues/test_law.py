@@ -31,6 +31,8 @@ class QueueLaw(RuleBasedStateMachine):
         self.leases: list[Job] = []
         """Every lease there ever was, the ended ones too."""
         self.ended: set[tuple[UUID, int]] = set()
+        self.over: set[tuple[UUID, int]] = set()
+        """The leases whose time is over, which a claim ends."""
 
     @rule(ids=entities)
     def enqueue(self, ids: list[str]) -> None:
@@ -40,17 +42,17 @@ class QueueLaw(RuleBasedStateMachine):
 
     @rule(batch_size=st.integers(1, 3))
     def claim(self, batch_size: int) -> None:
-        for job in claim(self.connection, batch_size):
-            # a new lease of the row ends the lease before
-            self.ended |= {(lease.id, lease.attempt) for lease in self.leases if lease.id == job.id}
+        jobs = claim(self.connection, batch_size)
+        self.note_released()
+        for job in jobs:
             assert (job.id, job.attempt) not in self.ended
             self.leases.append(job)
             self.read[job.id, job.attempt] = self.version[job.key]
-        self.note_given_up()
 
     @rule()
     def time_passes(self) -> None:
         make_due(self.connection)
+        self.over |= {(lease.id, lease.attempt) for lease in self.leases}
 
     @rule(pick=pick)
     def complete(self, pick: int) -> None:
@@ -73,6 +75,7 @@ class QueueLaw(RuleBasedStateMachine):
     def renew(self, pick: int) -> None:
         if job := self.some_lease(pick):
             renewed = client.renew(self.connection, [job], MINUTE) == {job.id}
+            self.over.discard((job.id, job.attempt))
             assert renewed == ((job.id, job.attempt) not in self.ended)
 
     @rule()
@@ -106,6 +109,8 @@ class QueueLaw(RuleBasedStateMachine):
         make_due(self.connection)
         while jobs := claim(self.connection):
             client.complete(self.connection, jobs)
+            # suspects let others go first
+            make_due(self.connection)
         assert not self.rows("pending")
         assert not self.rows("processing")
         assert not client.complete(self.connection, self.leases)
@@ -122,11 +127,13 @@ class QueueLaw(RuleBasedStateMachine):
         self.ended.add((job.id, job.attempt))
         return accepted
 
-    def note_given_up(self) -> None:
-        """Leases that a claim ended, as their attempts were spent."""
-        rows = self.connection.execute("select id from matching_pipeline.jobs where status = 'failed'")
-        failed = {id for (id,) in rows}
-        self.ended |= {(lease.id, lease.attempt) for lease in self.leases if lease.id in failed}
+    def note_released(self) -> None:
+        """A claim ends the leases that are over, and no other."""
+        rows = self.connection.execute("select id, attempts from matching_pipeline.jobs where status = 'processing'")
+        held = set(rows.fetchall())
+        released = {(lease.id, lease.attempt) for lease in self.leases} - held - self.ended
+        assert released <= self.over
+        self.ended |= released
 
     def rows(self, status: str) -> list[tuple[str]]:
         statement = "select key from matching_pipeline.jobs where status = %s"
