@@ -49,7 +49,7 @@ begin
           -- a function with its owner's rights, by name only
           and (not prosecdef or proname in (
               'read_source', 'children_of', 'source_keys', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar',
-              'resume_publication', 'publish_range', 'publish_pairs'
+              'resume_publication', 'publish_range', 'publish_pairs', 'set_kept_status'
           ))
           and proname not in ('attach_source', 'detach_source', 'detach_queue')
     loop

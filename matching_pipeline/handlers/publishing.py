@@ -1,7 +1,9 @@
 """The queue `publishing`: writes into the app's tables what they could not take in the transaction of the result.
 
-A job names a matcher. Its pairs in `unpublished_pairs` are written or removed, and all its pairs are compared where a
-row there stands for all. A pair that the table refuses again is tried again each minute.
+A job of the kind `status` names an entity, and one of the kind `status_of_item` an item: the app's word for its state
+is written. Any other job names a matcher. Its pairs in `unpublished_pairs` are written or removed, and all its pairs
+are compared where a row there stands for all. A pair or a status that the table refuses again is tried again each
+minute.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,14 +26,16 @@ RANGE = 2000
 """Pairs that one transaction compares."""
 REFUSED_DELAY = timedelta(minutes=1)
 LOCKED_DELAY = timedelta(seconds=1)
+ROW_LOCKED = "its row is locked"
+"""What `set_entity_status` says of a row that the app has locked."""
 
 Result = TypeVar("Result")
 
 
 class PublishingHandler:
-    """Each step is a short transaction of its own, which has the lists of the matcher alone."""
+    """Each step is a short transaction of its own. One that publishes has the lists of the matcher alone."""
 
-    batch_size = 1
+    batch_size = 50
     lease = timedelta(minutes=5)
 
     def __init__(self, queue: str) -> None:
@@ -39,16 +43,19 @@ class PublishingHandler:
 
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
         for job in jobs:
-            matcher, delay = job.key, REFUSED_DELAY
+            delay = REFUSED_DELAY
             try:
-                yield from self._catch_up(connection, matcher)
-                row = connection.execute(query("publishing_refused"), {"matcher": matcher}).fetchone()
+                if job.kind == "publication":
+                    yield from self._catch_up(connection, job.key)
+                    reason = _first(connection, "publishing_refused", matcher=job.key)
+                else:
+                    reason = give_way(connection, partial(_set_status, connection, job))
             except (LockBusy, *GAVE_WAY) as error:
-                row, delay = (str(error),), LOCKED_DELAY
-            if row is None:
+                reason, delay = str(error), LOCKED_DELAY
+            if reason is None:
                 yield [Outcome(job)]
             else:
-                client.snooze(connection, [job], delay, row[0])
+                client.snooze(connection, [job], LOCKED_DELAY if reason == ROW_LOCKED else delay, reason)
 
     def prepare_write(self, connection: Connection) -> None:
         """A job completes without a write."""
@@ -85,9 +92,18 @@ class PublishingHandler:
         return give_way(connection, act)
 
 
+def _set_status(connection: Connection, job: Job) -> str | None:
+    """Why the status cannot be written; None where it is."""
+    return _first(connection, "set_kept_status", source=job.source, kind=job.kind, key=job.key)
+
+
 def _resume(connection: Connection, matcher: str) -> str | None:
     """Why the table takes no pairs; None where it does."""
-    row = connection.execute(query("resume_publication"), {"matcher": matcher}).fetchone()
+    return _first(connection, "resume_publication", matcher=matcher)
+
+
+def _first(connection: Connection, name: str, **parameters: str) -> str | None:
+    row = connection.execute(query(name), parameters).fetchone()
     return row[0] if row else None
 
 

@@ -45,6 +45,7 @@ def attach(connection: Connection, declarations: Declarations) -> None:
                 connection.execute(query("search_our_schema"))
                 connection.execute(query("attach_publication"), {"name": matcher.name})
         _beside_the_app(connection, None, query("make_publishing_triggers"))
+        _beside_the_app(connection, None, query("make_write_back_triggers"))
         connection.execute(query("join_realtime"))
         _expose(connection, declarations)
 

@@ -302,7 +302,8 @@ class Declarations(_Declaration):
         works = {each.name: "image" for each in self.images} | {each.name: "text" for each in self.texts}
         works |= {each.queue: "match" for each in self.matchers}
         works |= {each.name: "generate" for each in self.generated}
-        return works | ({PUBLISHING: "publish"} if any(each.publish for each in self.matchers) else {})
+        writes = any(each.publish for each in self.matchers) or any(each.write_back for each in self.sources)
+        return works | ({PUBLISHING: "publish"} if writes else {})
 
     @property
     def matchers(self) -> list[Matcher]:

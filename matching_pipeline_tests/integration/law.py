@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.errors import RebuildSuperseded
+from matching_pipeline.handlers.publishing import PublishingHandler
 from matching_pipeline.matches.writing import Figures
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
@@ -86,12 +87,17 @@ class Law(RuleBasedStateMachine):
         raise NotImplementedError
 
     def rows(self) -> Sequence[tuple[Any, ...]]:
-        """The stored rows."""
+        """The rows of the app's table, into which the matcher publishes."""
         raise NotImplementedError
 
     def expected_rows(self) -> Sequence[tuple[Any, ...]]:
         """The rows by the definition, which reads the mirror."""
         raise NotImplementedError
+
+    def publish(self) -> None:
+        """Writes the pairs that the app's table could not take before."""
+        self.connection.execute("update matching_pipeline.jobs set run_at = now() where queue = 'publishing'")
+        QueueWorker(self.database_url, PublishingHandler("publishing")).run()
 
     def mirror(self) -> tuple[set[Any], set[Any]]:
         """What the mirror has, and what it should have by the app's rows."""

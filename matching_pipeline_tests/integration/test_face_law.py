@@ -52,6 +52,7 @@ class FaceLaw(Law):
         return FACE.rebuild(connection)
 
     def rows(self) -> Sequence[Row]:
+        self.publish()
         return self.app.rows()
 
     def expected_rows(self) -> Sequence[Row]:

@@ -92,6 +92,7 @@ def test_in_the_end_everything_that_was_asked_for_is_there(studio: Studio, datab
     for _ in range(10):
         studio.run("update matching_pipeline.jobs set run_at = now() where status in ('pending', 'processing')")
         studio.work(database_url)
+        studio.publish(database_url)
     assert studio.run("select count(*) from job_queue where status in ('pending', 'processing')") == [0]
     failed = set(studio.run("select entity_id from job_queue where status = 'failed'"))
     lost = studio.run(

@@ -19,7 +19,7 @@ ON_THE_MOON = """insert into matching_pipeline.image_types (name, prompt, positi
 
 
 def jobs(studio: Studio) -> int:
-    return int(studio.run("select count(*) from job_queue")[0])
+    return int(studio.run("select count(*) from job_queue where queue = 'generated_images'")[0])
 
 
 def test_a_pending_equal_job_is_the_answer(studio: Studio) -> None:

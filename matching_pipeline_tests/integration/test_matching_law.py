@@ -94,6 +94,7 @@ class MatchingLaw(Law):
         return IN_PARTS.rebuild(connection)
 
     def rows(self) -> Sequence[Row]:
+        self.publish()
         return self.app.matches()
 
     def expected_rows(self) -> Sequence[Row]:

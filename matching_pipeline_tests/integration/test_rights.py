@@ -153,7 +153,7 @@ def test_a_users_role_of_any_name_reads_what_its_request_may(shop: Connection) -
         assert shop.execute(seen).fetchall() == []
         shop.execute("select set_config('request.jwt.claim.sub', %s, false)", (str(users[0]),))
         assert shop.execute(seen).fetchall() == [(users[0],)]
-        assert shop.execute("select * from matches").fetchall() == []
+        assert shop.execute("select * from matching_pipeline.matches").fetchall() == []
     finally:
         shop.execute("reset role")
         shop.execute("drop owned by authenticated")

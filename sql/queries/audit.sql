@@ -37,7 +37,7 @@ limit %(count)s
 
 -- name: jobs_of_source
 select kind, key, bool_and(status = 'failed') as failed from matching_pipeline.jobs
-where source = %(source)s and status <> 'completed'
+where source = %(source)s and status <> 'completed' and kind not in ('publication', 'status', 'status_of_item')
 group by kind, key
 
 -- name: mirrored_keys

@@ -29,5 +29,8 @@ select matching_pipeline.publish_pairs(%(matcher)s, %(left)s, %(right)s)
 select coalesce(reason, 'its rows are locked') from matching_pipeline.unpublished_pairs
 where matcher = %(matcher)s order by left_key is not null, id limit 1
 
+-- name: set_kept_status
+select matching_pipeline.set_kept_status(%(source)s, %(kind)s, %(key)s)
+
 -- name: enqueue_due_publications
 select matching_pipeline.enqueue_due_publications()

@@ -60,6 +60,9 @@ select matching_pipeline.attach_publication(%(name)s)
 -- name: make_publishing_triggers
 select matching_pipeline.make_publishing_triggers()
 
+-- name: make_write_back_triggers
+select matching_pipeline.make_write_back_triggers()
+
 -- name: join_realtime
 select matching_pipeline.join_realtime()
 
@@ -237,7 +240,12 @@ from matching_pipeline.sources
 cross join lateral (select to_regclass(declaration ->> 'table')) as own (of_table)
 join pg_proc on pg_proc.oid = 'matching_pipeline.write_status'::regproc
 where name = %(name)s and declaration #>> '{write_back,status}' is not null
-  and not has_column_privilege(proowner, of_table, declaration #>> '{write_back,status}', 'update')
+  and case when matching_pipeline.column_type(of_table, declaration #>> '{write_back,status}') is not null
+      then not has_column_privilege(proowner, of_table, declaration #>> '{write_back,status}', 'update') end
+union all
+select format('%%s statuses are not written yet: %%s', count(*), min(error_message)) from matching_pipeline.jobs
+where source = %(name)s and kind = 'status' and status = 'pending' and error_message <> 'its row is locked'
+having count(*) > 0
 
 -- name: source_states
 -- the rows as the statistics of Postgres count them, partitions included

@@ -322,17 +322,3 @@ begin
     return found_rows > 0;
 end
 $$;
-
--- Writes the app's word for `state` into the row's status column. `state` is pending, processing, completed or failed. The
--- literals take on whatever types the columns have.
-create or replace function write_status(source_name text, key text, state text) returns void
-language plpgsql security definer set search_path from current set row_security = off as $$
-declare
-    declared jsonb := (select declaration from sources where name = source_name);
-begin
-    execute format(
-        'update %1$s set %2$I = %3$L where %4$I = %5$L and (%2$I)::text is distinct from %3$L',
-        (declared ->> 'table')::regclass, declared #>> '{write_back,status}', declared -> 'write_back' ->> state, declared ->> 'key', key
-    );
-end
-$$;

@@ -218,6 +218,8 @@ begin
         union all
         select 'write_back', status_problem(own, nullif(declaration -> 'write_back', 'null'))
         union all
+        select 'write_back.status', status_input_problem(declaration, own)
+        union all
         select field, format('%s of %s: ', written, qualified(own)) || expression_problem(value, rows_read, types)
         from declared_expressions(declaration)
         union all

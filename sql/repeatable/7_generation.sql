@@ -138,47 +138,12 @@ exception when others then
 end
 $$;
 
--- Sets the status of the app's row by the entity's jobs and pictures. Where the row is locked, a transaction that asks or
--- claims does not wait, and the next change sets the status. A transaction that ends a job waits, so that the last
--- status is never lost. Where no job is left the status stays.
-create or replace function set_entity_status(source_name text, entity_key text, waits boolean) returns void
-language plpgsql set search_path from current as $$
-declare
-    state text;
-begin
-    if not waits and current_setting('transaction_isolation') <> 'read committed' then
-        return;
-    elsif not lock_entity_row(source_name, entity_key, waits) then
-        return;
-    end if;
-    -- only now, with the row locked, what others did before is seen whole
-    select case
-        when bool_or(status = 'processing') then 'processing'
-        when bool_or(status = 'pending') then 'pending'
-        when bool_or(status = 'failed' and lacks_pictures(jobs.id)) then 'failed'
-        when count(*) > 0 then 'completed'
-    end into state
-    from jobs
-    where key = entity_key and source = source_name and kind in ('single', 'complete_pack');
-    if state is not null and exists (
-        select from sources where name = source_name and declaration #>> '{write_back,status}' is not null
-    ) then
-        perform write_status(source_name, entity_key, state);
-    end if;
-exception when undefined_column or undefined_table then
-    raise warning 'matching_pipeline: the status of an entity of the source % is not written: %', source_name, sqlerrm;
-end
-$$;
-
 create or replace function generation_job_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
 declare
     missing text;
 begin
-    if tg_op = 'DELETE' then
-        perform set_entity_status(old.source, old.key, waits => false);
-        return null;
-    elsif new.status = 'completed' then
+    if new.status = 'completed' then
         select string_agg(image_type, ', ' order by position) into missing
         from asked_pictures(array[new.id]) where source_hash is null;
         if missing is not null then
@@ -190,8 +155,14 @@ begin
         where key = new.key and source = new.source and queue = new.queue and status = 'failed'
           and not lacks_pictures(failure.id);
     end if;
-    perform set_entity_status(new.source, new.key, waits => new.status in ('completed', 'failed'));
-    -- whose entity was deleted while its worker had the job locked, or wrote a picture
+    -- Its entity may have been deleted while its worker had the job locked, or wrote a picture. A deletion that is under way is awaited.
+    if new.status in ('completed', 'failed') then
+        begin
+            perform lock_entity_row(new.source, new.key, waits => true);
+        exception when undefined_column or undefined_table then
+            null;
+        end;
+    end if;
     if new.status in ('completed', 'failed') and not stands(new.source, new.key) then
         perform erase_entities(new.source, array[new.key]);
     end if;
@@ -199,13 +170,8 @@ begin
 end
 $$;
 
-create or replace trigger jobs_generation_status_insert after insert on jobs
-    for each row when (new.kind in ('single', 'complete_pack')) execute function generation_job_changed();
-create or replace trigger jobs_generation_status_update after update of status on jobs
+create or replace trigger jobs_generation_changed after update of status on jobs
     for each row when (new.kind in ('single', 'complete_pack') and new.status <> old.status) execute function generation_job_changed();
--- a job that was released while an equal one waits, that another job made needless, or that a person deleted
-create or replace trigger jobs_generation_status_delete after delete on jobs
-    for each row when (old.kind in ('single', 'complete_pack') and old.status <> 'completed') execute function generation_job_changed();
 
 -- Writes the row of a picture whose file is stored, for the holder of the lease (job_id, attempt) only; says whether it
 -- still was. A picture of an older photo never takes the place of one of the present photo.

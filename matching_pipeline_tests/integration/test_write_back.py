@@ -1,0 +1,166 @@
+"""The state of an entity's jobs in the app's own column, for any source."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.errors import ConfigurationError
+from matching_pipeline.handlers.publishing import PublishingHandler
+from matching_pipeline.queues import client
+from matching_pipeline.queues.progress import Summary
+from matching_pipeline.queues.worker import QueueWorker
+from matching_pipeline.sources.attach import attach, source_states
+from matching_pipeline.sources.declarations import WriteBack
+from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.fixtures.app import App
+from matching_pipeline_tests.fixtures.notes import QUEUE, Notes, declared
+
+LEASE = timedelta(minutes=2)
+WORDS = {"status": "state", "pending": "waits", "processing": "works", "completed": "is done", "failed": "has failed"}
+
+
+class StatedNotes(Notes):
+    """Notes with a status in the app's own words."""
+
+    def __init__(self, connection: Connection, database_url: str, **fields: Any) -> None:
+        super().__init__(connection)
+        self.database_url = database_url
+        self.make()
+        self.run("alter table notes add column state text")
+        self.attach(write_back=WORDS, **fields)
+
+    def states(self) -> list[str | None]:
+        return self.run("select state from notes order by id")
+
+    def publish(self) -> Summary:
+        self.run("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
+        return QueueWorker(self.database_url, PublishingHandler("publishing")).run()
+
+    def kept(self) -> list[str | None]:
+        """Why statuses are still to be written."""
+        return self.run(
+            "select error_message from matching_pipeline.jobs where kind = 'status' and status = 'pending'"
+        )
+
+
+@pytest.fixture
+def notes(connection: Connection, database_url: str) -> StatedNotes:
+    return StatedNotes(connection, database_url)
+
+
+def test_the_states_of_an_entitys_jobs_are_written_in_the_apps_words(notes: StatedNotes) -> None:
+    notes.run("insert into notes (id, title) values (1, 'one'), (2, 'two')")
+    assert notes.states() == ["waits", "waits"]
+    first, _ = client.claim(notes.connection, QUEUE, 2, LEASE)
+    assert notes.states() == ["works", "works"]
+    client.fail(notes.connection, first, "refused", permanent=True)
+    assert sorted(map(str, notes.states())) == ["has failed", "works"]
+    client.retry(notes.connection, QUEUE)
+    notes.run("update matching_pipeline.jobs set run_at = now()")
+    notes.work(notes.database_url)
+    assert notes.states() == ["is done", "is done"]
+
+
+def test_a_status_that_is_written_enqueues_nothing(notes: StatedNotes) -> None:
+    notes.run("insert into notes (id, title) values (1, 'one')")
+    notes.work(notes.database_url)
+    assert notes.states() == ["is done"]
+    assert notes.run("select 1 from matching_pipeline.jobs where status <> 'completed'") == []
+
+
+def test_an_expression_that_reads_the_status_is_refused(connection: Connection, database_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="an expression reads state of public"):
+        StatedNotes(connection, database_url, when="t.state is null")
+
+
+BREAKS = {
+    "a check": (
+        "alter table notes add constraint known check (state in ('waits', 'works'))",
+        "alter table notes drop constraint known",
+        "known",
+    ),
+    "a column that is gone": (
+        "alter table notes rename column state to progress",
+        "alter table notes rename column progress to state",
+        "state does not exist",
+    ),
+    "a trigger": (
+        "create function refuse() returns trigger language plpgsql as $$ begin raise 'not %%', new.title; end $$; "
+        "create trigger refuse before update on notes for each row execute function refuse()",
+        "drop trigger refuse on notes",
+        "SQLSTATE P0001 in PL/pgSQL function refuse()",
+    ),
+    "a trigger at the end": (
+        "create function refuse() returns trigger language plpgsql as $$ begin raise 'not %%', new.title; end $$; "
+        "create constraint trigger refuse after update on notes deferrable initially deferred "
+        "for each row execute function refuse()",
+        "drop trigger refuse on notes",
+        "SQLSTATE P0001 in PL/pgSQL function refuse()",
+    ),
+}
+
+
+@pytest.mark.parametrize("break_", sorted(BREAKS))
+def test_a_status_that_is_refused_stops_nothing_else(notes: StatedNotes, break_: str) -> None:
+    breaks, mends, reason = BREAKS[break_]
+    notes.run(breaks)
+    notes.run("insert into notes (id, title) values (1, 'one')")
+    assert notes.work(notes.database_url).completed == 1
+    assert notes.embedded() == [1]
+    notes.publish()
+    (told,) = notes.kept()
+    assert reason in str(told)
+    (state,) = (each for each in source_states(notes.connection) if each.name == "note")
+    assert reason in "; ".join(state.problems)
+    notes.run(mends)
+    notes.publish()
+    assert notes.states() == ["is done"]
+    assert notes.kept() == []
+
+
+def test_a_row_that_the_app_has_locked_gets_its_status_later(notes: StatedNotes) -> None:
+    notes.run("insert into notes (id, title) values (1, 'one')")
+    with connect(notes.database_url) as app, app.transaction():
+        app.execute("select from notes for update")
+        client.claim(notes.connection, QUEUE, 1, LEASE)
+        assert notes.states() == ["waits"]
+        notes.publish()
+        assert notes.kept() == ["its row is locked"]
+    notes.publish()
+    assert notes.states() == ["works"]
+
+
+def test_without_a_status_no_trigger_stands_on_the_jobs(notes: StatedNotes) -> None:
+    triggers = "select 1 from pg_trigger where tgname like 'jobs_write_back%%'"
+    assert len(notes.run(triggers)) == 3
+    # the studio's projects have a status too
+    notes.run("update matching_pipeline.sources set attached_at = null where name = 'studio_project'")
+    attach(notes.connection, declared())
+    assert notes.run(triggers) == []
+
+
+def test_the_items_of_an_entity_say_its_state(connection: Connection, database_url: str) -> None:
+    """A new picture is mirrored only when its job is completed."""
+    app = App(connection)
+    app.run("alter table products add column state text not null default 'new'")
+    sources = tuple(
+        each.model_copy(update={"write_back": WriteBack.model_validate(WORDS)}) if each.name == "product" else each
+        for each in EXAMPLES.sources
+    )
+    attach(connection, EXAMPLES.model_copy(update={"sources": sources}))
+    app.settle()
+    image = app.product_image(app.product())
+    client.claim(connection, "image_ai", 1, LEASE)
+    app.embed("product", image)
+    (job,) = app.run("select id from matching_pipeline.jobs where kind = 'item'")
+    app.run("select matching_pipeline.mark_job_completed(%s, 1)", job)
+    QueueWorker(database_url, PublishingHandler("publishing")).run()
+    # its matches are to be computed
+    assert app.run("select state from products") == ["waits"]
+    app.run("delete from matching_pipeline.jobs where queue = 'matches_project'")
+    app.run("select matching_pipeline.enqueue_jobs('image_ai', 'product', 'item', array[%s])", str(image))
+    assert app.run("select state from products") == ["waits"]
+    client.claim(connection, "image_ai", 1, LEASE)
+    assert app.run("select state from products") == ["works"]

@@ -1,0 +1,191 @@
+-- The state of an entity's jobs in the app's own column (`write_back`), in the app's words. A transaction that changes jobs writes it.
+-- Where the app's row is locked or refuses the word, a job of the queue `publishing` writes it later.
+
+-- By all jobs of the entity and its items; null where there is none.
+create or replace function entity_state(source_name text, entity_key text) returns text
+language sql stable set search_path from current as $$
+    select case
+        when bool_or(status = 'processing') then 'processing'
+        when bool_or(status = 'pending') then 'pending'
+        when bool_or(case when status <> 'failed' then false when kind in ('single', 'complete_pack') then lacks_pictures(id) else true end)
+        then 'failed'
+        when count(*) > 0 then 'completed'
+    end
+    from (
+        select id, queue, kind, status from jobs
+        where key = entity_key and source = source_name and kind in ('entity', 'single', 'complete_pack')
+        union all
+        select jobs.id, jobs.queue, jobs.kind, jobs.status
+        from items join jobs on jobs.key = items.key and jobs.source = items.source and jobs.kind = 'item'
+        where items.source = source_name and items.entity = key_id(entity_key)
+    ) as own
+    -- a model that only fills says nothing to the app
+    where right(queue, 7) <> '_shadow'
+$$;
+
+-- Writes the app's word for `state` into the row's status column. `state` is pending, processing, completed or failed. The literals take
+-- on whatever types the columns have.
+create or replace function write_status(source_name text, key text, state text) returns void
+language plpgsql security definer set search_path from current set row_security = off as $$
+declare
+    declared jsonb := (select declaration from sources where name = source_name);
+    own regclass := (declared ->> 'table')::regclass;
+    statement text := format('update %1$s as t set %2$I = %3$L where %4$s and (t.%2$I)::text is distinct from %3$L', qualified(own),
+        declared #>> '{write_back,status}', declared -> 'write_back' ->> state, key_is_asked('t', key_columns(declared -> 'key'), own));
+begin
+    perform set_config('search_path', app_search_path(own), true);
+    execute statement using key;
+end
+$$;
+
+-- Sets the status of an entity. Returns why it is still to be set: its row is locked, or refuses the word. Waits for no lock, and fails
+-- no statement. Above `read committed`, and where a check may come as late as the commit, it is left to a worker.
+create or replace function set_entity_status(source_name text, entity_key text) returns text
+language plpgsql security definer set search_path from current set row_security = off as $$
+declare
+    state text;
+    error_state text;
+    message text;
+    context text;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        return 'its transaction is serialized';
+    end if;
+    if lock_entity_row(source_name, entity_key, waits => false) then
+        -- only now, with the row locked, the work of others before is seen whole
+        state := entity_state(source_name, entity_key);
+        if state is not null then
+            perform write_status(source_name, entity_key, state);
+        end if;
+    elsif exists (select from read_source(source_name, 'entity', array[entity_key])) then
+        return 'its row is locked';
+    end if;
+    return null;
+exception when others then
+    get stacked diagnostics error_state = returned_sqlstate, message = message_text, context = pg_exception_context;
+    return told_of(error_state, message, context);
+end
+$$;
+
+-- Whether a trigger of the app on the table may run as late as at the commit.
+create or replace function has_late_trigger(of_table regclass) returns boolean
+language sql stable set search_path from current as $$
+    select exists (select from pg_trigger where tgrelid = of_table and tgdeferrable and not tgisinternal and tgenabled <> 'D')
+$$;
+
+-- Sets the statuses of the entities whose jobs changed.
+create or replace function jobs_write_back() returns trigger
+language plpgsql security definer set search_path from current as $$
+declare
+    changed jobs[];
+    each_source text;
+    each_key text;
+    is_known boolean;
+    is_late boolean;
+begin
+    if tg_op = 'INSERT' then
+        select array_agg(new_rows) into changed from new_rows where source in (select name from written_back());
+    elsif tg_op = 'DELETE' then
+        -- an equal job waits, another job made it needless, or a person deleted it
+        select array_agg(old_rows) into changed from old_rows where status <> 'completed' and source in (select name from written_back());
+    else
+        select array_agg(new_rows) into changed from new_rows join old_rows on old_rows.id = new_rows.id
+        where new_rows.status <> old_rows.status and new_rows.source in (select name from written_back());
+    end if;
+    for each_source, each_key, is_known, is_late in
+        select distinct job.source, coalesce(entities.key, job.key), kind <> 'item' or entities.key is not null, has_late_trigger(of_table)
+        from unnest(changed) as job
+        join written_back() on written_back.name = job.source
+        left join items on kind = 'item' and items.source = job.source and items.id = key_id(job.key)
+        left join entities on entities.source = items.source and entities.id = items.entity
+        where kind in ('entity', 'item', 'single', 'complete_pack') and right(queue, 7) <> '_shadow'
+        order by 1, 2
+    loop
+        if not is_known then
+            -- a worker mirrors a new item in the transaction that completes its job
+            if tg_op = 'UPDATE' then
+                perform enqueue_jobs('publishing', each_source, 'status_of_item', array[each_key]);
+            end if;
+        elsif is_late or set_entity_status(each_source, each_key) is not null then
+            perform enqueue_jobs('publishing', each_source, 'status', array[each_key]);
+        end if;
+    end loop;
+    return null;
+end
+$$;
+
+-- The attached sources with a status of the app's.
+create or replace function written_back() returns table (name text, of_table regclass)
+language sql stable set search_path from current as $$
+    select name, declared_table(declaration ->> 'table') from sources
+    where attached_at is not null and declaration #>> '{write_back,status}' is not null
+$$;
+
+-- For a job of the queue `publishing`: sets the status of an entity, or of the entity of an item. Returns why it cannot. An entity whose row
+-- is gone is erased.
+create or replace function set_kept_status(source_name text, job_kind text, key text) returns text
+language plpgsql security definer set search_path from current set row_security = off as $$
+declare
+    entity_key text := key;
+    problem text;
+begin
+    if not exists (select from written_back() where name = source_name) then
+        return null;
+    elsif job_kind = 'status_of_item' then
+        select entities.key into entity_key from items join entities on entities.source = items.source and entities.id = items.entity
+        where items.source = source_name and items.id = key_id(set_kept_status.key);
+        if entity_key is null then
+            return null;
+        end if;
+    end if;
+    begin
+        set constraints all immediate;
+        problem := set_entity_status(source_name, entity_key);
+    exception when others then
+        problem := sqlerrm;
+    end;
+    if problem is null and not exists (select from read_source(source_name, 'entity', array[entity_key])) then
+        perform erase_entities(source_name, array[entity_key], array['completed', 'failed']);
+    end if;
+    return problem;
+end
+$$;
+
+-- An expression that reads the status: each status would enqueue its row again.
+create or replace function status_input_problem(declaration jsonb, of_table regclass) returns text
+language plpgsql set search_path from current as $$
+declare
+    status_column text := declaration #>> '{write_back,status}';
+begin
+    if of_table is not null and status_column = any (inputs_of(declaration, of_table, 't')) then
+        return format('an expression reads %I of %s: each status that is written would enqueue its row again', status_column, qualified(of_table));
+    end if;
+    return null;
+exception when others then
+    -- other problems tell why the expressions cannot be read
+    return null;
+end
+$$;
+
+-- Triggers for the statuses stand only where a source declares one.
+create or replace function make_write_back_triggers() returns void
+language plpgsql set search_path from current as $$
+declare
+    is_needed boolean := exists (select from written_back());
+begin
+    if is_needed = exists (select from pg_trigger where tgrelid = 'jobs'::regclass and tgname = 'jobs_write_back_insert') then
+        return;
+    elsif is_needed then
+        create trigger jobs_write_back_insert after insert on jobs
+            referencing new table as new_rows for each statement execute function jobs_write_back();
+        create trigger jobs_write_back_update after update on jobs
+            referencing old table as old_rows new table as new_rows for each statement execute function jobs_write_back();
+        create trigger jobs_write_back_delete after delete on jobs
+            referencing old table as old_rows for each statement execute function jobs_write_back();
+    else
+        drop trigger jobs_write_back_insert on jobs;
+        drop trigger jobs_write_back_update on jobs;
+        drop trigger jobs_write_back_delete on jobs;
+    end if;
+end
+$$;
