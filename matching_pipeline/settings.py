@@ -90,7 +90,10 @@ class Settings(BaseSettings):
     keep_ai_calls_days: float = Field(90, ge=0, description="The call log keeps a request this long.")
     keep_dagster_runs_days: float = Field(30, ge=0, description="Finished Dagster runs are kept this long.")
     match_part_images: int = Field(
-        100_000, gt=0, description="The matcher holds this many images at once: 200 MB if they have 512 dimensions."
+        100_000,
+        gt=0,
+        description="The matcher holds this many images at once, and as many between jobs: "
+        "200 MB if they have 512 dimensions.",
     )
     nightly_hour_utc: int = Field(3, ge=0, le=23, description="The nightly job starts at this hour.")
 

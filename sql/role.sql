@@ -30,6 +30,7 @@ begin
         ('unpublished_pairs', 'select, insert, update, delete'),
         ('pauses', 'select, insert, update, delete'), ('jobs', 'select, insert, update, delete'), ('workers', 'select, insert, update, delete'),
         ('entities', 'select, insert, update, delete'), ('items', 'select, insert, update, delete'),
+        ('entity_changes', 'select, insert, delete'),
         ('embeddings', 'select, insert, update, delete'), ('embedding_models', 'select, insert, update (status, dimensions)'),
         ('matches', 'select, insert, update, delete'), ('generated_images', 'select, insert, update, delete'),
         ('rebuilds', 'select, insert, delete'), ('rebuild_shards', 'select, insert, update, delete'),

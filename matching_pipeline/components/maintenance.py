@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from matching_pipeline.components.resources import RUN_TAGS, Pipeline
-from matching_pipeline.matches import rebuilds
+from matching_pipeline.matches import holding, rebuilds
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers import answer_cache, call_log
 from matching_pipeline.queues import client
@@ -21,6 +21,7 @@ def delete_completed_rows(context: dg.OpExecutionContext, pipeline: Pipeline) ->
     keep = timedelta(days=pipeline.settings.keep_completed_jobs_days)
     with pipeline.connection() as connection:
         context.log.info(f"{client.purge(connection, keep)} completed rows left the queue")
+        holding.forget_changes(connection)
 
 
 @dg.op

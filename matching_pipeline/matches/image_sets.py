@@ -15,6 +15,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.reader import VECTOR, read_parts
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
+from matching_pipeline.matches.kernel.held import COARSE_ERROR
 from matching_pipeline.matches.kernel.images import ImageSet, image_set
 from matching_pipeline.matches.kernel.policy import Policy
 
@@ -22,9 +23,6 @@ PART_IMAGES = 100_000
 """Images in a part, where the caller does not give the setting MATCH_PART_IMAGES."""
 FEW_SOUGHT = 20
 """For up to this number of images Postgres computes which others are near. To send one costs more than its score."""
-COARSE_ERROR = 0.002
-"""Bounds the error of a float32 inner product of two normalised vectors. The sum's error is n · 2⁻²⁴, below 0.001 for
-the 16,000 dimensions that pgvector allows; a few units in the last place come on top."""
 
 _FIELDS = {"entity_of_row": arrays.UUID, "image_ids": arrays.UUID, "embeddings": VECTOR}
 """The attributes come last, as text."""

@@ -9,6 +9,7 @@ import numpy as np
 from matching_pipeline.db.arrays import Uuids
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
+from matching_pipeline.matches.holding import held_near
 from matching_pipeline.matches.image_sets import FEW_SOUGHT, Members, load, stream, stream_near
 from matching_pipeline.matches.kernel.columns import Ids, as_uuids, concatenate
 from matching_pipeline.matches.kernel.images import ImageSet
@@ -92,6 +93,9 @@ class Scoring:
         """The others that may match one of these, or with `floored` whose lists may take one, and some more."""
         if len(here.image_ids) > FEW_SOUGHT:
             return stream(self._connection, others, self._part_images)
+        held = held_near(self._connection, others, here, self.policy, self._part_images)
+        if held is not None:
+            return iter([held])
         rule = self._rule
         floors = (rule.matcher, others.source == rule.left, others.source == rule.right) if floored else None
         return stream_near(self._connection, others, here, self.policy, self._part_images, floors)

@@ -49,6 +49,22 @@ comment on column items.content is 'a picture''s URL; of texts and vectors nothi
 comment on column items.content_hash is 'SHA-256 of the text; null for pictures and vectors';
 create index items_entity_idx on items (source, entity);
 
+-- Notes of what changed, for workers that hold images between jobs. A crash empties the table, and ends their sessions.
+
+create unlogged table entity_changes (
+    source text not null,
+    entity uuid,
+    tail integer,
+    transaction xid8 not null default pg_current_xact_id(),
+    changed_at timestamptz not null default now()
+);
+alter table entity_changes enable row level security;
+comment on table entity_changes is 'the entities whose images, vectors or properties changed; notes are kept for an hour';
+comment on column entity_changes.entity is 'with tail null: any entity of the source may have changed';
+comment on column entity_changes.tail is 'the last two bytes of the id of an entity that was deleted, or that lost something: the id itself must leave no trace';
+create index entity_changes_entity_idx on entity_changes (source, entity) where entity is not null;
+create index entity_changes_transaction_idx on entity_changes (source, transaction);
+
 -- Models and what they made.
 
 create table embedding_models (

@@ -59,6 +59,40 @@ copy (
     order by entities.id, items.id
 ) to stdout (format binary)
 
+-- name: count_items
+select count(*)
+from matching_pipeline.entities
+join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
+join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
+where entities.source = %(source)s and embeddings.model = %(model)s
+  and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
+
+-- name: changes_since
+-- without a snapshot the changes by the own transaction; a snapshot does not list it, so that it counts as seen
+select pg_current_snapshot()::text, pg_current_xact_id_if_assigned()::text,
+    coalesce(bool_or(entity is null and tail is null), false),
+    coalesce(array_agg(distinct entity) filter (where entity is not null), '{}'),
+    coalesce(array_agg(distinct tail) filter (where tail is not null), '{}')
+from matching_pipeline.entity_changes
+where source = %(source)s
+  and transaction >= coalesce(
+      least(pg_snapshot_xmin(%(snapshot)s::pg_snapshot), %(own)s::xid8), pg_current_xact_id_if_assigned(), pg_snapshot_xmax(pg_current_snapshot())
+  )
+  and (
+      %(snapshot)s::pg_snapshot is null or not pg_visible_in_snapshot(transaction, %(snapshot)s::pg_snapshot)
+      or transaction = %(own)s::xid8 or transaction = pg_current_xact_id_if_assigned()
+  )
+
+-- name: forget_changes
+-- a session whose last look was before these notes must load its blocks again
+with old as (
+    select distinct source from matching_pipeline.entity_changes
+    where (entity is not null or tail is not null) and changed_at < now() - interval '1 hour'
+), gone as (
+    delete from matching_pipeline.entity_changes where changed_at < now() - interval '1 hour' and source in (select source from old)
+)
+insert into matching_pipeline.entity_changes (source) select source from old
+
 -- name: copy_items_near
 copy (
     select near.entity, near.item, near.embedding, near.attributes::text

@@ -43,13 +43,12 @@ Floors rise while lists fill, and a higher floor leaves fewer pairs to score. So
 pruned, and those with the best bounds are scored first.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -221,13 +220,19 @@ class _Part:
         self._several = any(len(side.entities) < len(side.image_ids) for side in (left, right))
 
     def search(self, tiles: list[Tile]) -> list[Tile]:
-        few = self._choice.few
-        with nullcontext() if few else one_thread_each(), ThreadPoolExecutor(1 if few else cores()) as pool:
-            for phase in self._phases():
-                coding = self._choice.coding(self._floors(tiles))
-                coded = list(pool.map(partial(self._code, coding), phase))
-                tiles = list(pool.map(partial(self._search, coding, phase, coded), tiles))
-            return list(pool.map(self._settle, tiles))
+        if self._choice.few:
+            return self._run(tiles, map)
+        with one_thread_each(), ThreadPoolExecutor(cores()) as pool:
+            return self._run(tiles, pool.map)
+
+    def _run(
+        self, tiles: list[Tile], each: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+    ) -> list[Tile]:
+        for phase in self._phases():
+            coding = self._choice.coding(self._floors(tiles))
+            coded = list(each(partial(self._code, coding), phase))
+            tiles = list(each(partial(self._search, coding, phase, coded), tiles))
+        return list(each(self._settle, tiles))
 
     def _phases(self) -> Iterator[list[Span]]:
         """Right tiles, ever more at once. Floors rise between them, so that fewer dimensions exclude enough pairs."""
