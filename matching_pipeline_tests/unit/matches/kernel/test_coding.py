@@ -18,7 +18,7 @@ BASES: dict[str, Callable[[np.random.Generator], Basis | None]] = {
 }
 
 
-@pytest.fixture(params=BASES)
+@pytest.fixture(params=BASES, scope="module")
 def basis(request: pytest.FixtureRequest) -> Basis | None:
     return BASES[request.param](np.random.default_rng(2))
 
