@@ -1,6 +1,6 @@
 """Attaches what is declared to a database, and tells how the two differ."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -230,6 +230,12 @@ def _require_fit(connection: Connection, declarations: Declarations) -> None:
             sides = {side: _json(declarations.source(getattr(matcher, side))) for side in ("left", "right")}
             found = connection.execute(query("publication_problems"), {"matcher": _json(matcher), **sides}).fetchall()
             problems += [problem for (problem,) in found]
+    exposing = [asset for _, assets in _exposing(declarations) for asset in assets]
+    names = {"names": [asset.expose for asset in exposing]}
+    missing = {name for (name,) in connection.execute(query("missing_schemas"), names).fetchall()}
+    problems += [
+        f"{each.name}: expose: there is no schema {each.expose}" for each in exposing if each.expose in missing
+    ]
     if problems:
         raise ConfigurationError("\n".join(problems))
 
@@ -291,21 +297,22 @@ def _read_problems(connection: Connection, state: SourceState) -> list[str]:
 
 def _expose(connection: Connection, declarations: Declarations) -> None:
     """Makes the views and functions that the declarations name, in the schemas that they name."""
-    statements = (
+    for statement, assets in _exposing(declarations):
+        for asset in assets:
+            with connection.transaction():
+                connection.execute(query("search_our_schema"))
+                connection.execute(statement, {"declaration": _json(asset)})
+
+
+def _exposing(declarations: Declarations) -> list[tuple[bytes, list[Any]]]:
+    """The assets that expose something, by the statement that makes it."""
+    statements: list[tuple[bytes, Sequence[Any]]] = [
         (query("expose_images"), declarations.images),
         (query("expose_texts"), declarations.texts),
         (query("expose_matches"), declarations.matches),
         (query("expose_generated_images"), declarations.generated),
-    )
-    for statement, assets in statements:
-        for asset in assets:
-            if asset.expose:
-                try:
-                    with connection.transaction():
-                        connection.execute(query("search_our_schema"))
-                        connection.execute(statement, {"declaration": _json(asset)})
-                except psycopg.errors.InvalidSchemaName:
-                    raise ConfigurationError(f"{asset.name}: expose: there is no schema {asset.expose}") from None
+    ]
+    return [(statement, [asset for asset in assets if asset.expose]) for statement, assets in statements]
 
 
 def _json(declaration: Any) -> Jsonb:

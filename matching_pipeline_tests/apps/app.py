@@ -69,9 +69,8 @@ class App:
             if role:
                 connection.execute(f"set role {role}".encode())
             for section in sections:
-                for statement in re.split(r";\n", self.statements[section]):
-                    if statement.strip():
-                        connection.execute(statement.encode())
+                for statement in self._statements(section):
+                    connection.execute(statement)
 
     def work(self, url: str) -> None:
         """Does all jobs, also those that are due later."""
@@ -97,6 +96,14 @@ class App:
     def expected(self, connection: Connection) -> list[Entity]:
         """All entities, by the app's own query."""
         return [Entity(*row) for row in connection.execute(self.statements["expected"].encode()).fetchall()]
+
+    def told(self, connection: Connection) -> list[bool]:
+        """What the app's own queries say of results in its tables."""
+        return [holds for statement in self._statements("holds") for (holds,) in connection.execute(statement)]
+
+    def _statements(self, section: str) -> list[bytes]:
+        parts = re.split(r";\n", self.statements.get(section, ""))
+        return [statement.encode() for statement in parts if statement.strip()]
 
     def _read(self, file: str) -> str:
         return (FOLDER / self.name / file).read_text().replace("http://pictures.test", self._address)

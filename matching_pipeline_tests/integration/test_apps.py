@@ -71,10 +71,12 @@ def test_an_app_attaches_as_it_is(
         require_right(connection, app.declarations, app.expected(connection))
 
         app.write(url, "insert", "upsert")
+        app.write(url, "ask", role=None)
         app.work(url)
         app.write(url, "edit", "delete")
         app.work(url)
         require_right(connection, app.declarations, app.expected(connection))
+        assert all(app.told(connection))
 
     copy = restored(url, new_database, tmp_path)
     with connect(copy) as connection:

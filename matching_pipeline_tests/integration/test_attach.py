@@ -514,10 +514,13 @@ def test_an_expression_of_the_whole_row_is_watched(connection: Connection) -> No
     )
 
 
-def test_a_schema_that_is_not_there_is_named(connection: Connection) -> None:
+def test_schemas_that_are_not_there_are_named_at_once(connection: Connection) -> None:
     images = EXAMPLES.images[0].model_copy(update={"expose": "nowhere"})
-    with pytest.raises(ConfigurationError, match="image_ai: expose: there is no schema nowhere"):
-        attach(connection, EXAMPLES.model_copy(update={"images": (images,)}))
+    texts = EXAMPLES.texts[0].model_copy(update={"expose": "elsewhere"})
+    assert refusal(connection, EXAMPLES.model_copy(update={"images": (images,), "texts": (texts,)})) == [
+        "image_ai: expose: there is no schema nowhere",
+        "job_embeddings: expose: there is no schema elsewhere",
+    ]
 
 
 @pytest.mark.parametrize(

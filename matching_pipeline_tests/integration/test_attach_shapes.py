@@ -9,7 +9,7 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.sources.attach import attach, source_states
-from matching_pipeline.sources.declarations import Declarations, ImageEmbeddings, Source
+from matching_pipeline.sources.declarations import Declarations, GeneratedImages, ImageEmbeddings, Source
 from matching_pipeline.sources.enqueue import enqueue_resync
 from matching_pipeline_tests.fixtures.notes import Notes, declared
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, picture, work_images
@@ -70,6 +70,18 @@ def test_a_key_of_several_columns_is_compared_in_parts(notes: Notes, database_ur
     assert notes.embedded() == notes.run("select jsonb_build_array(shop, number::text)::text from notes order by 1")
 
 
+def test_a_status_is_written_into_the_row_that_several_columns_name(notes: Notes) -> None:
+    notes.run("create table rooms (shop text, number smallint, photo text, state text, primary key (shop, number))")
+    room = {"name": "room", "table": "rooms", "key": KEY, "photo": "t.photo", "write_back": {"status": "state"}}
+    made = GeneratedImages(name="made", source="room")
+    attach(notes.connection, Declarations.of([Source.model_validate(room), made]))
+    notes.run("insert into rooms values ('a', 1, 'x.png'), ('a', 2, 'x.png')")
+    notes.run("""select matching_pipeline.request_pictures('made', 'room', 'complete_pack', '["a", "2"]', '{}')""")
+    assert notes.run("select state from rooms order by number") == [None, "PENDING"]
+    statuses = "select status from matching_pipeline.entity_statuses('room') order by key"
+    assert notes.run(statuses) == [None, "PENDING"]
+
+
 def test_a_key_of_several_columns_is_refused_where_it_names_no_single_row(notes: Notes) -> None:
     notes.run("create table notes (shop text, number int, aisle int, title text, primary key (shop, number))")
     assert refusal(notes.connection, declared(key=["shop", "aisle"])) == [
@@ -77,6 +89,20 @@ def test_a_key_of_several_columns_is_refused_where_it_names_no_single_row(notes:
         "neither partial nor deferrable; the primary key is shop, number"
     ]
     attach(notes.connection, declared(key=["shop", "number", "aisle"]))
+
+
+def test_a_row_whose_key_is_too_long_is_left_out(notes: Notes, database_url: str) -> None:
+    notes.make("text")
+    long = "select string_agg(md5(n::text), '') from generate_series(1, 80) as n"
+    notes.run(f"insert into notes values (({long}), 'before'), ('a', 'before')")
+    attach(notes.connection, declared())
+    notes.work(database_url)
+    notes.run(f"insert into notes values ('long ' || ({long}), 'Baker'), ('b', 'Baker')")
+    notes.run("update notes set title = 'Cook'")
+    notes.work(database_url)
+    assert notes.embedded() == ["a", "b"]
+    notes.run("delete from notes")
+    assert notes.embedded() == []
 
 
 def test_parents_and_pictures_may_have_keys_of_several_columns(

@@ -10,6 +10,9 @@ update matching_pipeline.queues set notify = %(notify)s where notify <> %(notify
 -- name: source_problems
 select matching_pipeline.source_problems(%(declaration)s)
 
+-- name: missing_schemas
+select name from unnest(%(names)s::text[]) as name where to_regnamespace(quote_ident(name)) is null
+
 -- name: attach_source
 select matching_pipeline.attach_source(%(declaration)s, %(queues)s, %(declared_queues)s)
 

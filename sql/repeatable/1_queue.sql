@@ -52,11 +52,15 @@ begin
     if coalesce(cardinality(keys), 0) = 0 then
         return 0;
     end if;
+    if exists (select from unnest(keys) as key where octet_length(key) > 2000) then
+        -- no index takes it
+        raise warning 'matching_pipeline: a row of the source % is left out: its key has more than 2,000 bytes', source_name;
+    end if;
     -- At a stricter isolation level Postgres would abort the app's transaction if a worker has changed a row that this
     -- locks. Of two transactions that read jobs it could abort one.
     if current_setting('transaction_isolation') <> 'read committed' then
         insert into jobs (queue, source, kind, key, caused_at)
-        select distinct queue_name, source_name, job_kind, key, caused from unnest(keys) as key where key is not null;
+        select distinct queue_name, source_name, job_kind, key, caused from unnest(keys) as key where octet_length(key) <= 2000;
         get diagnostics enqueued = row_count;
         perform announce_jobs(queue_name);
         return enqueued;
@@ -84,7 +88,7 @@ begin
         select distinct queue_name, source_name, job_kind, key, caused
         from unnest(keys) as wanted (key)
         -- not `<> all`, which compares each key with each
-        where key is not null and not exists (select from standing where standing.key = wanted.key)
+        where octet_length(key) <= 2000 and not exists (select from standing where standing.key = wanted.key)
         returning 1
     )
     select (select count(distinct key) from standing) + (select count(*) from added) into enqueued;

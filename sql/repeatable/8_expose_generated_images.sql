@@ -82,8 +82,8 @@ declare
     status_column text := declared #>> '{write_back,status}';
 begin
     return query execute format(
-        'select (%I)::text, %s from %s', declared ->> 'key',
-        case when status_column is null then 'null::text' else format('(%I)::text', status_column) end, (declared ->> 'table')::regclass
+        'select %s, %s from %s as t', key_text('t', key_columns(declared -> 'key')),
+        case when status_column is null then 'null::text' else format('(t.%I)::text', status_column) end, (declared ->> 'table')::regclass
     );
 end
 $$;

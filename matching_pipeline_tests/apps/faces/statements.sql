@@ -12,6 +12,7 @@ on conflict (id) do update set embedding = excluded.embedding;
 -- edit
 update faces set embedding = vector_at(30000, 64)::vector where id between uuid_at(100) and uuid_at(119);
 update faces set embedding = null where id = uuid_at(2);
+update matches set seen_at = now() where face_id = uuid_at(10);
 update profiles set last_seen = now();
 update profiles set school_id = 2, gender = 'man' where id between uuid_at(200) and uuid_at(209);
 update profiles set kind = 'teacher' where id = uuid_at(300);
@@ -21,6 +22,12 @@ delete from faces where id between uuid_at(400) and uuid_at(409);
 delete from profiles where id between uuid_at(500) and uuid_at(509);
 -- truncate
 truncate faces cascade;
+-- holds
+-- the app's own table has the pairs of the matcher, and the row that the app itself inserted
+select count(*) filter (where mine.id is null) = 0 and count(*) filter (where pair.id is null) <= 1
+    and bool_and(mine.score = pair.similarity::real) from matches as mine
+full join (select id, left_id, right_id, similarity from matching_pipeline.matches where matcher = 'face') as pair
+    on pair.left_id = mine.face_id and pair.right_id = mine.other_id;
 -- expected
 select 'face' as source, faces.id::text as key, jsonb_build_object('school', school_id::text, 'gender', gender) as properties,
     array[embedding::text] as contents

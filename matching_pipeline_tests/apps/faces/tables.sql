@@ -20,7 +20,9 @@ create table matches (
     id bigint generated always as identity primary key,
     face_id uuid not null references faces on delete cascade,
     other_id uuid not null references faces on delete cascade,
-    score real not null
+    score real not null,
+    seen_at timestamptz,
+    unique (face_id, other_id)
 );
 create table messages (id bigint generated always as identity primary key, match_id bigint references matches on delete cascade, body text);
 create table match_jobs (face_id uuid primary key references faces on delete cascade, state text not null default 'new', tries integer default 0);
