@@ -102,8 +102,9 @@ class SingleFlight:
             )
         ours = [input_hash for input_hash in input_hashes if input_hash in begun]
         try:
-            # not before: a process that asked until a moment ago has written its answers by now
-            answers: AnswersByHash = {**self._cache.find(model, ours)}
+            # Not before: a process that asked until a moment ago has written its answers by now. A process that was
+            # killed after it had written them still counts as asking.
+            answers: AnswersByHash = {**self._cache.find(model, input_hashes)}
             if missing := [input_hash for input_hash in ours if input_hash not in answers]:
                 answers |= ask(missing)
             return answers

@@ -182,8 +182,11 @@ def test_a_bug_in_one_handler_leaves_the_other_queues_served_and_is_told_at_the_
     enqueue(connection, "two")
     until(connection, "exists (select from matching_pipeline.jobs where queue = 'two' and status = 'completed')")
     del bench.handlers["one"]
-    connection.execute("update matching_pipeline.jobs set run_at = now() where status <> 'completed'")
-    until(connection, "(select count(*) from recorded) = 2")
+    while recorded(connection).total() < 2:
+        # a handler that was opened before may fail an attempt more
+        connection.execute("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
+        connection.execute("notify matching_pipeline_jobs, 'one'")
+        time.sleep(0.05)
     bench.start()
     with pytest.raises(QueuesFailed, match="queue one: KeyError: 'a bug'"):
         future.result(timeout=30)
