@@ -11,8 +11,7 @@ select id from unnest(%(ids)s::uuid[], %(attempts)s::integer[]) as leases (id, a
 where matching_pipeline.mark_job_processing(id, attempt, %(lease)s)
 
 -- name: complete
-select id from unnest(%(ids)s::uuid[], %(attempts)s::integer[]) as leases (id, attempt)
-where matching_pipeline.mark_job_completed(id, attempt)
+select id from matching_pipeline.complete_jobs(%(ids)s, %(attempts)s) as id
 
 -- name: standing_jobs
 select id from matching_pipeline.jobs where id = any (%(ids)s::uuid[])

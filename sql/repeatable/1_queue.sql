@@ -110,23 +110,36 @@ language sql set search_path from current as $$
     returning true
 $$;
 
--- Completes the job, and deletes failed jobs of the same work that started earlier.
+-- Completes the jobs whose lease is still held and returns their ids. Deletes failed jobs of the same work that started earlier.
+create or replace function complete_jobs(job_ids uuid[], their_attempts integer[]) returns setof uuid
+language sql set search_path from current as $$
+    with done as (
+        update jobs set status = 'completed', completed_at = now(), error_message = null
+        from unnest(job_ids, their_attempts) as leases (id, attempt)
+        where jobs.id = any (job_ids) and jobs.id = leases.id and attempts = attempt and status || '' = 'processing'
+        returning jobs.id, queue, source, kind, key, payload, started_at
+    ),
+    gone as (
+        delete from jobs
+        where id = any (array (
+            select failed.id
+            from done
+            -- a subquery that locks is asked key by key
+            cross join lateral (
+                select id from jobs
+                where jobs.key = done.key and jobs.source = done.source and jobs.queue || '' = done.queue
+                  and jobs.kind = done.kind and jobs.payload = done.payload and jobs.status || '' = 'failed'
+                  and jobs.started_at < done.started_at
+                for update
+            ) as failed
+        ))
+    )
+    select id from done
+$$;
+
 create or replace function mark_job_completed(job_id uuid, attempt integer) returns boolean
-language plpgsql set search_path from current as $$
-declare
-    done jobs;
-begin
-    update jobs set status = 'completed', completed_at = now(), error_message = null
-    where id = job_id and attempts = attempt and status || '' = 'processing'
-    returning * into done;
-    if not found then
-        return false;
-    end if;
-    delete from jobs
-    where key = done.key and source = done.source and queue = done.queue and kind = done.kind and payload = done.payload
-      and status = 'failed' and started_at < done.started_at;
-    return true;
-end
+language sql set search_path from current as $$
+    select exists (select from complete_jobs(array[job_id], array[attempt]))
 $$;
 
 -- Makes the job pending again, or deletes it where another pending row asks for the same work.
