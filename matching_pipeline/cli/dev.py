@@ -23,8 +23,8 @@ from matching_pipeline.queues.supervision import worker_states
 from matching_pipeline.settings import Settings
 
 PR_SET_PDEATHSIG = 1
-STOP_SECONDS = 30.0
-"""How long workers may take to finish their batch."""
+STOP_SECONDS = 8.0
+"""How long workers may take to finish their batch. Another worker does the jobs of those that are killed then."""
 
 
 @contextmanager
@@ -87,15 +87,18 @@ class Dagster:
             raise ConfigurationError(f"Dagster ended by itself; the end of its log {self.log}:\n{tail}")
 
     def stop(self, database_url: str) -> None:
-        """Ends Dagster, whose sensors would start another worker, then lets the workers finish their batch."""
+        """Ends Dagster, whose sensors would start another worker, while the workers finish their batch."""
+        deadline = time.monotonic() + STOP_SECONDS
         self._signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_SECONDS)
         with suppress(psycopg.Error, ConfigurationError), connect(database_url) as connection:
-            _end_workers(connection)
-        _wait_for(lambda: not self._group_is_alive(), 5)
+            _wait_for(lambda: _none_works(connection) and not self._group_is_alive(), deadline)
+        _wait_for(lambda: not self._group_is_alive(), deadline)
         self._signal(signal.SIGKILL, group=True)
         self._process.wait()
+        with suppress(psycopg.Error, ConfigurationError), connect(database_url) as connection:
+            # a killed worker leaves its row
+            gone = [worker.id for worker in worker_states(connection) if not worker.alive]
+            connection.execute(query("delete_workers"), {"ids": gone})
 
     def _signal(self, number: signal.Signals, *, group: bool = False) -> None:
         with suppress(ProcessLookupError):
@@ -150,20 +153,15 @@ def free_port(preferred: int) -> int:
     raise ConfigurationError("no port is free on 127.0.0.1")
 
 
-def _end_workers(connection: Connection) -> None:
-    """Tells workers to stop until none is alive: one that was just starting did not hear the first call."""
+def _none_works(connection: Connection) -> bool:
+    """Tells workers to stop, each time: one that was just starting did not hear the call before."""
     # a run that has not started by now is killed
     connection.execute(query("delete_requested_workers"))
-
-    def none_alive() -> bool:
-        client.stop_all(connection)
-        return not client.workers_alive(connection) and not any(worker.alive for worker in worker_states(connection))
-
-    _wait_for(none_alive, STOP_SECONDS)
+    client.stop_all(connection)
+    return not client.workers_alive(connection) and not any(worker.alive for worker in worker_states(connection))
 
 
-def _wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def _wait_for(condition: Callable[[], bool], deadline: float) -> None:
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.2)
 

@@ -3,8 +3,10 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from uuid import UUID
 
 import click
@@ -74,8 +76,12 @@ def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
     from matching_pipeline.cli import dev as machine
     from matching_pipeline.sample_data.insert import insert_sample_data
 
+    if embedded := Settings().database_url is None:
+        say("Starting Postgres …")
+    # to import Dagster takes as long as to start Postgres
+    threading.Thread(target=import_module, args=("matching_pipeline.components.instance",)).start()
     settings, database_url, declarations = open_settings(sample_data=sample_data)
-    embedded = Settings().database_url is None
+    say("Bringing the schema up to date …")
     _migrate_or_require_migrated(settings, database_url)
     environment = _dagster_environment(settings, database_url)
     with connect(database_url) as connection:
@@ -87,6 +93,7 @@ def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
         if embedded:
             say(f"Postgres: {database_url}")
         say_all(unchosen_models(settings, connection))
+        say("Starting Dagster …")
         with machine.running_dagster(settings, database_url, machine.free_port(port), environment) as dagster:
             follow_log = LogFollower(dagster.log, verbose=verbose)
             dagster.wait_until_serving()

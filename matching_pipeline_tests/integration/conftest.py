@@ -103,7 +103,7 @@ def counted_attempts(connection: Connection) -> list[int]:
 
 def until(connection: Connection, condition: str) -> None:
     """Waits until the SQL condition holds."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while connection.execute(f"select {condition}".encode()).fetchone() != (True,):
         assert time.monotonic() < deadline, condition
         time.sleep(0.01)

@@ -455,7 +455,7 @@ def writing(url: str, statement: str, sessions: int = 2) -> Iterator[list[float]
 def test_attaching_hinders_an_app_that_writes_little(connection: Connection, database_url: str) -> None:
     notes = Notes(connection)
     notes.run("create table notes (id bigint generated always as identity primary key, title text)")
-    notes.run("insert into notes (title) select 'note ' || n from generate_series(1, 20000) as n")
+    notes.run("insert into notes (title) select 'note ' || n from generate_series(1, 5000) as n")
     with writing(database_url, "insert into notes (title) values ('Baker')") as seconds:
         time.sleep(1)
         before = list(seconds)

@@ -25,7 +25,9 @@ def in_process() -> dg.JobDefinition:
 
 
 def multiprocess() -> dg.JobDefinition:
-    return rebuild_job(dg.multiprocess_executor)
+    # a process a step, forked from one that has imported what they need
+    server = {"forkserver": {"preload_modules": ["matching_pipeline.definitions"]}}
+    return rebuild_job(dg.multiprocess_executor.configured({"start_method": server}))
 
 
 def rebuild_job(executor: dg.ExecutorDefinition) -> dg.JobDefinition:

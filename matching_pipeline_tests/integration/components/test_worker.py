@@ -12,6 +12,7 @@ from typing import Any, cast
 import dagster as dg
 import pytest
 
+from matching_pipeline.components import reporting
 from matching_pipeline.components import worker as component
 from matching_pipeline.components.matches import daily
 from matching_pipeline.components.reports import reports
@@ -30,6 +31,7 @@ from matching_pipeline_tests.integration.conftest import until
 def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standing, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(standing, "REOPEN_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(reporting, "GAP_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -53,8 +55,8 @@ def running(
 ) -> Iterator["Future[dg.ExecuteInProcessResult]"]:
     with ThreadPoolExecutor() as pool:
         future = pool.submit(run)
-        until(connection, "exists (select from matching_pipeline.workers where entered_at is not null)")
         try:
+            until(connection, "exists (select from matching_pipeline.workers where entered_at is not null)")
             yield future
         finally:
             client.stop_all(connection)
@@ -120,7 +122,6 @@ def test_a_check_whose_result_changes_is_reported_at_once(
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("matching_pipeline.components.reporting.GAP_SECONDS", 0.1)
     key = dg.AssetCheckKey(dg.AssetKey("image_ai"), "no_failed_jobs")
 
     def await_passed(expected: bool) -> None:
