@@ -101,12 +101,17 @@ begin
             ', changed as (update %1$s as app set %5$s from wanted join held using (matching_pipeline_id) where %2$s)',
             target, same_pair, differs, keys, sets
         ) end
-        || format(
+        || case when holds then format(
             ', missing as materialized (select pair.id as matching_pipeline_id from matching_pipeline.matches as pair '
-            'where id in (select matching_pipeline_id from wanted where not exists (select from %s as app where %s)) %s)'
-            ' insert into %s (%s) select %s from wanted join missing using (matching_pipeline_id) order by %s',
-            target, same_pair, case when holds then 'order by id for key share' else '' end,
-            target, columns, (select string_agg(format('wanted.%I', name), ', ' order by field) from published_columns(matcher)), keys
+            'where id in (select matching_pipeline_id from wanted where not exists (select from %s as app where %s)) '
+            'order by id for key share)', target, same_pair
+        ) else '' end
+        || format(
+            ' insert into %s (%s) select %s from wanted %s order by %s', target, columns,
+            (select string_agg(format('wanted.%I', name), ', ' order by field) from published_columns(matcher)),
+            case when holds then 'join missing using (matching_pipeline_id)'
+                else format('where not exists (select from %s as app where %s)', target, same_pair) end,
+            keys
         );
 end
 $$;
