@@ -291,8 +291,9 @@ def _read_problems(connection: Connection, state: SourceState) -> list[str]:
         fetch(connection, state.name, "entity", [])
     except (SourceUnreadable, PermanentFailure) as error:
         return [str(error)]
-    row = connection.execute(query("write_back_problem"), {"name": state.name}).fetchone()
-    return [] if row is None else list(row)
+    problems = ("types_problem", "write_back_problem")
+    found = (connection.execute(query(name), {"name": state.name}).fetchone() for name in problems)
+    return [row[0] for row in found if row]
 
 
 def _expose(connection: Connection, declarations: Declarations) -> None:

@@ -429,6 +429,21 @@ def test_a_transaction_that_is_rolled_back_leaves_nothing(notes: Notes, database
     assert notes.embedded() == [1]
 
 
+def test_a_key_of_another_type_than_before_is_said(notes: Notes, database_url: str) -> None:
+    notes.make("integer")
+    notes.attach()
+    notes.run("alter table notes alter id type bigint")
+    (state,) = [state for state in source_states(notes.connection) if state.name == "note"]
+    assert state.problems == [
+        "the columns of public.notes have other types or another index now: `matching-pipeline attach` mends it"
+    ]
+    attach(notes.connection, declared())
+    notes.run("insert into notes values (9000000000, 'Baker')")
+    notes.work(database_url)
+    assert notes.embedded() == [9000000000]
+    assert [state.problems for state in source_states(notes.connection) if state.name == "note"] == [[]]
+
+
 def test_a_failed_attach_leaves_the_source_as_it_was(notes: Notes) -> None:
     notes.make()
     notes.attach()

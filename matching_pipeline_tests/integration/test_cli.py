@@ -418,6 +418,27 @@ def test_what_a_folder_does_not_declare_stays_attached_and_is_named(run: Run, ap
     assert "the source posting is declared otherwise than it is attached" in told
 
 
+def test_a_guess_is_printed_and_can_be_attached(run: Run, new_database: Callable[..., str], tmp_path: Path) -> None:
+    """Before anything of ours is there."""
+    url = new_database()
+    with connect(url) as connection:
+        connection.execute("create table articles (id bigint primary key, title text, body text, is_public boolean)")
+    here = {"DATABASE_URL": url, "DEFINITIONS_DIR": ""}
+    guessed = run("attach", "--guess", **here)
+    assert guessed.returncode == 0
+    (condition,) = (line for line in guessed.stdout.splitlines() if "when:" in line)
+    assert (
+        condition.split() == "when: t.is_public # is_public is a boolean: only rows of which it is true count".split()
+    )
+    with connect(url) as connection:
+        assert connection.execute("select count(*) from pg_trigger").fetchone() == (0,)
+    declared = tmp_path / "defs" / "app" / "defs.yaml"
+    assert not declared.exists()
+    declared.parent.mkdir(parents=True)
+    declared.write_text(guessed.stdout)
+    assert "attached article" in run("migrate", **here).stderr
+
+
 def test_declarations_are_written_migrated_and_attached(
     run: Run, new_database: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -236,6 +236,11 @@ select matching_pipeline.expose_matches(%(declaration)s)
 -- name: expose_generated_images
 select matching_pipeline.expose_generated_images(%(declaration)s)
 
+-- name: types_problem
+-- statements that read rows name the types of keys
+select 'the columns of ' || (declaration ->> 'table') || ' have other types or another index now: `matching-pipeline attach` mends it'
+from matching_pipeline.sources where name = %(name)s and reads <> matching_pipeline.source_reads(declaration)
+
 -- name: write_back_problem
 -- whether the function that writes the app's status may do so: it has the rights of its owner
 select format('the owner of matching_pipeline may not update the column %%s of %%s', declaration #>> '{write_back,status}', of_table)
