@@ -49,10 +49,10 @@ begin
         where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
           -- a function with its owner's rights, by name only
           and (not prosecdef or proname in (
-              'read_source', 'children_of', 'source_keys', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar',
+              'read_source', 'children_of', 'source_keys', 'excepted_values', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar',
               'resume_publication', 'publish_range', 'publish_pairs', 'set_kept_status'
           ))
-          and proname not in ('attach_source', 'detach_source', 'detach_queue')
+          and proname not in ('attach_source', 'detach_source', 'detach_queue', 'make_exception_triggers')
     loop
         execute format('grant execute on function %s to matching_pipeline', name);
     end loop;

@@ -13,7 +13,6 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.errors import ConfigurationError, RebuildSuperseded
 from matching_pipeline.matches import rebuilds
 from matching_pipeline.matches.matching import matching_of
-from matching_pipeline.matches.rebuilds import Done
 from matching_pipeline.sources.declarations import Matches
 
 
@@ -57,18 +56,18 @@ def rebuild_shard(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     name="report_matches",
     ins={"shards": dg.In(dg.Nothing)},
     out=dg.Out(dg.Nothing),
-    description="Tells what the shards of the rebuild did.",
+    description="Tells what the shards of the rebuild did, for each matcher.",
 )
 def report(context: dg.OpExecutionContext, pipeline: Pipeline) -> dg.Output[None]:
-    done = done_by(context, pipeline)
-    figures = {**vars(done.figures), "shards": done.shards, "busy seconds": round(done.seconds, 3)}
-    return dg.Output(None, metadata={**figures, **describe_matches(pipeline, _declared(context, pipeline))})
-
-
-def done_by(context: dg.OpExecutionContext, pipeline: Pipeline) -> Done:
-    """What the shards of the context's run did, and those of the runs that it is a re-execution of."""
     with pipeline.connection() as connection:
-        return rebuilds.done_by(connection, first_run(context))
+        done = rebuilds.done_by(connection, first_run(context))
+    figures: dict[str, float] = {"shards": sum(each.shards for each in done.values())}
+    figures["busy seconds"] = round(sum(each.seconds for each in done.values()), 3)
+    for matcher, each in done.items():
+        for name, count in vars(each.figures).items():
+            figures[name] = figures.get(name, 0) + count
+            figures[f"{matcher} {name}"] = count
+    return dg.Output(None, metadata={**figures, **describe_matches(pipeline, _declared(context, pipeline))})
 
 
 def first_run(context: dg.OpExecutionContext) -> str:

@@ -29,7 +29,8 @@ from matching_pipeline.sources.vectors import mirror_vectors, vector_failures
 VECTORS_AT_ONCE = 100
 """Fewer, as the app's erasure of an entity that is being mirrored can only leave a job."""
 CROWD = 300
-"""If a block has this many waiting entities, a rebuild costs less than single updates."""
+CROWD_SHARE = 1 / 20
+"""If so many entities of a block wait, and this share of all of them, a rebuild costs less than single updates."""
 SMALL_CROWD = 10
 """So does it with this many, if they are half of the block."""
 OF_THE_SERVER = ("08", "53", "57", "58")
@@ -158,7 +159,8 @@ class MatchHandler:
             outcomes = self._outcomes(connection, [job for job in crowd if job.kind == "entity"])
             sizes = self._block_sizes(connection)
             for same, some in self._by_block(filter(_is_comparable, outcomes)).items():
-                if len(some) >= CROWD or len(some) >= max(SMALL_CROWD, sizes[frozenset(same)] / 2):
+                size = sizes[frozenset(same)]
+                if len(some) >= max(CROWD, CROWD_SHARE * size) or len(some) >= max(SMALL_CROWD, size / 2):
                     self._mirror(connection, some)
                     with ListsLock(connection, self._matching.name).alone():
                         self._figures += self._matching.rebuild_part(connection, Part(dict(same)))

@@ -15,9 +15,11 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.reader import VECTOR, read_parts
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
+from matching_pipeline.matches.kernel.columns import Ids
 from matching_pipeline.matches.kernel.held import COARSE_ERROR
 from matching_pipeline.matches.kernel.images import ImageSet, image_set
 from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline.matches.rule import Block
 
 PART_IMAGES = 100_000
 """Images in a part, where the caller does not give the setting MATCH_PART_IMAGES."""
@@ -34,7 +36,9 @@ class Members:
 
     source: str
     model: str
-    block: tuple[tuple[str, str], ...] = ()
+    block: Block = ()
+    never_same: str | None = None
+    """a column or property without which an entity can match no other"""
     first: str | None = None
     before: str | None = None
 
@@ -86,6 +90,14 @@ def stream_near(
     }
     for part in read_parts(connection, query("copy_items_near"), parameters, _FIELDS, part_images):
         yield _image_set(*part)
+
+
+def only(images: ImageSet, entities: Ids) -> ImageSet:
+    """The images of these entities."""
+    rows = np.flatnonzero(np.isin(images.entities, entities)[images.entity_of_row])
+    tokens = [images.tokens[row] for row in rows.tolist()]
+    ids = images.entities[images.entity_of_row[rows]]
+    return image_set(ids, images.image_ids[rows], images.embeddings[rows], tokens)
 
 
 def _image_set(columns: dict[str, Any], attributes: list[bytes]) -> ImageSet:

@@ -77,7 +77,7 @@ class Matching:
                 if merged is None:
                     incomplete.append(entity)
             for members, here in scoring.in_blocks(source, incomplete):
-                lists[source] |= lists_from(scoring.best(here, scoring.opposite(members)))
+                lists[source] |= lists_from(scoring.best(source, here, scoring.opposite(members)))
         return self._write(connection, _after(rule, scoring.model, lists, stored))
 
     def plan(self, connection: Connection, rebuild: int) -> None:
@@ -161,7 +161,10 @@ class Matching:
             for block in self.rule.blocks_with(part.same or {}):
                 members = scoring.members(source, block, part.first, part.before)
                 here, others = held(members), scoring.opposite(members)
-                pairs = scoring.best_of(here, held(others)) if self.rule.both else scoring.best(here, others)
+                if self.rule.both:
+                    pairs = scoring.best_of(source, here, held(others))
+                else:
+                    pairs = scoring.best(source, here, others)
                 entities[source].append(here.entities)
                 listings.append(listings_of(pairs, self.rule, source))
         return {source: np.concatenate(ids) for source, ids in entities.items()}, concatenate(listings)
@@ -232,7 +235,9 @@ def _report(on_part: rebuilds.OnPart, before: int, done: int) -> None:
 
 def matching_of(matcher: Matcher, part_images: int = PART_IMAGES) -> Matching:
     rule = Rule(
-        matcher.name, matcher.left, matcher.right, matcher.same, tuple(matcher.opposite.items()), matcher.both
+        *(matcher.name, matcher.left, matcher.right, matcher.same, tuple(matcher.opposite.items()), matcher.both),
+        never_same=matcher.never_same,
+        has_exceptions=matcher.exceptions is not None,
     )
     return Matching(rule, part_images)
 

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from uuid import UUID, uuid4
 
@@ -78,13 +77,31 @@ def sampled_parity(connection: Connection, matcher: Matcher, count: int, seed: i
 def expected_lists(connection: Connection, matcher: Matcher, source: str, entities: Collection[UUID]) -> Lists:
     """The lists of these entities of the source by the definition, in the caller's transaction."""
     policy = match_policy(connection, matcher.name)
+    excepted = set(connection.execute(query("excepted_values"), {"matcher": matcher.name}).fetchall())
     items = list(chain.from_iterable(_parts(connection, source, list(entities))))
     others = _parts(connection, matcher.right if source == matcher.left else matcher.left)
+
+    def may_match(one: Image, other: Image) -> bool:
+        left, right = (one, other) if source == matcher.left else (other, one)
+        return _may_match(matcher, left, right) and not (
+            matcher.exceptions
+            and (left.properties.get(matcher.exceptions.on), right.properties.get(matcher.exceptions.on)) in excepted
+        )
+
+    def is_left(one: UUID, other: UUID) -> bool:
+        return one < other if matcher.left == matcher.right else source == matcher.left
+
     lists: Lists = {entity: [] for entity in entities}
-    return lists | best_lists(items, others, policy, partial(_may_match, matcher))
+    return lists | best_lists(items, others, policy, may_match, is_left)
 
 
 def _may_match(matcher: Matcher, one: Image, other: Image) -> bool:
+    if matcher.left == matcher.right and one.entity == other.entity:
+        return False
+    if matcher.never_same:
+        values = one.properties.get(matcher.never_same), other.properties.get(matcher.never_same)
+        if None in values or values[0] == values[1]:
+            return False
     for name in matcher.same:
         if one.properties.get(name) is None or one.properties[name] != other.properties.get(name):
             return False

@@ -117,21 +117,22 @@ def run_all(connection: Connection, matcher: str, plan: Plan, publish: Publish, 
 
 
 class Done(NamedTuple):
-    """The work of the rebuilds that one run began."""
+    """The work of a matcher's rebuild."""
 
     shards: int
     seconds: float
     figures: Figures
 
 
-def done_by(connection: Connection, begun_by: str) -> Done:
-    row = connection.execute(query("rebuild_figures"), {"begun_by": begun_by}).fetchone()
-    assert row is not None
-    shards, seconds, each = row
-    total = Figures()
-    for figures in each:
-        total += Figures(**figures)
-    return Done(shards, seconds, total)
+def done_by(connection: Connection, begun_by: str) -> dict[str, Done]:
+    """By matcher, the work of the rebuilds that one run began."""
+    done = {}
+    for matcher, shards, seconds, each in connection.execute(query("rebuild_figures"), {"begun_by": begun_by}):
+        total = Figures()
+        for figures in each:
+            total += Figures(**figures)
+        done[matcher] = Done(shards, seconds, total)
+    return done
 
 
 def forget(connection: Connection, keep: timedelta) -> int:

@@ -27,11 +27,20 @@ class Rule:
     """by property, the two values of which one side has one and the other side the other"""
     both: bool = False
     """whether right entities keep lists too"""
+    never_same: str | None = None
+    """a column or property that differs between the two entities"""
+    has_exceptions: bool = False
+    """whether a table of the app's names pairs that must not stand"""
 
     @property
     def is_within(self) -> bool:
         """Whether the entities of one source match each other."""
         return self.left == self.right
+
+    @property
+    def restricts(self) -> bool:
+        """Whether some pairs of two opposite blocks must not stand. An entity never matches itself."""
+        return bool((self.is_within and not self.opposite) or self.never_same or self.has_exceptions)
 
     @property
     def sources(self) -> tuple[str, ...]:

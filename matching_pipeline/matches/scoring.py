@@ -1,7 +1,9 @@
 """The pairs of some entities of a matcher, by the rows of this moment."""
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
+from itertools import count
 from uuid import UUID
 
 import numpy as np
@@ -10,12 +12,13 @@ from matching_pipeline.db.arrays import Uuids
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.matches.holding import held_near
-from matching_pipeline.matches.image_sets import FEW_SOUGHT, Members, load, stream, stream_near
-from matching_pipeline.matches.kernel.columns import Ids, as_uuids, concatenate
+from matching_pipeline.matches.image_sets import FEW_SOUGHT, Members, load, only, stream, stream_near
+from matching_pipeline.matches.kernel.columns import Ids, as_uuids, concatenate, places
 from matching_pipeline.matches.kernel.images import ImageSet
 from matching_pipeline.matches.kernel.pairs import Pairs
 from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline.matches.kernel.search import best_pairs, pairs_above
+from matching_pipeline.matches.restrictions import allowed, by_left_item
 from matching_pipeline.matches.rule import Block, Rule
 
 
@@ -47,47 +50,81 @@ class Scoring:
             of = self.members(source, block)
             yield of, load(self._connection, of, members)
 
-    def members(self, source: str, block: Block, first: str | None = None, before: str | None = None) -> Members:
-        return Members(source, self._models[source], block, first, before)
+    def members(self, source: str, block: Block = (), first: str | None = None, before: str | None = None) -> Members:
+        return Members(source, self._models[source], block, self._rule.never_same, first, before)
 
     def opposite(self, members: Members) -> Members:
         return self.members(self._rule.other(members.source), self._rule.opposite_of(members.block))
 
-    def best(self, here: ImageSet, others: Members) -> Pairs:
+    def best(self, source: str, here: ImageSet, others: Members) -> Pairs:
         """The list of every entity, of these others."""
-        return best_pairs(here, self._near(here, others), self.policy)
+        return self._lists(source, here, lambda: self._near(here, others))
 
-    def best_of(self, here: ImageSet, others: ImageSet) -> Pairs:
-        return best_pairs(here, [others], self.policy)
+    def best_of(self, source: str, here: ImageSet, others: ImageSet) -> Pairs:
+        return self._lists(source, here, lambda: [others])
 
     def changed(self, members: Members, here: ImageSet) -> tuple[Pairs | None, Pairs | None]:
         """The lists of these entities, if they keep any; and their pairs that may enter the lists of others, if
-        these keep any. Others are read once."""
+        these keep any. Others are read once, as a rule."""
         rule, others = self._rule, self.opposite(members)
         keep, others_keep = members.source in rule.keepers, others.source in rule.keepers
         few = len(here.image_ids) <= FEW_SOUGHT
         floors = self._floors(others.source) if others_keep and not few else {}
         entering: list[Pairs] = []
+        passes = count()
 
-        def seen(parts: Iterable[ImageSet]) -> Iterator[ImageSet]:
-            for part in parts:
-                entering.append(pairs_above(part, here, self.policy, floors))
+        def parts() -> Iterator[ImageSet]:
+            is_first = next(passes) == 0
+            for part in self._near(here, others, floored=not keep):
+                if is_first and others_keep:
+                    entering.append(pairs_above(part, here, self.policy, floors))
                 yield part
 
-        parts = self._near(here, others, floored=not keep)
+        own = self._lists(members.source, here, parts) if keep else None
+        if not keep:
+            deque(parts(), maxlen=0)
         if not others_keep:
-            return best_pairs(here, parts, self.policy), None
-        own = None
-        if keep:
-            own = best_pairs(here, seen(parts), self.policy)
-        else:
-            for _ in seen(parts):
-                pass
+            return own, None
         pairs = concatenate(entering)
         if few:
             floors = self._floors(others.source, np.unique(pairs.left))
             pairs = pairs.take(pairs.similarity >= np.array([floors.get(each, -1) for each in as_uuids(pairs.left)]))
-        return own, pairs
+        if rule.restricts:
+            pairs = pairs.take(allowed(self._connection, rule, others.source, pairs))
+        return own, self._proven(others.source, pairs)
+
+    def _lists(self, source: str, here: ImageSet, parts: Callable[[], Iterable[ImageSet]]) -> Pairs:
+        """The list of every entity. Where pairs that must not stand took places, it searches further."""
+        if not self._rule.restricts:
+            return self._proven(source, best_pairs(here, parts(), self.policy))
+        most, done, short = self.policy.limit + 1, list[Pairs](), here.entities
+        while not done or len(short):
+            found = best_pairs(only(here, short) if done else here, parts(), replace(self.policy, limit=most))
+            lists = found.take(allowed(self._connection, self._rule, source, found))
+            lists = lists.take(places(lists.left) < self.policy.limit)
+            full, filled = (
+                pairs.left[places(pairs.left) + 1 == length]
+                for pairs, length in ((found, most), (lists, self.policy.limit))
+            )
+            short, most = np.setdiff1d(full, filled), 4 * most
+            done.append(lists.take(~np.isin(lists.left, short)))
+        pairs = concatenate(done)
+        return self._proven(source, pairs.take(np.argsort(pairs.left, kind="stable")))
+
+    def _proven(self, source: str, pairs: Pairs) -> Pairs:
+        """With the same items whichever of the two entities keeps the list."""
+        by_right = ~self._rule.are_left(source, pairs.left, pairs.right)
+        if not (self._rule.both and self._has_pictures and by_right.any()):
+            return pairs
+        turned, other = pairs.take(by_right), self._rule.other(source)
+        owners, listed = (
+            load(self._connection, self.members(of), as_uuids(np.unique(ids)))
+            for of, ids in ((source, turned.left), (other, turned.right))
+        )
+        proven = by_left_item(turned, owners, listed, self.policy.attribute_weight)
+        left_image, right_image = pairs.left_image.copy(), pairs.right_image.copy()
+        left_image[by_right], right_image[by_right] = proven.left_image, proven.right_image
+        return replace(pairs, left_image=left_image, right_image=right_image)
 
     def _near(self, here: ImageSet, others: Members, floored: bool = False) -> Iterator[ImageSet]:
         """The others that may match one of these, or with `floored` whose lists may take one, and some more."""
@@ -111,5 +148,6 @@ class Scoring:
         return dict(self._connection.execute(query("full_list_floors"), parameters).fetchall())
 
     def _model(self, source: str) -> str:
-        row = self._connection.execute(query("source_model"), {"source": source}).fetchone()
-        return (row and row[0]) or ""
+        ((model, modality),) = self._connection.execute(query("source_model"), {"source": source}).fetchall()
+        self._has_pictures = modality == "image"
+        return model or ""

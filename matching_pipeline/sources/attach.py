@@ -40,13 +40,15 @@ def attach(connection: Connection, declarations: Declarations) -> None:
             for matcher in declarations.matchers:
                 parameters = {**matcher.model_dump(), "queue": matcher.queue, "declaration": _json(matcher)}
                 connection.execute(query("attach_matcher"), parameters)
-                connection.execute(query("give_first_match_settings"), parameters)
+                connection.execute(query("give_first_settings"), parameters)
             for matcher in declarations.matchers:
                 connection.execute(query("search_our_schema"))
                 connection.execute(query("attach_publication"), {"name": matcher.name})
         _beside_the_app(connection, None, query("make_publishing_triggers"))
         _beside_the_app(connection, None, query("make_write_back_triggers"))
         connection.execute(query("join_realtime"))
+        for matcher in declarations.matchers:
+            _beside_the_app(connection, matcher.name, query("make_exception_triggers"), what="matcher")
         _expose(connection, declarations)
 
 
@@ -57,6 +59,7 @@ def detach(connection: Connection, source: str, *, forget: bool = False) -> None
             _beside_the_app(connection, source, query("drop_triggers"), table=table)
         with connection.transaction():
             connection.execute(query("detach_source"), {"name": source, "forget": forget})
+        _drop_stray_triggers(connection)
 
 
 def detach_queue(connection: Connection, queue: str) -> bool:
@@ -64,11 +67,19 @@ def detach_queue(connection: Connection, queue: str) -> bool:
 
     Embeddings stay: other assets may show them.
     """
-    with _alone(connection), connection.transaction():
-        if queue not in _attached(connection, "attached_queues"):
-            return False
-        connection.execute(query("detach_queue"), {"name": queue})
+    with _alone(connection):
+        with connection.transaction():
+            if queue not in _attached(connection, "attached_queues"):
+                return False
+            connection.execute(query("detach_queue"), {"name": queue})
+        _drop_stray_triggers(connection)
     return True
+
+
+def _drop_stray_triggers(connection: Connection) -> None:
+    """Drops the triggers on exceptions of matchers that are gone."""
+    for (matcher,) in connection.execute(query("stray_exceptions")).fetchall():
+        _beside_the_app(connection, matcher, query("make_exception_triggers"), what="matcher")
 
 
 def set_notify(connection: Connection, notify: bool) -> None:
@@ -230,6 +241,8 @@ def _require_fit(connection: Connection, declarations: Declarations) -> None:
             sides = {side: _json(declarations.source(getattr(matcher, side))) for side in ("left", "right")}
             found = connection.execute(query("publication_problems"), {"matcher": _json(matcher), **sides}).fetchall()
             problems += [problem for (problem,) in found]
+        found = connection.execute(query("exception_problems"), {"declaration": _json(matcher)}).fetchall()
+        problems += [problem for (problem,) in found]
     exposing = [asset for _, assets in _exposing(declarations) for asset in assets]
     names = {"names": [asset.expose for asset in exposing]}
     missing = {name for (name,) in connection.execute(query("missing_schemas"), names).fetchall()}
@@ -241,7 +254,7 @@ def _require_fit(connection: Connection, declarations: Declarations) -> None:
 
 
 def _attach_source(connection: Connection, source: Source, declarations: Declarations) -> None:
-    parameters = {"declaration": _json(source), "queues": declarations.queues_of(source)}
+    parameters: dict[str, Any] = {"declaration": _json(source), "queues": declarations.queues_of(source)}
     declared_queues = list(declarations.queues)
     statement = query("attach_source")
     changed = _beside_the_app(connection, source.name, statement, **parameters, declared_queues=declared_queues)
@@ -257,15 +270,15 @@ def _attach_source(connection: Connection, source: Source, declarations: Declara
 
 
 def _beside_the_app(
-    connection: Connection, source: str | None, statement: bytes, **parameters: Any
+    connection: Connection, name: str | None, statement: bytes, *, what: str = "source", **parameters: Any
 ) -> list[TupleRow]:
     """Executes a statement that locks a table of the app, or of ours. It gives way to the app, for up to a minute."""
-    what = "the pipeline" if source is None else f"source {source}"
+    what = "the pipeline" if name is None else f"{what} {name}"
 
     def act() -> list[TupleRow]:
         with connection.transaction():
             limit_lock_waits(connection, LOCK_WAIT)
-            return connection.execute(statement, {"name": source, **parameters}).fetchall()
+            return connection.execute(statement, {"name": name, **parameters}).fetchall()
 
     try:
         return _RETRYING(GAVE_WAY, act)
@@ -317,4 +330,4 @@ def _exposing(declarations: Declarations) -> list[tuple[bytes, list[Any]]]:
 
 
 def _json(declaration: Any) -> Jsonb:
-    return Jsonb(declaration.model_dump(mode="json"))
+    return Jsonb(declaration.model_dump(mode="json", by_alias=True))

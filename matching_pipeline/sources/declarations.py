@@ -59,15 +59,10 @@ def _admit_true(schema: dict[str, Any]) -> None:
     schema["additionalProperties"] = True
 
 
-class Parent(_Declaration):
-    """A row of another table that an entity's row points to."""
+class _WithOn(_Declaration):
+    """A declaration with the field `on`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_admit_true)
-
-    name: str | None = Field(None, description="what messages call a parent; the table's name by default")
-    table: Table = Field(description="the table of the parents")
-    key: Columns = Field("id", description="the column that names a parent, or a list of columns")
-    on: Columns = Field(description="the column of the source's table that holds the parent's key, or a list")
 
     @model_validator(mode="before")
     @classmethod
@@ -75,6 +70,15 @@ class Parent(_Declaration):
         if isinstance(values, dict) and True in values:
             return {**{name: value for name, value in values.items() if name is not True}, "on": values[True]}
         return values
+
+
+class Parent(_WithOn):
+    """A row of another table that an entity's row points to."""
+
+    name: str | None = Field(None, description="what messages call a parent; the table's name by default")
+    table: Table = Field(description="the table of the parents")
+    key: Columns = Field("id", description="the column that names a parent, or a list of columns")
+    on: Columns = Field(description="the column of the source's table that holds the parent's key, or a list")
 
     @model_validator(mode="after")
     def _points_to_the_key(self) -> "Parent":
@@ -156,6 +160,10 @@ class Source(_Declaration):
             raise ValueError("pictures.entity and key must have as many columns")
         return self
 
+    @property
+    def modality(self) -> Literal["image", "text", "vector"]:
+        return "vector" if self.vector else "text" if self.text else "image"
+
     @field_validator("text", mode="before")
     @classmethod
     def _one_part(cls, value: Any) -> Any:
@@ -208,6 +216,16 @@ class Publish(_Declaration):
     removed: Literal["delete", "keep"] = Field("delete", description="what becomes of the row of a pair that is gone")
 
 
+class Exceptions(_WithOn):
+    """A table of the app's whose rows are pairs that must not stand."""
+
+    table: Table = Field(description="the table that has a row for each such pair")
+    left: str = Field(description="its column that names left entities")
+    right: str = Field(description="its column that names right entities")
+    on: str = Field(description="the column or property of both sources that holds what these columns name")
+    both_ways: bool = Field(False, description="whether a row holds with left and right exchanged, too")
+
+
 class Matcher(_Declaration):
     """Two sources and the rule by which the entities of one match those of the other."""
 
@@ -223,6 +241,10 @@ class Matcher(_Declaration):
     )
     same: tuple[Name, ...] = Field((), description="properties that must be equal")
     opposite: dict[Name, tuple[str, str]] = Field({}, description="properties that must have one and the other value")
+    never_same: str | None = Field(
+        None, description="a property, the column of the user or of the key, that differs between the two entities"
+    )
+    exceptions: Exceptions | None = Field(None, alias="except", description="pairs that must not stand")
     top: int = Field(20, gt=0, description="the length of a list at first; `match_settings` can change it")
     threshold: float = Field(0.5, ge=-1, le=1, description="the least score at first; `match_settings` can change it")
     attribute_weight: float = Field(
@@ -344,18 +366,14 @@ class Declarations(_Declaration):
         for matcher in self.matchers:
             if taken := sorted({*matcher.columns} & VIEW_COLUMNS):
                 yield f"matcher {matcher.name}: the view of matches has a column {taken[0]} already"
-            properties = {
-                name for source in self.sources if source.name == matcher.left for name in source.properties
-            }
-            if undeclared := [name for name in (*matcher.same, *matcher.opposite) if name not in properties]:
-                yield f"matcher {matcher.name}: the source {matcher.left} has no property {undeclared[0]}"
             if matcher.columns[0] == matcher.columns[1]:
                 yield f"matcher {matcher.name}: its two columns have one name"
-        for matcher in self.matchers:
-            if matcher.left == matcher.right and not matcher.opposite:
-                yield f"matcher {matcher.name}: a source that matches itself needs `opposite`"
-            if matcher.left != matcher.right and (matcher.same or matcher.opposite):
-                yield f"matcher {matcher.name}: `same` and `opposite` are for a source that matches itself"
+            sides = [content[name] for name in dict.fromkeys((matcher.left, matcher.right)) if name in content]
+            for source in sides:
+                yield from (f"matcher {matcher.name}: {problem}" for problem in _lacking(matcher, source))
+            if len({source.modality for source in sides}) > 1:
+                what = " and ".join(f"{source.modality}s of {source.name}" for source in sides)
+                yield f"matcher {matcher.name}: {what} cannot be compared"
         yield from self._problems_of_publications()
         for asset, name, needed in self._uses():
             if name not in content:
@@ -388,5 +406,14 @@ class Declarations(_Declaration):
         for each in self.generated:
             yield each.name, each.source, ("photo",)
         for matcher in self.matchers:
-            needed = ("vector",) if matcher.left == matcher.right else ("pictures", "photo")
-            yield from ((f"matcher {matcher.name}", name, needed) for name in (matcher.left, matcher.right))
+            yield from ((f"matcher {matcher.name}", name, ()) for name in (matcher.left, matcher.right))
+
+
+def _lacking(matcher: Matcher, source: Source) -> Iterator[str]:
+    """What the matcher compares and the source does not have."""
+    for name in (*matcher.same, *matcher.opposite):
+        if name not in source.properties:
+            yield f"the source {source.name} has no property {name}"
+    for column in (matcher.never_same, matcher.exceptions.on if matcher.exceptions else None):
+        if column not in (None, source.user, source.key, *source.properties):
+            yield f"{column} is no property, user column or key of the source {source.name}"

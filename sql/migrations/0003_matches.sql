@@ -10,17 +10,19 @@ create table matchers (
 alter table matchers enable row level security;
 
 create table match_settings (
-    matcher text constraint match_settings_pkey primary key
-        constraint match_settings_matcher_fkey references matchers (name) on delete cascade,
-    threshold double precision not null default 0.5,
-    match_limit integer not null default 20,
-    attribute_weight double precision not null default 0.2,
+    matcher text not null constraint match_settings_matcher_fkey references matchers (name) on delete cascade,
+    model text not null,
+    threshold double precision not null,
+    match_limit integer not null,
+    attribute_weight double precision not null,
+    constraint match_settings_pkey primary key (matcher, model),
     constraint match_settings_threshold_range check (threshold between -1 and 1),
     constraint match_settings_limit_positive check (match_limit > 0),
     constraint match_settings_weight_range check (attribute_weight between 0 and 1)
 );
 alter table match_settings enable row level security;
-comment on table match_settings is 'what a match is, a row for each matcher; after a change the workers compute every list of the matcher';
+comment on table match_settings is 'the numbers of each matcher under each model; after a change of the active model''s the workers compute every list of the matcher';
+comment on column match_settings.model is 'empty before the first model, which takes the row';
 
 create table matches (
     id uuid constraint matches_pkey primary key default gen_random_uuid(),

@@ -31,10 +31,15 @@ select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(matc
 select set_config('matching_pipeline.publishing', 'on', true)
 
 -- name: match_policy
-select threshold, match_limit, attribute_weight from matching_pipeline.match_settings where matcher = %(matcher)s
+select coalesce(threshold, (declaration ->> 'threshold')::double precision), coalesce(match_limit, (declaration ->> 'top')::integer),
+    coalesce(attribute_weight, (declaration ->> 'attribute_weight')::double precision)
+from matching_pipeline.matchers
+left join matching_pipeline.match_settings on match_settings.matcher = matchers.name
+    and match_settings.model = matching_pipeline.settings_model(left_source)
+where matchers.name = %(matcher)s
 
 -- name: source_model
-select matching_pipeline.source_model(%(source)s)
+select matching_pipeline.source_model(%(source)s), matching_pipeline.source_modality(%(source)s)
 
 -- name: matchers_of_modality
 select name from matching_pipeline.matchers where matching_pipeline.source_modality(left_source) = %(modality)s
@@ -53,6 +58,9 @@ copy (
     join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
     where entities.source = %(source)s and embeddings.model = %(model)s
       and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
+      and (%(never_same)s::text is null or entities.id in (
+          select id from matching_pipeline.entity_values(%(source)s, %(never_same)s, %(ids)s::uuid[]) where value is not null
+      ))
       and (%(ids)s::uuid[] is null or entities.id = any (%(ids)s::uuid[]))
       and (%(first)s::uuid is null or entities.id >= %(first)s::uuid)
       and (%(before)s::uuid is null or entities.id < %(before)s::uuid)
@@ -109,6 +117,9 @@ copy (
             join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
             where entities.source = %(source)s and embeddings.model = %(model)s
               and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
+              and (%(never_same)s::text is null or entities.id in (
+                  select id from matching_pipeline.entity_values(%(source)s, %(never_same)s) where value is not null
+              ))
             offset 0
         ) as stored
         offset 0
@@ -143,6 +154,19 @@ copy (
     select left_id, right_id, similarity, left_item, right_item, coalesce(left_rank, 0), coalesce(right_rank, 0)
     from matching_pipeline.matches
     where matcher = %(matcher)s and right_id = any (%(right_ids)s::uuid[])
+) to stdout (format binary)
+
+-- name: copy_values
+copy (
+    select id, encode(substring(sha256(convert_to(value, 'UTF8')) for 16), 'hex')::uuid
+    from matching_pipeline.entity_values(%(source)s, %(name)s, %(ids)s::uuid[])
+    where value is not null
+    order by id
+) to stdout (format binary)
+
+-- name: copy_excepted_pairs
+copy (
+    select left_id, right_id from matching_pipeline.excepted_pairs(%(matcher)s, %(left_ids)s::uuid[], %(right_ids)s::uuid[])
 ) to stdout (format binary)
 
 -- name: lone_entities_with_pairs

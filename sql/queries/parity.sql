@@ -13,14 +13,21 @@ order by hashtextextended(id::text, %(seed)s), source, id
 limit %(count)s
 
 -- name: defining_items
--- the embedded items of these entities, or of all
+-- the embedded items of these entities, or of all; the user and the key count as properties
 select entities.id, items.id, embeddings.embedding, embeddings.attributes, entities.properties
+    || jsonb_build_object(sources.declaration ->> 'key', entities.key)
+    || case when sources.declaration ->> 'user' is null then '{}'
+        else jsonb_build_object(sources.declaration ->> 'user', entities.user_key) end
 from matching_pipeline.entities
+join matching_pipeline.sources on sources.name = entities.source
 join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
 join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
 join matching_pipeline.embedding_models on embedding_models.name = embeddings.model
 where entities.source = %(source)s and embedding_models.status = 'active'
   and (%(ids)s::uuid[] is null or entities.id = any (%(ids)s::uuid[]))
+
+-- name: excepted_values
+select left_value, right_value from matching_pipeline.excepted_values(%(matcher)s)
 
 -- name: stored_lists
 select left_id, right_id, similarity, left_item, right_item, left_rank

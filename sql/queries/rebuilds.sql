@@ -22,9 +22,14 @@ select max(number) from matching_pipeline.rebuilds where matcher = %(matcher)s
 update matching_pipeline.rebuild_shards set figures = %(figures)s, seconds = %(seconds)s where rebuild = %(rebuild)s and place = %(place)s
 
 -- name: rebuild_figures
-select count(*), coalesce(sum(seconds), 0), coalesce(jsonb_agg(figures), '[]')
+select newest.matcher, count(*), sum(seconds), jsonb_agg(figures)
 from matching_pipeline.rebuild_shards
-where figures is not null and rebuild in (select max(number) from matching_pipeline.rebuilds where begun_by = %(begun_by)s group by matcher)
+join (
+    select matcher, max(number) as number from matching_pipeline.rebuilds where begun_by = %(begun_by)s group by matcher
+) as newest on newest.number = rebuild
+where figures is not null
+group by newest.matcher
+order by newest.matcher
 
 -- name: forget_rebuilds
 delete from matching_pipeline.rebuilds where begun_at < now() - %(keep)s::interval

@@ -10,7 +10,7 @@ order by bucket.number
 select count(*) filter (where matches.similarity < match_settings.threshold),
     count(*) filter (where embedding_models.status is distinct from 'active')
 from matching_pipeline.matches
-join matching_pipeline.match_settings on match_settings.matcher = matches.matcher
+left join matching_pipeline.match_settings on match_settings.matcher = matches.matcher and match_settings.model = matches.model
 left join matching_pipeline.embedding_models on embedding_models.name = matches.model
 where matches.matcher = any (%(matchers)s::text[])
 

@@ -49,10 +49,20 @@ on conflict (name) do update set
     queue = excluded.queue, left_source = excluded.left_source, right_source = excluded.right_source,
     declaration = excluded.declaration
 
--- name: give_first_match_settings
-insert into matching_pipeline.match_settings (matcher, threshold, match_limit, attribute_weight)
-values (%(name)s, %(threshold)s, %(top)s, %(attribute_weight)s)
-on conflict (matcher) do nothing
+-- name: make_exception_triggers
+select matching_pipeline.make_exception_triggers(%(name)s)
+
+-- name: exception_problems
+select matching_pipeline.exception_problems(%(declaration)s)
+
+-- name: stray_exceptions
+select substring(tgname from '^matching_pipeline_(.*)_except_[a-z]+$') from pg_trigger
+where tgfoid = 'matching_pipeline.exceptions_changed()'::regprocedure
+except
+select name from matching_pipeline.matchers
+
+-- name: give_first_settings
+select matching_pipeline.give_first_settings(%(name)s)
 
 -- name: publication_problems
 select matching_pipeline.publication_problems(%(matcher)s, %(left)s, %(right)s)

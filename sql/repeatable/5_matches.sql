@@ -29,6 +29,48 @@ language sql stable set search_path from current as $$
     where status = 'active' and modality = source_modality(source_name) and (modality <> 'vector' or name = source_name)
 $$;
 
+-- The model in the row of `match_settings` that counts for matchers with this left source.
+create or replace function settings_model(source_name text) returns text
+language sql stable set search_path from current as $$
+    select coalesce(source_model(source_name), case source_modality(source_name) when 'vector' then source_name else '' end)
+$$;
+
+-- Gives a matcher its first settings, those of the declaration, for the models that have none.
+create or replace function give_first_settings(matcher_name text) returns void
+language sql set search_path from current as $$
+    insert into match_settings (matcher, model, threshold, match_limit, attribute_weight)
+    select matchers.name, models.name, (declaration ->> 'threshold')::double precision, (declaration ->> 'top')::integer,
+        (declaration ->> 'attribute_weight')::double precision
+    from matchers
+    cross join lateral (select source_modality(left_source) as modality) as left_side
+    cross join lateral (
+        select left_source where left_side.modality = 'vector'
+        union
+        select embedding_models.name from embedding_models
+        where embedding_models.modality = left_side.modality and left_side.modality <> 'vector' and status in ('active', 'shadow')
+        union
+        select '' where left_side.modality <> 'vector'
+          and not exists (select from embedding_models where embedding_models.modality = left_side.modality)
+    ) as models (name)
+    where matchers.name = matcher_name
+    on conflict do nothing
+$$;
+
+-- A new model has settings too. The first one takes those that a matcher had before.
+create or replace function models_changed() returns trigger
+language plpgsql security definer set search_path from current as $$
+begin
+    update match_settings set model = new.name
+    from matchers
+    where matchers.name = match_settings.matcher and source_modality(left_source) = new.modality and model = '';
+    perform give_first_settings(name) from matchers where source_modality(left_source) = new.modality;
+    return null;
+end
+$$;
+
+create or replace trigger embedding_models_settings after insert or update of status on embedding_models
+    for each row when (new.status in ('active', 'shadow') and new.modality <> 'vector') execute function models_changed();
+
 -- Enqueues every entity that keeps a list.
 create or replace function enqueue_all_for_matching(matcher_name text) returns integer
 language sql set search_path from current as $$
@@ -68,6 +110,9 @@ language sql stable set search_path from current as $$
           select from jsonb_each(matchers.declaration -> 'opposite') as opposite
           where not (opposite.value ? coalesce(entities.properties ->> opposite.key, ''))
       )
+      and (matchers.declaration ->> 'never_same' is null or entities.id in (
+          select valued.id from entity_values(sources.name, matchers.declaration ->> 'never_same') as valued where value is not null
+      ))
       and exists (
           select from items
           join embeddings on embeddings.source = items.source and embeddings.item = items.id
@@ -169,7 +214,10 @@ $$;
 create or replace function match_settings_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
-    perform enqueue_all_for_matching(matcher) from new_rows;
+    perform enqueue_all_for_matching(new_rows.matcher)
+    from new_rows
+    join old_rows using (matcher, model)
+    join matchers on matchers.name = new_rows.matcher and settings_model(left_source) = new_rows.model;
     return null;
 end
 $$;
@@ -194,7 +242,7 @@ create or replace trigger matches_truncate after truncate on matches
 create or replace function matchers_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
 declare
-    of_the_rule text[] := array['left', 'right', 'same', 'opposite', 'lists'];
+    of_the_rule text[] := array['left', 'right', 'same', 'opposite', 'lists', 'never_same', 'except'];
 begin
     perform enqueue_all_for_matching(new_rows.name)
     from new_rows
@@ -208,7 +256,7 @@ $$;
 create or replace trigger matchers_update after update on matchers
     referencing old table as old_rows new table as new_rows for each statement execute function matchers_changed();
 create or replace trigger match_settings_update after update on match_settings
-    referencing new table as new_rows for each statement execute function match_settings_changed();
+    referencing old table as old_rows new table as new_rows for each statement execute function match_settings_changed();
 
 -- Divides a rebuild into shards of about so many entities that keep lists. Where only left entities do, a shard may have a range of a
 -- block: the ranges cover also entities to come. Otherwise a block stays whole, because a row has the ranks of both entities.

@@ -78,12 +78,12 @@ language sql stable set search_path from current as $$
     select column_name, type, exposed_key(side, type) from sides
     union all
     select regexp_replace(column_name, '(_id)?$', '_image_id'), item_type, exposed_item(side, source_name, item_type)
-    from sides where matcher ->> 'left' <> matcher ->> 'right'
+    from sides where source_modality(source_name) = 'image'
     union all
     select rank.name, 'integer', rank.expression
     from (values ('rank', 'left_rank', true), ('rank_for_a', 'left_rank', false), ('rank_for_b', 'right_rank', false))
-        as rank (name, expression, of_two_sources)
-    where of_two_sources = (matcher ->> 'left' <> matcher ->> 'right')
+        as rank (name, expression, of_one_side)
+    where of_one_side = (matcher ->> 'left' <> matcher ->> 'right' and matcher ->> 'lists' <> 'both')
 $$;
 
 create or replace function expose_match_queue(of_schema text, matcher jsonb) returns void

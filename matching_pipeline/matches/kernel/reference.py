@@ -4,6 +4,7 @@ Checks and tests compare the kernel with it. The kernel is fast and shares no ar
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
@@ -31,8 +32,12 @@ def best_lists(
     others: Iterable[Sequence[Image]],
     policy: Policy,
     may_match: Callable[[Image, Image], bool] = lambda image, other: True,
+    is_left: Callable[[UUID, UUID], bool] = lambda entity, other: True,
 ) -> Lists:
-    """The list of every entity of the images. The others come in parts of any size; one part is held at a time."""
+    """The list of every entity of the images. The others come in parts of any size; one part is held at a time.
+
+    `is_left` says whether the first of two entities is the left one: of equal scores its first image proves the pair.
+    """
     lists: Lists = {image.entity: [] for image in images}
     for part in others:
         directed = [image for image in part if image.vector.any()]
@@ -40,7 +45,7 @@ def best_lists(
         for image in images:
             if directed and image.vector.any():
                 pairs = [*lists[image.entity], *_pairs(image, directed, directions, policy, may_match)]
-                lists[image.entity] = _best(pairs, policy.limit)
+                lists[image.entity] = _best(pairs, policy.limit, partial(is_left, image.entity))
     return lists
 
 
@@ -62,10 +67,15 @@ def _pairs(
             yield Pair(other.entity, similarity, image.id, other.id)
 
 
-def _best(pairs: Iterable[Pair], limit: int) -> list[Pair]:
+def _best(pairs: Iterable[Pair], limit: int, is_left: Callable[[UUID], bool]) -> list[Pair]:
     """Each other entity once, by its best two images; of equal ones by the first ids."""
+
+    def order(pair: Pair) -> tuple[tuple[float, UUID], UUID, UUID]:
+        images = pair.left_image, pair.right_image
+        return pair.order, *(images if is_left(pair.right) else reversed(images))
+
     best: dict[UUID, Pair] = {}
-    for pair in sorted(pairs, key=lambda pair: (pair.order, pair.left_image, pair.right_image)):
+    for pair in sorted(pairs, key=order):
         best.setdefault(pair.right, pair)
     return list(best.values())[:limit]
 

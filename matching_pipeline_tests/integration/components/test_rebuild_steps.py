@@ -102,6 +102,7 @@ def test_a_failed_shard_is_retried_alone(
     (event,) = [event for event in result.all_events if event.is_step_materialization]
     metadata = event.step_materialization_data.materialization.metadata
     assert (metadata["shards"].value, metadata["lists"].value, metadata["added"].value) == (2, 3, 2)
+    assert (metadata["project added"].value, metadata["face added"].value) == (1, 1)
     assert connection.execute("select matcher from matching_pipeline.matches order by matcher").fetchall() == [
         ("face",),
         ("project",),

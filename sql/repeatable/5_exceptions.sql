@@ -1,0 +1,170 @@
+-- Pairs that must not stand: the rows of the table that `except` of a matcher names.
+
+-- The rows, both ways where that is declared and where a source matches itself. Only the owner writes what is executed here.
+create or replace function excepted_values(matcher_name text) returns table (left_value text, right_value text)
+language plpgsql stable security definer set search_path from current set row_security = off set lock_timeout = '500ms' as $$
+declare
+    rule jsonb;
+    both_ways boolean;
+begin
+    select nullif(declaration -> 'except', 'null'), left_source = right_source or declaration #>> '{except,both_ways}' = 'true'
+    into rule, both_ways from matchers where name = matcher_name;
+    if rule is null then
+        return;
+    end if;
+    return query execute format(
+        'select named.* from (select (%1$I)::text as one, (%2$I)::text as other from %3$s) as pair '
+        'cross join lateral (values (one, other), (case when $1 then other end, one)) as named (one, other) '
+        'where named.one is not null and named.other is not null',
+        rule ->> 'left', rule ->> 'right', rule ->> 'table'
+    ) using both_ways;
+end
+$$;
+
+-- What the column of `except`, or a property, says of each entity of a source: the column that `user` declares, the key, or a property.
+create or replace function entity_values(source_name text, column_name text, ids uuid[] default null) returns table (id uuid, value text)
+language sql stable set search_path from current as $$
+    select entities.id, case column_name
+        when declaration ->> 'user' then entities.user_key
+        when declaration ->> 'key' then entities.key
+        else entities.properties ->> column_name
+    end
+    from entities join sources on sources.name = entities.source
+    where entities.source = source_name and (ids is null or entities.id = any (ids))
+$$;
+
+-- The pairs of these left and right entities that must not stand.
+create or replace function excepted_pairs(matcher_name text, left_ids uuid[] default null, right_ids uuid[] default null)
+returns table (left_id uuid, right_id uuid)
+language sql stable set search_path from current as $$
+    select distinct own.id, other.id
+    from matchers
+    cross join excepted_values(matchers.name) as named
+    join lateral entity_values(left_source, declaration #>> '{except,on}', left_ids) as own on own.value = left_value
+    join lateral entity_values(right_source, declaration #>> '{except,on}', right_ids) as other on other.value = right_value
+    where matchers.name = matcher_name
+$$;
+
+-- The entities of a source of which the column or property has one of these values.
+create or replace function entities_with(source_name text, column_name text, found_values text[]) returns uuid[]
+language plpgsql stable set search_path from current as $$
+declare
+    declared jsonb := (select declaration from sources where name = source_name);
+begin
+    if column_name = declared ->> 'user' then
+        return array(select id from entities where source = source_name and user_key = any (found_values));
+    elsif column_name = declared ->> 'key' then
+        return array(select id from entities where source = source_name and id = any (key_ids(found_values)));
+    end if;
+    return array(
+        select entities.id from unnest(found_values) as found (value)
+        join entities on source = source_name and properties @> jsonb_build_object(column_name, found.value)
+    );
+end
+$$;
+
+-- The trigger on the declared table. It deletes the pairs that must not stand any more, as far as no other session has locked them, and
+-- enqueues all entities that the changed rows name. It never fails the app's statement.
+create or replace function exceptions_changed() returns trigger
+language plpgsql security definer set search_path from current as $$
+declare
+    matcher matchers;
+    found_values text[];
+begin
+    select * into matcher from matchers where name = tg_argv[0];
+    if matcher.name is null then
+        return null;
+    end if;
+    if tg_op = 'TRUNCATE' then
+        perform enqueue_all_for_matching(matcher.name);
+        return null;
+    end if;
+    begin
+        execute (
+            select format('select array_agg(distinct value) from (%s) as changed (value)', string_agg(
+                format('select (%I)::text from %s', declared.column_name, changed.table_name), ' union all '
+            ))
+            from unnest(array[matcher.declaration #>> '{except,left}', matcher.declaration #>> '{except,right}']) as declared (column_name)
+            cross join unnest(case tg_op
+                when 'INSERT' then array['new_rows'] when 'DELETE' then array['old_rows'] else array['new_rows', 'old_rows']
+            end) as changed (table_name)
+        ) into found_values;
+        perform match_excepted(matcher, found_values, tg_op <> 'DELETE');
+    exception when others then
+        perform enqueue_all_for_matching(matcher.name);
+    end;
+    return null;
+exception when others then
+    raise warning 'matching_pipeline: a change of the exceptions of % is lost until the next rebuild: SQLSTATE %', tg_argv[0], sqlstate;
+    return null;
+end
+$$;
+
+-- Enqueues the entities of both sources that have one of these values, and with `deletes` deletes those of their pairs that are excepted.
+create or replace function match_excepted(matcher matchers, found_values text[], deletes boolean) returns void
+language plpgsql set search_path from current as $$
+declare
+    column_name text := matcher.declaration #>> '{except,on}';
+    left_ids uuid[] := entities_with(matcher.left_source, column_name, found_values);
+    right_ids uuid[] := entities_with(matcher.right_source, column_name, found_values);
+begin
+    perform enqueue_for_matcher(matcher.name, matcher.left_source, left_ids);
+    if matcher.right_source <> matcher.left_source then
+        perform enqueue_for_matcher(matcher.name, matcher.right_source, right_ids);
+    end if;
+    -- at a stricter isolation level Postgres would abort the app's transaction if a worker has changed a row that this locks
+    if deletes and current_setting('transaction_isolation') = 'read committed' then
+        delete from matches where id = any (array (
+            select matches.id from matches
+            join excepted_pairs(matcher.name, left_ids, right_ids) as excepted using (left_id, right_id)
+            where matches.matcher = matcher.name
+            for update of matches skip locked
+        ));
+    end if;
+end
+$$;
+
+-- Makes the trigger of a matcher on the table of its exceptions where it is missing, and drops it from other tables.
+create or replace function make_exception_triggers(matcher_name text) returns void
+language plpgsql set search_path from current as $$
+declare
+    declared regclass := (select declared_table(declaration #>> '{except,table}') from matchers where name = matcher_name);
+    wanted record;
+    extra record;
+begin
+    for extra in select * from exception_triggers(matcher_name) where of_table is distinct from declared loop
+        execute format('drop trigger %I on %s', extra.name, qualified(extra.of_table));
+    end loop;
+    for wanted in
+        select format('matching_pipeline_%s_except_%s', matcher_name, event) as name, event, referencing
+        from (values
+            ('insert', 'referencing new table as new_rows'), ('delete', 'referencing old table as old_rows'),
+            ('update', 'referencing old table as old_rows new table as new_rows'), ('truncate', '')
+        ) as events (event, referencing)
+        where declared is not null and format('matching_pipeline_%s_except_%s', matcher_name, event)
+            not in (select standing.name from exception_triggers(matcher_name) as standing where of_table = declared)
+    loop
+        execute format('create trigger %I after %s on %s %s for each statement execute function exceptions_changed(%L)',
+            wanted.name, wanted.event, qualified(declared), wanted.referencing, matcher_name);
+    end loop;
+end
+$$;
+
+-- The triggers of a matcher's exceptions, on whatever table.
+create or replace function exception_triggers(matcher_name text) returns table (name text, of_table regclass)
+language sql stable set search_path from current as $$
+    select tgname::text, tgrelid::regclass from pg_trigger
+    where tgfoid = 'exceptions_changed()'::regprocedure and tgname ~ format('^matching_pipeline_%s_except_[a-z]+$', matcher_name)
+$$;
+
+-- The problems of a matcher's exceptions with the app's table.
+create or replace function exception_problems(declaration jsonb) returns setof text
+language sql stable set search_path from current as $$
+    select format('matcher %s: except.%s: %s', declaration ->> 'name', field, problem)
+    from (select declaration -> 'except' as rule, watchable_table(declaration #>> '{except,table}') as own) as declared
+    cross join lateral (values
+        ('table', table_problem(rule ->> 'table')),
+        ('left', column_problem(own, rule ->> 'left', false)), ('right', column_problem(own, rule ->> 'right', false))
+    ) as found (field, problem)
+    where rule <> 'null' and (field = 'table' or own is not null) and problem is not null
+$$;
