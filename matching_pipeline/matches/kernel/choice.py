@@ -49,11 +49,14 @@ class Choice:
             return chosen
         least = self._seconds(chosen, floors)
         for basis in self._bases:
+            before = float("inf")
             for coding in _by_depth(kind, self._centre, basis):
                 seconds = self._seconds(coding, floors)
-                if seconds > least:
+                if seconds > before:
                     break
-                chosen, least = coding, seconds
+                before = seconds
+                if seconds < least:
+                    chosen, least = coding, seconds
         return chosen
 
     def _seconds(self, coding: Coding, floors: Numbers) -> float:
