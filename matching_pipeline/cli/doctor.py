@@ -26,6 +26,7 @@ from matching_pipeline.providers.factory import (
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources import attach
 from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.publications import publication_states
 
 QUEUE = "doctor"
 """The call log records the requests made here under this name."""
@@ -104,7 +105,7 @@ def _sources(database_url: str, declarations: Declarations) -> Iterator[Finding]
         yield Finding("sources", not misfits, because)
         for state in attach.source_states(connection):
             yield Finding(f"source {state.name}", not state.problems, "; ".join(state.problems) or str(state))
-        for publication in attach.publication_states(connection):
+        for publication in publication_states(connection):
             because = "; ".join(publication.problems) or str(publication)
             yield Finding(f"matcher {publication.matcher}", not publication.problems, because)
 

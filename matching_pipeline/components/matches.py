@@ -12,7 +12,6 @@ from matching_pipeline.components.reporting import AssetReport
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.components.sources import content_table, parent_tables
 from matching_pipeline.db.queries import query
-from matching_pipeline.sources.attach import publication_states
 from matching_pipeline.sources.declarations import (
     PUBLISHING,
     Declarations,
@@ -21,6 +20,7 @@ from matching_pipeline.sources.declarations import (
     Matches,
     TextEmbeddings,
 )
+from matching_pipeline.sources.publications import publication_states
 
 # with the offset today is a partition: the table holds what is true now, and today's partition keeps today's figures
 daily = dg.DailyPartitionsDefinition(start_date="2026-11-01", end_offset=1)

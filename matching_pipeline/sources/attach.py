@@ -187,33 +187,6 @@ def source_states(connection: Connection) -> list[SourceState]:
     return [replace(state, read_problems=_read_problems(connection, state)) for state in states]
 
 
-@dataclass(frozen=True)
-class PublicationState:
-    """How a table of the app stands that gets a matcher's pairs."""
-
-    matcher: str
-    table: str
-    unpublished: int
-    """pairs whose row waits to be written or removed"""
-    is_compared: bool
-    """False while a worker compares all pairs, or waits for the table to be mended"""
-    reasons: list[str]
-
-    @property
-    def problems(self) -> list[str]:
-        return [f"the pairs of {self.matcher} are not all in {self.table}: {reason}" for reason in self.reasons]
-
-    def __str__(self) -> str:
-        waiting = f"{self.unpublished} pairs wait" if self.is_compared else "all pairs are compared"
-        return f"published into {self.table}; {waiting}"
-
-
-def publication_states(connection: Connection) -> list[PublicationState]:
-    """Every matcher that publishes."""
-    with connection.cursor(row_factory=class_row(PublicationState)) as cursor:
-        return cursor.execute(query("publication_states")).fetchall()
-
-
 def make_example_tables(connection: Connection) -> None:
     """Makes the tables and functions of the example apps where they are missing."""
     for name in ("tables.sql", "functions.sql"):
