@@ -101,6 +101,8 @@ def measure(session: Connection) -> Measure:
 
 @pytest.mark.parametrize("queue", [QUEUE, BACKLOG])
 def test_a_claim_walks_its_index(measure: Measure, queue: str) -> None:
+    # a session's first call reads the catalogue
+    measure("claim", queue=queue, batch_size=20, lease=MINUTE)
     cost = measure("claim", queue=queue, batch_size=20, lease=MINUTE)
     assert cost.indexes == {"jobs_claim_idx", "jobs_lease_idx", "jobs_pkey"}
     assert cost.sequential_scans == 0
@@ -109,10 +111,9 @@ def test_a_claim_walks_its_index(measure: Measure, queue: str) -> None:
 
 @pytest.mark.parametrize("queue", [QUEUE, BACKLOG, "empty"])
 def test_the_state_of_a_queue_is_looked_up(measure: Measure, queue: str) -> None:
-    # a session's first call reads the catalogue
     measure("queue_state", queue=queue)
     cost = measure("queue_state", queue=queue)
-    assert cost.indexes == {"jobs_claim_idx", "jobs_lease_idx"}
+    assert cost.indexes == {"jobs_claim_idx"}
     assert cost.sequential_scans == 0
     assert cost.buffers < 100
 
