@@ -167,6 +167,8 @@ class Tile:
     kept: Found
     waiting: Candidates
     """pairs of the part under search that may belong into the lists"""
+    loss: Numbers
+    """(rows of the tile,): by how much less than their bounds these pairs may score"""
 
     @property
     def floor_of_row(self) -> Numbers:
@@ -198,7 +200,14 @@ def _tiles(left: ImageSet, floors: Numbers) -> Iterator[Tile]:
         if span.rows.stop - span.rows.start > MOST_ROWS:
             raise ValueError(f"an entity has more than {MOST_ROWS} images: they cannot be matched")
         entity_of_row = left.entity_of_row[span.rows] - span.entities.start
-        yield Tile(span, entity_of_row, floors[span.entities].astype(np.float64), none_found(), NONE_WAITING)
+        yield Tile(
+            span,
+            entity_of_row,
+            floors[span.entities].astype(np.float64),
+            none_found(),
+            NONE_WAITING,
+            np.zeros(len(entity_of_row)),
+        )
 
 
 class _Part:
@@ -252,7 +261,7 @@ class _Part:
     def _search(self, coding: Coding, phase: list[Span], coded: list[Coded], tile: Tile) -> Tile:
         """The tile, with the pairs of these right tiles that may belong into its lists."""
         left, found = coding.left(self._scorer.left_vectors(tile.span.rows)), [tile.waiting]
-        loss = np.zeros(len(tile.entity_of_row))
+        loss = tile.loss
         for span, right in zip(phase, coded, strict=True):
             bounds = coarse(coding, left, right, self._scorer.slack)
             if self._limit is not None and span is phase[0] and not len(tile.waiting):
@@ -286,7 +295,7 @@ class _Part:
             tile = tile.raised(least)
             waiting = tile.waiting[bounds_in(tile.waiting) >= tile.floor_of_row[rows]]
             if len(waiting) <= WAITING * self._limit * len(tile.entity_of_row):
-                return replace(tile, waiting=waiting)
+                return replace(tile, waiting=waiting, loss=loss)
         return self._settle(tile)
 
     def _settle(self, tile: Tile) -> Tile:
@@ -296,7 +305,8 @@ class _Part:
             promising = places(rows_in(candidates)) < self._limit  # they raise the floors for the others
             tile = self._score(tile, candidates[promising])
             candidates = candidates[~promising]
-        return replace(self._score(tile, candidates), waiting=NONE_WAITING).without_ties(self._limit)
+        tile = replace(self._score(tile, candidates), waiting=NONE_WAITING, loss=np.zeros(len(tile.entity_of_row)))
+        return tile.without_ties(self._limit)
 
     def _score(self, tile: Tile, candidates: Candidates) -> Tile:
         floors = tile.floor_of_row[rows_in(candidates)]

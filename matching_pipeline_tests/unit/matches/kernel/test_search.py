@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -77,6 +77,18 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
     seed=st.integers(0, 1000),
 )
 @settings(deadline=None, max_examples=100)
+@example(  # a pair waits from a tile of loose bounds while those of the next tile are float64 scores
+    kinds=("random", "random"),
+    sizes=(1, 33),
+    dimensions=80,
+    groups=(1, 1),
+    weight=0.0,
+    vocabulary=5,
+    threshold=-1.0,
+    limit=1,
+    part=70,
+    seed=45,
+)
 def test_pairs_are_those_of_all_scores(
     library: str,
     kinds: tuple[str, str],
