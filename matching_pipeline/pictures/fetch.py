@@ -98,8 +98,8 @@ class ImageFetcher:
             if content.data == b"":
                 raise PermanentFailure("empty, zero bytes")
             return content
-        except HostBusy as busy:
-            raise HostBusy(one_line(f"{printable(url)}: {busy}"), busy.retry_after) from busy
+        except HostBusy:
+            raise
         except JobFailure as failure:
             raise type(failure)(one_line(f"{printable(url)}: {failure}")) from failure
         except TimeoutError as error:

@@ -1,5 +1,6 @@
 """The hosts that pictures come from: a few requests at a time each, and none while a host asks to wait."""
 
+import math
 import random
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ WAIT_SECONDS: Final = 30.0
 LONGEST_WAIT_SECONDS: Final = 24 * 3600.0
 FURTHEST_PLACE_SECONDS: Final = 3600.0
 """Jobs are put off by this at most, beyond the end of the host's wait: it may get faster."""
+STEP_SECONDS: Final = 30.0
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Hosts:
     def refuse_busy(self, name: str) -> None:
         host = self._host(name)
         if time.monotonic() < host.until:
-            raise HostBusy("the host asks to wait", self._place(host))
+            raise HostBusy(f"{name} asks to wait", self._place(host))
 
     def note_answer(self, name: str) -> None:
         host = self._host(name)
@@ -85,7 +87,8 @@ class Hosts:
         else:
             place = host.next_place
             host.next_place += host.seconds_a_request
-        return timedelta(seconds=place - now)
+        # in steps, so that the worker snoozes many jobs at once
+        return timedelta(seconds=math.ceil(place - now + -(place - host.until) % STEP_SECONDS))
 
     def _host(self, name: str) -> _Host:
         if name not in self._hosts:

@@ -14,7 +14,7 @@ from matching_pipeline.errors import HostBusy, PermanentFailure, TransientFailur
 from matching_pipeline.pictures.encodings import decoded
 from matching_pipeline.pictures.hosts import Hosts, host_of
 from matching_pipeline.pictures.network import CheckedNetwork
-from matching_pipeline.pictures.printable_url import printable
+from matching_pipeline.pictures.printable_url import one_line, printable
 from matching_pipeline.pictures.refusals import MAX_BODY, reason_in
 from matching_pipeline.pictures.size_limit import collect, refuse_oversize
 
@@ -99,7 +99,10 @@ class Web:
         given = response.headers.get("X-Cld-Error") or await _reason(response)
         reason = f"the server answered {status} {response.reason_phrase}" + (f": {given}" if given else "")
         if status == 429 or (status == 503 and retry_after):
-            raise HostBusy(reason, self._hosts.note_refusal(host, retry_after))
+            raise HostBusy(
+                one_line(f"{printable(str(response.request.url))}: {reason}"),
+                self._hosts.note_refusal(host, retry_after),
+            )
         raise TransientFailure(reason) if is_transient(status) else PermanentFailure(reason)
 
 

@@ -1,7 +1,7 @@
 """The loop that every queue shares: claim a batch, do it, write it, repeat; then wait for more, or leave."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -177,11 +177,13 @@ class QueueWorker:
 
     def _work(self, jobs: Sequence[Job]) -> None:
         for outcomes in self.handler.work(self._connection, jobs):
+            waiting: dict[tuple[timedelta, str], list[Job]] = defaultdict(list)
             for outcome in outcomes:
-                if outcome.must_wait:
-                    reason = outcome.must_wait
+                if reason := outcome.must_wait:
                     delay = reason.retry_after if isinstance(reason, HostBusy) else LOCK_BUSY_DELAY
-                    self._release([outcome.job], delay, str(reason))
+                    waiting[delay, str(reason)].append(outcome.job)
+            for (delay, text), together in waiting.items():
+                self._release(together, delay, text)
             if ended := [outcome for outcome in outcomes if not outcome.must_wait]:
                 self._finish(ended)
             self._renew()
