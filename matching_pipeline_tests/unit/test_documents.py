@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from matching_pipeline.cli.main import cli
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.declarations import (
     KINDS,
+    Exceptions,
     Matcher,
     Matches,
     Parent,
@@ -21,10 +23,7 @@ from matching_pipeline.sources.declarations import (
 
 CODE = re.compile(r"`[^`]+`")
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [
-    ROOT / name
-    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/declarations.md", "docs/providers.md")
-]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:
@@ -73,13 +72,18 @@ def test_the_document_of_declarations_lists_every_attribute() -> None:
         "parent": Parent,
         "pictures": Pictures,
         "write_back": WriteBack,
+        "except": Exceptions,
         "publish": Publish,
         "columns of publish": PublishedColumns,
         **{name: kind for name, kind in KINDS.items() if kind is not Matches},
     }
     for section, kind in sections.items():
-        assert listed[section] == set(kind.model_fields), section
-    assert listed["Matches"] == {*Matches.model_fields, *Matcher.model_fields}
+        assert listed[section] == attributes(kind), section
+    assert listed["Matches"] == attributes(Matches) | attributes(Matcher)
+
+
+def attributes(kind: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in kind.model_fields.items()}
 
 
 def _first_columns(text: str) -> list[str]:
