@@ -77,7 +77,7 @@ def detach_queue(connection: Connection, queue: str) -> bool:
 
 
 def _drop_stray_triggers(connection: Connection) -> None:
-    """Drops the triggers on exceptions of matchers that are gone."""
+    """Drops the triggers on exceptions of matchers that are gone, or of which a source is detached."""
     for (matcher,) in connection.execute(query("stray_exceptions")).fetchall():
         _beside_the_app(connection, matcher, query("make_exception_triggers"), what="matcher")
 

@@ -104,17 +104,25 @@ def _name(attributes: Any) -> str:
 
 
 def _problems_of(kind: type[BaseModel], error: ValidationError) -> Iterator[str]:
-    for each in error.errors():
-        fields, model = _fields(kind, each["loc"])
+    errors = error.errors()
+    for each in errors:
+        place = each["loc"]
+        if each["type"] == "too_short" and any(
+            other["loc"][: len(place)] == place for other in errors if other is not each
+        ):
+            # pydantic counts only the elements that are right
+            continue
+        fields, model = _fields(kind, place)
         where = ".".join(fields) or "attributes"
         message = each["msg"].removeprefix("Value error, ")
         if each["type"] == "extra_forbidden":
             *fields, unknown = fields
             where = ".".join(fields)
-            message = f"there is no attribute {unknown}, only {', '.join(model.model_fields)}"
-            if alike := difflib.get_close_matches(unknown, model.model_fields, 1):
+            known = [field.alias or name for name, field in model.model_fields.items()]
+            message = f"there is no attribute {unknown}, only {', '.join(known)}"
+            if alike := difflib.get_close_matches(unknown, known, 1):
                 message = f"there is no attribute {unknown}: is it {alike[0]}?"
-        elif len(fields) < len(each["loc"]):
+        elif len(fields) < len(place):
             message = _SAID["columns"]
         elif each["type"] != "string_pattern_mismatch" or each["ctx"]["pattern"].startswith("^[a-z][a-z0-9_]"):
             message = _SAID.get(each["type"], message)
@@ -131,7 +139,7 @@ def _fields(kind: type[BaseModel], location: tuple[int | str, ...]) -> tuple[lis
         if isinstance(part, str) and re.search(r"[\[\]-]", part):
             break
         fields.append(str(part))
-        field = model.model_fields.get(str(part))
+        field = next((field for name, field in model.model_fields.items() if part in (name, field.alias)), None)
         if field is not None:
             model = _model_in(field.annotation) or model
     return fields, model

@@ -59,7 +59,7 @@ select matching_pipeline.exception_problems(%(declaration)s)
 select substring(tgname from '^matching_pipeline_(.*)_except_[a-z]+$') from pg_trigger
 where tgfoid = 'matching_pipeline.exceptions_changed()'::regprocedure
 except
-select name from matching_pipeline.matchers
+select name from matching_pipeline.matchers where matching_pipeline.is_attached_matcher(name)
 
 -- name: give_first_settings
 select matching_pipeline.give_first_settings(%(name)s)

@@ -124,11 +124,21 @@ begin
 end
 $$;
 
--- Makes the trigger of a matcher on the table of its exceptions where it is missing, and drops it from other tables.
+-- Whether both sources of the matcher are attached.
+create or replace function is_attached_matcher(matcher_name text) returns boolean
+language sql stable set search_path from current as $$
+    select exists (select from matchers where name = matcher_name) and not exists (
+        select from matchers join sources on sources.name in (left_source, right_source)
+        where matchers.name = matcher_name and attached_at is null
+    )
+$$;
+
+-- Makes the trigger of a matcher on the table of its exceptions where it is missing, and drops it from other tables. A matcher of a
+-- detached source has none.
 create or replace function make_exception_triggers(matcher_name text) returns void
 language plpgsql set search_path from current as $$
 declare
-    declared regclass := (select declared_table(declaration #>> '{except,table}') from matchers where name = matcher_name);
+    declared regclass := (select declared_table(declaration #>> '{except,table}') from matchers where name = matcher_name and is_attached_matcher(name));
     wanted record;
     extra record;
 begin
