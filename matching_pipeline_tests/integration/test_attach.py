@@ -459,7 +459,7 @@ def test_a_source_is_detached_and_attached_again(notes: Notes, database_url: str
     notes.work(database_url)
     detach(notes.connection, "note")
     assert notes.triggers() == {}
-    assert notes.run("select proname from pg_proc where proname like 'note\\_%%'") == []
+    assert notes.run("select proname from pg_proc where proname ~ '^note_(entity|parent|item)_changed$'") == []
     (state,) = [state for state in source_states(notes.connection) if state.name == "note"]
     assert (state.is_attached, state.mirrored, state.problems) == (False, 2, [])
     assert misfits(notes.connection, declared()) == ["the source note is declared and not attached"]

@@ -298,7 +298,7 @@ def test_process_names_what_it_does_not_find(run: Run, app: App, source: str) ->
         (["detach"], "Missing argument 'NAME'"),
         (["retry", "image_ai"], "or say --all"),
         (["retry", "image_ai", "--all", "--because", "x"], "or say --all"),
-        (["process", "--failed"], "--failed goes with --missing"),
+        (["process", "--failed", "--entity", "project", "1"], "--failed goes with --missing"),
         (["process", "--missing", "--because", "x"], "--because TEXT with --failed"),
         (["retry", "image_ai", "--all", str(UUID(int=1))], "or say --all"),
     ],
@@ -464,7 +464,11 @@ def test_a_wrong_declaration_is_named_by_file_and_field(run: Run, tmp_path: Path
         "type: matching_pipeline.Source\nattributes: {name: Face, table: my-faces, vector: e, colour: x}"
     )
     result = run("attach", DEFINITIONS_DIR=str(tmp_path))
-    for problem in ("name: a name begins with", "table: a table is written as in SQL", "colour: Extra inputs"):
+    for problem in (
+        "name: a name begins with",
+        "table: a table is written as in SQL",
+        "there is no attribute colour",
+    ):
         refuses(result, f"{declared}: Source Face: {problem}")
 
 

@@ -11,7 +11,7 @@ from matching_pipeline.db.migrations import migrate
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.queues import client
 from matching_pipeline.sources.attach import attach, make_example_tables
-from matching_pipeline.sources.declarations import Declarations, Matches
+from matching_pipeline.sources.declarations import Declarations, Matcher, Matches
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.school import FACE_RULE, School, embedding
@@ -24,11 +24,16 @@ create table faces (
     image_url varchar(500), embedding vector(128), user_id uuid, created_at timestamptz default now(), id uuid unique
 );
 """
-FACES = Declarations(
-    sources=(EXAMPLES.source("face"),),
-    matches=(Matches(matchers=(FACE_RULE,), expose="public"),),
-)
-"""The face-match app alone."""
+
+
+def faces(rule: Matcher) -> Declarations:
+    """The face-match app alone."""
+    return Declarations(sources=(EXAMPLES.source("face"),), matches=(Matches(matchers=(rule,), expose="public"),))
+
+
+FACES = faces(FACE_RULE)
+VIEWED_FACES = faces(FACE_RULE.model_copy(update={"publish": None}))
+"""The matches are in a view, not in a table of the app."""
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def loose_faces_template(new_database: Callable[..., str]) -> str:
         migrate(connection)
     with connect(url) as connection:
         connection.execute(LOOSE_TABLES.encode())
-        attach(connection, FACES)
+        attach(connection, VIEWED_FACES)
         connection.execute("delete from matching_pipeline.jobs")
     return "loose_faces"
 

@@ -198,7 +198,7 @@ def test_when_another_model_is_active_everything_is_missing(board: JobBoard, bak
     assert board.queued() == {baker}
 
 
-SMALL_TABLES = {"embedding_models", "matchers", "queues", "sources"}
+SMALL_TABLES = {"embedding_models", "matchers", "publications", "queues", "sources"}
 
 
 def update_costs(connection: Connection, statement: str) -> dict[str, int]:

@@ -31,7 +31,7 @@ def test_schedules_and_sensors_run_from_the_first_start_on() -> None:
         (
             *("nightly_schedule", "cleanup_schedule"),
             *("image_ai_sensor", "job_embeddings_sensor", "matches_project_sensor", "matches_face_sensor"),
-            *("generated_images_sensor", "worker_sensor"),
+            *("generated_images_sensor", "publishing_sensor", "worker_sensor"),
         ),
         "RUNNING",
     )

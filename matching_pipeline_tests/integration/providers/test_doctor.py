@@ -40,6 +40,7 @@ def test_each_thing_that_fits_has_a_line_and_the_requests_are_in_the_call_log(
     assert {what: verdict for what, (verdict, _) in lines(result).items()} == dict.fromkeys(
         (
             *("database", "sources", *(f"source {source.name}" for source in EXAMPLES.sources)),
+            *(f"matcher {matcher.name}" for matcher in EXAMPLES.matchers),
             *("embeddings", "vision", "pictures", "picture store", "image model", "text model"),
         ),
         "ok",
@@ -123,7 +124,12 @@ def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection
     assert run("status").stderr == ""
     assert "2 of its rows are gone" in run("model", "retire", "local-words-1").stderr
     assert "retired" in run("model", "list").stdout
-    assert json.loads(run("status", "--json").stdout).keys() == {*EXAMPLES.queues, "sources"}
+    assert json.loads(run("status", "--json").stdout).keys() == {
+        *EXAMPLES.queues,
+        "sources",
+        "publications",
+        "troubles",
+    }
 
 
 def test_a_provider_without_quota_is_reported(run: Run, server: OpenAIServer) -> None:
