@@ -175,5 +175,6 @@ def test_the_nightly_job_processes_what_is_missing_and_then_rebuilds(
     matches = ("every_pair_holds", "sampled_lists_are_exact")
     of_matchers = ("no_failed_{}_jobs", "{}_is_published")
     checks = [f"{asset}.{check}" for asset in ("image_ai", "job_embeddings") for check in embeddings]
-    matches += tuple(check.format(matcher) for check in of_matchers for matcher in ("project", "face"))
-    assert passed == dict.fromkeys([*checks, *(f"matches.{check}" for check in matches)], True)
+    checks += [f"matches.{check}" for check in matches]
+    checks += [f"matches.{check.format(matcher)}" for check in of_matchers for matcher in ("project", "face")]
+    assert passed == dict.fromkeys(checks, True)
