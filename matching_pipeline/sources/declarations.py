@@ -382,21 +382,25 @@ class Declarations(_Declaration):
                 yield f"{asset}: the source {name} has no {' or '.join(needed)}"
 
     def _problems_of_publications(self) -> Iterator[str]:
-        published: dict[tuple[str, ...], str] = {}
+        published: dict[tuple[str, ...], tuple[str, str | None]] = {}
         for matcher in self.matchers:
             if matcher.publish is None:
                 continue
             columns = matcher.publish.columns
             twice = [name for name, times in Counter(columns.names).items() if times > 1]
             yield from (f"matcher {matcher.name}: publish: two columns have one name, {name}" for name in twice)
-            # rows of matchers with a column for their names tell them apart
-            place = (matcher.publish.table, columns.left, columns.right, matcher.name if columns.matcher else "")
-            if place in published:
+            table = matcher.publish.table
+            if matcher.exceptions and matcher.exceptions.table == table:
+                yield f"matcher {matcher.name}: publish: {table} is its table of exceptions: publish into another"
+            other, column = published.setdefault(
+                (table, columns.left, columns.right), (matcher.name, columns.matcher)
+            )
+            # only one column of names, filled by all of them, tells their rows apart
+            if other != matcher.name and not (column and column == columns.matcher):
                 yield (
-                    f"matcher {matcher.name}: publish: its rows in {matcher.publish.table} are those of the matcher "
-                    f"{published[place]}: declare other columns, or a column `matcher`"
+                    f"matcher {matcher.name}: publish: its rows in {table} are those of the matcher {other}: "
+                    "declare other columns, or the same column `matcher` in both"
                 )
-            published[place] = matcher.name
 
     def _uses(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         for image in self.images:

@@ -124,6 +124,13 @@ REFUSALS = {
         "truncate likes",
         "likes_match_id_fkey",
     ),
+    "a missing right of one row": (
+        "create function refuse() returns trigger language plpgsql as "
+        "$$ begin raise insufficient_privilege using message = 'not this one'; end $$; "
+        "create trigger refuse before delete on matches for each row execute function refuse()",
+        "drop trigger refuse on matches",
+        "not this one",
+    ),
     "a trigger": (
         "create function refuse() returns trigger language plpgsql as $$ begin raise 'not %%', old.id; end $$; "
         "create trigger refuse before delete on matches for each row execute function refuse()",
@@ -376,6 +383,66 @@ def test_triggers_of_the_app_find_their_own_tables(school: School) -> None:
     school.face_of("female"), school.face_of("male")
     school.process()
     assert school.run("select pair from heard") == school.run("select id from matches")
+
+
+def test_triggers_of_the_app_see_what_policies_show(school: School) -> None:
+    school.run("create table heard (setting text)")
+    school.run(
+        "create function tell() returns trigger language plpgsql "
+        "as $$ begin insert into heard values (current_setting('row_security')); return null; end $$"
+    )
+    school.run("create trigger tell after insert or update or delete on matches for each row execute function tell()")
+    ann, _ = school.face_of("female"), school.face_of("male")
+    school.process()
+    school.run("update matches set similarity = 0; delete from heard")
+    school.run("update matching_pipeline.publications set compared_at = '-infinity'")
+    school.run("select matching_pipeline.enqueue_due_publications()")
+    school.publish()
+    assert is_exact(school)
+    school.run("delete from faces where id = %s", ann)
+    assert set(school.run("select setting from heard")) == {"on"}
+
+
+def test_a_user_who_is_deleted_takes_the_rows_along(school: School, pair: tuple[UUID, UUID]) -> None:
+    school.run("delete from profiles")
+    assert school.rows() == []
+
+
+def test_a_late_check_that_a_trigger_of_the_app_causes_fails_no_job(school: School, pair: tuple[UUID, UUID]) -> None:
+    school.run("create table graves (id uuid primary key)")
+    school.run(
+        "create table losses (id uuid constraint losses_id_fkey references graves deferrable initially deferred)"
+    )
+    school.run(
+        "create function lose() returns trigger language plpgsql "
+        "as $$ begin insert into losses values (old.id); return null; end $$"
+    )
+    school.run("create trigger lose after delete on matches for each row execute function lose()")
+    school.run("update faces set embedding = %s where id = %s", embedding(0, 1), pair[0])
+    assert school.process().counts["failed"] == 0
+    assert stored(school) == set()
+    school.publish()
+    unpublished, is_compared, (told,) = state(school)
+    assert (unpublished, is_compared, "losses_id_fkey" in told) == (1, True, True), told
+    school.run("insert into graves select id from matches")
+    school.publish()
+    assert state(school) == (0, True, [])
+    assert is_exact(school)
+
+
+def test_a_trigger_of_the_app_on_the_table_may_lose_a_pair(school: School, pair: tuple[UUID, UUID]) -> None:
+    school.run(
+        "create function lose() returns trigger language plpgsql "
+        "as $$ begin delete from faces where id = old.face_a_id; return new; end $$"
+    )
+    school.run("alter table matches add column blocked boolean")
+    school.run("create trigger lose before update of blocked on matches for each row execute function lose()")
+    school.run("update matches set blocked = true")
+    assert stored(school) == set()
+    assert school.pairs() == {frozenset(pair)}
+    school.publish()
+    assert state(school) == (0, True, [])
+    assert school.pairs() == set()
 
 
 def test_a_user_sees_the_matches_of_their_own_faces(school: School, pair: tuple[UUID, UUID]) -> None:

@@ -69,6 +69,9 @@ begin
         select format('%s may not %s %s', current_user, wanted, qualified(target))
         from unnest(array['select', 'insert', 'update', 'delete']) as wanted
         where target is not null and not has_table_privilege(target, wanted) and (wanted <> 'delete' or matcher #>> '{publish,removed}' = 'delete')
+        union all
+        select format('row-level security would hide rows of %s from %s: attach as its owner, or as a role with bypassrls', qualified(target), current_user)
+        where row_security_active(target)
     ) as found
     where problem is not null;
 end

@@ -21,10 +21,18 @@ language sql stable set search_path from current as $$
     select exists (select from pg_trigger where tgrelid = of_table and tgdeferrable and tgenabled <> 'D')
 $$;
 
--- Whether an error is of the table or the declaration, as a missing column, table or right is, and not of some rows.
-create or replace function is_fault_of_table(state text) returns boolean
-language sql immutable as $$
-    select state ~ '^(0A|3F|42|54|55000)'
+-- Whether triggers of the app see rows as its policies say, which is the server's default. Where policies hide rows of the table itself
+-- from us, `off` makes the server say so.
+create or replace function app_row_security(of_table regclass) returns text
+language sql stable set search_path from current as $$
+    select case when row_security_active(of_table) then 'off' else 'on' end
+$$;
+
+-- Whether an error is of the matcher's table or its declaration, as a missing column, table or right is, and not of some rows. A right may
+-- also be missing for one row: by a policy, or by a trigger of the app.
+create or replace function is_fault_of_table(state text, matcher jsonb) returns boolean
+language sql stable set search_path from current as $$
+    select state ~ '^(0A|3F|42|54|55000)' and (state <> '42501' or exists (select from publication_problems(matcher)))
 $$;
 
 -- What is told of an error. Other messages than these may quote a row.
@@ -65,7 +73,8 @@ language sql stable set search_path from current as $$
 $$;
 
 -- Writes changed pairs into the app's tables. It fails no statement: pairs that a table refuses are kept for later. It waits ten
--- milliseconds for a lock at most. Inside a trigger of the app's, an open transaction of the app, it causes no late check.
+-- milliseconds for a lock at most. In a transaction of the app (a depth of 2) it causes no late check. Deeper it is inside a trigger of the app,
+-- which may be one before a row of the published table is written: it writes nothing.
 create or replace function matches_published() returns trigger
 language plpgsql security definer set search_path from current set row_security = off set lock_timeout = '10ms' as $$
 declare
@@ -74,6 +83,7 @@ declare
     left_keys text[];
     right_keys text[];
     removes boolean := tg_op in ('DELETE', 'TRUNCATE');
+    is_fault boolean;
     kept bigint := 0;
     state text;
     message text;
@@ -81,7 +91,7 @@ declare
 begin
     for publication in
         select publications.matcher, statements ->> case tg_op when 'DELETE' then 'lost' when 'TRUNCATE' then 'emptied' else 'changed' end as statement,
-            declared_table(declaration #>> '{publish,table}') as target
+            declaration, declared_table(declaration #>> '{publish,table}') as target
         from publications join matchers on matchers.name = publications.matcher
     loop
         if tg_op = 'DELETE' then
@@ -96,7 +106,8 @@ begin
         end if;
         if left_keys is null or publication.statement is null then
             continue;
-        elsif is_suspended(publication.matcher) or (pg_trigger_depth() > 1 and checks_late(publication.target)) then
+        elsif is_suspended(publication.matcher) or pg_trigger_depth() > 2
+            or (pg_trigger_depth() > 1 and checks_late(publication.target)) then
             -- of a pair that stands, a comparison finds what is missing
             if removes or not is_suspended(publication.matcher) then
                 perform keep_unpublished(publication.matcher, left_keys, right_keys, null);
@@ -105,29 +116,32 @@ begin
             continue;
         end if;
         begin
-            if checks_late(publication.target) then
-                set constraints all immediate;
-            end if;
-            perform set_config('search_path', app_search_path(publication.target), true);
+            perform set_config('search_path', app_search_path(publication.target), true),
+                set_config('row_security', app_row_security(publication.target), true);
             if removes then
                 execute publication.statement into kept;
             else
                 execute publication.statement;
             end if;
-            perform set_config('search_path', our_path, true);
+            if pg_trigger_depth() = 1 then
+                -- also what triggers of the app cause in other tables is checked here, and not at the commit
+                set constraints all immediate;
+            end if;
+            perform set_config('search_path', our_path, true), set_config('row_security', 'off', true);
             if kept > 0 then
                 perform enqueue_publishing(publication.matcher);
             end if;
         exception when others then
             get stacked diagnostics state = returned_sqlstate, message = message_text, context = pg_exception_context;
             message := told_of(state, message, context);
-            if is_fault_of_table(state) then
+            is_fault := is_fault_of_table(state, publication.declaration);
+            if is_fault then
                 perform keep_unpublished(publication.matcher, null, null, message);
             end if;
-            if removes or (not is_fault_of_table(state) and cardinality(left_keys) <= 1000) then
+            if removes or (not is_fault and cardinality(left_keys) <= 1000) then
                 -- a lock passes by itself
                 perform keep_unpublished(publication.matcher, left_keys, right_keys, case when state !~ '^(40|55P)' then message end);
-            elsif not is_fault_of_table(state) then
+            elsif not is_fault then
                 perform keep_unpublished(publication.matcher, null, null, null);
             end if;
             perform enqueue_publishing(publication.matcher);
@@ -173,6 +187,7 @@ create or replace function publish_range(matcher_name text, after uuid, size int
 language plpgsql security definer set search_path from current set row_security = off as $$
 declare
     our_path text := current_setting('search_path');
+    target regclass := (select declared_table(declaration #>> '{publish,table}') from matchers where name = matcher_name);
     until uuid := (
         select left_id from matches where matcher = matcher_name and (after is null or left_id > after)
         order by left_id offset size - 1 limit 1
@@ -180,10 +195,9 @@ declare
 begin
     begin
         set constraints all immediate;
-        perform set_config('search_path', app_search_path(declared_table(declaration #>> '{publish,table}')), true)
-        from matching_pipeline.matchers where name = matcher_name;
+        perform set_config('search_path', app_search_path(target), true), set_config('row_security', app_row_security(target), true);
         execute (select statements ->> 'range' from matching_pipeline.publications where matcher = matcher_name) using after, until;
-        perform set_config('search_path', our_path, true);
+        perform set_config('search_path', our_path, true), set_config('row_security', 'off', true);
     exception when others then
         perform keep_unpublished(matcher_name, array_agg(left_key), array_agg(right_key), null)
         from matches
@@ -199,6 +213,8 @@ create or replace function publish_pairs(matcher_name text, left_keys text[], ri
 language plpgsql security definer set search_path from current set row_security = off as $$
 declare
     our_path text := current_setting('search_path');
+    declared jsonb := (select declaration from matchers where name = matcher_name);
+    target regclass := declared_table(declared #>> '{publish,table}');
     middle integer := cardinality(left_keys) / 2;
     statement text;
     state text;
@@ -210,10 +226,9 @@ begin
         foreach statement in array array['gone', 'pairs'] loop
             statement := (select statements ->> statement from matching_pipeline.publications where matcher = matcher_name);
             if statement is not null then
-                perform set_config('search_path', app_search_path(declared_table(declaration #>> '{publish,table}')), true)
-                from matching_pipeline.matchers where name = matcher_name;
+                perform set_config('search_path', app_search_path(target), true), set_config('row_security', app_row_security(target), true);
                 execute statement using left_keys, right_keys;
-                perform set_config('search_path', our_path, true);
+                perform set_config('search_path', our_path, true), set_config('row_security', 'off', true);
             end if;
         end loop;
         delete from unpublished_pairs as kept using unnest(left_keys, right_keys) as pair (left_key, right_key)
@@ -222,7 +237,7 @@ begin
     exception when others then
         get stacked diagnostics state = returned_sqlstate, message = message_text, context = pg_exception_context;
     end;
-    if is_fault_of_table(state) then
+    if is_fault_of_table(state, declared) then
         perform keep_unpublished(matcher_name, null, null, told_of(state, message, context));
     elsif middle > 0 then
         perform publish_pairs(matcher_name, left_keys[:middle], right_keys[:middle]);

@@ -30,6 +30,14 @@ attributes: {name: photo, table: public.photos, photo: t.url}
 TEXTS = "type: matching_pipeline.TextEmbeddings\nattributes: {name: a, sources: [%s]}"
 MATCHES = "type: matching_pipeline.Matches\nattributes: {matchers: [{columns: [a, b], %s}]}"
 
+PUBLISHED = """
+type: matching_pipeline.Matches
+attributes:
+  matchers:
+    - {{name: m, left: face, right: face, columns: [a, b], publish: {{table: p, columns: {{left: l, right: r, {}}}}}}}
+    - {{name: n, left: face, right: face, columns: [a, b], publish: {{table: p, columns: {{left: l, right: r, {}}}}}}}
+"""
+
 
 def declare(folder: Path, *documents: str, name: str = "defs.yaml") -> Declarations:
     file = folder / name
@@ -206,6 +214,11 @@ def test_what_is_no_declaration_is_named(tmp_path: Path, text: str, message: str
          "matcher m: owner is no property, user column or key of the source face"),
         ([POSTING, POSTING.replace("name: posting", "name: other"), "type: matching_pipeline.TextEmbeddings\n"
           "attributes: {name: a, sources: [posting, other], queue_view: q}"], "`queue_view` is for an asset of one"),
+        ([FACE, PUBLISHED.format("", "")], "its rows in public.p are those of the matcher m: declare other columns"),
+        ([FACE, PUBLISHED.format("", "matcher: kind")], "in public.p are those of the matcher m"),
+        ([FACE, PUBLISHED.format("matcher: kind", "matcher: name")], "the same column `matcher` in both"),
+        ([FACE, MATCHES % "name: m, left: face, right: face, except: {table: p, left: l, right: r, on: userId},"
+          "publish: {table: public.p, columns: {left: l, right: r}}"], "public.p is its table of exceptions"),
         ([FACE, MATCHES % "name: face, left: face, right: face, opposite: {g: [a, b]}"], "face has no property g"),
     ],
 )  # fmt: skip
@@ -214,6 +227,11 @@ def test_declarations_that_do_not_fit_together_are_named(tmp_path: Path, documen
         declare(tmp_path, *documents)
     assert message in str(caught.value)
     assert "Value error" not in str(caught.value)
+
+
+def test_matchers_share_a_table_with_one_column_for_their_names(tmp_path: Path) -> None:
+    declared = declare(tmp_path, FACE, PUBLISHED.format("matcher: kind", "matcher: kind"))
+    assert [matcher.name for matcher in declared.matchers] == ["m", "n"]
 
 
 def test_declarations_are_in_defs_or_where_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
