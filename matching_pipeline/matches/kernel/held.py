@@ -55,6 +55,8 @@ class HeldImages:
 
     def near(self, sought: ImageSet, policy: Policy) -> ImageSet:
         """All images that reach the threshold with one of those sought, and few others."""
+        if not len(sought.image_ids):
+            return image_set(self._entities[:0], self._image_ids[:0], self._embeddings[:0], [])
         directions, held = sought.unit(slice(None)).astype(np.float32), slice(0, self._count)
         # a wait for a second thread may cost more than it saves
         with one_thread_each(), np.errstate(all="ignore"):

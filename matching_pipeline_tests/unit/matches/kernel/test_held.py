@@ -79,3 +79,9 @@ def test_few_others_are_near() -> None:
     others = image_set(ids(list(range(500))), ids(list(range(500))), vectors("random", 500, 64, generator))
     sought = image_set(ids([1]), ids([1]), others.embeddings[7:8])
     assert len(HeldImages(others).near(sought, Policy(threshold=0.9, attribute_weight=0.0)).image_ids) == 1
+
+
+def test_nothing_is_near_to_no_images() -> None:
+    held = HeldImages(an_image_set([0, 1], "random", np.random.default_rng(1)))
+    nobody = image_set(ids([]), ids([]), np.empty((0, 0), np.float32), [])
+    assert len(held.near(nobody, Policy(threshold=-1.0)).image_ids) == 0
