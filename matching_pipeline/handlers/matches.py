@@ -2,9 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from uuid import UUID
 
 import psycopg
 
@@ -12,6 +13,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY, give_way
 from matching_pipeline.errors import PermanentFailure, SourceUnreadable
+from matching_pipeline.matches.kernel.columns import as_ids
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.matches.matching import Matching
 from matching_pipeline.matches.rebuilds import Part
@@ -66,10 +68,13 @@ class MatchHandler:
         """Whether the last yielded outcomes change lists."""
         self._released = 0
         """Jobs of the last crowd that batches must still do."""
+        self._written: set[UUID] = set()
+        """Entities whose pairs were written since the last look at the exceptions."""
 
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
         if not self._mirrored:
             yield [Outcome(job) for job in jobs]
+            self._look_again(connection)
             return
         with _quoting_no_row():
             if self._has_crowd(connection, len(jobs)):
@@ -82,6 +87,7 @@ class MatchHandler:
             yield [outcome for outcome in outcomes if not _is_comparable(outcome)]
             self._takes_lists = True
             yield [outcome for outcome in outcomes if _is_comparable(outcome)]
+            self._look_again(connection)
 
     def prepare_write(self, connection: Connection) -> None:
         if self._takes_lists:
@@ -129,7 +135,17 @@ class MatchHandler:
                     client.enqueue(connection, self.queue, source, mirrored)
             else:
                 mirror.forget_jobs_of_erased(connection, [outcome.job for outcome in group])
-        return self._matching.update(connection, changed) if self._takes_lists else Figures()
+        if not self._takes_lists:
+            return Figures()
+        figures = self._matching.update(connection, changed)
+        self._written.update(*changed.values())
+        return figures
+
+    def _look_again(self, connection: Connection) -> None:
+        """The next batch does it where rows are locked or the app's table cannot be read."""
+        with _quoting_no_row(), suppress(*GAVE_WAY, SourceUnreadable):
+            self._matching.look_again(connection, as_ids(self._written))
+            self._written.clear()
 
     def _outcomes(self, connection: Connection, jobs: Sequence[Job]) -> list[Outcome]:
         outcomes = list(expansion.expand(connection, [job for job in jobs if job.kind != "entity"]))

@@ -19,6 +19,7 @@ from matching_pipeline.matches.kernel.differences import Change, difference
 from matching_pipeline.matches.kernel.lists import Lists, lists_from, merge, pairs_from
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.matches.rebuilds import Part, Shard
+from matching_pipeline.matches.restrictions import look_again
 from matching_pipeline.matches.rows import (
     NO_IDS,
     NO_LISTINGS,
@@ -119,7 +120,12 @@ class Matching:
                 on_part(found.lists * begin // len(changes))
                 for figures in pool.map(put, sessions, changes[begin : begin + len(sessions)]):
                     written += figures
+        self.look_again(connection, np.concatenate(list(found.computed.values())))
         return found.figures(written)
+
+    def look_again(self, connection: Connection, entities: Ids) -> None:
+        """Leaves out pairs of these entities that the app excepted while they were written."""
+        look_again(connection, self.rule, entities)
 
     def rebuild_at_once(self, connection: Connection) -> Figures:
         """The caller's transaction holds the lists and changes the model.

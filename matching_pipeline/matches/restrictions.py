@@ -10,6 +10,7 @@ from matching_pipeline.db.arrays import UUID, Uuids
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.reader import read_columns
+from matching_pipeline.db.transactions import give_way
 from matching_pipeline.errors import SourceUnreadable
 from matching_pipeline.matches.kernel.columns import Ids, Mask, Numbers, Rows, places, starts_of
 from matching_pipeline.matches.kernel.differences import pair_keys
@@ -38,6 +39,18 @@ def allowed(connection: Connection, rule: Rule, source: str, pairs: Pairs) -> Ma
             )
         may &= ~np.isin(pair_keys(left, right), pair_keys(**excepted))
     return may
+
+
+def look_again(connection: Connection, rule: Rule, entities: Ids) -> None:
+    """Deletes the excepted pairs of these entities, whose lists are committed, and enqueues both sides.
+
+    The trigger on the app's table does not see entities of a transaction that is open. Raises SourceUnreadable, and
+    one of GAVE_WAY.
+    """
+    if rule.has_exceptions and len(entities):
+        parameters = {"matcher": rule.matcher, "ids": _unique(entities)}
+        with _exceptions_named(rule.matcher):
+            give_way(connection, lambda: connection.execute(query("match_standing_exceptions"), parameters))
 
 
 def by_left_item(pairs: Pairs, owners: ImageSet, listed: ImageSet, weight: float) -> Pairs:

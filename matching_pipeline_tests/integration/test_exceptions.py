@@ -1,5 +1,6 @@
 """A row of the table that `except` names removes pairs at once; without it they come back."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -8,6 +9,7 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.matches.matching import Matching, matching_of
+from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach, detach
 from matching_pipeline.sources.declarations import Declarations, Exceptions, Matches
@@ -97,6 +99,52 @@ def test_at_a_stricter_isolation_level_a_job_removes_the_pair(app: Dating, level
     app.run("reset default_transaction_isolation")
     assert app.process_blocks() == []
     assert app.shown() == set()
+
+
+class BlockedMeanwhile(MatchHandler):
+    """The app blocks all that the worker's open transaction mirrors and matches."""
+
+    app: Dating
+
+    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
+        figures = super().write(connection, outcomes)
+        if outcomes[0].job.kind == "entity" and self.app.run("select count(*) from blocks") == [0]:
+            self.app.run(BLOCK)
+        return figures
+
+
+def test_a_block_of_entities_that_an_open_transaction_mirrors_removes_the_pair(app: Dating) -> None:
+    app.run("delete from faces"), app.process_blocks()
+    for user in app.run("select id from profiles"):
+        app.face(user)
+    handler = BlockedMeanwhile(RULE.queue, FACE, ["face"])
+    handler.app = app
+    QueueWorker(app.database_url, handler).run()
+    assert app.run("select count(*) from blocks, matching_pipeline.entities where user_key = blocked::text") == [2]
+    assert app.shown() == set()
+
+
+def test_the_indexes_of_the_two_columns_find_the_rows(app: Dating) -> None:
+    app.run("insert into blocks select gen_random_uuid(), gen_random_uuid() from generate_series(1, 3000)")
+    app.run("create index on blocks (blocker)"), app.run("create index on blocks (blocked)")
+    app.run("analyze blocks")
+    ids = app.run("select id from matching_pipeline.entities")
+    rows_read = "select pg_stat_get_xact_tuples_returned('blocks'::regclass)"
+    with app.connection.transaction():
+        before = app.run(rows_read)
+        app.run(BLOCK)
+        pairs = app.run("select left_id from matching_pipeline.excepted_pairs('face', %s, %s)", ids, ids)
+        assert (len(pairs), app.shown()) == (4, set())
+        assert app.run(rows_read) == before
+
+
+def test_a_value_that_the_columns_cannot_take_is_left_out(app: Dating) -> None:
+    app.run(BLOCK)
+    him, *_ = app.run("select blocker::text from blocks")
+    values = "select right_value from matching_pipeline.excepted_values('face', %s)"
+    assert set(app.run(values, ["no uuid", him])) == set(
+        app.run("select unnest(array[blocker, blocked])::text from blocks")
+    )
 
 
 def test_an_update_and_a_truncate_of_blocks_are_seen(app: Dating) -> None:

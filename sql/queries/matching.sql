@@ -169,6 +169,9 @@ copy (
     select left_id, right_id from matching_pipeline.excepted_pairs(%(matcher)s, %(left_ids)s::uuid[], %(right_ids)s::uuid[])
 ) to stdout (format binary)
 
+-- name: match_standing_exceptions
+select from matching_pipeline.match_standing_exceptions(%(matcher)s, %(ids)s::uuid[])
+
 -- name: lone_entities_with_pairs
 -- of the sides that keep lists
 select source, id

@@ -19,7 +19,7 @@ $$;
 
 create or replace function column_type(of_table regclass, column_name text) returns text
 language sql stable set search_path from current as $$
-    select format_type(atttypid, null) from pg_attribute
+    select format_type(atttypid, -1) from pg_attribute
     where attrelid = of_table and attname = column_name and attnum > 0 and not attisdropped
 $$;
 

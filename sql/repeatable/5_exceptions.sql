@@ -1,48 +1,102 @@
 -- Pairs that must not stand: the rows of the table that `except` of a matcher names.
 
--- The rows, both ways where that is declared and where a source matches itself. Only the owner writes what is executed here.
-create or replace function excepted_values(matcher_name text) returns table (left_value text, right_value text)
+-- Those of the values that a type can take.
+create or replace function values_of_type(given text[], type_name text) returns text[]
+language plpgsql stable set search_path from current as $$
+declare
+    value text;
+    taken text[] := '{}';
+begin
+    execute format('select $1::%s[]', type_name) using given;
+    return given;
+exception when data_exception or integrity_constraint_violation then
+    foreach value in array given loop
+        begin
+            execute format('select $1::%s', type_name) using value;
+            taken := taken || value;
+        exception when data_exception or integrity_constraint_violation then
+            continue;
+        end;
+    end loop;
+    return taken;
+end
+$$;
+
+-- The rows, both ways where that is declared and where a source matches itself. With `asked`, only those of which a column has one of
+-- these values: the columns' indexes find them. Only the owner writes what is executed here.
+create or replace function excepted_values(matcher_name text, asked text[] default null) returns table (left_value text, right_value text)
 language plpgsql stable security definer set search_path from current set row_security = off set lock_timeout = '500ms' as $$
 declare
     rule jsonb;
     both_ways boolean;
+    own regclass;
+    left_type text;
+    right_type text;
+    left_asked text[];
+    right_asked text[];
+    found_rows text := '%3$s';
 begin
     select nullif(declaration -> 'except', 'null'), left_source = right_source or declaration #>> '{except,both_ways}' = 'true'
     into rule, both_ways from matchers where name = matcher_name;
     if rule is null then
         return;
     end if;
+    own := to_regclass(rule ->> 'table');
+    left_type := column_type(own, rule ->> 'left');
+    right_type := column_type(own, rule ->> 'right');
+    -- without a type the statement names the column that is missing
+    if asked is not null and left_type is not null and right_type is not null then
+        left_asked := values_of_type(asked, left_type);
+        right_asked := values_of_type(asked, right_type);
+        found_rows := '(select %1$I, %2$I from %3$s where %1$I = any ($2::%4$s[]) union all '
+            'select %1$I, %2$I from %3$s where %2$I = any ($3::%5$s[])) as asked';
+    end if;
     return query execute format(
-        'select named.* from (select (%1$I)::text as one, (%2$I)::text as other from %3$s) as pair '
+        'select named.* from (select (%1$I)::text as one, (%2$I)::text as other from ' || found_rows || ') as pair '
         'cross join lateral (values (one, other), (case when $1 then other end, one)) as named (one, other) '
         'where named.one is not null and named.other is not null',
-        rule ->> 'left', rule ->> 'right', rule ->> 'table'
-    ) using both_ways;
+        rule ->> 'left', rule ->> 'right', rule ->> 'table', left_type, right_type
+    ) using both_ways, left_asked, right_asked;
 end
 $$;
 
 -- What the column of `except`, or a property, says of each entity of a source: the column that `user` declares, the key, or a property.
 create or replace function entity_values(source_name text, column_name text, ids uuid[] default null) returns table (id uuid, value text)
-language sql stable set search_path from current as $$
+language plpgsql stable set search_path from current set plan_cache_mode = force_custom_plan as $$
+begin
+    return query
     select entities.id, case column_name
         when declaration ->> 'user' then entities.user_key
         when declaration ->> 'key' then entities.key
         else entities.properties ->> column_name
     end
     from entities join sources on sources.name = entities.source
-    where entities.source = source_name and (ids is null or entities.id = any (ids))
+    where entities.source = source_name and (ids is null or entities.id = any (ids));
+end
 $$;
 
--- The pairs of these left and right entities that must not stand.
+-- The pairs of these left and right entities that must not stand. It reads the rows that name an entity of the smaller side.
 create or replace function excepted_pairs(matcher_name text, left_ids uuid[] default null, right_ids uuid[] default null)
 returns table (left_id uuid, right_id uuid)
-language sql stable set search_path from current as $$
+language plpgsql stable set search_path from current as $$
+declare
+    matcher matchers;
+    column_name text;
+    asked text[];
+begin
+    select * into matcher from matchers where name = matcher_name;
+    column_name := matcher.declaration #>> '{except,on}';
+    if right_ids is null or cardinality(left_ids) <= cardinality(right_ids) then
+        asked := array(select value from entity_values(matcher.left_source, column_name, left_ids) where left_ids is not null);
+    else
+        asked := array(select value from entity_values(matcher.right_source, column_name, right_ids));
+    end if;
+    return query
     select distinct own.id, other.id
-    from matchers
-    cross join excepted_values(matchers.name) as named
-    join lateral entity_values(left_source, declaration #>> '{except,on}', left_ids) as own on own.value = left_value
-    join lateral entity_values(right_source, declaration #>> '{except,on}', right_ids) as other on other.value = right_value
-    where matchers.name = matcher_name
+    from excepted_values(matcher_name, case when left_ids is not null or right_ids is not null then asked end) as named
+    join entity_values(matcher.left_source, column_name, left_ids) as own on own.value = left_value
+    join entity_values(matcher.right_source, column_name, right_ids) as other on other.value = right_value;
+end
 $$;
 
 -- The entities of a source of which the column or property has one of these values.
@@ -89,7 +143,10 @@ begin
                 when 'INSERT' then array['new_rows'] when 'DELETE' then array['old_rows'] else array['new_rows', 'old_rows']
             end) as changed (table_name)
         ) into found_values;
-        perform match_excepted(matcher, found_values, tg_op <> 'DELETE');
+        perform match_excepted(
+            matcher, entities_with(matcher.left_source, matcher.declaration #>> '{except,on}', found_values),
+            entities_with(matcher.right_source, matcher.declaration #>> '{except,on}', found_values), tg_op <> 'DELETE'
+        );
     exception when others then
         perform enqueue_all_for_matching(matcher.name);
     end;
@@ -100,13 +157,9 @@ exception when others then
 end
 $$;
 
--- Enqueues the entities of both sources that have one of these values, and with `deletes` deletes those of their pairs that are excepted.
-create or replace function match_excepted(matcher matchers, found_values text[], deletes boolean) returns void
+-- Enqueues these left and right entities, and with `deletes` deletes those of their pairs that are excepted.
+create or replace function match_excepted(matcher matchers, left_ids uuid[], right_ids uuid[], deletes boolean) returns void
 language plpgsql set search_path from current as $$
-declare
-    column_name text := matcher.declaration #>> '{except,on}';
-    left_ids uuid[] := entities_with(matcher.left_source, column_name, found_values);
-    right_ids uuid[] := entities_with(matcher.right_source, column_name, found_values);
 begin
     perform enqueue_for_matcher(matcher.name, matcher.left_source, left_ids);
     if matcher.right_source <> matcher.left_source then
@@ -120,6 +173,30 @@ begin
             where matches.matcher = matcher.name
             for update of matches skip locked
         ));
+    end if;
+end
+$$;
+
+-- Deletes the standing pairs of these entities that are excepted, and enqueues both sides. A worker calls it when it has committed
+-- entities and pairs: the trigger may have run before, and not have seen these entities.
+create or replace function match_standing_exceptions(matcher_name text, ids uuid[]) returns void
+language plpgsql set search_path from current as $$
+declare
+    matcher matchers;
+    left_ids uuid[];
+    right_ids uuid[];
+begin
+    select * into matcher from matchers where name = matcher_name;
+    select array_agg(left_id), array_agg(right_id) into left_ids, right_ids
+    from (
+        select left_id, right_id from excepted_pairs(matcher_name, left_ids => ids)
+        union
+        select left_id, right_id from excepted_pairs(matcher_name, right_ids => ids)
+    ) as excepted
+    join matches using (left_id, right_id)
+    where matches.matcher = matcher_name;
+    if left_ids is not null then
+        perform match_excepted(matcher, left_ids, right_ids, true);
     end if;
 end
 $$;
