@@ -170,6 +170,20 @@ def test_a_status_that_the_app_wrote_stays_until_there_is_something_to_say(studi
     assert studio.state(project) == "PENDING"
 
 
+def test_a_trigger_of_the_app_may_ask_for_pictures_of_its_row(studio: Studio, database_url: str) -> None:
+    project = studio.project()
+    studio.run(
+        "create function ask() returns trigger language plpgsql as $$ begin "
+        "perform enqueue_complete_pack(new.id); return new; end $$; "
+        "create trigger ask before update of id on projects for each row execute function ask()"
+    )
+    studio.run("update projects set status = 'COMPLETED'")
+    studio.run("update projects set id = id")
+    assert (studio.state(project), jobs(studio)) == ("COMPLETED", 1)
+    studio.publish(database_url)
+    assert studio.state(project) == "PENDING"
+
+
 def test_an_app_never_waits_for_another_that_asks_or_writes(studio: Studio, database_url: str) -> None:
     project = studio.project()
     with connect(database_url) as other, other.transaction():

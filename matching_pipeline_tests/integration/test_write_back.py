@@ -52,6 +52,7 @@ def notes(connection: Connection, database_url: str) -> StatedNotes:
 
 def test_the_states_of_an_entitys_jobs_are_written_in_the_apps_words(notes: StatedNotes) -> None:
     notes.run("insert into notes (id, title) values (1, 'one'), (2, 'two')")
+    notes.publish()
     assert notes.states() == ["waits", "waits"]
     first, _ = client.claim(notes.connection, QUEUE, 2, LEASE)
     assert notes.states() == ["works", "works"]
@@ -63,10 +64,58 @@ def test_the_states_of_an_entitys_jobs_are_written_in_the_apps_words(notes: Stat
     assert notes.states() == ["is done", "is done"]
 
 
+def test_a_statement_of_the_app_writes_no_status_and_leaves_a_job_for_each_row(notes: StatedNotes) -> None:
+    notes.run("insert into notes (id, title) select n, 'n' from generate_series(1, 3) as n")
+    notes.run("update notes set title = 'two' where id = 2")
+    notes.run("delete from notes where id = 1")
+    assert notes.states() == notes.kept() == [None, None]
+    notes.publish()
+    assert notes.states() == ["waits", "waits"]
+
+
+def test_a_status_waits_for_no_lock_that_a_trigger_of_the_app_needs(notes: StatedNotes) -> None:
+    notes.run(
+        "create table counts (n int); create function count_it() returns trigger language plpgsql as $$ begin "
+        "lock table counts; return new; end $$; "
+        "create trigger count_it before update on notes for each row execute function count_it()"
+    )
+    notes.run("insert into notes (id, title) values (1, 'one')")
+    with connect(notes.database_url) as app, app.transaction():
+        app.execute("lock table counts")
+        client.claim(notes.connection, QUEUE, 1, LEASE)
+        notes.publish()
+        assert notes.states() == [None]
+        assert notes.kept() == ["its row is locked"]
+    notes.publish()
+    assert notes.states() == ["works"]
+
+
+def test_a_status_enqueues_nothing_where_a_trigger_of_the_app_changes_the_row_with_it(
+    connection: Connection, database_url: str
+) -> None:
+    notes = StatedNotes(connection, database_url)
+    notes.run(
+        "alter table notes add column touched timestamptz; "
+        "create function touch() returns trigger language plpgsql as $$ begin "
+        "new.touched := clock_timestamp(); return new; end $$; "
+        "create trigger touch before update on notes for each row execute function touch()"
+    )
+    notes.attach(write_back=WORDS, text="concat(t.title, t.touched)")
+    notes.run("insert into notes (id, title) values (1, 'one')")
+    notes.work(database_url)
+    notes.publish()
+    assert notes.states() == ["is done"]
+    assert notes.run("select touched is not null from notes") == [True]
+    assert notes.pending() == []
+    notes.run("update notes set title = 'two'")
+    assert notes.pending() == ["1"]
+
+
 def test_a_status_that_is_written_enqueues_nothing(notes: StatedNotes) -> None:
     notes.run("insert into notes (id, title) values (1, 'one')")
     notes.work(notes.database_url)
     assert notes.states() == ["is done"]
+    notes.publish()
     assert notes.run("select 1 from matching_pipeline.jobs where status <> 'completed'") == []
 
 
@@ -122,6 +171,7 @@ def test_a_status_that_is_refused_stops_nothing_else(notes: StatedNotes, break_:
 
 def test_a_row_that_the_app_has_locked_gets_its_status_later(notes: StatedNotes) -> None:
     notes.run("insert into notes (id, title) values (1, 'one')")
+    notes.publish()
     with connect(notes.database_url) as app, app.transaction():
         app.execute("select from notes for update")
         client.claim(notes.connection, QUEUE, 1, LEASE)
@@ -163,4 +213,15 @@ def test_the_items_of_an_entity_say_its_state(connection: Connection, database_u
     app.run("select matching_pipeline.enqueue_jobs('image_ai', 'product', 'item', array[%s])", str(image))
     assert app.run("select state from products") == ["waits"]
     client.claim(connection, "image_ai", 1, LEASE)
+    assert app.run("select state from products") == ["works"]
+    # a status that this statement wrote would fail it: its row would change under it
+    app.run(
+        "create function touch() returns trigger language plpgsql as $$ begin "
+        "update product_images set src = src || '#' where product_id = new.id; return new; end $$; "
+        "create trigger touch before update of id on products for each row execute function touch()"
+    )
+    app.run("update products set state = 'new'")
+    app.run("update products set id = id")
+    assert app.run("select state from products") == ["new"]
+    QueueWorker(database_url, PublishingHandler("publishing")).run()
     assert app.run("select state from products") == ["works"]

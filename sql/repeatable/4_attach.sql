@@ -20,6 +20,12 @@ begin
         ) || erase_items(source_name, keys)
         else keys
     end);
+    if job_kind = 'entity' then
+        -- a row that is gone has no status
+        delete from jobs where id = any (array (
+            select id from jobs where source = source_name and kind = 'status' and key = any (keys) for update skip locked
+        ));
+    end if;
 end
 $$;
 

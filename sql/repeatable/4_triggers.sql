@@ -109,10 +109,15 @@ begin
     -- bytes are compared: 1.0 and 1.00 are different texts, and a type such as json has no equality
     select coalesce(string_agg(format('row(old_rows.%1$I)::record *<> row(new_rows.%1$I)::record', input), ' or '), 'false')
     into differs from unnest(inputs) as input;
-    -- `source_gone` erases the keys that it can lock. A worker erases the others.
+    -- `source_gone` erases the keys that it can lock. A worker erases the others. An update by `write_status` is none of the app's.
+    -- Of what it enqueues a worker writes the statuses: see `jobs_write_back`.
     body := format($body$
+declare
+    waits text := coalesce(current_setting('matching_pipeline.status_waits', true), '');
 begin
+    %15$s
     begin
+        perform set_config('matching_pipeline.status_waits', 'on', true);
         if tg_relid is distinct from to_regclass(%7$L) then
             -- another table has the declared name now
             perform source_changed(%1$L, 'table', array['']);
@@ -139,6 +144,7 @@ begin
         else
             perform source_emptied(%1$L, %2$L);
         end if;
+        perform set_config('matching_pipeline.status_waits', waits, true);
     exception when others then
         perform source_unknown(%1$L, sqlstate);
     end;
@@ -148,7 +154,10 @@ $body$,
         source_name, kind, key_columns[1], applies, differs,
         case when blanks is null then '' else format('or (old_rows.%1$I is not null and new_rows.%1$I is null)', blanks) end,
         qualified(of_table), row_name, key_text(row_name, key_columns), key_text('new_rows', key_columns), key_text('old_rows', key_columns),
-        keys_equal('old_rows', key_columns, 'new_rows', key_columns), qualified(of_table), key_is_in(row_name, key_columns, 'old_rows')
+        keys_equal('old_rows', key_columns, 'new_rows', key_columns), qualified(of_table), key_is_in(row_name, key_columns, 'old_rows'),
+        case when kind = 'entity' then format(
+            $if$if tg_op = 'UPDATE' and current_setting('matching_pipeline.status_of', true) = %L then return null; end if;$if$, source_name
+        ) end
     );
     execute format(
         'create or replace function %s returns trigger language plpgsql security definer set search_path from current as %L',

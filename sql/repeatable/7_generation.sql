@@ -70,7 +70,10 @@ language plpgsql security definer set search_path from current as $$
 declare
     job uuid;
     wanted jsonb := generation_payload(job_kind, asked);
+    waits text := coalesce(current_setting('matching_pipeline.status_waits', true), '');
 begin
+    -- in a trigger of the app the row may be the one that is being updated
+    perform set_config('matching_pipeline.status_waits', case when pg_trigger_depth() > 0 then 'on' else waits end, true);
     -- At a stricter isolation level Postgres would abort the app's transaction if a worker has changed a row that this
     -- locks.
     if current_setting('transaction_isolation') = 'read committed' then
@@ -88,6 +91,7 @@ begin
         update jobs set run_at = least(run_at, now()), snoozes = attempts, deaths = 0, error_message = null where id = job;
         perform announce_jobs(queue_name);
     end if;
+    perform set_config('matching_pipeline.status_waits', waits, true);
     return job;
 end
 $$;

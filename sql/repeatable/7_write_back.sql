@@ -1,5 +1,5 @@
 -- The state of an entity's jobs in the app's own column (`write_back`), in the app's words. A transaction that changes jobs writes it.
--- Where the app's row is locked or refuses the word, a job of the queue `publishing` writes it later.
+-- In a trigger of the app's, and where the app's row is locked or refuses the word, a job of the queue `publishing` writes it later.
 
 -- By all jobs of the entity and its items; null where there is none.
 create or replace function entity_state(source_name text, entity_key text) returns text
@@ -24,7 +24,8 @@ language sql stable set search_path from current as $$
 $$;
 
 -- Writes the app's word for `state` into the row's status column. `state` is pending, processing, completed or failed. The literals take
--- on whatever types the columns have.
+-- on whatever types the columns have. The source's trigger passes over the update. What a trigger of the app changes beside it, such as
+-- `updated_at`, is found by the daily comparison: where an expression reads that, each status would enqueue its row again.
 create or replace function write_status(source_name text, key text, state text) returns void
 language plpgsql security definer set search_path from current set row_security = off as $$
 declare
@@ -33,15 +34,18 @@ declare
     statement text := format('update %1$s as t set %2$I = %3$L where %4$s and (t.%2$I)::text is distinct from %3$L', qualified(own),
         declared #>> '{write_back,status}', declared -> 'write_back' ->> state, key_is_asked('t', key_columns(declared -> 'key'), own));
 begin
+    perform set_config('matching_pipeline.status_of', source_name, true);
     perform set_config('search_path', app_search_path(own), true);
     execute statement using key;
+    perform set_config('matching_pipeline.status_of', '', true);
 end
 $$;
 
--- Sets the status of an entity. Returns why it is still to be set: its row is locked, or refuses the word. Waits for no lock, and fails
--- no statement. Above `read committed`, and where a check may come as late as the commit, it is left to a worker.
+-- Sets the status of an entity. Returns why it is still to be set: its row is locked, or refuses the word. It waits ten
+-- milliseconds for a lock at most, of the app's triggers too, and fails no statement. Above `read committed`, and where a check may come
+-- as late as the commit, it is left to a worker.
 create or replace function set_entity_status(source_name text, entity_key text) returns text
-language plpgsql security definer set search_path from current set row_security = off as $$
+language plpgsql security definer set search_path from current set row_security = off set lock_timeout = '10ms' as $$
 declare
     state text;
     error_state text;
@@ -61,7 +65,9 @@ begin
         return 'its row is locked';
     end if;
     return null;
-exception when others then
+exception when lock_not_available then
+    return 'its row is locked';
+when others then
     get stacked diagnostics error_state = returned_sqlstate, message = message_text, context = pg_exception_context;
     return told_of(error_state, message, context);
 end
@@ -73,15 +79,27 @@ language sql stable set search_path from current as $$
     select exists (select from pg_trigger where tgrelid = of_table and tgdeferrable and not tgisinternal and tgenabled <> 'D')
 $$;
 
--- Sets the statuses of the entities whose jobs changed.
+-- The entities of jobs, and items that the mirror does not know yet.
+create or replace function entities_of_jobs(changed jobs[]) returns table (source text, key text, is_known boolean)
+language sql stable set search_path from current as $$
+    select distinct job.source, coalesce(entities.key, job.key), kind <> 'item' or entities.key is not null
+    from unnest(changed) as job
+    left join items on kind = 'item' and items.source = job.source and items.id = key_id(job.key)
+    left join entities on entities.source = items.source and entities.id = items.entity
+    where kind in ('entity', 'item', 'single', 'complete_pack') and right(queue, 7) <> '_shadow'
+    order by 1, 2
+$$;
+
+-- Sets the statuses of the entities whose jobs changed. Where a statement of the app on its own table changed them, a worker does it:
+-- an update of the row could fail that statement. A trigger of ours on a table of ours, or of a view, may come between.
 create or replace function jobs_write_back() returns trigger
 language plpgsql security definer set search_path from current as $$
 declare
     changed jobs[];
     each_source text;
-    each_key text;
-    is_known boolean;
-    is_late boolean;
+    known text[];
+    unknown text[];
+    waits boolean := coalesce(current_setting('matching_pipeline.status_waits', true), '') = 'on' or pg_trigger_depth() > 2;
 begin
     if tg_op = 'INSERT' then
         select array_agg(new_rows) into changed from new_rows where source in (select name from written_back());
@@ -92,23 +110,27 @@ begin
         select array_agg(new_rows) into changed from new_rows join old_rows on old_rows.id = new_rows.id
         where new_rows.status <> old_rows.status and new_rows.source in (select name from written_back());
     end if;
-    for each_source, each_key, is_known, is_late in
-        select distinct job.source, coalesce(entities.key, job.key), kind <> 'item' or entities.key is not null, has_late_trigger(of_table)
-        from unnest(changed) as job
-        join written_back() on written_back.name = job.source
-        left join items on kind = 'item' and items.source = job.source and items.id = key_id(job.key)
-        left join entities on entities.source = items.source and entities.id = items.entity
-        where kind in ('entity', 'item', 'single', 'complete_pack') and right(queue, 7) <> '_shadow'
-        order by 1, 2
+    if changed is null then
+        return null;
+    end if;
+    for each_source, known, unknown in
+        select source, array_agg(key order by key) filter (where is_known), array_agg(key) filter (where not is_known)
+        from entities_of_jobs(changed)
+        -- the jobs of a row that is gone go too
+        where tg_op <> 'DELETE' or entity_state(source, key) is not null
+        group by source
+        order by source
     loop
-        if not is_known then
+        if tg_op = 'UPDATE' then
             -- a worker mirrors a new item in the transaction that completes its job
-            if tg_op = 'UPDATE' then
-                perform enqueue_jobs('publishing', each_source, 'status_of_item', array[each_key]);
-            end if;
-        elsif is_late or set_entity_status(each_source, each_key) is not null then
-            perform enqueue_jobs('publishing', each_source, 'status', array[each_key]);
+            perform enqueue_jobs('publishing', each_source, 'status_of_item', unknown);
         end if;
+        if not waits and not (select has_late_trigger(of_table) from written_back() where name = each_source) then
+            known := array(
+                select key from unnest(known) as key where set_entity_status(each_source, key) is not null
+            );
+        end if;
+        perform enqueue_jobs('publishing', each_source, 'status', known);
     end loop;
     return null;
 end
