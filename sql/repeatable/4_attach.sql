@@ -20,7 +20,8 @@ begin
         ) || erase_items(source_name, keys)
         else keys
     end);
-    if job_kind = 'entity' then
+    -- above that level it is left to a worker, as every other erasure is
+    if job_kind = 'entity' and current_setting('transaction_isolation') = 'read committed' then
         -- a row that is gone has no status
         delete from jobs where id = any (array (
             select id from jobs where source = source_name and kind = 'status' and key = any (keys) for update skip locked
