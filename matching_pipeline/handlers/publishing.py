@@ -1,9 +1,9 @@
 """The queue `publishing`: writes into the app's tables what they could not take in the transaction of the result.
 
 A job of the kind `status` names an entity, and one of the kind `status_of_item` an item: the app's word for its state
-is written. Any other job names a matcher. Its pairs in `unpublished_pairs` are written or removed, and all its pairs
-are compared where a row there stands for all. A pair or a status that the table refuses again is tried again each
-minute.
+is written. Any other job names a matcher. Its pairs in `unpublished_pairs` are written or removed. A row there
+without keys means all pairs of the matcher, which are then compared. A pair or a status that the table refuses again
+is tried again each minute.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

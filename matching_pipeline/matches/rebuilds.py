@@ -26,7 +26,7 @@ class Part:
     """All blocks with some values of `same`, or those of their left entities whose ids are in a range."""
 
     same: Mapping[str, str] | None
-    """None stands for the entities that can match no other"""
+    """None means the entities that can match no other"""
     first: str | None = None
     before: str | None = None
 

@@ -217,7 +217,7 @@ class OpenAIClient:
 
 
 def _reply(content: bytes, headers: Mapping[str, str], estimated_tokens: int) -> Reply:
-    """Where the answer does not state its input's tokens, the estimate stands for them: the budget needs a figure."""
+    """An answer without the number of its input's tokens counts as estimated: the budget needs a figure."""
     try:
         body = json.loads(content)
         require_no_error(body, headers)
