@@ -9,6 +9,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.sources.attach import attach
 from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.fixtures.app import MatchedPair
 from matching_pipeline_tests.fixtures.studio import Studio
 
 
@@ -158,6 +159,29 @@ def test_a_users_role_of_any_name_reads_what_its_request_may(shop: Connection) -
         shop.execute("reset role")
         shop.execute("drop owned by authenticated")
         shop.execute("drop role authenticated")
+
+
+def test_the_app_labels_pairs_with_one_grant_and_labels_outlive_their_pairs(shop: Connection) -> None:
+    pair = MatchedPair(shop)
+    shop.execute("create role service_role bypassrls")
+    try:
+        migrate(shop)
+        shop.execute("set role service_role")
+        like = """insert into matching_pipeline.match_labels (matcher, left_key, right_key, verdict)
+            values ('project', %s, %s, %s)
+            on conflict on constraint match_labels_pkey do update set verdict = excluded.verdict, at = now()"""
+        for verdict in (1, 3):
+            shop.execute(like.encode(), (str(pair.project), str(pair.wares), verdict))
+        with pytest.raises(psycopg.errors.CheckViolation, match="match_labels_verdict_range"):
+            shop.execute(like.encode(), (str(pair.project), str(pair.wares), 4))
+        shop.execute("reset role")
+        pair.run("delete from listings")
+        assert pair.matched() == set()
+        labels = "select left_key, verdict, by from matching_pipeline.match_labels"
+        assert shop.execute(labels.encode()).fetchall() == [(str(pair.project), 3, "service_role")]
+    finally:
+        shop.execute("reset role")
+        shop.execute("drop owned by service_role; drop role service_role")
 
 
 GRANTS = (

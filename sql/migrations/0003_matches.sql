@@ -51,6 +51,22 @@ comment on column matches.right_rank is 'the place of the left entity in the lis
 create unique index matches_left_right_key on matches (left_id, right_id, matcher);
 create index matches_right_id_idx on matches (right_id, matcher);
 
+create table match_labels (
+    matcher text not null,
+    left_key text collate "C" not null,
+    right_key text collate "C" not null,
+    verdict smallint not null,
+    by text not null default current_user,
+    at timestamptz not null default now(),
+    constraint match_labels_pkey primary key (matcher, left_key, right_key, by),
+    constraint match_labels_verdict_range check (verdict between 0 and 3)
+);
+alter table match_labels enable row level security;
+comment on table match_labels is 'what people say of pairs; the app writes here; no foreign key checks a label, as it is kept when its pair, its entities or its matcher are gone';
+comment on column match_labels.left_key is 'with right_key: the keys of the two entities in the app, as text; within one source in either order';
+comment on column match_labels.verdict is '0: they do not belong together, such as after a block; 1, 2, 3: they belong together, and the more the higher, such as a click, a like, a purchase';
+comment on column match_labels.by is 'the person or the event that says so';
+
 create table rebuilds (
     number bigint generated always as identity constraint rebuilds_pkey primary key,
     matcher text not null constraint rebuilds_matcher_fkey references matchers (name) on delete cascade,

@@ -46,8 +46,8 @@ begin
     if to_regrole('service_role') is not null then
         grant usage on schema matching_pipeline to service_role;
         grant select on matches, items, embeddings, image_types, queues, sources to service_role;
-        -- what a worker outside does with jobs and pictures
-        grant select, insert, update, delete on jobs, pauses, generated_images to service_role;
+        -- what a worker outside does with jobs and pictures, and what the app says of pairs
+        grant select, insert, update, delete on jobs, pauses, generated_images, match_labels to service_role;
         for object in
             select pg_proc.oid::regprocedure from pg_proc
             where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
