@@ -80,6 +80,14 @@ class Settings(BaseSettings):
         None, description="Generated pictures are written below this URL: file:///folder, s3://bucket, …"
     )
 
+    gallery_password: SecretStr | None = Field(
+        None, description="The gallery asks for this password. Without it, it serves this machine only."
+    )
+    gallery_user_header: str | None = Field(
+        None, description="A proxy before the gallery names the user in this header; only the proxy may reach it."
+    )
+    gallery_url: str | None = Field(None, description="The metadata of each asset links to the gallery at this URL.")
+
     enqueue_notify: bool = Field(
         True, description="Enqueuing wakes the workers by NOTIFY; if false, they look for jobs every 0.1 s."
     )

@@ -24,6 +24,8 @@ from matching_pipeline.cli.console import (
 )
 from matching_pipeline.cli.doctor import findings, unchosen_models
 from matching_pipeline.cli.follow import LogFollower
+from matching_pipeline.cli.gallery import PORT as GALLERY_PORT
+from matching_pipeline.cli.gallery import gallery_command
 from matching_pipeline.cli.init import init_command
 from matching_pipeline.cli.model import model
 from matching_pipeline.cli.opening import connected, open_settings
@@ -74,6 +76,7 @@ def cli() -> None:
 def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
     """Start everything: database, schema, Dagster with its sensors and schedules."""
     from matching_pipeline.cli import dev as machine
+    from matching_pipeline.gallery.serving import serving
     from matching_pipeline.sample_data.insert import insert_sample_data
 
     if embedded := Settings().database_url is None:
@@ -83,8 +86,10 @@ def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
     settings, database_url, declarations = open_settings(sample_data=sample_data)
     say("Bringing the schema up to date …")
     _migrate_or_require_migrated(settings, database_url)
-    environment = _dagster_environment(settings, database_url)
-    with connect(database_url) as connection:
+    with (
+        serving(settings, database_url, machine.free_port(GALLERY_PORT)) as gallery,
+        connect(database_url) as connection,
+    ):
         if sample_data or embedded:
             make_example_tables(connection)
         _attach_or_remark(settings, connection, declarations)
@@ -93,11 +98,13 @@ def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
         if embedded:
             say(f"Postgres: {database_url}")
         say_all(unchosen_models(settings, connection))
+        environment = _dagster_environment(settings, database_url, gallery)
         say("Starting Dagster …")
         with machine.running_dagster(settings, database_url, machine.free_port(port), environment) as dagster:
             follow_log = LogFollower(dagster.log, verbose=verbose)
             dagster.wait_until_serving()
             say(f"Dagster's UI: {dagster.url}/assets   (its log: {os.path.relpath(dagster.log)})")
+            say(f"The gallery: {gallery}")
             if until_idle:
                 machine.wait_until_idle(
                     connection, dagster, registry.queues(declarations), QueueReporter(declarations), follow_log
@@ -223,6 +230,7 @@ def watch() -> None:
 
 
 cli.add_command(audit_command)
+cli.add_command(gallery_command)
 cli.add_command(init_command)
 cli.add_command(model)
 cli.add_command(pause_command)
@@ -326,7 +334,7 @@ def _say_warning(notice: psycopg.errors.Diagnostic) -> None:
         say(f"warning: {notice.message_primary}")
 
 
-def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str]:
+def _dagster_environment(settings: Settings, database_url: str, gallery: str) -> dict[str, str]:
     from matching_pipeline.components.instance import instance_url
 
     return {
@@ -334,5 +342,6 @@ def _dagster_environment(settings: Settings, database_url: str) -> dict[str, str
         "DEFINITIONS_DIR": str(settings.definitions_dir),
         "DAGSTER_POSTGRES_URL": settings.dagster_postgres_url or instance_url(database_url),
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        "GALLERY_URL": settings.gallery_url or gallery,
         "MATCHING_PIPELINE_DEV_PID": str(os.getpid()),
     }

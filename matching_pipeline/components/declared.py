@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import dagster as dg
 from pydantic import BaseModel
 
+from matching_pipeline.components.gallery_link import linked
 from matching_pipeline.components.generated_images import generated_asset, generated_report
 from matching_pipeline.components.image_embeddings import image_asset, image_report
 from matching_pipeline.components.maintenance import cleanup, cleanup_schedule
@@ -129,7 +130,7 @@ def worker_definitions() -> dg.Definitions:
 def reported(asset: dg.AssetsDefinition, report: AssetReport) -> dg.Definitions:
     """An asset, the checks that come with its report, and a sensor for each of its queues."""
     return dg.Definitions(
-        assets=[asset],
+        assets=[linked(asset)],
         asset_checks=[check.definition for check in report.checks],
         sensors=[queue_sensor(queue, detects) for queue, detects in report.detects.items()],
     )

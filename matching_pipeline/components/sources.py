@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 
+from matching_pipeline.components.gallery_link import gallery_link
 from matching_pipeline.sources.declarations import Declarations, Source
 
 _IDENTIFIER = re.compile(r'"((?:[^"]|"")+)"|([^."]+)')
@@ -42,7 +43,12 @@ def app_tables(declarations: Declarations) -> Mapping[str, Sequence[dg.AssetSpec
         described = f"The app's table `{'.'.join(table.path)}`: {', '.join(roles[table])}."
         specs[name].append(
             dg.AssetSpec(
-                table, deps=sorted(upstream[table]), group_name="app", kinds={"postgres"}, description=described
+                table,
+                deps=sorted(upstream[table]),
+                group_name="app",
+                kinds={"postgres"},
+                description=described,
+                metadata=gallery_link(f"/sources/{name}"),
             )
         )
     return specs

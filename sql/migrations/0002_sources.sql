@@ -23,11 +23,14 @@ create table entities (
     parent_key text collate "C",
     user_key text collate "C",
     properties jsonb not null default '{}',
+    mirrored_at timestamptz not null default now(),
     constraint entities_pkey primary key (source, id)
 );
 alter table entities enable row level security;
 comment on table entities is 'the mirror: a row for each entity that a worker has read';
 comment on column entities.id is 'key_id(key)';
+comment on column entities.mirrored_at is 'when a worker first read the entity';
+create index entities_mirrored_at_idx on entities (source, mirrored_at, id);
 create index entities_properties_idx on entities using gin (properties jsonb_path_ops);
 create index entities_user_key_idx on entities (user_key, source) where user_key is not null;
 

@@ -16,3 +16,6 @@ from (
 ) as relied (name, value)
 -- a setting that this version of Postgres lacks has no value
 where current_setting(name, true) is not null
+
+-- name: limit_statements
+select set_config('statement_timeout', %(limit)s, false)

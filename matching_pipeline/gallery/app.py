@@ -1,0 +1,47 @@
+"""The web application of the gallery. `make_app` is all that the rest of the pipeline needs of it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from matching_pipeline.gallery import entities, sources, thumbnails
+from matching_pipeline.gallery.access import Access, require_protection
+from matching_pipeline.gallery.faults import FAULTS
+from matching_pipeline.gallery.rendering import State
+from matching_pipeline.settings import Settings
+
+STATIC = Path(__file__).parent / "static"
+
+
+def make_app(settings: Settings, database_url: str, host: str = "127.0.0.1") -> Starlette:
+    """`host` is the address that the server is bound to.
+
+    Raises ConfigurationError where anybody who reaches that address could read everything.
+    """
+    require_protection(settings, host)
+    state = State(settings, database_url)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        state.sessions.close()
+
+    app = Starlette(
+        routes=[
+            Route("/", sources.all_sources, name="sources"),
+            Route("/sources/{source}", entities.browse, name="browse"),
+            Route("/entities/{source}/{id:uuid}", entities.entity, name="entity"),
+            Route("/thumbnails/{source}/{item:uuid}", thumbnails.thumbnail, name="thumbnail"),
+            Mount("/static", StaticFiles(directory=STATIC), name="static"),
+        ],
+        middleware=[Middleware(Access, settings=settings)],
+        exception_handlers=FAULTS,
+        lifespan=lifespan,
+    )
+    app.state.gallery = state
+    return app

@@ -1,0 +1,69 @@
+"""Pages out of rows: what all of them share."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from matching_pipeline.gallery import words
+from matching_pipeline.gallery.sessions import Sessions
+from matching_pipeline.settings import Settings
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class State:
+    """What the pages of one application have in common."""
+
+    def __init__(self, settings: Settings, database_url: str) -> None:
+        self.settings = settings
+        self.database_url = database_url
+        self.sessions = Sessions(database_url)
+
+    @cached_property
+    def templates(self) -> Environment:
+        environment = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.globals["link"] = link
+        environment.filters |= words.FILTERS
+        return environment
+
+
+def state_of(request: Request) -> State:
+    state: State = request.app.state.gallery
+    return state
+
+
+def sessions_of(request: Request) -> Sessions:
+    return state_of(request).sessions
+
+
+def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    page = state_of(request).templates.get_template(template)
+    return HTMLResponse(page.render(request=request, **context), status)
+
+
+@pass_context
+def link(context: Context, name: str, /, **parameters: Any) -> str:
+    """The path of a page, also below a proxy's prefix; parameters that the path lacks become its query."""
+    return path_to(context["request"], name, **parameters)
+
+
+def path_to(request: Request, name: str, /, **parameters: Any) -> str:
+    from urllib.parse import urlencode
+
+    route = next(route for route in request.app.routes if getattr(route, "name", None) == name)
+    of_path = {key: value for key, value in parameters.items() if key in getattr(route, "param_convertors", {})}
+    path = request.app.url_path_for(name, **of_path)
+    query = {key: value for key, value in parameters.items() if key not in of_path and value is not None}
+    prefix = request.scope.get("root_path", "")
+    return f"{prefix}{path}" + (f"?{urlencode(query)}" if query else "")

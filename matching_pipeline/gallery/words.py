@@ -1,0 +1,49 @@
+"""Numbers, times and values as a page says them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+
+def number(value: float) -> str:
+    """With thin spaces between thousands."""
+    return f"{value:,}".replace(",", "\u2009")
+
+
+def count(value: int, one: str, many: str | None = None) -> str:
+    return f"{number(value)} {one if value == 1 else many or one + 's'}"
+
+
+def score(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Never 100 % while a part lacks."""
+    if not whole:
+        return "–"
+    share = 100 * part / whole
+    return f"{min(share, 99.9) if part < whole else 100:.3g}\u2009%"
+
+
+def ago(moment: datetime) -> str:
+    return duration((datetime.now(UTC) - moment).total_seconds()) + " ago"
+
+
+def duration(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size or (seconds >= size and unit != "d"):
+            return f"{seconds // size:.0f}\u2009{unit}"
+    return f"{max(seconds, 0):.0f}\u2009s" if seconds >= 10 else f"{max(seconds, 0):.2g}\u2009s"
+
+
+def value(attribute: Any) -> str:
+    """Of a property or an attribute."""
+    if isinstance(attribute, list):
+        return ", ".join(map(value, attribute))
+    return "–" if attribute is None else str(attribute)
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    each.__name__: each for each in (number, count, score, percent, ago, duration, value)
+}

@@ -1,0 +1,21 @@
+"""The link from an asset to the gallery."""
+
+import dagster as dg
+import pytest
+
+from matching_pipeline.components.declared import reported
+from matching_pipeline.components.image_embeddings import image_asset, image_report
+from matching_pipeline.components.sources import app_tables
+from matching_pipeline_tests.conftest import EXAMPLES
+
+
+def test_every_asset_links_to_the_gallery(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GALLERY_URL", "https://example.com/gallery/")
+    images = EXAMPLES.images[0]
+    tables = app_tables(EXAMPLES)["project"]
+    asset = next(iter(reported(image_asset(images, EXAMPLES), image_report(images)).assets or ()))
+    assert isinstance(asset, dg.AssetsDefinition)
+    linked = [dict(spec.metadata)["gallery"] for spec in (*tables, *asset.specs)]
+    assert [each.value for each in linked] == ["https://example.com/gallery/sources/project"] * len(tables) + [
+        "https://example.com/gallery/"
+    ]
