@@ -14,96 +14,129 @@ SAMPLE_PICTURES: Final = Path(__file__).resolve().parent / "sample_data" / "pict
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore")
-
-    database_url: str | None = Field(
-        None, description="The pipeline works on this Postgres; if unset, on an embedded one."
-    )
-    dagster_postgres_url: str | None = Field(None, description="Dagster keeps its own tables in this database.")
-    data_dir: Path = Field(Path(".data"), description="The pipeline keeps its own files in this folder.")
-
-    definitions_dir: Path | None = Field(
-        None, description="Declarations are read from this folder; if unset, from `defs`."
-    )
-    sample_data: bool = Field(False, description="Where there are no declarations, those of the examples are used.")
-
-    image_analyzer: Literal["openai", "local"] | None = Field(None, description="This provider analyses images.")
-    image_generator: Literal["openai", "local"] | None = Field(None, description="This provider makes pictures.")
-    image_file_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="The pipeline may read file:// images below these folders, which ':' separates."
-    )
-    image_allow_private_hosts: bool = Field(False, description="The pipeline fetches from private addresses too.")
-    image_timeout_seconds: float = Field(30, gt=0, description="One fetch, with its redirects, may take this long.")
-    image_max_bytes: int = Field(64 * 2**20, gt=0, description="A larger file is refused.")
-    image_memory_bytes: int = Field(
-        512 * 2**20, gt=0, description="Decoding takes this much memory at most, of all threads together."
-    )
-    image_base_url: str | None = Field(None, description="A path that an app stores for a picture follows this URL.")
-    image_user_agent: str = Field(
-        "Mozilla/5.0 (compatible; matching-pipeline)", description="Requests for pictures have this User-Agent."
-    )
-    image_max_redirects: int = Field(5, ge=0, description="One fetch follows this many redirects at most.")
-    image_concurrency: int = Field(8, gt=0, description="A worker fetches this many images at once.")
-    image_host_concurrency: int = Field(6, gt=0, description="It fetches this many at once from one host.")
-    image_look_again_days: float | None = Field(
-        None, gt=0, description="A picture is fetched again when it was last fetched so long ago."
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", use_attribute_docstrings=True
     )
 
-    text_embedder: Literal["openai", "local"] | None = Field(None, description="This provider embeds texts.")
-    openai_api_key: SecretStr | None = Field(None, description="If it is set, `openai` is the provider by default.")
-    openai_base_url: str | None = Field(None, description="This is another server that speaks OpenAI's protocol.")
-    openai_embedding_model: str = Field("text-embedding-3-small", description="This model embeds texts.")
-    openai_embedding_dimensions: int = Field(1536, gt=0, description="Its embeddings have this many dimensions.")
-    openai_embedding_max_tokens: int = Field(8192, gt=0, description="A text with more tokens is cut.")
-    openai_embedding_usd_per_million_tokens: float = Field(0.02, ge=0, description="Its input costs this much.")
-    openai_vision_model: str = Field("gpt-6-luna", description="This model describes pictures.")
-    openai_vision_reasoning_effort: str = Field(
-        "none", description="It reasons this much before it answers. With `unsaid` the server decides."
-    )
-    openai_vision_input_usd_per_million_tokens: float = Field(0.1, ge=0, description="Its input costs this much.")
-    openai_vision_output_usd_per_million_tokens: float = Field(0.5, ge=0, description="Its output costs this much.")
-    openai_image_model: str = Field("gpt-image-2.6-sunburst", description="This model makes product pictures.")
-    openai_image_quality: str = Field("medium", description="The request states this quality, unless it is `unsaid`.")
-    openai_image_input_usd_per_million_tokens: float = Field(8, ge=0, description="Its input costs this much.")
-    openai_image_output_usd_per_million_tokens: float = Field(30, ge=0, description="Its output costs this much.")
-    openai_image_timeout_seconds: float = Field(
-        300, gt=0, description="A silent request for a picture is given up after this long."
-    )
-    openai_timeout_seconds: float = Field(
-        60, gt=0, description="Any other silent request is given up after this long."
-    )
-    openai_concurrency: int = Field(8, gt=0, description="A process makes this many requests at once.")
-    ai_daily_budget_usd: Decimal | None = Field(
-        None, ge=0, description="Work waits for the next day (UTC) when a day's requests have cost this much."
-    )
-    generated_images_url: str | None = Field(
-        None, description="Generated pictures are written below this URL: file:///folder, s3://bucket, …"
-    )
+    database_url: str | None = None
+    """The pipeline works on this Postgres with pgvector. Without it the pipeline starts an embedded
+    one."""
+    dagster_postgres_url: str | None = None
+    """Dagster keeps its own tables in this database: `postgresql+psycopg2://…`. Without it they stand in the
+    schema `dagster` of DATABASE_URL."""
+    data_dir: Path = Path(".data")
+    """This folder holds the embedded database, Dagster's files, and generated pictures."""
 
-    gallery_password: SecretStr | None = Field(
-        None, description="The gallery asks for this password. Without it, it serves this machine only."
-    )
-    gallery_user_header: str | None = Field(
-        None, description="A proxy before the gallery names the user in this header; only the proxy may reach it."
-    )
-    gallery_url: str | None = Field(None, description="The metadata of each asset links to the gallery at this URL.")
+    definitions_dir: Path | None = None
+    """Declarations are read from this folder, `defs` by default. Where it is missing, the embedded database has those
+    of the examples."""
+    sample_data: bool = False
+    """Where there are no declarations, those of the examples are used with `DATABASE_URL` too."""
 
-    enqueue_notify: bool = Field(
-        True, description="Enqueuing wakes the workers by NOTIFY; if false, they look for jobs every 0.1 s."
-    )
-    worker_seconds: float = Field(3600, gt=0, description="Another worker relieves a standing worker of this age.")
-    max_workers: int = Field(2, gt=0, description="At most this many standing workers run at once.")
-    keep_completed_jobs_days: float = Field(7, ge=0, description="Completed jobs are kept this long.")
-    keep_ai_answers_days: float = Field(7, ge=0, description="Answers of providers are kept this long.")
-    keep_ai_calls_days: float = Field(90, ge=0, description="The call log keeps a request this long.")
-    keep_dagster_runs_days: float = Field(30, ge=0, description="Finished Dagster runs are kept this long.")
-    match_part_images: int = Field(
-        100_000,
-        gt=0,
-        description="The matcher holds this many images at once, and as many between jobs: "
-        "200 MB if they have 512 dimensions.",
-    )
-    nightly_hour_utc: int = Field(3, ge=0, le=23, description="The nightly job starts at this hour.")
+    image_analyzer: Literal["openai", "local"] | None = None
+    """This provider analyses images: the first model, and the model that `model add` takes. By default it
+    is `openai` with a key, else `local`."""
+    image_generator: Literal["openai", "local"] | None = None
+    """This provider makes product pictures. By default it is `openai` with a key, else `local`."""
+    image_file_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """The pipeline may read `file://` images below these folders, which `:` separates."""
+    image_allow_private_hosts: bool = False
+    """The pipeline fetches from private, loopback and link-local addresses too."""
+    image_timeout_seconds: float = Field(30, gt=0)
+    """One fetch, with its redirects, may take this long."""
+    image_max_bytes: int = Field(64 * 2**20, gt=0)
+    """A larger file is refused. A worker holds the files of a batch, 16 or more, beside
+    `IMAGE_MEMORY_BYTES`."""
+    image_memory_bytes: int = Field(512 * 2**20, gt=0)
+    """Decoding takes this much memory at most, of all threads together. A picture that alone takes more is
+    refused."""
+    image_base_url: str | None = None
+    """A path that an app stores for a picture, such as `bucket/a.jpg`, follows this URL."""
+    image_user_agent: str = "Mozilla/5.0 (compatible; matching-pipeline)"
+    """Requests for pictures have this User-Agent: some hosts answer 403 to one that they do not know."""
+    image_max_redirects: int = Field(5, ge=0)
+    """One fetch follows this many redirects at most."""
+    image_concurrency: int = Field(8, gt=0)
+    """A worker fetches this many images at once."""
+    image_host_concurrency: int = Field(6, gt=0)
+    """It fetches this many at once from one host."""
+    image_look_again_days: float | None = Field(None, gt=0)
+    """A picture is fetched again when it was last fetched so long ago, within the hour. A host that gives an
+    ETag or a date is only asked whether it changed."""
+
+    text_embedder: Literal["openai", "local"] | None = None
+    """This provider embeds texts: the first model, and the model that `model add` takes. By default it is
+    `openai` with a key, else `local`."""
+    openai_api_key: SecretStr | None = None
+    """The provider's key. A compatible server that needs none takes any word."""
+    openai_base_url: str | None = None
+    """Another server that speaks OpenAI's protocol has this address: `http://host:port/v1`. By default it is
+    OpenAI itself."""
+    openai_embedding_model: str = "text-embedding-3-small"
+    """This model embeds texts."""
+    openai_embedding_dimensions: int = Field(1536, gt=0)
+    """Its embeddings have this many dimensions."""
+    openai_embedding_max_tokens: int = Field(8192, gt=0)
+    """A text with more tokens is cut."""
+    openai_embedding_usd_per_million_tokens: float = Field(0.02, ge=0)
+    """Its input costs this much."""
+    openai_vision_model: str = "gpt-6-luna"
+    """This model describes pictures."""
+    openai_vision_reasoning_effort: str = "none"
+    """It reasons this much before it answers. With `unsaid` the server decides."""
+    openai_vision_input_usd_per_million_tokens: float = Field(0.1, ge=0)
+    """Its input costs this much."""
+    openai_vision_output_usd_per_million_tokens: float = Field(0.5, ge=0)
+    """Its output costs this much."""
+    openai_image_model: str = "gpt-image-2.6-sunburst"
+    """This model makes product pictures."""
+    openai_image_quality: str = "medium"
+    """It makes them in this quality: `low`, `medium`, `high`, … With `unsaid` the server decides."""
+    openai_image_input_usd_per_million_tokens: float = Field(8, ge=0)
+    """Its input costs this much, photo and prompt alike."""
+    openai_image_output_usd_per_million_tokens: float = Field(30, ge=0)
+    """Its output costs this much."""
+    openai_image_timeout_seconds: float = Field(300, gt=0)
+    """The client gives up a silent request for a picture after this long. It may have been paid for."""
+    openai_timeout_seconds: float = Field(60, gt=0)
+    """The client gives up any other silent request after this long."""
+    openai_concurrency: int = Field(8, gt=0)
+    """A process makes this many requests at once, or fewer if the rate limit says so."""
+    ai_daily_budget_usd: Decimal | None = Field(None, ge=0)
+    """The requests of a day (UTC) never cost more. Work that may cost more than the rest waits for the next
+    day."""
+    generated_images_url: str | None = None
+    """Generated pictures are written below this URL: `file:///folder`, `s3://bucket/prefix`, `gs://…`,
+    `az://…`. By default it is a folder of the database in `DATA_DIR/generated_pictures`."""
+
+    gallery_password: SecretStr | None = None
+    """The gallery asks for this password, by any name. Without it, it serves this machine only."""
+    gallery_user_header: str | None = None
+    """A proxy before the gallery names the user in this header. Only the proxy may reach the gallery."""
+    gallery_url: str | None = None
+    """The metadata of each asset links to the gallery at this URL. `dev` sets it."""
+
+    enqueue_notify: bool = True
+    """Enqueuing wakes the workers by NOTIFY. With `false` they look for jobs every 0.1 s, and the app can
+    commit in two phases; `migrate` and `attach` pass it to the database."""
+    worker_seconds: float = Field(3600, gt=0)
+    """Another worker relieves a standing worker of this age."""
+    max_workers: int = Field(2, gt=0)
+    """At most this many standing workers run at once; a further one helps while jobs wait too long."""
+    keep_completed_jobs_days: float = Field(7, ge=0)
+    """Completed jobs are kept this long."""
+    keep_ai_answers_days: float = Field(7, ge=0)
+    """Providers' answers are kept this long, so that none is bought twice."""
+    keep_ai_calls_days: float = Field(90, ge=0)
+    """The call log keeps a request this long."""
+    keep_dagster_runs_days: float = Field(30, ge=0)
+    """Finished runs of this package's jobs are kept this long. Other runs of the Dagster instance are left
+    alone."""
+    match_part_images: int = Field(100_000, gt=0)
+    """The matcher holds this many images at once, and as many between jobs: 200 MB if they have 512
+    dimensions."""
+    nightly_hour_utc: int = Field(3, ge=0, le=23)
+    """The nightly job starts at this hour."""
 
     @property
     def pictures_url(self) -> str:

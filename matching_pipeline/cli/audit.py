@@ -13,7 +13,9 @@ from matching_pipeline.cli.opening import connected
 def audit_command(repair: bool) -> None:
     """List what is missing, stale, orphaned or of mixed models in what is derived; status 1 where there is any.
 
-    It recomputes everything as of one instant, and writes nothing without --repair.
+    It recomputes everything as of one instant: the mirror, the embeddings and the matches, with keys. It writes
+    nothing without --repair. With it, workers compare the tables that differ with the mirror, jobs are queued for
+    what is missing, the lists are rebuilt, and it looks again.
     """
     from matching_pipeline.matches import audit
 

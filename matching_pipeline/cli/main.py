@@ -74,7 +74,10 @@ def cli() -> None:
 @click.option("--port", default=3000, show_default=True, help="The UI's; another is taken if it is in use.")
 @click.option("--verbose", is_flag=True, help="A line each time that jobs are claimed, completed or snoozed.")
 def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
-    """Start everything: database, schema, Dagster with its sensors and schedules."""
+    """Run everything: the database, its schema, Dagster with its sensors and schedules.
+
+    With DATABASE_URL unset it starts an embedded Postgres. Ctrl-C ends all of it.
+    """
     from matching_pipeline.cli import dev as machine
     from matching_pipeline.gallery.serving import serving
     from matching_pipeline.sample_data.insert import insert_sample_data
@@ -136,7 +139,11 @@ def migrate() -> None:
 @cli.command("attach")
 @click.option("--guess", "guesses", is_flag=True, help="Print declarations for the database's tables; write nothing.")
 def attach_command(guesses: bool) -> None:
-    """Attach the declared sources: triggers on their tables, and the views that they expose."""
+    """Attach the declared sources again: triggers on their tables, and the views that they expose.
+
+    It names all that does not fit, and changes nothing then. --guess reads the database's catalog, and prints
+    declarations for its tables, with a reason for each line.
+    """
     if guesses:
         with connect(resolve_database_url(Settings())) as connection:
             click.echo(guess(connection), nl=False)
@@ -153,7 +160,8 @@ def attach_command(guesses: bool) -> None:
 def detach_command(name: str, forget: bool) -> None:
     """Remove the triggers of a source, or the queue of an asset or matcher; NAME is the source's or the queue's.
 
-    A source stays as it is in our tables until --forget. With a queue go its jobs, and of a matcher its pairs.
+    Our tables keep what they hold of a source, unless --forget is given. The jobs of a detached queue are deleted,
+    and the pairs of a detached matcher. Views that an asset exposed stay.
     """
     _, database_url, declarations = open_settings()
     with _session(database_url) as connection:
@@ -170,7 +178,10 @@ def detach_command(name: str, forget: bool) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Say whether database, sources, key, models and dimensions fit, before anything runs; status 1 if not."""
+    """Ask the database, the provider and the place of pictures whether all fits; status 1 where something does not.
+
+    A line each says whether sources, triggers, rights, key, models or dimensions fit.
+    """
     settings, database_url, declarations = open_settings()
     found = []
     for finding in findings(settings, database_url, declarations):
@@ -182,7 +193,10 @@ def doctor() -> None:
 
 @cli.command()
 def rebuild() -> None:
-    """Recompute all matches, and write what differs."""
+    """Recompute the matches of all matchers, and write the difference.
+
+    A newer rebuild of a matcher takes the rest over; this one ends with status 1 then.
+    """
     from matching_pipeline.matches.matching import all_attached
     from matching_pipeline.matches.writing import Figures
 
@@ -200,7 +214,10 @@ def rebuild() -> None:
 @click.option("--all", "everything", is_flag=True, help="Every failed job of the queue.")
 @click.option("--because", metavar="TEXT", help="The failed jobs whose reason holds this text.")
 def retry(queue: str, ids: tuple[UUID, ...], everything: bool, because: str | None) -> None:
-    """Make failed jobs of QUEUE pending again, with fresh attempts.
+    """Make failed jobs of QUEUE pending again, with fresh attempts: those of the IDs, or of an option.
+
+    A queue has the name of its asset (image_ai), publishing, or matches_ and the name of a matcher; of a shadow
+    model, image_ai_shadow.
 
     Where equal jobs failed, only the newest becomes pending. Status 1 where an ID is no failed job of QUEUE; the
     others are pending again.
@@ -221,7 +238,7 @@ def retry(queue: str, ids: tuple[UUID, ...], everything: bool, because: str | No
 
 @cli.command()
 def watch() -> None:
-    """Print new matches as they come, until Ctrl-C."""
+    """Print a line for each new match until Ctrl-C: matcher, similarity and the two keys."""
     with connected() as (_, connection, _declarations), suppress(KeyboardInterrupt):
         feed = announcements(connection)
         say("waiting for new matches")

@@ -51,7 +51,11 @@ def process_command(
     because: str | None,
     verbose: bool,
 ) -> None:
-    """Embed pictures and texts and make product pictures here and now, and bring changed matches up to date."""
+    """Embed pictures and texts and make product pictures here and now, and bring changed matches up to date.
+
+    It works beside the standing worker, and does all that is due in the same queues. It names the jobs that another
+    worker has leased, and waits for them. Status 1 where a job failed, or waits because its queue is paused.
+    """
     if not (entities or packs or missing):
         raise click.UsageError("say what to process: --entity SOURCE KEY, --pack-for KEY or --missing")
     if (failed and not missing) or (because is not None and not failed):

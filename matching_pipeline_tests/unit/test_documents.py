@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from matching_pipeline.cli.main import cli
-from matching_pipeline.settings import Settings
 from matching_pipeline.sources.declarations import (
     KINDS,
     Exceptions,
@@ -20,30 +18,21 @@ from matching_pipeline.sources.declarations import (
     Source,
     WriteBack,
 )
+from tools.reference import with_reference
 
-CODE = re.compile(r"`[^`]+`")
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 
 
-def test_the_readme_lists_every_setting_with_its_default() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    documented = dict(rows)
-    for name, field in Settings.model_fields.items():
-        stated = documented.pop(name.upper())
-        if field.default in (None, ()):
-            no_value = not CODE.fullmatch(stated) or stated in str(field.description)
-            assert no_value, f"{name} has no default value"
-        else:
-            default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
-            assert stated == f"`{default}`"
-    assert not documented
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_the_generated_parts_of_a_document_are_those_of_the_code(document: Path) -> None:
+    text = document.read_text()
+    assert with_reference(text) == text, "run `python -m tools.reference`"
 
 
-def test_the_readme_lists_every_command() -> None:
-    first_columns = re.findall(r"^\| (`[a-z][^|]*)\|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    listed = {command for column in first_columns for command in re.findall(r"`([a-z]+)", column)}
-    assert set(cli.commands) <= listed
+def test_a_wrong_default_in_a_generated_part_is_found() -> None:
+    text = (ROOT / "docs/settings.md").read_text()
+    assert with_reference(text.replace("| `3600` |", "| `360` |")) == text
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
@@ -51,17 +40,17 @@ def test_every_path_that_a_document_names_exists(document: Path) -> None:
     text = document.read_text()
     named = re.findall(r"`((?:sql|matching_pipeline|matching_pipeline_tests|benchmarks)/[\w./]*)`", text)
     named += re.findall(r"`([\w.]+\.(?:py|yaml|toml|txt|md))`", text)
-    named += re.findall(r"\]\(([\w./]+)\)", text)
     missing = [
         name for name in named if not list(ROOT.glob(name)) and not list(ROOT.glob(f"matching_pipeline/{name}"))
     ]
+    missing += [link for link in re.findall(r"\]\(([\w./-]+)\)", text) if not (document.parent / link).exists()]
     assert not missing
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z]+)\b", document.read_text())) <= targets | {"dev"}
+    assert set(re.findall(r"(?:^|`)make ([a-z]+)\b", document.read_text(), re.MULTILINE)) <= targets | {"dev"}
 
 
 def test_the_document_of_declarations_lists_every_attribute() -> None:

@@ -1,0 +1,80 @@
+"""Writes the generated parts of the documents: `python -m tools.reference`.
+
+A part stands between `<!-- generated: NAME -->` and `<!-- end -->` in a document; its text comes
+from the code.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+from pydantic.fields import FieldInfo
+
+from matching_pipeline.cli.main import cli
+from matching_pipeline.settings import Settings
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+DOCUMENTS: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PART: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def settings() -> Iterator[str]:
+    yield from ("| setting | default | meaning |", "| --- | --- | --- |")
+    for name, field in Settings.model_fields.items():
+        meaning = " ".join((field.description or "").split())
+        yield f"| `{name.upper()}` | {default(field)} | {meaning} |"
+
+
+def default(field: FieldInfo) -> str:
+    if field.default is None or field.default == ():
+        return "none"
+    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+
+
+def commands() -> Iterator[str]:
+    yield from _commands(cli, "matching-pipeline")
+
+
+def _commands(group: click.Group, path: str) -> Iterator[str]:
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from (f"### `{path} {name}`", "", _help(command), "")
+            yield from _commands(command, f"{path} {name}")
+            continue
+        context = click.Context(command, info_name=f"{path} {name}")
+        yield from (f"### `{' '.join(context.command.get_usage(context).split()[1:])}`", "", _help(command), "")
+        options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+        yield from (f"- `{_flag(option)}`: {option.help}" for option in options)
+        if options:
+            yield ""
+
+
+def _help(command: click.Command) -> str:
+    return "\n".join(line.strip() for line in (command.help or "").splitlines()).strip()
+
+
+def _flag(option: click.Option) -> str:
+    flag = "/".join(option.opts)
+    if option.is_flag:
+        return flag
+    metavar = option.metavar or (option.name or "").upper()
+    return f"{flag} {'|'.join(option.type.choices) if isinstance(option.type, click.Choice) else metavar}"
+
+
+PARTS: Final[dict[str, Callable[[], Iterator[str]]]] = {"settings": settings, "commands": commands}
+
+
+def with_reference(text: str) -> str:
+    """The document with its generated parts as the code has them now."""
+    return PART.sub(lambda part: part[1] + "\n".join((*PARTS[part[2]](), part[3])), text)
+
+
+def main() -> None:
+    for document in DOCUMENTS:
+        document.write_text(with_reference(document.read_text()))
+
+
+if __name__ == "__main__":
+    main()
