@@ -152,14 +152,18 @@ def failures_table(state: dict[str, dict[str, Any]]) -> None:
         _print(table)
 
 
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row))
+    _print(table)
+
+
 def faults_tables(faults: Sequence["Fault"]) -> None:
     """One for each fault: how many rows have it, and the first of them."""
     for fault in faults:
         more = f", the first {len(fault.first)}" if fault.rows > len(fault.first) else ""
-        table = Table(*fault.columns, title=f"{fault.table}, {fault.what}: {fault.rows}{more}")
-        for row in fault.first:
-            table.add_row(*(escape(str(value)) for value in row))
-        _print(table)
+        table_of(fault.columns, fault.first, f"{fault.table}, {fault.what}: {fault.rows}{more}")
 
 
 def _cost(cost: dict[str, Any]) -> str:

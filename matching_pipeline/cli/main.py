@@ -23,6 +23,7 @@ from matching_pipeline.cli.console import (
     say_all,
 )
 from matching_pipeline.cli.doctor import findings, unchosen_models
+from matching_pipeline.cli.evaluate import evaluate_command
 from matching_pipeline.cli.follow import LogFollower
 from matching_pipeline.cli.gallery import PORT as GALLERY_PORT
 from matching_pipeline.cli.gallery import gallery_command
@@ -248,6 +249,7 @@ def watch() -> None:
 
 cli.add_command(audit_command)
 cli.add_command(gallery_command)
+cli.add_command(evaluate_command)
 cli.add_command(init_command)
 cli.add_command(model)
 cli.add_command(pause_command)

@@ -13,6 +13,7 @@ from matching_pipeline.components.pictures import histogram, markdown_table, pic
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows, query
+from matching_pipeline.matches.evaluation import stored_quality
 from matching_pipeline.sources.declarations import Declarations, Matcher, Matches
 
 PAIRS = 8
@@ -30,7 +31,7 @@ def describe_matches(pipeline: Pipeline, declared: Matches) -> Metadata:
     described: dict[str, Any] = {}
     with pipeline.connection() as connection:
         for matcher in declared.matchers:
-            described |= _scores(connection, matcher)
+            described |= _scores(connection, matcher) | _quality(connection, matcher)
             if is_shown(matcher, pipeline.declarations):
                 described |= _best_pairs(connection, matcher)
             else:
@@ -43,6 +44,18 @@ def _scores(connection: Connection, matcher: Matcher) -> dict[str, Any]:
     counts = [count for (count,) in connection.execute(query("match_histogram"), {"matcher": name})]
     plot = picture(histogram(counts, 0, 1), f"{name} scores")
     return {f"{name} pairs": sum(counts), f"{name} scores": dg.MetadataValue.md(plot)}
+
+
+def _quality(connection: Connection, matcher: Matcher) -> dict[str, Any]:
+    """Numbers, so that the UI plots them over time; none where no pair is judged."""
+    quality = stored_quality(connection, matcher.name)
+    measures = {"nDCG@10": quality.ndcg, "precision": quality.precision, "recall": quality.recall}
+    described: dict[str, Any] = {f"{matcher.name} judged pairs": quality.pairs} if quality.pairs else {}
+    for measure, estimate in measures.items():
+        if estimate:
+            described[f"{matcher.name} {measure}"] = estimate.value
+            described[f"{matcher.name} {measure}, 95 %"] = f"{estimate.low:.2f} to {estimate.high:.2f}"
+    return described
 
 
 def _best_pairs(connection: Connection, matcher: Matcher) -> dict[str, Any]:

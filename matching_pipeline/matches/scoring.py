@@ -22,8 +22,9 @@ from matching_pipeline.matches.restrictions import allowed, by_left_item
 from matching_pipeline.matches.rule import Block, Rule
 
 
-def match_policy(connection: Connection, matcher: str) -> Policy:
-    row = connection.execute(query("match_policy"), {"matcher": matcher}).fetchone()
+def match_policy(connection: Connection, matcher: str, model: str | None = None) -> Policy:
+    """With the numbers of this model, or of the active one."""
+    row = connection.execute(query("match_policy"), {"matcher": matcher, "model": model}).fetchone()
     assert row is not None
     return Policy(*row)
 
@@ -31,10 +32,12 @@ def match_policy(connection: Connection, matcher: str) -> Policy:
 class Scoring:
     """Settings and models are read once. So it serves one transaction, or a time in which no list is written."""
 
-    def __init__(self, connection: Connection, rule: Rule, part_images: int) -> None:
+    def __init__(self, connection: Connection, rule: Rule, part_images: int, model: str | None = None) -> None:
+        """Scores by this model, or by the active one."""
         self._connection, self._rule, self._part_images = connection, rule, part_images
-        self.policy = match_policy(connection, rule.matcher)
-        self._models = {source: self._model(source) for source in rule.sources}
+        self.policy = match_policy(connection, rule.matcher, model)
+        active = {source: self._model(source) for source in rule.sources}
+        self._models = dict.fromkeys(rule.sources, model) if model else active
         self.model = self._models[rule.left]
         """empty until the first item was embedded"""
 

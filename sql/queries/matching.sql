@@ -35,7 +35,7 @@ select coalesce(threshold, (declaration ->> 'threshold')::double precision), coa
     coalesce(attribute_weight, (declaration ->> 'attribute_weight')::double precision)
 from matching_pipeline.matchers
 left join matching_pipeline.match_settings on match_settings.matcher = matchers.name
-    and match_settings.model = matching_pipeline.settings_model(left_source)
+    and match_settings.model = coalesce(%(model)s, matching_pipeline.settings_model(left_source))
 where matchers.name = %(matcher)s
 
 -- name: source_model

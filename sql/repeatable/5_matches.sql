@@ -35,6 +35,16 @@ language sql stable set search_path from current as $$
     select coalesce(source_model(source_name), case source_modality(source_name) when 'vector' then source_name else '' end)
 $$;
 
+-- Whether some item of the entity is embedded by the model.
+create or replace function has_embedding(source_name text, entity_id uuid, model_name text) returns boolean
+language sql stable set search_path from current as $$
+    select exists (
+        select from items
+        join embeddings on embeddings.source = items.source and embeddings.item = items.id
+        where items.source = source_name and items.entity = entity_id and embeddings.model = model_name
+    )
+$$;
+
 -- Gives a matcher its first settings, those of the declaration, for the models that have none.
 create or replace function give_first_settings(matcher_name text) returns void
 language sql set search_path from current as $$
