@@ -185,7 +185,7 @@ def _deleted(connection: psycopg.Connection) -> float:
             connection.execute(f"insert into matching_pipeline.{table} select * from derived_{table}".encode())
     with connection.transaction():
         # the foreign keys are checked as for any DELETE, and nothing is enqueued for those who lose pairs
-        connection.execute("set local matching_pipeline.publishing = 'on'")
+        connection.execute("set local matching_pipeline.skip_matching = 'on'")
         return _seconds(
             lambda: [connection.execute(f"delete from matching_pipeline.{table}".encode()) for table in DERIVED]
         )

@@ -101,7 +101,7 @@ class Faces:
 def mirror_faces(connection: Connection) -> None:
     """As workers would, of the faces that have no mirror yet."""
     statements = (
-        "select set_config('matching_pipeline.publishing', 'on', true)",
+        "select set_config('matching_pipeline.skip_matching', 'on', true)",
         f"""insert into matching_pipeline.embedding_models (name, modality, dimensions, status)
         values ('face', 'vector', {DIMENSIONS}, 'active') on conflict do nothing""",
         """insert into matching_pipeline.entities (source, id, key, parent_key, user_key, properties)

@@ -17,7 +17,7 @@ from benchmarks.serving import serve
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.queues.client import queue_state, stop_all
-from matching_pipeline.sources.reading import fetch
+from matching_pipeline.sources.reading import read_all
 from matching_pipeline.sources.vectors import mirror_vectors
 
 TIMES = 200
@@ -114,7 +114,7 @@ def write_seconds(connection: Connection, faces: Faces) -> list[float]:
         with connection.transaction():
             ListsLock(connection, FACE.name).take()
             face = upload.insert(connection)
-            rows = fetch(connection, "face", "entity", [str(face)])
+            rows = read_all(connection, "face", "entity", [str(face)])
             mirror_vectors(connection, FACE_RULE.queue, "face", [str(face)], rows)
             once = partial(FACE.update, connection, {"face": [face]})
             with connection.transaction(force_rollback=True):
@@ -170,7 +170,7 @@ def broadcast_seconds(connection: Connection, feed: Connection) -> list[float]:
     measured = []
     for (pair,) in connection.execute("select id from matching_pipeline.matches limit %s", (TIMES,)).fetchall():
         with connection.transaction():
-            connection.execute("set local matching_pipeline.publishing = 'on'")
+            connection.execute("set local matching_pipeline.skip_matching = 'on'")
             connection.execute(
                 "with old as (delete from matching_pipeline.matches where id = %s returning *) "
                 "insert into matching_pipeline.matches select * from old",

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from matching_pipeline.errors import ConfigurationError
 
 _SCHEME = re.compile(r"^postgres(?:ql)?(?:\+\w+)?://")
-_OF_OTHER_CLIENTS = {
+_OPTIONS_OF_OTHER_CLIENTS = {
     *("schema", "connection_limit", "pool_timeout", "socket_timeout", "statement_cache_size"),
     *("prepared_statements", "uselibpqcompat", "supa", "workaround"),
 }
@@ -33,6 +33,6 @@ def libpq_url(url: str) -> str:
                 )
         elif name in ("ssl", "sslmode"):
             kept.append(("sslmode", _SSL_MODES.get(value, value)))
-        elif name not in _OF_OTHER_CLIENTS:
+        elif name not in _OPTIONS_OF_OTHER_CLIENTS:
             kept.append((name, value))
     return f"{address}?{urlencode(kept, quote_via=quote, safe='/')}" if kept else address

@@ -40,7 +40,7 @@ from matching_pipeline.providers.protocols import ImageGenerator
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import PATIENCE_SECONDS, Futures
 from matching_pipeline.queues.handler import Outcome
-from matching_pipeline.sources.reading import read
+from matching_pipeline.sources.reading import read_each
 
 EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 """By media type."""
@@ -126,7 +126,7 @@ def _read_entities(connection: Connection, jobs: Sequence[Job]) -> tuple[list[Jo
     for source in {job.source for job in jobs}:
         group = [job for job in jobs if job.source == source]
         try:
-            failures = read(connection, source, "entity", [job.key for job in group]).failures
+            failures = read_each(connection, source, "entity", [job.key for job in group]).failures
         except SourceUnreadable as error:
             outcomes += [Outcome(job, must_wait=error) for job in group]
         else:

@@ -25,7 +25,7 @@ from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.sources import expansion, mirror
 from matching_pipeline.sources.expansion import Expansion
 from matching_pipeline.sources.keys import key_id
-from matching_pipeline.sources.reading import SourceRow, fetch, read
+from matching_pipeline.sources.reading import SourceRow, read_all, read_each
 from matching_pipeline.sources.vectors import mirror_vectors, vector_failures
 
 VECTORS_AT_ONCE = 100
@@ -35,7 +35,7 @@ CROWD_SHARE = 1 / 20
 """If so many entities of a block wait, and this share of all of them, a rebuild costs less than single updates."""
 SMALL_CROWD = 10
 """So does it with this many, if they are half of the block."""
-OF_THE_SERVER = ("08", "53", "57", "58")
+SERVER_FAULTS = ("08", "53", "57", "58")
 """Classes of SQLSTATE: the connection, resources, an operator's intervention, the system."""
 CROWD_CLAIM = 20_000
 """The most jobs that are claimed at once to find blocks to rebuild."""
@@ -115,7 +115,7 @@ class MatchHandler:
         with _quoting_no_row():
             try:
                 with connection.transaction():
-                    rows = fetch(connection, job.source, "entity", [job.key])
+                    rows = read_all(connection, job.source, "entity", [job.key])
             except (PermanentFailure, SourceUnreadable):
                 # its row cannot be read: its pairs stay
                 return
@@ -152,7 +152,7 @@ class MatchHandler:
         entities = [Outcome(job) for job in jobs if job.kind == "entity"]
         for source, group in _by_source(entities).items():
             try:
-                reading = read(connection, source, "entity", [outcome.job.key for outcome in group])
+                reading = read_each(connection, source, "entity", [outcome.job.key for outcome in group])
             except SourceUnreadable as error:
                 outcomes += [Outcome(outcome.job, must_wait=error) for outcome in group]
                 continue
@@ -234,6 +234,6 @@ def _quoting_no_row() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        if error.sqlstate is None or error.sqlstate[:2] in OF_THE_SERVER:
+        if error.sqlstate is None or error.sqlstate[:2] in SERVER_FAULTS:
             raise
         raise type(error)(f"SQLSTATE {error.sqlstate}") from None

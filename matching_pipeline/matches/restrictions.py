@@ -17,7 +17,7 @@ from matching_pipeline.matches.kernel.differences import pair_keys
 from matching_pipeline.matches.kernel.images import ImageSet, Scorer
 from matching_pipeline.matches.kernel.pairs import Pairs
 from matching_pipeline.matches.rule import Rule
-from matching_pipeline.sources.reading import OF_THE_SOURCE
+from matching_pipeline.sources.reading import SOURCE_FAULTS
 
 PAIRS_AT_ONCE = 10_000
 
@@ -103,7 +103,7 @@ def _exceptions_named(matcher: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        if not (error.sqlstate or "").startswith(OF_THE_SOURCE):
+        if not (error.sqlstate or "").startswith(SOURCE_FAULTS):
             raise
         raise SourceUnreadable(
             f"the table of `except` of the matcher {matcher} cannot be read: {error.diag.message_primary}: mend the "

@@ -59,7 +59,7 @@ def write(
 def _put(connection: Connection, rule: Rule, model: str, change: Change[MatchRows]) -> Figures:
     parameters: dict[str, Any] = {"matcher": rule.matcher, "left_source": rule.left, "right_source": rule.right}
     if len(change.deletions):
-        connection.execute(query("begin_publishing"))
+        connection.execute(query("skip_matching"))
         connection.execute(query("delete_pairs"), {**parameters_from(vars(change.deletions)), **parameters})
     if len(change.upserts):
         parameters |= {"new_ids": _new_ids(len(change.upserts)), "model": model}

@@ -176,9 +176,9 @@ def enter_as_claimer(connection: Connection, claimer: int) -> None:
     connection.execute(query("enter_as_claimer"), {"claimer": claimer})
 
 
-def cut_leases_of_the_gone(connection: Connection) -> int:
+def cut_leases_of_dead_workers(connection: Connection) -> int:
     """Jobs of workers that are gone are free in ten seconds; returns how many these are."""
-    return int(_scalar(connection, "cut_leases_of_the_gone"))
+    return int(_scalar(connection, "cut_leases_of_dead_workers"))
 
 
 def state_cause(connection: Connection, jobs: Sequence[Job]) -> None:

@@ -149,7 +149,7 @@ class StandingWorker:
                     log.info("worker %s serves %s", self._id, ", ".join(self._entered))
                 self._mark_failures()
                 self._tidy()
-                client.cut_leases_of_the_gone(self._connection)
+                client.cut_leases_of_dead_workers(self._connection)
                 if reason := self._reason_to_leave():
                     log.info("worker %s leaves: %s", self._id, reason)
                     break

@@ -116,7 +116,7 @@ def request_worker(connection: Connection, queues: Iterable[str], policy: Policy
         workers = worker_states(connection)
         gone = [worker.id for worker in workers if worker.is_gone]
         connection.execute(query("delete_workers"), {"ids": gone})
-        client.cut_leases_of_the_gone(connection)
+        client.cut_leases_of_dead_workers(connection)
         states = {queue: client.queue_state(connection, queue) for queue in queues}
         decision = decide(workers, states, policy)
         if isinstance(decision, str):

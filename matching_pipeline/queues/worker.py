@@ -111,7 +111,7 @@ class QueueWorker:
                 if self._told_to_stop(within=0):
                     return
                 continue
-            self._session.run(client.cut_leases_of_the_gone)
+            self._session.run(client.cut_leases_of_dead_workers)
             state = self._session.run(lambda connection: client.queue_state(connection, self.handler.queue))
             if not self._serve and not state.due:
                 if state.paused:

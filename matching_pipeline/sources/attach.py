@@ -17,7 +17,7 @@ from matching_pipeline.db.transactions import GAVE_WAY, limit_lock_waits
 from matching_pipeline.errors import ConfigurationError, PermanentFailure, SourceUnreadable
 from matching_pipeline.sources.declarations import Declarations, Source
 from matching_pipeline.sources.enqueue import enqueue_resync
-from matching_pipeline.sources.reading import fetch
+from matching_pipeline.sources.reading import read_all
 
 LOCK_WAIT = "200ms"
 """Making a trigger waits for the app's transactions on the table, and the app's next statements wait for it."""
@@ -44,11 +44,11 @@ def attach(connection: Connection, declarations: Declarations) -> None:
             for matcher in declarations.matchers:
                 connection.execute(query("search_our_schema"))
                 connection.execute(query("attach_publication"), {"name": matcher.name})
-        _beside_the_app(connection, None, query("make_publishing_triggers"))
-        _beside_the_app(connection, None, query("make_write_back_triggers"))
+        _execute_giving_way(connection, None, query("make_publishing_triggers"))
+        _execute_giving_way(connection, None, query("make_write_back_triggers"))
         connection.execute(query("join_realtime"))
         for matcher in declarations.matchers:
-            _beside_the_app(connection, matcher.name, query("make_exception_triggers"), what="matcher")
+            _execute_giving_way(connection, matcher.name, query("make_exception_triggers"), what="matcher")
         _expose(connection, declarations)
 
 
@@ -56,7 +56,7 @@ def detach(connection: Connection, source: str, *, forget: bool = False) -> None
     """Removes the source's triggers. With `forget` deletes its mirror, embeddings, jobs and matchers too."""
     with _alone(connection):
         for table, _ in connection.execute(query("tables_with_triggers"), {"name": source}).fetchall():
-            _beside_the_app(connection, source, query("drop_triggers"), table=table)
+            _execute_giving_way(connection, source, query("drop_triggers"), table=table)
         with connection.transaction():
             connection.execute(query("detach_source"), {"name": source, "forget": forget})
         _drop_stray_triggers(connection)
@@ -79,7 +79,7 @@ def detach_queue(connection: Connection, queue: str) -> bool:
 def _drop_stray_triggers(connection: Connection) -> None:
     """Drops the triggers on exceptions of matchers that are gone, or of which a source is detached."""
     for (matcher,) in connection.execute(query("stray_exceptions")).fetchall():
-        _beside_the_app(connection, matcher, query("make_exception_triggers"), what="matcher")
+        _execute_giving_way(connection, matcher, query("make_exception_triggers"), what="matcher")
 
 
 def set_notify(connection: Connection, notify: bool) -> None:
@@ -207,7 +207,7 @@ def _alone(connection: Connection) -> Iterator[None]:
 def _require_fit(connection: Connection, declarations: Declarations) -> None:
     problems: list[str] = []
     for source in declarations.sources:
-        found = _beside_the_app(connection, source.name, query("source_problems"), declaration=_json(source))
+        found = _execute_giving_way(connection, source.name, query("source_problems"), declaration=_json(source))
         problems += [problem for (problem,) in found]
     for matcher in declarations.matchers:
         if matcher.publish:
@@ -230,19 +230,19 @@ def _attach_source(connection: Connection, source: Source, declarations: Declara
     parameters: dict[str, Any] = {"declaration": _json(source), "queues": declarations.queues_of(source)}
     declared_queues = list(declarations.queues)
     statement = query("attach_source")
-    changed = _beside_the_app(connection, source.name, statement, **parameters, declared_queues=declared_queues)
+    changed = _execute_giving_way(connection, source.name, statement, **parameters, declared_queues=declared_queues)
     for (kind,) in connection.execute(query("watched_kinds"), {"name": source.name}).fetchall():
-        _beside_the_app(connection, source.name, query("make_triggers"), kind=kind)
+        _execute_giving_way(connection, source.name, query("make_triggers"), kind=kind)
     for table, is_watched in connection.execute(query("tables_with_triggers"), {"name": source.name}).fetchall():
         if not is_watched:
-            _beside_the_app(connection, source.name, query("drop_triggers"), table=table)
+            _execute_giving_way(connection, source.name, query("drop_triggers"), table=table)
     for (kind,) in changed:
-        _beside_the_app(connection, source.name, query("wait_for_writers"), kind=kind)
+        _execute_giving_way(connection, source.name, query("wait_for_writers"), kind=kind)
     # not before: changes from here on have a job of their own
     enqueue_resync(connection, source.name)
 
 
-def _beside_the_app(
+def _execute_giving_way(
     connection: Connection, name: str | None, statement: bytes, *, what: str = "source", **parameters: Any
 ) -> list[TupleRow]:
     """Executes a statement that locks a table of the app, or of ours. It gives way to the app, for up to a minute."""
@@ -274,7 +274,7 @@ def _read_problems(connection: Connection, state: SourceState) -> list[str]:
     if not (state.is_attached and state.has_table):
         return []
     try:
-        fetch(connection, state.name, "entity", [])
+        read_all(connection, state.name, "entity", [])
     except (SourceUnreadable, PermanentFailure) as error:
         return [str(error)]
     problems = ("types_problem", "write_back_problem")

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.sources.expansion import differences
-from matching_pipeline.sources.reading import KEYS_AT_ONCE, keys_after, read
+from matching_pipeline.sources.reading import KEYS_AT_ONCE, keys_after, read_each
 
 
 class Difference(NamedTuple):
@@ -34,7 +34,7 @@ def _of_rows(connection: Connection, source: str, explained: set[str]) -> Iterat
     after = ""
     while keys := keys_after(connection, source, after):
         after = keys[-1]
-        reading = read(connection, source, "entity", keys)
+        reading = read_each(connection, source, "entity", keys)
         entities, items = differences(connection, source, keys, reading.rows)
         # a row that does not apply is looked for in the mirror
         applying = [row for row in reading.rows if row.applies]
@@ -56,6 +56,6 @@ def _of_mirror(connection: Connection, source: str, explained: set[str]) -> Iter
             return
         after = mirrored[-1][0]
         keys = [key for _, key in mirrored]
-        reading = read(connection, source, "entity", keys)
+        reading = read_each(connection, source, "entity", keys)
         there = {row.entity_key for row in reading.rows if row.applies} | reading.failures.keys()
         yield from (Difference(key, "orphaned") for key in keys if key not in there and key not in explained)

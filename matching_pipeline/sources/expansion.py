@@ -21,11 +21,11 @@ from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.sources import mirror
-from matching_pipeline.sources.reading import KEYS_AT_ONCE, SourceRow, children, keys_after, read, text_hash
+from matching_pipeline.sources.reading import KEYS_AT_ONCE, SourceRow, children, keys_after, read_each, text_hash
 
 GONE = {"gone": True}
 """The payload of a table's job that looks for entities of the mirror whose rows are gone."""
-_OF_ENTITIES = ("parent_key", "user_key", "properties")
+_ENTITY_FIELDS = ("parent_key", "user_key", "properties")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def expand(connection: Connection, jobs: Sequence[Job]) -> Iterator[Outcome]:
             elif job.kind == "table":
                 yield Outcome(job, _part(connection, job))
             else:
-                reading = read(connection, job.source, "entity", [job.key])
+                reading = read_each(connection, job.source, "entity", [job.key])
                 yield Outcome(job, Expansion(known=reading.rows), reading.failures.get(job.key))
         except SourceUnreadable as error:
             yield Outcome(job, must_wait=error)
@@ -128,12 +128,12 @@ def _part(connection: Connection, job: Job) -> Expansion:
         parameters = {"source": job.source, "after": job.key or None, "size": KEYS_AT_ONCE}
         mirrored = connection.execute(query("entities_from"), parameters).fetchall()
         keys = [key for (_, key) in mirrored]
-        reading = read(connection, job.source, "entity", keys)
+        reading = read_each(connection, job.source, "entity", keys)
         there = {row.entity_key for row in reading.rows if row.applies} | reading.failures.keys()
         after = str(mirrored[-1][0]) if len(keys) == KEYS_AT_ONCE else None
         return Expansion(entities=set(keys) - there, after=after, gone=True)
     keys = keys_after(connection, job.source, job.key)
-    reading = read(connection, job.source, "entity", keys)
+    reading = read_each(connection, job.source, "entity", keys)
     entities, items = differences(connection, job.source, keys, reading.rows)
     is_last = len(keys) < KEYS_AT_ONCE
     different = entities | reading.failures.keys()
@@ -167,7 +167,7 @@ def differences(
             item = items.get(row.item_key)
             if item is None or not _is_mirrored(row, item, vectors.get(row.item_key)):
                 changed_items.add(row.item_key)
-        if row.applies and entity and any(getattr(row, name) != entity[name] for name in _OF_ENTITIES):
+        if row.applies and entity and any(getattr(row, name) != entity[name] for name in _ENTITY_FIELDS):
             changed.add(row.entity_key)
     if not has_pictures:
         return changed | changed_items, set()

@@ -11,7 +11,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows
 from matching_pipeline.sources.declarations import TYPE_PREFIX
 
-NOT_OF_THE_APP = ["information_schema", "matching_pipeline", "dagster", "auth", "storage", "extensions", "realtime"]
+OTHER_SCHEMAS = ["information_schema", "matching_pipeline", "dagster", "auth", "storage", "extensions", "realtime"]
 """Schemas of Postgres, of ours, of Dagster and of Supabase."""
 KEYS = {"uuid", "smallint", "integer", "bigint", "text", "character varying"}
 TEXTS = {"text", "character varying"}
@@ -84,7 +84,7 @@ class Table:
 
 def guess(connection: Connection) -> str:
     """YAML with a reason behind each line. It reads the catalog only, and writes nothing."""
-    rows = named_rows(connection, "tables_of_the_app", not_of_the_app=NOT_OF_THE_APP)
+    rows = named_rows(connection, "tables_of_the_app", other_schemas=OTHER_SCHEMAS)
     tables = [Table(row["schema"], row["table"], row["key"] or (), row["columns"], row["references"]) for row in rows]
     sources = dict(_named(_sources(tables)))
     if not sources:

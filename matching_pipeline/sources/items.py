@@ -10,7 +10,7 @@ from matching_pipeline.errors import PermanentFailure, SourceUnreadable
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.sources import expansion, mirror
-from matching_pipeline.sources.reading import Kind, SourceRow, read
+from matching_pipeline.sources.reading import Kind, SourceRow, read_each
 
 
 def read_items(connection: Connection, jobs: Sequence[Job]) -> tuple[dict[Job, SourceRow], list[Outcome]]:
@@ -20,7 +20,7 @@ def read_items(connection: Connection, jobs: Sequence[Job]) -> tuple[dict[Job, S
     rows: dict[Job, SourceRow] = {}
     for (source, kind), group in _by_source(job for job in jobs if not expanded[job]).items():
         try:
-            reading = read(connection, source, kind, [job.key for job in group])
+            reading = read_each(connection, source, kind, [job.key for job in group])
         except SourceUnreadable as error:
             outcomes += [Outcome(job, must_wait=error) for job in group]
             continue

@@ -7,7 +7,7 @@ from psycopg.types.json import Jsonb
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.queues.client import Job
-from matching_pipeline.sources.reading import Kind, SourceRow, fetch, text_hash
+from matching_pipeline.sources.reading import Kind, SourceRow, read_all, text_hash
 
 
 def refresh(
@@ -21,7 +21,7 @@ def refresh(
     """
     locked = _add_entities(connection, source, known)
     while True:
-        rows = fetch(connection, source, kind, keys)
+        rows = read_all(connection, source, kind, keys)
         applying = [row for row in rows if row.applies]
         if locked >= {row.entity_key for row in applying}:
             break
@@ -35,7 +35,7 @@ def refresh(
     else:
         gone = sorted(set(keys) - {row.item_key for row in applying if row.item_key})
         if bereft := (_entities_of_items(connection, source, gone) | locked) - entities.keys():
-            there = {row.entity_key for row in fetch(connection, source, "entity", sorted(bereft)) if row.applies}
+            there = {row.entity_key for row in read_all(connection, source, "entity", sorted(bereft)) if row.applies}
             ended |= bereft - there
         erase(connection, queue, source, "item", gone)
     erase(connection, queue, source, "entity", sorted(ended))

@@ -14,9 +14,9 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.errors import PermanentFailure, SourceUnreadable
 
 KEYS_AT_ONCE = 1000
-OF_THE_SOURCE = ("0A", "3F", "42")
+SOURCE_FAULTS = ("0A", "3F", "42")
 """Classes of SQLSTATE: a fault of the declaration or the table, such as a missing column or right, or hidden rows."""
-OF_A_ROW = ("21", "22", "23", "38", "39", "44", "54", "P0")
+ROW_FAULTS = ("21", "22", "23", "38", "39", "44", "54", "P0")
 """Classes of SQLSTATE: an expression fails for the values of a row."""
 
 Kind = Literal["entity", "item"]
@@ -51,7 +51,7 @@ class Reading:
     """by key, why its row cannot be read"""
 
 
-def read(connection: Connection, source: str, kind: Kind, keys: Sequence[str]) -> Reading:
+def read_each(connection: Connection, source: str, kind: Kind, keys: Sequence[str]) -> Reading:
     """Reads in groups of KEYS_AT_ONCE. A group that fails is halved until the failing row is alone.
 
     Raises SourceUnreadable where the declaration does not fit the table any more.
@@ -66,7 +66,7 @@ def text_hash(text: str | None) -> bytes:
     return hashlib.sha256((text or "").encode()).digest()
 
 
-def fetch(connection: Connection, source: str, kind: Kind, keys: Sequence[str]) -> list[SourceRow]:
+def read_all(connection: Connection, source: str, kind: Kind, keys: Sequence[str]) -> list[SourceRow]:
     """Raises PermanentFailure where an expression fails for a row, SourceUnreadable where the source is at fault."""
     parameters = {"source": source, "kind": kind, "keys": list(keys)}
     with _faults_named(source), connection.cursor(row_factory=class_row(SourceRow)) as cursor:
@@ -74,14 +74,14 @@ def fetch(connection: Connection, source: str, kind: Kind, keys: Sequence[str]) 
 
 
 def keys_after(connection: Connection, source: str, key: str) -> list[str]:
-    """The next KEYS_AT_ONCE keys of the table; the first ones where `key` is empty. Raises as `fetch` does."""
+    """The next KEYS_AT_ONCE keys of the table; the first ones where `key` is empty. Raises as `read_all` does."""
     parameters = {"source": source, "after": key, "size": KEYS_AT_ONCE}
     with _faults_named(source):
         return [key for (key,) in connection.execute(query("source_keys"), parameters)]
 
 
 def children(connection: Connection, source: str, parent_key: str) -> list[str]:
-    """The keys of the entities whose rows name this parent. Raises as `fetch` does."""
+    """The keys of the entities whose rows name this parent. Raises as `read_all` does."""
     with _faults_named(source):
         return [key for (key,) in connection.execute(query("children_of"), {"source": source, "keys": [parent_key]})]
 
@@ -90,7 +90,7 @@ def _read(connection: Connection, source: str, kind: Kind, keys: Sequence[str], 
     in_transaction = connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
     try:
         with connection.transaction() if in_transaction else nullcontext():
-            reading.rows.extend(fetch(connection, source, kind, keys))
+            reading.rows.extend(read_all(connection, source, kind, keys))
     except psycopg.errors.LockNotAvailable:
         if in_transaction:
             raise
@@ -110,12 +110,12 @@ def _faults_named(source: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         state = error.sqlstate or ""
-        if state.startswith(OF_THE_SOURCE):
+        if state.startswith(SOURCE_FAULTS):
             raise SourceUnreadable(
                 f"the source {source} cannot be read: {error.diag.message_primary}: mend the table or the "
                 "declaration, then run `matching-pipeline attach`"
             ) from error
-        if state.startswith(OF_A_ROW):
+        if state.startswith(ROW_FAULTS):
             # without the message, which may quote the row
             reason = f"an expression of the source {source} fails for this row: SQLSTATE {state}"
             raise PermanentFailure(reason) from None

@@ -27,7 +27,7 @@ def mirror_vectors(
     Returns the keys of the entities that can be compared. Our triggers enqueue nothing: those of the app gave each
     matcher a job of its own.
     """
-    connection.execute(query("begin_publishing"))
+    connection.execute(query("skip_matching"))
     applying = mirror.refresh(connection, queue, source, "entity", keys, known)
     dimensions = _dimensions(connection, source)
     failures = _failures(connection, source, applying, dimensions)

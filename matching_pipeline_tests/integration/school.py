@@ -14,7 +14,7 @@ from matching_pipeline.matches.matching import Matching, matching_of
 from matching_pipeline.matches.parity import expected_lists
 from matching_pipeline.queues.progress import Summary
 from matching_pipeline.queues.worker import QueueWorker
-from matching_pipeline.sources.reading import fetch
+from matching_pipeline.sources.reading import read_all
 from matching_pipeline.sources.vectors import mirror_vectors
 from matching_pipeline_tests.conftest import EXAMPLES
 
@@ -105,7 +105,7 @@ class School:
         keys = self.run("select distinct key from matching_pipeline.jobs where source = 'face' and kind = 'entity'")
         with self.connection.transaction():
             mirror_vectors(
-                self.connection, "matches_face", "face", keys, fetch(self.connection, "face", "entity", keys)
+                self.connection, "matches_face", "face", keys, read_all(self.connection, "face", "entity", keys)
             )
         self.run("delete from matching_pipeline.jobs")
 

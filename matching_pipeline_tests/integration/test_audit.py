@@ -71,7 +71,7 @@ def work(connection: Connection, database_url: str) -> None:
 def plant(connection: Connection, *faults: str) -> None:
     """As if the pipeline itself had done it: no trigger sees the lost pairs, and the queue stays empty."""
     with connection.transaction():
-        connection.execute("select set_config('matching_pipeline.publishing', 'on', true)")
+        connection.execute("select set_config('matching_pipeline.skip_matching', 'on', true)")
         for fault in faults:
             connection.execute(fault.encode())
         connection.execute("delete from matching_pipeline.jobs")

@@ -67,7 +67,7 @@ def test_a_match_deleted_by_hand_queues_its_project(pair: MatchedPair) -> None:
 
 def test_a_match_deleted_as_architecture_says_queues_nothing_until_the_commit(pair: MatchedPair) -> None:
     (example,) = re.findall(r"```sql\n(.*?)```", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)
-    assert "publishing" in example
+    assert "skip_matching" in example
     pair.run("update matching_pipeline.matches set similarity = 0.55")
     pair.connection.execute(example.encode())
     assert pair.matched() == set()
@@ -79,7 +79,7 @@ def test_a_match_deleted_as_architecture_says_queues_nothing_until_the_commit(pa
 
 def test_matches_truncated_in_the_pipelines_name_queue_nothing(pair: MatchedPair) -> None:
     with pair.connection.transaction():
-        pair.run("set local matching_pipeline.publishing = 'on'")
+        pair.run("set local matching_pipeline.skip_matching = 'on'")
         pair.run("truncate matching_pipeline.matches")
     assert pair.queue_rows() == set()
 

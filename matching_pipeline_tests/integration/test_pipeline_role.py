@@ -61,7 +61,7 @@ FORBIDDEN = (
     "create table forged ()",
     "create table matching_pipeline.forged ()",
     "create schema forged",
-    "create or replace function matching_pipeline.is_publishing() returns boolean language sql as 'select true'",
+    "create or replace function matching_pipeline.skips_matching() returns boolean language sql as 'select true'",
     "create trigger forged after delete on faces execute function matching_pipeline.matches_lost()",
     "truncate matching_pipeline.jobs",
     "update matching_pipeline.match_settings set threshold = -1",

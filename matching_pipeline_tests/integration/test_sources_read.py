@@ -10,7 +10,7 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import SourceUnreadable
 from matching_pipeline.sources.attach import attach
 from matching_pipeline.sources.declarations import Declarations, Parent
-from matching_pipeline.sources.reading import read
+from matching_pipeline.sources.reading import read_each
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, work_images
@@ -217,7 +217,7 @@ def test_forced_row_level_security_makes_the_source_unreadable_and_hides_no_row(
 
 def test_an_unknown_source_is_unreadable(connection: Connection) -> None:
     with pytest.raises(SourceUnreadable, match="there is no source stranger"):
-        read(connection, "stranger", "entity", ["1"])
+        read_each(connection, "stranger", "entity", ["1"])
 
 
 def test_rows_without_a_key_are_left_out(connection: Connection, database_url: str) -> None:
@@ -400,4 +400,4 @@ def test_a_worker_gives_way_to_an_app_that_has_locked_a_table(connection: Connec
     with connect(database_url) as app, app.transaction():
         app.execute("lock table public.jobs in access exclusive mode")
         with pytest.raises(SourceUnreadable, match="the app has locked the table of the source posting"):
-            read(connection, "posting", "entity", [str(uuid4())])
+            read_each(connection, "posting", "entity", [str(uuid4())])

@@ -30,5 +30,5 @@ left join lateral (
     join pg_attribute on attrelid = indrelid and attnum = number
     where indrelid = pg_class.oid and indisprimary
 ) as has_key on true
-where relkind in ('r', 'p') and not relispartition and nspname !~ '^pg_' and nspname <> all (%(not_of_the_app)s)
+where relkind in ('r', 'p') and not relispartition and nspname !~ '^pg_' and nspname <> all (%(other_schemas)s)
 order by nspname, relname

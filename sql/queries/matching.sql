@@ -27,8 +27,8 @@ select pg_try_advisory_lock_shared(hashtext('matching_pipeline.matches.' || %(ma
 -- name: release_shared_lists
 select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(matcher)s))
 
--- name: begin_publishing
-select set_config('matching_pipeline.publishing', 'on', true)
+-- name: skip_matching
+select set_config('matching_pipeline.skip_matching', 'on', true)
 
 -- name: match_policy
 select coalesce(threshold, (declaration ->> 'threshold')::double precision), coalesce(match_limit, (declaration ->> 'top')::integer),

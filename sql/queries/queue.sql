@@ -45,8 +45,8 @@ select matching_pipeline.enter_as_claimer(%(claimer)s)
 -- name: look_at_session
 select 1
 
--- name: cut_leases_of_the_gone
-select matching_pipeline.cut_leases_of_the_gone()
+-- name: cut_leases_of_dead_workers
+select matching_pipeline.cut_leases_of_dead_workers()
 
 -- name: queue_state
 -- a person may park a job by the date `infinity`, which cannot be subtracted from before version 17

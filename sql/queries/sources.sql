@@ -26,11 +26,11 @@ select matching_pipeline.make_triggers(%(name)s, %(kind)s)
 select matching_pipeline.wait_for_writers(%(name)s, %(kind)s)
 
 -- name: tables_with_triggers
-select distinct standing.of_table::oid, exists (
+select distinct existing.of_table::oid, exists (
     select from matching_pipeline.watched_tables(%(name)s) as watched
-    where watched.kind = standing.kind and watched.of_table = standing.of_table
+    where watched.kind = existing.kind and watched.of_table = existing.of_table
 ) as is_watched
-from matching_pipeline.standing_triggers(%(name)s) as standing
+from matching_pipeline.existing_triggers(%(name)s) as existing
 
 -- name: drop_triggers
 select matching_pipeline.drop_triggers(%(name)s, %(table)s)

@@ -31,7 +31,7 @@ end
 $$;
 
 -- Cuts the leases of workers that are gone to ten seconds. A worker that merely reconnects renews its leases within that time.
-create or replace function cut_leases_of_the_gone() returns bigint
+create or replace function cut_leases_of_dead_workers() returns bigint
 language sql set search_path from current as $$
     with claimers as materialized (
         select distinct claimer from jobs

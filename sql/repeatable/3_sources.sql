@@ -128,7 +128,7 @@ create or replace function erase_entities(
 ) returns text[]
 language plpgsql set search_path from current as $$
 declare
-    publishing text := coalesce(current_setting('matching_pipeline.publishing', true), '');
+    skip_before text := coalesce(current_setting('matching_pipeline.skip_matching', true), '');
     free uuid[];
     paired uuid[];
 begin
@@ -155,14 +155,14 @@ begin
         select id from entities where source = source_name and id = any (key_ids(keys)) order by id for update skip locked
     );
     -- `erase_pairs` enqueues what must be matched again, so the triggers need not
-    perform set_config('matching_pipeline.publishing', 'on', true);
+    perform set_config('matching_pipeline.skip_matching', 'on', true);
     paired := erase_pairs(source_name, free);
     -- a row that a worker is writing is erased when its job ends
     delete from generated_images where (source, key, image_type) in (
         select source, key, image_type from generated_images where source = source_name and key = any (keys) for update skip locked
     );
     perform erase_mirror(source_name, array(select unnest(free) except select unnest(paired)));
-    perform set_config('matching_pipeline.publishing', publishing, true);
+    perform set_config('matching_pipeline.skip_matching', skip_before, true);
     return array(
         select asked.key from unnest(keys) as asked (key)
         where exists (select from jobs where jobs.source = source_name and jobs.key = asked.key and kind = 'entity' and status = any (of_status))
@@ -177,7 +177,7 @@ create or replace function erase_items(
 ) returns text[]
 language plpgsql set search_path from current as $$
 declare
-    publishing text := coalesce(current_setting('matching_pipeline.publishing', true), '');
+    skip_before text := coalesce(current_setting('matching_pipeline.skip_matching', true), '');
     free uuid[];
     gone uuid[];
     paired uuid[];
@@ -200,10 +200,10 @@ begin
         for update skip locked
     );
     gone := array(select id from items where source = source_name and id = any (key_ids(keys)) and entity = any (free));
-    perform set_config('matching_pipeline.publishing', 'on', true);
+    perform set_config('matching_pipeline.skip_matching', 'on', true);
     paired := erase_pairs(source_name, free, gone);
     delete from items where source = source_name and id = any (gone) and entity not in (select unnest(paired));
-    perform set_config('matching_pipeline.publishing', publishing, true);
+    perform set_config('matching_pipeline.skip_matching', skip_before, true);
     perform enqueue_for_matchers(source_name, free);
     -- A worker that wrote the item but has not committed holds a lock on its job.
     unfinished := array(
@@ -229,11 +229,11 @@ $$;
 create or replace function erase_source(source_name text) returns void
 language plpgsql set search_path from current as $$
 declare
-    publishing text := coalesce(current_setting('matching_pipeline.publishing', true), '');
+    skip_before text := coalesce(current_setting('matching_pipeline.skip_matching', true), '');
     free uuid[];
 begin
     if current_setting('transaction_isolation') = 'read committed' then
-        perform set_config('matching_pipeline.publishing', 'on', true);
+        perform set_config('matching_pipeline.skip_matching', 'on', true);
         delete from jobs where id = any (array (
             select id from jobs where source = source_name and kind <> 'publication' for update skip locked
         ));
@@ -253,7 +253,7 @@ begin
             cross join lateral (values (left_source, left_id), (right_source, right_id)) as side (source, id)
             where side.source = source_name
         ));
-        perform set_config('matching_pipeline.publishing', publishing, true);
+        perform set_config('matching_pipeline.skip_matching', skip_before, true);
     end if;
     perform source_changed(source_name, 'table', array['']);
 end

@@ -54,7 +54,7 @@ language sql immutable set search_path from current as $$
 $$;
 
 -- The triggers that call the source's functions, on whatever table.
-create or replace function standing_triggers(source_name text)
+create or replace function existing_triggers(source_name text)
 returns table (kind text, name text, of_table regclass, type smallint, is_enabled boolean)
 language sql stable set search_path from current as $$
     select each.kind, tgname::text, tgrelid::regclass, tgtype, tgenabled in ('O', 'A')
@@ -76,16 +76,16 @@ $$;
 -- The triggers of a source that are missing or disabled, or are on a table that is no longer declared.
 create or replace function trigger_problems(source_name text) returns setof text
 language sql stable set search_path from current as $$
-    select format('%s on %s is %s', needed.name, qualified(needed.of_table), case when standing.name is null then 'missing' else 'disabled' end)
+    select format('%s on %s is %s', needed.name, qualified(needed.of_table), case when existing.name is null then 'missing' else 'disabled' end)
     from needed_triggers(source_name) as needed
-    left join standing_triggers(source_name) as standing using (kind, of_table, name, type)
+    left join existing_triggers(source_name) as existing using (kind, of_table, name, type)
     where exists (select from sources where name = source_name and attached_at is not null) and is_enabled is not true
     union all
-    select format('%s is left behind on %s', standing.name, qualified(standing.of_table))
-    from standing_triggers(source_name) as standing
+    select format('%s is left behind on %s', existing.name, qualified(existing.of_table))
+    from existing_triggers(source_name) as existing
     where not exists (
         select from watched_tables(source_name) as watched join sources on sources.name = source_name
-        where watched.kind = standing.kind and watched.of_table is not distinct from standing.of_table and attached_at is not null
+        where watched.kind = existing.kind and watched.of_table is not distinct from existing.of_table and attached_at is not null
     )
 $$;
 
@@ -193,9 +193,9 @@ begin
     for needed in
         select needed_triggers.* from needed_triggers(source_name)
         where kind = of_kind and not exists (
-            select from standing_triggers(source_name) as standing
-            where standing.kind = of_kind and standing.of_table = needed_triggers.of_table
-              and standing.name = needed_triggers.name and standing.type = needed_triggers.type and is_enabled
+            select from existing_triggers(source_name) as existing
+            where existing.kind = of_kind and existing.of_table = needed_triggers.of_table
+              and existing.name = needed_triggers.name and existing.type = needed_triggers.type and is_enabled
         )
     loop
         execute format('create or replace trigger %I after %s on %s %s for each statement execute function %I()',
@@ -208,10 +208,10 @@ begin
             end, trigger_function(source_name, of_kind));
     end loop;
     for extra in
-        select standing.name, standing.of_table
-        from standing_triggers(source_name) as standing
+        select existing.name, existing.of_table
+        from existing_triggers(source_name) as existing
         join watched_tables(source_name) as watched using (kind, of_table)
-        where kind = of_kind and standing.name not in (select needed_triggers.name from needed_triggers(source_name))
+        where kind = of_kind and existing.name not in (select needed_triggers.name from needed_triggers(source_name))
     loop
         execute format('drop trigger %I on %s', extra.name, qualified(extra.of_table));
     end loop;
@@ -224,7 +224,7 @@ language plpgsql set search_path from current as $$
 declare
     trigger_name text;
 begin
-    for trigger_name in select name from standing_triggers(source_name) where of_table = from_table loop
+    for trigger_name in select name from existing_triggers(source_name) where of_table = from_table loop
         execute format('drop trigger %I on %s', trigger_name, qualified(from_table));
     end loop;
 end

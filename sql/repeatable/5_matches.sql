@@ -1,8 +1,8 @@
 -- What must be matched again when an input of `matches` changes.
 
-create or replace function is_publishing() returns boolean
+create or replace function skips_matching() returns boolean
 language sql stable set search_path from current as $$
-    select coalesce(current_setting('matching_pipeline.publishing', true), '') = 'on'
+    select coalesce(current_setting('matching_pipeline.skip_matching', true), '') = 'on'
 $$;
 
 -- Whether the entities of this source of the matcher keep lists.
@@ -131,11 +131,11 @@ language sql stable set search_path from current as $$
       )
 $$;
 
--- A worker that writes lists itself announces it by `matching_pipeline.publishing`.
+-- A worker that writes lists itself announces it by `matching_pipeline.skip_matching`.
 create or replace function embeddings_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
-    if is_publishing() then
+    if skips_matching() then
         return null;
     elsif tg_op = 'TRUNCATE' then
         perform enqueue_all_for_matching(name) from matchers;
@@ -167,7 +167,7 @@ $$;
 create or replace function entities_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
-    if not is_publishing() then
+    if not skips_matching() then
         perform enqueue_for_matchers(new_rows.source, array_agg(new_rows.id))
         from new_rows
         join old_rows on old_rows.source = new_rows.source and old_rows.id = new_rows.id
@@ -182,7 +182,7 @@ $$;
 create or replace function items_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
-    if not is_publishing() then
+    if not skips_matching() then
         perform enqueue_for_matchers(source, array_agg(distinct entity))
         from (
             select new_rows.source, unnest(array[old_rows.entity, new_rows.entity]) as entity
@@ -200,7 +200,7 @@ $$;
 create or replace function matches_lost() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
-    if is_publishing() then
+    if skips_matching() then
         return null;
     elsif tg_op = 'TRUNCATE' then
         perform enqueue_all_for_matching(name) from matchers;

@@ -64,7 +64,7 @@ class Choice:
         (rows, left), right = self._tried
         bounds = coarse(coding, coding.left(left), coding.right(right), self._scorer.slack)
         share = np.count_nonzero(bounds.reaching(floors[rows])) / bounds.products.size
-        return coding.columns * products.costs().of_the_faster + share * self._scorer.width * EXACT_SECONDS
+        return coding.columns * products.costs().faster + share * self._scorer.width * EXACT_SECONDS
 
     @cached_property
     def _samples(self) -> tuple[Vectors, Vectors]:

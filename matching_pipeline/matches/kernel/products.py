@@ -58,7 +58,7 @@ class Costs:
     """of a multiplication of floats"""
 
     @property
-    def of_the_faster(self) -> float:
+    def faster(self) -> float:
         return self.code if self.code is not None and self.codes_are_faster else self.float32
 
     @property

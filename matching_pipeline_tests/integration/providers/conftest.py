@@ -47,7 +47,7 @@ OpenEmbedder = Callable[..., OpenAITextEmbedder]
 OpenAnalyzer = Callable[..., OpenAIImageAnalyzer]
 OpenGenerator = Callable[..., OpenAIImageGenerator]
 
-OF_THE_PROVIDER = (
+PROVIDER_FAULTS = (
     pytest.param(rate_limit(retry_after="3"), ProviderUnavailable, "rate limit", 0, id="429"),
     pytest.param(out_of_quota(), ProviderUnavailable, "billing", 0, id="quota"),
     pytest.param(server_error(503, retry_after="5"), ProviderUnavailable, "overloaded", 0, id="503 for a while"),

@@ -15,7 +15,7 @@ from matching_pipeline_tests.fixtures.openai_images import moderation_blocked
 from matching_pipeline_tests.fixtures.openai_models import Refusal, count_tokens
 from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer, server_error
 from matching_pipeline_tests.integration.providers.conftest import (
-    OF_THE_PROVIDER,
+    PROVIDER_FAULTS,
     FailsOnce,
     OpenGenerator,
     calls,
@@ -137,7 +137,7 @@ def refused(code: str | None, parameter: str | None = None, message: str = "Not 
         pytest.param(gives(b64_json=3), TransientFailure, "form", 1, id="another form"),
         pytest.param(Fault(raw=b"<html>"), TransientFailure, "form", 0, id="HTML"),
         pytest.param(server_error(500), TransientFailure, "had an error", 0, id="500"),
-        *OF_THE_PROVIDER,
+        *PROVIDER_FAULTS,
         pytest.param(Fault(delay=1.5), TransientFailure, "OPENAI_IMAGE_TIMEOUT_SECONDS", 0, id="hang"),
     ],
 )

@@ -16,7 +16,7 @@ from matching_pipeline_tests.fixtures.openai_answers import FORBIDDEN_PAGE, refu
 from matching_pipeline_tests.fixtures.openai_models import Refusal, embedding
 from matching_pipeline_tests.fixtures.openai_server import Fault, OpenAIServer, server_error
 from matching_pipeline_tests.integration.providers.conftest import (
-    OF_THE_PROVIDER,
+    PROVIDER_FAULTS,
     FailsOnce,
     OpenAnalyzer,
     calls,
@@ -126,7 +126,7 @@ def finish(reason: str) -> Fault:
         ),
         pytest.param(message(content=None), TransientFailure, "breaks the schema", 1, id="no content"),
         pytest.param(Fault(change=lambda body: body | {"choices": []}), TransientFailure, "form", 1, id="no choice"),
-        *OF_THE_PROVIDER,
+        *PROVIDER_FAULTS,
         pytest.param(Fault(delay=1.5), TransientFailure, "OPENAI_TIMEOUT_SECONDS", 0, id="hang"),
     ],
 )

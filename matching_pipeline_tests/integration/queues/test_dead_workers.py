@@ -56,13 +56,13 @@ def kill_all_workers(connection: Connection) -> None:
 def test_the_lease_of_a_worker_that_is_gone_is_cut_to_ten_seconds(worker: Connection, connection: Connection) -> None:
     enqueue(connection, 2)
     claim(worker)
-    assert client.cut_leases_of_the_gone(connection) == 0
+    assert client.cut_leases_of_dead_workers(connection) == 0
     assert lease_seconds(connection) == [60, 60]
     die(worker, connection)
-    assert client.cut_leases_of_the_gone(connection) == 2
+    assert client.cut_leases_of_dead_workers(connection) == 2
     assert lease_seconds(connection) == [10, 10]
     connection.execute("update matching_pipeline.jobs set run_at = run_at - interval '4 seconds'")
-    assert client.cut_leases_of_the_gone(connection) == 0
+    assert client.cut_leases_of_dead_workers(connection) == 0
     assert lease_seconds(connection) == [6, 6]
 
 
@@ -74,7 +74,7 @@ def test_a_worker_whose_other_session_lives_is_not_gone(
     with connect(database_url) as of_the_same_worker:
         client.enter_as_claimer(of_the_same_worker, WORKER)
         die(worker, connection)
-        assert client.cut_leases_of_the_gone(connection) == 0
+        assert client.cut_leases_of_dead_workers(connection) == 0
 
 
 def test_a_worker_that_reconnects_keeps_its_jobs(
@@ -83,11 +83,11 @@ def test_a_worker_that_reconnects_keeps_its_jobs(
     enqueue(connection)
     job = claim_one(worker)
     die(worker, connection)
-    assert client.cut_leases_of_the_gone(connection) == 1
+    assert client.cut_leases_of_dead_workers(connection) == 1
     with connect(database_url) as again:
         client.enter_as_claimer(again, WORKER)
         assert client.renew(again, [job], MINUTE) == {job.id}
-        assert client.cut_leases_of_the_gone(connection) == 0
+        assert client.cut_leases_of_dead_workers(connection) == 0
         assert lease_seconds(connection) == [60]
         assert client.complete(again, [job]) == {job.id}
 
@@ -96,7 +96,7 @@ def test_a_claim_without_a_session_of_its_own_has_its_lease(connection: Connecti
     enqueue(connection)
     with connect(database_url) as pooled:
         claim(pooled)
-    assert client.cut_leases_of_the_gone(connection) == 0
+    assert client.cut_leases_of_dead_workers(connection) == 0
     assert lease_seconds(connection) == [60]
 
 
@@ -111,11 +111,11 @@ def test_an_outside_role_may_ask_whether_a_worker_is_gone(worker: Connection, co
         connection.execute(f"grant execute on all functions in schema matching_pipeline to {role}".encode())
         connection.execute(f"create policy works on matching_pipeline.jobs to {role} using (true)".encode())
         connection.execute(f"set role {role}".encode())
-        assert client.cut_leases_of_the_gone(connection) == 0
+        assert client.cut_leases_of_dead_workers(connection) == 0
         connection.execute("reset role")
         die(worker, connection)
         connection.execute(f"set role {role}".encode())
-        assert client.cut_leases_of_the_gone(connection) == 1
+        assert client.cut_leases_of_dead_workers(connection) == 1
     finally:
         connection.execute("reset role")
         connection.execute(f"drop owned by {role}; drop role {role}".encode())

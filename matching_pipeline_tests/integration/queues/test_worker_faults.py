@@ -207,7 +207,7 @@ def test_a_worker_that_is_stopped_until_its_leases_are_over_writes_nothing_of_th
         read_until(worker, "working")
         worker.send_signal(signal.SIGSTOP)
         # its sessions are there, so it is not gone
-        assert client.cut_leases_of_the_gone(connection) == 0
+        assert client.cut_leases_of_dead_workers(connection) == 0
         make_due(connection)
         assert QueueWorker(database_url, RecordingHandler(), claimer=OTHER).run().completed == 4
         worker.send_signal(signal.SIGCONT)
@@ -244,12 +244,12 @@ def test_a_worker_whose_session_is_lost_while_it_works_takes_its_jobs_along(
     class Losing(RecordingHandler):
         def work(self, session: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
             connection.execute("select pg_terminate_backend(%s, 5000)", (session.info.backend_pid,))
-            assert client.cut_leases_of_the_gone(connection) == 3
+            assert client.cut_leases_of_dead_workers(connection) == 3
             yield []
             # the worker has noticed by itself, before it had anything to write
             leases = connection.execute("select run_at > now() + interval '50 seconds' from matching_pipeline.jobs")
             assert leases.fetchall() == [(True,)] * 3
-            assert client.cut_leases_of_the_gone(connection) == 0
+            assert client.cut_leases_of_dead_workers(connection) == 0
             yield [Outcome(job, "fine") for job in jobs]
 
     monkeypatch.setattr(queue_session, "LOOK_SECONDS", 0)
