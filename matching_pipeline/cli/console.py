@@ -18,7 +18,8 @@ from matching_pipeline.matches.feed import Announcement
 from matching_pipeline.models.registry import ModelCoverage
 from matching_pipeline.queues import client
 from matching_pipeline.sources.attach import SourceState
-from matching_pipeline.sources.declarations import Declarations, Matcher
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.matcher import Matcher
 
 if TYPE_CHECKING:
     from matching_pipeline.matches.audit import Fault

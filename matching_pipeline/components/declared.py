@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import dagster as dg
-from pydantic import BaseModel
 
 from matching_pipeline.components.gallery_link import linked
 from matching_pipeline.components.generated_images import generated_asset, generated_report
@@ -21,38 +20,41 @@ from matching_pipeline.components.source_checks import is_attached
 from matching_pipeline.components.sources import app_tables
 from matching_pipeline.components.text_embeddings import text_asset, text_report
 from matching_pipeline.components.worker import process_now, worker
-from matching_pipeline.sources import declarations as model
+from matching_pipeline.sources import declarations as declared
+from matching_pipeline.sources import source as declared_source
 from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.fields import Fields
 
-D = TypeVar("D", bound=BaseModel)
+D = TypeVar("D", bound=Fields)
 
 
-class Ours(dg.Component):
-    """Any component of this package."""
+class PipelineComponent(dg.Component):
+    """A component of this package."""
 
 
 @dataclass(frozen=True)
-class Declared(Ours, Generic[D]):
+class DeclaredComponent(PipelineComponent, Generic[D]):
     """A component with a declaration. The other components of its folder can read it."""
 
-    declared: D
-    declaration: ClassVar[type[BaseModel]]
+    declaration: D
+    fields: ClassVar[type[Fields]]
 
     @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        return cls.declaration
+    def get_model_cls(cls) -> type[Fields]:
+        return cls.fields
 
     @classmethod
     def load(cls, attributes: Any, context: dg.ComponentLoadContext) -> Self:
         # Dagster gives None where the YAML has no attributes
-        declared: Any = cls.declaration.model_validate({}) if attributes is None else attributes
-        return cls(declared)
+        declaration: Any = cls.fields.model_validate({}) if attributes is None else attributes
+        return cls(declaration)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        beside: list[Ours] = context.component_tree.get_all_components(of_type=Ours)  # type: ignore[type-abstract]
-        declaring = [each for each in beside if isinstance(each, Declared)]
-        parts = [self.definitions(Declarations.of(each.declared for each in declaring))]
-        if declaring[0] is self and not any(isinstance(each, Worker) for each in beside):
+        tree = context.component_tree
+        components: list[PipelineComponent] = tree.get_all_components(of_type=PipelineComponent)  # type: ignore[type-abstract]
+        with_declaration = [each for each in components if isinstance(each, DeclaredComponent)]
+        parts = [self.definitions(Declarations.of(each.declaration for each in with_declaration))]
+        if with_declaration[0] is self and not any(isinstance(each, Worker) for each in components):
             parts.append(worker_definitions())
         return dg.Definitions.merge(*parts, resources_in(context))
 
@@ -61,59 +63,59 @@ class Declared(Ours, Generic[D]):
         """The Dagster definitions for this declaration, given all declarations of the folder."""
 
 
-class Source(Declared[model.Source]):
+class Source(DeclaredComponent[declared_source.Source]):
     """A table of the app: which of its rows count, and where their pictures, text or vector are."""
 
-    declaration = model.Source
+    fields = declared_source.Source
 
     def definitions(self, declarations: Declarations) -> dg.Definitions:
         return dg.Definitions(
-            assets=app_tables(declarations).get(self.declared.name),
-            asset_checks=[is_attached(self.declared).definition],
+            assets=app_tables(declarations).get(self.declaration.name),
+            asset_checks=[is_attached(self.declaration).definition],
         )
 
 
-class ImageEmbeddings(Declared[model.ImageEmbeddings]):
+class ImageEmbeddings(DeclaredComponent[declared.ImageEmbeddings]):
     """An asset: the embeddings and attributes of the pictures of some sources."""
 
-    declaration = model.ImageEmbeddings
+    fields = declared.ImageEmbeddings
 
     def definitions(self, declarations: Declarations) -> dg.Definitions:
-        return reported(image_asset(self.declared, declarations), image_report(self.declared))
+        return reported(image_asset(self.declaration, declarations), image_report(self.declaration))
 
 
-class TextEmbeddings(Declared[model.TextEmbeddings]):
+class TextEmbeddings(DeclaredComponent[declared.TextEmbeddings]):
     """An asset: the embeddings of the texts of some sources."""
 
-    declaration = model.TextEmbeddings
+    fields = declared.TextEmbeddings
 
     def definitions(self, declarations: Declarations) -> dg.Definitions:
-        return reported(text_asset(self.declared, declarations), text_report(self.declared))
+        return reported(text_asset(self.declaration, declarations), text_report(self.declaration))
 
 
-class Matches(Declared[model.Matches]):
+class Matches(DeclaredComponent[declared.Matches]):
     """The asset of all matches, and the nightly job that rebuilds them."""
 
-    declaration = model.Matches
+    fields = declared.Matches
 
     def definitions(self, declarations: Declarations) -> dg.Definitions:
-        asset, report = matches_asset(self.declared, declarations), matches_report(self.declared, declarations)
-        parity = dg.Definitions(asset_checks=[sampled_lists_are_exact(self.declared).definition])
-        is_first = declarations.matches[0] == self.declared
+        asset, report = matches_asset(self.declaration, declarations), matches_report(self.declaration, declarations)
+        parity = dg.Definitions(asset_checks=[sampled_lists_are_exact(self.declaration).definition])
+        is_first = declarations.matches[0] == self.declaration
         # one job serves all assets of matches
         return dg.Definitions.merge(reported(asset, report), parity, *([nightly(declarations)] if is_first else []))
 
 
-class GeneratedImages(Declared[model.GeneratedImages]):
+class GeneratedImages(DeclaredComponent[declared.GeneratedImages]):
     """An asset: pictures that a provider makes from the photos of a source."""
 
-    declaration = model.GeneratedImages
+    fields = declared.GeneratedImages
 
     def definitions(self, declarations: Declarations) -> dg.Definitions:
-        return reported(generated_asset(self.declared, declarations), generated_report(self.declared))
+        return reported(generated_asset(self.declaration, declarations), generated_report(self.declaration))
 
 
-class Worker(Ours):
+class Worker(PipelineComponent):
     """The worker of all declared queues, and the hourly cleanup.
 
     If no Worker is declared, the folder's first component adds them.

@@ -14,7 +14,8 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.matches.evaluation import stored_quality
-from matching_pipeline.sources.declarations import Declarations, Matcher, Matches
+from matching_pipeline.sources.declarations import Declarations, Matches
+from matching_pipeline.sources.matcher import Matcher
 
 PAIRS = 8
 """The best pairs that a report shows."""

@@ -12,14 +12,8 @@ from matching_pipeline.components.reporting import AssetReport
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.components.sources import content_table, parent_tables
 from matching_pipeline.db.queries import query
-from matching_pipeline.sources.declarations import (
-    PUBLISHING,
-    Declarations,
-    ImageEmbeddings,
-    Matcher,
-    Matches,
-    TextEmbeddings,
-)
+from matching_pipeline.sources.declarations import PUBLISHING, Declarations, ImageEmbeddings, Matches, TextEmbeddings
+from matching_pipeline.sources.matcher import Matcher
 from matching_pipeline.sources.publications import publication_states
 
 # with the offset today is a partition: the table holds what is true now, and today's partition keeps today's figures

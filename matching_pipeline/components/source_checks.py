@@ -10,7 +10,8 @@ from matching_pipeline.components.checks import ReportedCheck, evaluation
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.components.sources import table_key
 from matching_pipeline.sources.attach import source_states
-from matching_pipeline.sources.declarations import Declarations, Source
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.source import Source
 
 LOOK_SECONDS = 60.0
 

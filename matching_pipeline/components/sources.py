@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import dagster as dg
 
 from matching_pipeline.components.gallery_link import gallery_link
-from matching_pipeline.sources.declarations import Declarations, Source
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.source import Source
 
 _IDENTIFIER = re.compile(r'"((?:[^"]|"")+)"|([^."]+)')
 

@@ -35,7 +35,7 @@ from matching_pipeline.matches.rows import (
 from matching_pipeline.matches.rule import Rule
 from matching_pipeline.matches.scoring import Scoring
 from matching_pipeline.matches.writing import Figures, write
-from matching_pipeline.sources.declarations import Matcher
+from matching_pipeline.sources.matcher import Matcher
 
 LISTS_AT_ONCE = 1000
 """A rebuild writes the rows of so many left entities in one transaction."""

@@ -13,7 +13,7 @@ from matching_pipeline.matches.kernel.attributes import attribute_tokens
 from matching_pipeline.matches.kernel.lists import Lists, Pair
 from matching_pipeline.matches.kernel.reference import Image, best_lists
 from matching_pipeline.matches.scoring import match_policy
-from matching_pipeline.sources.declarations import Matcher
+from matching_pipeline.sources.matcher import Matcher
 
 IMAGES_AT_ONCE = 4096
 """Read and scored at once, which bounds memory."""

@@ -15,9 +15,10 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.transactions import GAVE_WAY, limit_lock_waits
 from matching_pipeline.errors import ConfigurationError, PermanentFailure, SourceUnreadable
-from matching_pipeline.sources.declarations import Declarations, Source
+from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.enqueue import enqueue_resync
 from matching_pipeline.sources.reading import read_all
+from matching_pipeline.sources.source import Source
 
 LOCK_WAIT = "200ms"
 """Making a trigger waits for the app's transactions on the table, and the app's next statements wait for it."""

@@ -1,41 +1,16 @@
-"""What a team declares: sources, assets and matchers. Each class has the fields of its YAML."""
+"""What a team declares: sources, and the assets made of them. Each class has the fields of its YAML."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from matching_pipeline.errors import ConfigurationError
+from matching_pipeline.sources.fields import Fields, Name
+from matching_pipeline.sources.matcher import Matcher
+from matching_pipeline.sources.source import Source
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,27}$")]
-"""Of a source, an asset or a matcher: a part of the names of triggers and queues."""
-_TABLE = re.compile(r'(?:(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)\.)?(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)')
-
-
-def _with_schema(table: str) -> str:
-    if not _TABLE.fullmatch(table):
-        raise ValueError('a table is written as in SQL, such as public.listings or shop."Listing"')
-    return table if "." in re.sub(r'"[^"]*"', "", table) else f"public.{table}"
-
-
-Table = Annotated[str, AfterValidator(_with_schema)]
-"""A table of the app, quoted as in SQL; one without a schema is in `public`."""
-Expression = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-"""SQL over the row `t` of the source's table and the row `p` of its parent."""
-Column = Annotated[str, StringConstraints(min_length=1)]
-Columns = Column | Annotated[tuple[Column, ...], Field(min_length=2)]
-"""The columns of a key: one, or a list of several."""
 VIEW_COLUMNS = frozenset({"id", "kind", "rank", "rank_for_a", "rank_for_b", "similarity", "model", "computed_at"})
 """What the exposed view of matches shows beside the keys."""
 PUBLISHING = "publishing"
@@ -45,132 +20,7 @@ WORKER = f"{TYPE_PREFIX}Worker"
 """A component without a declaration."""
 
 
-def _count(columns: Columns) -> int:
-    return 1 if isinstance(columns, str) else len(columns)
-
-
-class _Declaration(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _admit_true(schema: dict[str, Any]) -> None:
-    """YAML 1.1 reads the key `on` as true, and the schema must allow that key."""
-    schema["required"].remove("on")
-    schema["additionalProperties"] = True
-
-
-class _WithOn(_Declaration):
-    """A declaration with the field `on`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_admit_true)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_on(cls, values: Any) -> Any:
-        if isinstance(values, dict) and True in values:
-            return {**{name: value for name, value in values.items() if name is not True}, "on": values[True]}
-        return values
-
-
-class Parent(_WithOn):
-    """A row of another table that an entity's row points to."""
-
-    name: str | None = Field(None, description="what messages call a parent; the table's name by default")
-    table: Table = Field(description="the table of the parents")
-    key: Columns = Field("id", description="the column that names a parent, or a list of columns")
-    on: Columns = Field(description="the column of the source's table that holds the parent's key, or a list")
-
-    @model_validator(mode="after")
-    def _points_to_the_key(self) -> "Parent":
-        if _count(self.on) != _count(self.key):
-            raise ValueError("on and key must have as many columns")
-        return self
-
-
-class Pictures(_Declaration):
-    """An entity's pictures: in rows `i` of a table of their own, or elements `i` of a list in the entity's row."""
-
-    table: Table | None = Field(None, description="the table that has a row for each picture")
-    key: Columns = Field("id", description="the column that names a picture, or a list of columns")
-    entity: Columns | None = Field(
-        None, description="the column that holds the key of the picture's entity, or a list of columns"
-    )
-    each: Expression | None = Field(
-        None, description="in place of a table, a list over `t` and `p`: text[], or a JSON array of texts or objects"
-    )
-    url: Expression | None = Field(
-        None,
-        description="the column that holds the picture's URL, or an expression over `i`, `t` and `p`; of `each` the "
-        "field that holds it, or an expression over the JSON element `i`; by default the element itself",
-    )
-    when: Expression | None = Field(None, description="the condition over `i`, `t` and `p` under which it counts")
-
-    @model_validator(mode="after")
-    def _has_one_place(self) -> "Pictures":
-        if self.each and (self.table or self.entity):
-            raise ValueError("pictures have a table or each, not both")
-        if not self.each and not (self.table and self.entity and self.url):
-            raise ValueError("pictures have table, entity and url, or each")
-        return self
-
-
-class WriteBack(_Declaration):
-    """What the pipeline writes into the app's row."""
-
-    status: str = Field(description="the column that says how far the entity's jobs are")
-    pending: str = Field("PENDING", description="its value while a job waits")
-    processing: str = Field("PROCESSING", description="its value while a worker does a job")
-    completed: str = Field("COMPLETED", description="its value when all jobs are done")
-    failed: str = Field("FAILED", description="its value when a job failed for good")
-
-
-class Source(_Declaration):
-    """A table of the app: which of its rows count, and where their pictures, text or vector are."""
-
-    name: Name = Field(description="the name of the source")
-    table: Table = Field(description="the app's table, with its schema")
-    key: Columns = Field("id", description="the column that names a row, or a list of columns")
-    when: Expression | None = Field(None, description="the condition under which a row is an entity of the source")
-    parent: Parent | None = Field(None, description="the row that the expressions call `p`")
-    user: str | None = Field(
-        None, description="the column that holds the user who may see the entity's jobs and matches"
-    )
-    properties: dict[Name, Expression] = Field({}, description="what matchers compare, by name")
-    pictures: Pictures | None = Field(None, description="the entity's pictures in rows of another table")
-    photo: Expression | None = Field(None, description="the URL of the entity's only picture")
-    base_url: str | None = Field(
-        None,
-        pattern=r"^[a-z][a-z0-9+.-]*://",
-        description="the address before the paths of pictures and photos that are no URLs",
-    )
-    text: tuple[Expression, ...] | Expression = Field((), description="the expressions whose values form the text")
-    vector: str | None = Field(None, description="the column that holds a vector that the app made")
-    write_back: WriteBack | None = Field(None, description="what the pipeline writes into the row")
-    triggers: Name | None = Field(None, description="the first part of the names of the source's triggers")
-
-    @model_validator(mode="after")
-    def _has_one_content(self) -> "Source":
-        given = [name for name in ("pictures", "photo", "text", "vector") if getattr(self, name)]
-        if len(given) != 1:
-            found = " and ".join(given) or "none of them"
-            raise ValueError(f"a source has one of pictures, photo, text and vector; {self.name} has {found}")
-        if self.base_url and not (self.pictures or self.photo):
-            raise ValueError("base_url is for pictures and photo")
-        if self.pictures and self.pictures.entity and _count(self.pictures.entity) != _count(self.key):
-            raise ValueError("pictures.entity and key must have as many columns")
-        return self
-
-    @property
-    def modality(self) -> Literal["image", "text", "vector"]:
-        return "vector" if self.vector else "text" if self.text else "image"
-
-    @field_validator("text", mode="before")
-    @classmethod
-    def _one_part(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-
-class ImageEmbeddings(_Declaration):
+class ImageEmbeddings(Fields):
     """An asset: the embeddings and attributes of the pictures of some sources."""
 
     name: Name = Field(description="the name of the asset and of its queue")
@@ -178,7 +28,7 @@ class ImageEmbeddings(_Declaration):
     expose: Name | None = Field(None, description="the schema in which the app finds a view of the results")
 
 
-class TextEmbeddings(_Declaration):
+class TextEmbeddings(Fields):
     """An asset: the embeddings of the texts of some sources."""
 
     name: Name = Field(description="the name of the asset and of its queue")
@@ -189,88 +39,7 @@ class TextEmbeddings(_Declaration):
     search: Name | None = Field(None, description="the name of a function beside it that finds similar entities")
 
 
-class PublishedColumns(_Declaration):
-    """Columns of the app's table. Those of the two keys, and of the matcher if it is given, name a pair's row."""
-
-    left: str = Field(description="the column that holds the left entity's key")
-    right: str = Field(description="the column that holds the right entity's key")
-    matcher: str | None = Field(None, description="the column that holds the matcher's name")
-    similarity: str | None = Field(None, description="the column that holds the score")
-    rank: str | None = Field(None, description="the column that holds the right one's place in the left one's list")
-    right_rank: str | None = Field(None, description="the column that holds the left one's place in the other list")
-    left_item: str | None = Field(None, description="the column that holds the key of the left item of the best two")
-    right_item: str | None = Field(None, description="the column that holds the key of the right one")
-    model: str | None = Field(None, description="the column that holds the model's name")
-    computed_at: str | None = Field(None, description="the column that holds when the pair was computed")
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name in self.model_dump().values() if name]
-
-
-class Publish(_Declaration):
-    """A table of the app's own that gets a matcher's pairs, in the transaction that finds them."""
-
-    table: Table = Field(description="the app's table, with its schema")
-    columns: PublishedColumns = Field(description="the columns to fill; the others stay as they are")
-    removed: Literal["delete", "keep"] = Field("delete", description="what becomes of the row of a pair that is gone")
-
-
-class Exceptions(_WithOn):
-    """A table of the app's whose rows are pairs that must not stand."""
-
-    table: Table = Field(description="the table that has a row for each such pair")
-    left: str = Field(description="its column that names left entities")
-    right: str = Field(description="its column that names right entities")
-    on: str = Field(description="the column or property of both sources that holds what these columns name")
-    both_ways: bool = Field(False, description="whether a row holds with left and right exchanged, too")
-
-
-class Matcher(_Declaration):
-    """Two sources and the rule by which the entities of one match those of the other."""
-
-    name: Name = Field(description="the name of the matcher")
-    left: Name = Field(description="the source whose entities have lists")
-    right: Name = Field(description="the source whose entities are listed")
-    # with examples Dagster makes no sample of the type itself, at which it fails
-    columns: tuple[Name, Name] = Field(
-        examples=[["left_id", "right_id"]], description="the columns of the exposed view that hold the two keys"
-    )
-    lists: Literal["left", "both"] = Field(
-        "left", description="whether right entities keep lists too; within one source both sides always do"
-    )
-    same: tuple[Name, ...] = Field((), description="properties that must be equal")
-    opposite: dict[Name, tuple[str, str]] = Field({}, description="properties that must have one and the other value")
-    never_same: str | None = Field(
-        None, description="a property, the column of the user or of the key, that differs between the two entities"
-    )
-    exceptions: Exceptions | None = Field(None, alias="except", description="pairs that must not stand")
-    top: int = Field(20, gt=0, description="the length of a list at first; `match_settings` can change it")
-    threshold: float = Field(0.5, ge=-1, le=1, description="the least score at first; `match_settings` can change it")
-    attribute_weight: float = Field(
-        0.0, ge=0, le=1, description="the weight of attributes in the score at first; `match_settings` can change it"
-    )
-
-    publish: Publish | None = Field(None, description="the app's table that gets the pairs, in place of the view")
-    queue_view: Name | None = Field(None, description="the name of a view of the queue, beside the view of matches")
-    queue_key: Name = Field("key", description="the column of that view that holds the key")
-
-    @property
-    def queue(self) -> str:
-        return f"matches_{self.name}"
-
-    @property
-    def both(self) -> bool:
-        """Whether right entities keep lists too."""
-        return self.left == self.right or self.lists == "both"
-
-    @property
-    def keepers(self) -> tuple[str, ...]:
-        """The sources whose entities keep lists."""
-        return tuple(dict.fromkeys((self.left, self.right))) if self.both else (self.left,)
-
-
-class Matches(_Declaration):
+class Matches(Fields):
     """The asset of all matches."""
 
     name: Name = Field("matches", description="the name of the asset")
@@ -278,7 +47,7 @@ class Matches(_Declaration):
     expose: Name | None = Field(None, description="the schema in which the app finds the view `matches`")
 
 
-class GeneratedImages(_Declaration):
+class GeneratedImages(Fields):
     """An asset: pictures that a provider makes from the photos of a source."""
 
     name: Name = Field("generated_images", description="the name of the asset and of its queue")
@@ -286,13 +55,13 @@ class GeneratedImages(_Declaration):
     expose: Name | None = Field(None, description="the schema in which the app finds views and functions")
 
 
-Declared = Source | ImageEmbeddings | TextEmbeddings | Matches | GeneratedImages
-KINDS: dict[str, type[Declared]] = {
+Declaration = Source | ImageEmbeddings | TextEmbeddings | Matches | GeneratedImages
+KINDS: dict[str, type[Declaration]] = {
     kind.__name__: kind for kind in (Source, ImageEmbeddings, TextEmbeddings, Matches, GeneratedImages)
 }
 
 
-class Declarations(_Declaration):
+class Declarations(Fields):
     """All that one code location declares. Raises ValueError where the parts do not fit together."""
 
     sources: tuple[Source, ...] = ()
@@ -302,8 +71,8 @@ class Declarations(_Declaration):
     generated: tuple[GeneratedImages, ...] = ()
 
     @classmethod
-    def of(cls, declared: Iterable[Declared]) -> "Declarations":
-        parts: dict[type[Declared], list[Any]] = {kind: [] for kind in KINDS.values()}
+    def of(cls, declared: Iterable[Declaration]) -> "Declarations":
+        parts: dict[type[Declaration], list[Any]] = {kind: [] for kind in KINDS.values()}
         for each in declared:
             parts[type(each)].append(each)
         try:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from matching_pipeline import examples
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import KINDS, TYPE_PREFIX, WORKER, Declarations, Declared
+from matching_pipeline.sources.declarations import KINDS, TYPE_PREFIX, WORKER, Declaration, Declarations
 
 _NO_DECLARATION = "a declaration has the fields type and attributes"
 _SAID = {
@@ -55,7 +55,7 @@ def load(folder: Path) -> Declarations:
 
     Raises ConfigurationError, which names all that is wrong, with the file and the attribute.
     """
-    found: list[Declared] = []
+    found: list[Declaration] = []
     unread: set[str] = set()
     problems: list[str] = []
     for file in sorted(folder.rglob("defs.yaml")):
@@ -80,7 +80,7 @@ def load(folder: Path) -> Declarations:
     return declarations
 
 
-def _documents(file: Path) -> Iterator[tuple[type[Declared] | None, Any, str]]:
+def _documents(file: Path) -> Iterator[tuple[type[Declaration] | None, Any, str]]:
     """Each document of the file: what it declares, and its attributes; or what is wrong with it."""
     try:
         documents = [each for each in yaml.safe_load_all(file.read_text()) if each]

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.sources.declarations import Declarations, Matcher, Source
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.matcher import Matcher
+from matching_pipeline.sources.source import Source
 from matching_pipeline_tests.apps.app import Entity
 
 Vectors = dict[tuple[str, str], Any]

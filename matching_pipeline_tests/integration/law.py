@@ -20,8 +20,8 @@ from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import Handler, Outcome
 from matching_pipeline.queues.worker import QueueWorker
-from matching_pipeline.sources.declarations import Matcher
 from matching_pipeline.sources.enqueue import enqueue_resync
+from matching_pipeline.sources.matcher import Matcher
 
 Vector = tuple[float, ...]
 

@@ -14,8 +14,9 @@ from matching_pipeline.matches.matching import attached
 from matching_pipeline.models.registry import model_of
 from matching_pipeline.queues.handler import Handler, Outcome
 from matching_pipeline.queues.worker import QueueWorker
-from matching_pipeline.sources.declarations import Declarations, Matcher
+from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.items import write_mirror
+from matching_pipeline.sources.matcher import Matcher
 from matching_pipeline.sources.reading import text_hash
 from matching_pipeline_tests.integration.marketplace import GivenImages
 

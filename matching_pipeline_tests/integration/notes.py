@@ -7,7 +7,8 @@ from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline.queues.progress import Summary
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach
-from matching_pipeline.sources.declarations import Declarations, Source, TextEmbeddings
+from matching_pipeline.sources.declarations import Declarations, TextEmbeddings
+from matching_pipeline.sources.source import Source
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.postings import LetterEmbedder
 

@@ -19,8 +19,9 @@ from matching_pipeline.db.migrations import migrate
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.sources import attach as attaching
 from matching_pipeline.sources.attach import SourceState, attach, detach, make_example_tables, misfits, source_states
-from matching_pipeline.sources.declarations import Declarations, GeneratedImages, Source
+from matching_pipeline.sources.declarations import Declarations, GeneratedImages
 from matching_pipeline.sources.enqueue import enqueue_missing, enqueue_resync
+from matching_pipeline.sources.source import Source
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.notes import QUEUE, Notes, declared
 

@@ -9,8 +9,9 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.sources.attach import attach, source_states
-from matching_pipeline.sources.declarations import Declarations, GeneratedImages, ImageEmbeddings, Source
+from matching_pipeline.sources.declarations import Declarations, GeneratedImages, ImageEmbeddings
 from matching_pipeline.sources.enqueue import enqueue_resync
+from matching_pipeline.sources.source import Source
 from matching_pipeline_tests.fixtures.notes import Notes, declared
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, picture, work_images
 

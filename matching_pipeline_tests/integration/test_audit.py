@@ -11,8 +11,9 @@ from matching_pipeline.matches.audit import audit, repair
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach
-from matching_pipeline.sources.declarations import Declarations, Source, TextEmbeddings
+from matching_pipeline.sources.declarations import Declarations, TextEmbeddings
 from matching_pipeline.sources.items import write_mirror
+from matching_pipeline.sources.source import Source
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.integration.marketplace import GivenImages, Marketplace

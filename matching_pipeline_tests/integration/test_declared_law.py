@@ -19,16 +19,9 @@ from matching_pipeline.matches.writing import Figures
 from matching_pipeline.queues.handler import Handler
 from matching_pipeline.sources import expansion
 from matching_pipeline.sources.attach import attach, detach
-from matching_pipeline.sources.declarations import (
-    Declarations,
-    Exceptions,
-    ImageEmbeddings,
-    Matcher,
-    Matches,
-    Pictures,
-    Source,
-    TextEmbeddings,
-)
+from matching_pipeline.sources.declarations import Declarations, ImageEmbeddings, Matches, TextEmbeddings
+from matching_pipeline.sources.matcher import Exceptions, Matcher
+from matching_pipeline.sources.source import Pictures, Source
 from matching_pipeline_tests.integration.law import (
     DIMENSIONS,
     Law,

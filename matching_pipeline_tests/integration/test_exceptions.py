@@ -12,7 +12,8 @@ from matching_pipeline.matches.matching import Matching, matching_of
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach, detach
-from matching_pipeline.sources.declarations import Declarations, Exceptions, Matches
+from matching_pipeline.sources.declarations import Declarations, Matches
+from matching_pipeline.sources.matcher import Exceptions
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.integration.school import FACE_RULE, School
 

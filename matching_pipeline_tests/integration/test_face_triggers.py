@@ -11,7 +11,8 @@ from matching_pipeline.db.migrations import migrate
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.queues import client
 from matching_pipeline.sources.attach import attach, make_example_tables
-from matching_pipeline.sources.declarations import Declarations, Matcher, Matches
+from matching_pipeline.sources.declarations import Declarations, Matches
+from matching_pipeline.sources.matcher import Matcher
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.school import FACE_RULE, School, embedding

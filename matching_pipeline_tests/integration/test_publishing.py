@@ -9,7 +9,8 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.sources.attach import attach, detach
-from matching_pipeline.sources.declarations import Declarations, PublishedColumns
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.matcher import PublishedColumns
 from matching_pipeline.sources.publications import publication_states
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.integration.school import School, embedding

@@ -8,15 +8,9 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.sources import expansion, reading
 from matching_pipeline.sources.attach import attach
-from matching_pipeline.sources.declarations import (
-    Declarations,
-    ImageEmbeddings,
-    Parent,
-    Pictures,
-    Source,
-    TextEmbeddings,
-)
+from matching_pipeline.sources.declarations import Declarations, ImageEmbeddings, TextEmbeddings
 from matching_pipeline.sources.enqueue import enqueue_resync
+from matching_pipeline.sources.source import Parent, Pictures, Source
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, PictureServer, picture, work_images
 from matching_pipeline_tests.fixtures.postings import LetterEmbedder

@@ -9,8 +9,9 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import SourceUnreadable
 from matching_pipeline.sources.attach import attach
-from matching_pipeline.sources.declarations import Declarations, Parent
+from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.reading import read_each
+from matching_pipeline.sources.source import Parent
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, work_images

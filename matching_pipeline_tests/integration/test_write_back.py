@@ -12,7 +12,7 @@ from matching_pipeline.queues import client
 from matching_pipeline.queues.progress import Summary
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach, source_states
-from matching_pipeline.sources.declarations import WriteBack
+from matching_pipeline.sources.source import WriteBack
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.notes import QUEUE, Notes, declared

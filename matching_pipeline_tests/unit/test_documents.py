@@ -6,18 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from matching_pipeline.sources.declarations import (
-    KINDS,
-    Exceptions,
-    Matcher,
-    Matches,
-    Parent,
-    Pictures,
-    Publish,
-    PublishedColumns,
-    Source,
-    WriteBack,
-)
+from matching_pipeline.sources.declarations import KINDS, Matches
+from matching_pipeline.sources.matcher import Exceptions, Matcher, Publish, PublishedColumns
+from matching_pipeline.sources.source import Parent, Pictures, Source, WriteBack
 from tools.reference import with_reference
 
 ROOT = Path(__file__).resolve().parents[2]

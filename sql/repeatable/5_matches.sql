@@ -131,7 +131,7 @@ language sql stable set search_path from current as $$
       )
 $$;
 
--- A worker that writes lists itself announces it by `matching_pipeline.skip_matching`.
+-- A transaction that writes the lists itself sets `matching_pipeline.skip_matching`: its other changes enqueue no matching.
 create or replace function embeddings_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin

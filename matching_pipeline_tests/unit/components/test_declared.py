@@ -12,7 +12,7 @@ import matching_pipeline
 from matching_pipeline import examples
 from matching_pipeline.components.folder import definitions_in
 from matching_pipeline.components.resources import Pipeline
-from matching_pipeline.sources import declarations
+from matching_pipeline.sources.declarations import KINDS
 from matching_pipeline_tests.unit.components.conftest import Load
 
 WORKER = {"worker", "process_now", "cleanup"}
@@ -77,7 +77,7 @@ def test_a_component_is_found_by_its_type_and_takes_the_fields_of_the_declaratio
     component = getattr(matching_pipeline, name)
     assert issubclass(component, dg.Component)
     if name != "Worker":
-        assert component.get_model_cls() is getattr(declarations, name)
+        assert component.get_model_cls() is KINDS[name]
     assert component.get_description()
 
 

@@ -4,7 +4,8 @@ import dagster as dg
 import pytest
 
 from matching_pipeline.components.sources import app_tables, table_key
-from matching_pipeline.sources.declarations import Declarations, Source
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.source import Source
 from matching_pipeline_tests.unit.components.conftest import Load
 
 GALLERY = """

@@ -2,7 +2,8 @@
 
 from matching_pipeline.components.version import version_of
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import Declarations, Source
+from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.source import Source
 
 SOURCE = Source(name="posting", table="public.jobs", text=("t.title",))
 

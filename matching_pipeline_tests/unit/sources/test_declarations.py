@@ -8,8 +8,9 @@ import pytest
 from matching_pipeline import examples
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import Declarations, Source
+from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.documents import declarations_folder, load
+from matching_pipeline.sources.source import Source
 
 POSTING = """
 type: matching_pipeline.Source
