@@ -21,6 +21,7 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.sources.attach import attach, make_example_tables
 from matching_pipeline.sources.documents import load
+from matching_pipeline_tests.fixtures.wheel import install_wheel
 
 SETTINGS = {
     # speed before safety
@@ -115,6 +116,12 @@ def migrated_template(new_database: Callable[..., str]) -> str:
         # as if the comparison with the empty tables were done
         connection.execute("delete from matching_pipeline.jobs")
     return "migrated"
+
+
+@pytest.fixture(scope="session")
+def installed_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It has the wheel, and is outside the repository."""
+    return install_wheel(tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture

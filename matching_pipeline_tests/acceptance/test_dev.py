@@ -1,6 +1,7 @@
-"""The whole house, as a new user starts it: embedded Postgres, Dagster, sensors, runs."""
+"""The whole house, as a new user starts it: the installed wheel, embedded Postgres, Dagster, sensors, runs."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -16,7 +18,8 @@ from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.sample_data.listings import Marketplace, sample_marketplace
 from matching_pipeline.sample_data.people import sample_users
 
-COMMAND = [str(Path(sys.executable).with_name("matching-pipeline")), "dev", "--port", "0"]
+DEV = ("dev", "--port", "0")
+COMMAND = [str(Path(sys.executable).with_name("matching-pipeline")), *DEV]
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +29,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "DAGSTER_"))}
+def environment(folder: Path) -> dict[str, str]:
+    """Nothing of the user who runs the tests."""
+    return {"PATH": os.defpath, "HOME": str(folder)}
+
+
+@pytest.fixture
+def installed(installed_python: Path) -> str:
+    """The command of the wheel."""
+    return str(installed_python.with_name("matching-pipeline"))
 
 
 @pytest.fixture
@@ -49,44 +59,74 @@ def living_processes(folder: Path) -> list[str]:
 
 
 def test_sample_rows_are_matched_and_everything_ends(
-    folder: Path, environment: dict[str, str], sample: Marketplace
+    folder: Path, environment: dict[str, str], installed: str, sample: Marketplace
 ) -> None:
-    done = subprocess.run(
-        [*COMMAND, "--sample-data", "--until-idle"],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [installed, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("init", "--app", "marketplace", "--app", "face_match")
+    run("migrate")
+    printed = run(*DEV, "--sample-data", "--until-idle")
     for project, product in sample.expected.items():
-        assert any(str(project) in line and str(product) in line for line in done.stdout.splitlines())
+        assert any(str(project) in line and str(product) in line for line in printed.splitlines())
     assert not living_processes(folder)
 
 
 def test_a_second_goes_on_from_there_matches_rows_as_they_come_and_ctrl_c_ends_everything(
-    folder: Path, environment: dict[str, str], sample: Marketplace
+    folder: Path, environment: dict[str, str], installed: str, sample: Marketplace
 ) -> None:
-    running = subprocess.Popen([*COMMAND, "--sample-data"], cwd=folder, env=environment)
+    said = folder / "said"
+    with said.open("w") as output:
+        running = subprocess.Popen([installed, *DEV, "--sample-data"], cwd=folder, env=environment, stderr=output)
     try:
         server = start_embedded(folder / ".data" / "postgres")
-        picture = sample.projects[0].pictures[0]
+        project = sample.projects[0].id
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             await_schema(connection, running)
             (product,) = connection.execute("insert into products default values returning id").fetchall()[0]
-            connection.execute("insert into product_images (product_id, src) values (%s, %s)", (product, picture.url))
+            connection.execute(
+                "insert into product_images (product_id, src) "
+                "select %s, image_url from listing_images where listing_id = %s limit 1",
+                (product, project),
+            )
             user = sample_users()[0]
             (face,) = connection.execute(
                 "insert into faces (user_id, embedding) select user_id, embedding from faces where id = %s "
                 "returning id",
                 (user.faces[0][0],),
             ).fetchall()[0]
-            best = "select similarity from matches where product_id = %s and project_id = %s and rank = 1"
-            assert awaited(connection, best, product, sample.projects[0].id) == [(1.0,)]
-            assert awaited(connection, "select id from matches where %s in (face_a_id, face_b_id)", face)
+            pairs = "select from matching_pipeline.matches where matcher ="
+            best = f"{pairs} 'project' and right_key = %s and left_key = %s and left_rank = 1 and similarity = 1.0"
+            assert awaited(connection, best, str(product), str(project))
+            assert awaited(connection, f"{pairs} 'face' and %s in (left_key, right_key)", str(face))
+        shown = shown_assets(ui_address(said))
+        assert {"image_embeddings", "matches", "face_matches"} <= shown
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == 0
     finally:
         running.kill()
         server.cleanup()
     assert not living_processes(folder)
+
+
+def ui_address(said: Path) -> str:
+    """`dev` prints it once the UI answers."""
+    deadline = time.monotonic() + 120
+    while not (found := re.search(r"http://127\.0\.0\.1:\d+", said.read_text())):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return found[0]
+
+
+def shown_assets(address: str) -> set[str]:
+    """The names of the assets on the page *Catalog* of the UI."""
+    assert "<html" in httpx.get(f"{address}/assets").text
+    reply = httpx.post(f"{address}/graphql", json={"query": "{ assetNodes { assetKey { path } } }"}, timeout=60)
+    return {node["assetKey"]["path"][-1] for node in reply.json()["data"]["assetNodes"]}
 
 
 def awaited(connection: psycopg.Connection, statement: str, *parameters: object) -> list[tuple[Any, ...]]:

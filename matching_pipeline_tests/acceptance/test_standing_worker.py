@@ -1,7 +1,6 @@
 """`dev` with Dagster's own processes: whatever is killed, rows are processed again within seconds, and once."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 
 from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.files import ROOT
-from matching_pipeline_tests.acceptance.test_dev import COMMAND, await_schema
+from matching_pipeline_tests.acceptance.test_dev import COMMAND, await_schema, ui_address
 
 
 class Machine:
@@ -79,12 +78,7 @@ class Machine:
 
     @property
     def address(self) -> str:
-        """Of the UI, which `dev` prints once it answers."""
-        deadline = time.monotonic() + 120
-        while not (found := re.search(r"http://127\.0\.0\.1:\d+", self.said.read_text())):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        return found[0]
+        return ui_address(self.said)
 
     def end(self) -> None:
         self.process.kill()

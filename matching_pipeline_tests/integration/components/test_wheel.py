@@ -3,15 +3,10 @@
 import json
 import os
 import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[3]
 
 PROJECT = """
 [tool.dg]
@@ -65,21 +60,6 @@ json.dump({
 """
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python that has the wheel, and the dependencies of the Python that runs the tests."""
-    folder = tmp_path_factory.mktemp("installed")
-    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-    run(*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT)
-    venv.create(folder / "venv")
-    python = folder / "venv" / "bin" / "python"
-    (wheel,) = folder.glob("*.whl")
-    run(*pip, "--python", python, "install", "--no-deps", wheel)
-    own = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    (Path(own) / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    return python
-
-
 def run(*command: str | Path, folder: Path | None = None) -> str:
     """Its output, in an environment that names no database and no folder of Python files."""
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "PYTHONPATH")}
@@ -104,9 +84,9 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_project_of_somebody_else_shows_what_it_declares(python: Path, project: Path) -> None:
-    shown: dict[str, Any] = json.loads(run(python, "-c", SHOW, folder=project))
-    assert Path(shown["file"]).is_relative_to(python.parents[1])
+def test_a_project_of_somebody_else_shows_what_it_declares(installed_python: Path, project: Path) -> None:
+    shown: dict[str, Any] = json.loads(run(installed_python, "-c", SHOW, folder=project))
+    assert Path(shown["file"]).is_relative_to(installed_python.parents[1])
     assert "matching_pipeline" in shown["registered"]
     tables = ["public/offers", "public/pictures", "public/wishes"]
     assert shown["assets"] == ["matches", "photos", *tables, "report"]
@@ -116,19 +96,19 @@ def test_a_project_of_somebody_else_shows_what_it_declares(python: Path, project
     assert shown["declared"] == ["photos"]
 
 
-def test_dagster_finds_no_fault_in_it(python: Path, project: Path) -> None:
-    run(python, "-m", "dagster", "definitions", "validate", "-m", "shop.definitions", folder=project)
+def test_dagster_finds_no_fault_in_it(installed_python: Path, project: Path) -> None:
+    run(installed_python, "-m", "dagster", "definitions", "validate", "-m", "shop.definitions", folder=project)
 
 
-def test_the_examples_are_loaded_where_nothing_is_declared(python: Path, tmp_path: Path) -> None:
+def test_the_examples_are_loaded_where_nothing_is_declared(installed_python: Path, tmp_path: Path) -> None:
     show = "from matching_pipeline.definitions import defs; print(*defs.resolve_all_asset_keys())"
-    assert "job_embeddings" in run(python, "-c", show, folder=tmp_path)
+    assert "job_embeddings" in run(installed_python, "-c", show, folder=tmp_path)
 
 
-def test_what_init_writes_is_a_project_for_dagster(python: Path, tmp_path: Path) -> None:
+def test_what_init_writes_is_a_project_for_dagster(installed_python: Path, tmp_path: Path) -> None:
     code = "from pathlib import Path; from matching_pipeline.cli.init import write_declarations as write; "
-    run(python, "-c", f"{code} list(write(Path(), ['marketplace', 'face_match']))", folder=tmp_path)
+    run(installed_python, "-c", f"{code} list(write(Path(), ['marketplace', 'face_match']))", folder=tmp_path)
     load = "import dagster as dg; from pathlib import Path; load = dg.load_from_defs_folder; "
     show = "print(*load(path_within_project=Path()).resolve_all_asset_keys())"
-    shown = run(python, "-c", load + show, folder=tmp_path)
+    shown = run(installed_python, "-c", load + show, folder=tmp_path)
     assert all(name in shown for name in ("image_embeddings", "matches", "face_matches"))
