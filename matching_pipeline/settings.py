@@ -135,6 +135,11 @@ class Settings(BaseSettings):
     match_part_images: int = Field(100_000, gt=0)
     """The matcher holds this many images at once, and as many between jobs: 200 MB if they have 512
     dimensions."""
+    step_executor: Literal["multiprocess", "celery", "kubernetes"] = "multiprocess"
+    """The shards of the nightly rebuild run in processes of one machine, on Celery workers, or in pods of
+    Kubernetes: see [deploy.md](deploy.md)."""
+    celery_broker_url: SecretStr | None = None
+    """Celery's messages go through this broker. Without it they go through Dagster's Postgres."""
     nightly_hour_utc: int = Field(3, ge=0, le=23)
     """The nightly job starts at this hour."""
 

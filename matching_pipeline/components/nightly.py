@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from matching_pipeline.components.placement import step_executor
 from matching_pipeline.components.resources import RUN_TAGS
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.declarations import Declarations
@@ -15,7 +16,7 @@ def nightly(declarations: Declarations) -> dg.Definitions:
         "nightly",
         selection=dg.AssetSelection.assets(*names),
         # the shards of the rebuild run beside each other
-        executor_def=dg.multiprocess_executor,
+        executor_def=step_executor(Settings()),
         tags={**RUN_TAGS, "dagster/max_runtime": "21600"},
         description="Processes all pictures and texts that are missing, then rebuilds all matches.",
     )

@@ -17,6 +17,8 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
 from matching_pipeline.sample_data.insert import insert_sample_data
 from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.integration.marketplace import Marketplace
+from matching_pipeline_tests.integration.school import School
 
 # those of `defs` are bound to its resources
 IMAGE_AI = image_asset(EXAMPLES.images[0], EXAMPLES)
@@ -55,3 +57,15 @@ def sample_rows(connection: Connection) -> None:
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as instance:
         yield instance
+
+
+@pytest.fixture
+def matched(connection: Connection, database_url: str) -> None:
+    """A project and a product that match, and two faces; their pairs are missing."""
+    market, school = Marketplace(connection), School(connection, database_url)
+    for kind in ("project", "product"):
+        market.add_image(kind, market.add(kind), (1, 0, 0))
+    school.face_of("male"), school.face_of("female")
+    school.process()
+    connection.execute("delete from matching_pipeline.matches")
+    connection.execute("delete from matching_pipeline.jobs")

@@ -14,8 +14,6 @@ from matching_pipeline.definitions import defs
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.matches import rebuilds
 from matching_pipeline_tests.integration.components.conftest import MATCHES, examples_pipeline
-from matching_pipeline_tests.integration.marketplace import Marketplace
-from matching_pipeline_tests.integration.school import School
 
 ONLY_MATCHES = dg.AssetSelection.assets(MATCHES).without_checks()
 
@@ -41,18 +39,6 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """An instance that other processes can open."""
     with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
         yield instance
-
-
-@pytest.fixture
-def matched(connection: Connection, database_url: str) -> None:
-    """A project and a product that match, and two faces; their pairs are missing."""
-    market, school = Marketplace(connection), School(connection, database_url)
-    for kind in ("project", "product"):
-        market.add_image(kind, market.add(kind), (1, 0, 0))
-    school.face_of("male"), school.face_of("female")
-    school.process()
-    connection.execute("delete from matching_pipeline.matches")
-    connection.execute("delete from matching_pipeline.jobs")
 
 
 FAIL_ONCE = """

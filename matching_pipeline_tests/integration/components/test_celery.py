@@ -1,0 +1,123 @@
+"""Celery places the shards of a rebuild, and a standing worker, on machines that share nothing but Postgres."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.launcher import LaunchRunContext
+from dagster_celery.launcher import CeleryRunLauncher
+
+from matching_pipeline.components.instance import create_instance_tables, instance_url
+from matching_pipeline.components.placement import celery_config, step_executor
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.files import ROOT
+from matching_pipeline.matches.locks import ListsLock
+from matching_pipeline.settings import Settings
+from matching_pipeline_tests.integration.components.test_rebuild_steps import execute, rebuild_job
+
+
+def celery() -> dg.JobDefinition:
+    return rebuild_job(step_executor(Settings()))
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, database_url: str, connection: Connection) -> dict[str, str]:
+    """The one setting, and what every machine has."""
+    connection.execute("create schema if not exists dagster")
+    create_instance_tables(instance_url(database_url))
+    settings = {
+        "STEP_EXECUTOR": "celery",
+        "DATABASE_URL": database_url,
+        "DAGSTER_POSTGRES_URL": instance_url(database_url),
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def instance(environment: dict[str, str], tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def workers(environment: dict[str, str], tmp_path: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Each has a folder of its own, and one process for tasks."""
+    command = [sys.executable, "-m", "celery", "-A", "matching_pipeline.components.celery_app", "worker"]
+    with ExitStack() as stack:
+        started = []
+        for name in ("first", "second"):
+            (tmp_path / name).mkdir()
+            shutil.copy(ROOT / "dagster.yaml", tmp_path / name)
+            own = {**environment, "DAGSTER_HOME": str(tmp_path / name)}
+            log = stack.enter_context((tmp_path / name / "log").open("w"))
+            arguments = ("--concurrency", "1", "--hostname", name, "--without-gossip", "--without-mingle")
+            process = subprocess.Popen(
+                [*command, *arguments], cwd=tmp_path / name, env=own, stdout=log, stderr=log, start_new_session=True
+            )
+            stack.callback(process.wait)
+            stack.callback(os.killpg, process.pid, signal.SIGKILL)
+            started.append(process)
+        yield started
+
+
+@pytest.mark.usefixtures("matched", "workers")
+def test_two_machines_share_the_shards_and_one_serves_the_queues(
+    instance: dg.DagsterInstance, connection: Connection, database_url: str
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(hold_until_both_wait, database_url)
+        result = execute(instance, celery)
+        watching.result(0)
+    assert result.success
+    on = {
+        event.step_key: event.engine_event_data.metadata["Celery worker"].value
+        for event in result.all_events
+        if event.is_engine_event and "Celery worker" in event.engine_event_data.metadata
+    }
+    shards = {worker for step, worker in on.items() if "rebuild_shard" in str(step)}
+    assert shards == {"celery@first", "celery@second"}
+    rows = connection.execute("select matcher from matching_pipeline.matches order by matcher").fetchall()
+    assert rows == [("face",), ("project",)]
+
+    launch(instance, "worker")
+    until(connection, "select count(*) from matching_pipeline.workers where entered_at is not null", 1)
+
+
+def launch(instance: dg.DagsterInstance, job: str) -> None:
+    """As the daemon does where `dagster.yaml` has this launcher."""
+    code = ReconstructableRepository.for_module("matching_pipeline.definitions", "defs").get_reconstructable_job(job)
+    origin = code.get_python_origin()
+    run = instance.create_run_for_job(code.get_definition(), job_code_origin=origin)
+    launcher = CeleryRunLauncher("dagster", **celery_config(Settings()))
+    launcher.register_instance(instance)
+    launcher.launch_run(LaunchRunContext(run, workspace=None))
+
+
+def hold_until_both_wait(database_url: str) -> None:
+    """Holds the lists of both matchers once they are planned, until two shards wait for them."""
+    planned = "select count(distinct matcher) from matching_pipeline.rebuilds"
+    waiting = (
+        "select count(*) from pg_locks where locktype = 'advisory' and not granted and database = "
+        "(select oid from pg_database where datname = current_database())"
+    )
+    with connect(database_url) as one, connect(database_url) as watching:
+        until(watching, planned, 2)
+        with ListsLock(one, "project").alone(), ListsLock(one, "face").alone():
+            until(watching, waiting, 2)
+
+
+def until(connection: Connection, count: str, wanted: int) -> None:
+    while connection.execute(count.encode()).fetchone() != (wanted,):
+        connection.execute("select pg_sleep(0.05)")
