@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint types imports prose prose-shrink check bench clean
+.PHONY: help install demo dev test lint types imports prose check bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,9 +37,6 @@ imports: install ## Check which way imports point
 
 prose: install ## Check documents, docstrings, comments and messages for plain English
 	$(BIN)/python -m tools.prose
-
-prose-shrink: install ## Remove the allowed findings that no longer occur
-	$(BIN)/python -m tools.prose --shrink
 
 check: lint types imports prose test ## What CI runs
 

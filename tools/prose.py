@@ -1,25 +1,19 @@
 """Finds sentences that break the rules of plain English: `python -m tools.prose`.
 
 It reads docstrings, comments and messages of Python files, comments of SQL files, and Markdown documents.
-`prose_allowed.txt` lists the findings that may stay, one a line: the file, and a hash of reason and sentence.
-A finding outside the list fails, and an entry without a finding fails too, so that the list can only shrink.
 """
 
 import ast
-import hashlib
 import io
 import re
 import sys
 import tokenize
-from argparse import ArgumentParser
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-ALLOWED: Final = "tools/prose_allowed.txt"
 FOLDERS: Final = ("matching_pipeline", "matching_pipeline_tests", "benchmarks", "tools", "sql", "docs")
 QUOTING: Final = ("tools/prose.py", "matching_pipeline_tests/unit/test_prose.py")
 """These files quote what the rules forbid."""
@@ -70,10 +64,6 @@ class Finding:
     line: int
     reason: str
     sentence: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.path} {hashlib.sha256(f'{self.reason}: {self.sentence}'.encode()).hexdigest()[:12]}"
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.reason}: {self.sentence}"
@@ -190,26 +180,12 @@ def read(root: Path) -> list[Finding]:
     return [finding for path in paths if path not in QUOTING for finding in findings(path, (root / path).read_text())]
 
 
-def main(arguments: list[str], root: Path = ROOT) -> int:
-    parser = ArgumentParser(prog="python -m tools.prose", description="Find sentences that are not plain English.")
-    parser.add_argument("--shrink", action="store_true", help=f"remove from {ALLOWED} the entries without a finding")
-    parser.add_argument("--all", action="store_true", help="print the allowed findings too")
-    options = parser.parse_args(arguments)
+def main(root: Path = ROOT) -> int:
     found = read(root)
-    keys = Counter(finding.key for finding in found)
-    file = root / ALLOWED
-    allowed = Counter(file.read_text().splitlines())
-    if options.shrink:
-        allowed &= keys
-        file.write_text("".join(f"{key}\n" for key in sorted(allowed.elements())))
-    unlisted = [finding for finding in found if options.all or finding.key in keys - allowed]
-    for finding in unlisted:
+    for finding in found:
         print(finding)
-    unfound = allowed - keys
-    for key in sorted(unfound.elements()):
-        print(f"{ALLOWED}: no finding any longer: {key} (`make prose-shrink` removes it)")
-    return 1 if keys - allowed or unfound else 0
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,10 +1,10 @@
-"""The check of plain English: each rule with sentences that break it or do not, and the allow-list."""
+"""The check of plain English: each rule with sentences that break it or do not."""
 
 from pathlib import Path
 
 import pytest
 
-from tools.prose import ALLOWED, findings, main, read
+from tools.prose import findings, main
 
 LONG = "The worker " + "very " * 27 + "slowly works."
 
@@ -113,51 +113,10 @@ def test_code_and_tables_of_documents_are_not_read() -> None:
     assert found(source) == [(1, "retired word"), (9, "retired word"), (10, "retired word")]
 
 
-@pytest.fixture
-def document(tmp_path: Path) -> Path:
-    (tmp_path / ALLOWED).parent.mkdir()
+def test_a_finding_fails_with_its_place_and_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = tmp_path / "document.md"
-    document.write_text("Nobody waits.\n\nThe lane is empty.\n")
-    allowed = [f"{finding.key}\n" for finding in read(tmp_path)]
-    (tmp_path / ALLOWED).write_text("".join(allowed))
-    return document
-
-
-def test_allowed_findings_pass_wherever_they_move(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    document.write_text("A beginning.\n\n" + document.read_text())
-    assert main([], document.parent) == 0
-    assert capsys.readouterr().out == ""
-    main(["--all"], document.parent)
-    assert capsys.readouterr().out.splitlines() == [
-        "document.md:3: not plain: Nobody waits.",
-        "document.md:5: retired word: The lane is empty.",
-    ]
-
-
-@pytest.mark.parametrize("addition", ["The lane is full.", "Nobody waits."], ids=["another", "one allowed once"])
-def test_a_new_finding_fails(document: Path, capsys: pytest.CaptureFixture[str], addition: str) -> None:
-    document.write_text(document.read_text() + "\n" + addition)
-    assert main([], document.parent) == 1
-    assert addition in capsys.readouterr().out
-
-
-def test_an_allowed_sentence_is_not_allowed_in_another_file(document: Path) -> None:
-    document.rename(document.with_name("other.md"))
-    assert main([], document.parent) == 1
-
-
-def test_an_entry_without_a_finding_fails_until_the_list_shrinks(
-    document: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    document.write_text("Nobody waits.\n")
-    assert main([], document.parent) == 1
-    assert "make prose-shrink" in capsys.readouterr().out
-    assert main(["--shrink"], document.parent) == 0
-    assert len((document.parent / ALLOWED).read_text().splitlines()) == 1
-
-
-def test_shrinking_adds_nothing(document: Path) -> None:
-    before = (document.parent / ALLOWED).read_text()
+    document.write_text("A worker waits.\n")
+    assert main(tmp_path) == 0
     document.write_text(document.read_text() + "\nThe lane is full.\n")
-    assert main(["--shrink"], document.parent) == 1
-    assert (document.parent / ALLOWED).read_text() == before
+    assert main(tmp_path) == 1
+    assert capsys.readouterr().out == "document.md:3: retired word: The lane is full.\n"
