@@ -93,7 +93,7 @@ def best_matches_table(connection: Connection, matcher: Matcher, count: int = 20
             *(best["left_key"], escape(_file(best["left_url"] or ""))),
             *(best["right_key"], escape(_file(best["right_url"] or ""))),
         )
-    _print(table)
+    print_table(table)
 
 
 def print_announcement(announcement: Announcement) -> None:
@@ -119,7 +119,7 @@ def coverage_table(state: dict[str, dict[str, Any]]) -> None:
             f"{coverage['covered']} of {coverage['rows']} {coverage['what']}",
             _cost(figures["cost_today"]),
         )
-    _print(table)
+    print_table(table)
 
 
 def sources_table(states: Sequence[SourceState]) -> None:
@@ -128,7 +128,7 @@ def sources_table(states: Sequence[SourceState]) -> None:
         counts = map(str, (state.rows, state.mirrored, state.unfinished, state.failed))
         name = state.name if state.is_attached else f"{state.name} (detached)"
         table.add_row(name, escape(state.table), *counts, escape("; ".join(state.problems)) or "–")
-    _print(table)
+    print_table(table)
 
 
 def models_table(models: Sequence[ModelCoverage]) -> None:
@@ -140,7 +140,7 @@ def models_table(models: Sequence[ModelCoverage]) -> None:
             *(escape(model.name), model.modality, model.status, str(model.dimensions), covered),
             *map(str, counts),
         )
-    _print(table)
+    print_table(table)
 
 
 def failures_table(state: dict[str, dict[str, Any]]) -> None:
@@ -150,14 +150,14 @@ def failures_table(state: dict[str, dict[str, Any]]) -> None:
         for row in figures["newest_failures"]:
             table.add_row(queue, row["what"], row["status"], escape(row["because"]), str(row["item"]))
     if table.rows:
-        _print(table)
+        print_table(table)
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     table = Table(*columns, title=title)
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row))
-    _print(table)
+    print_table(table)
 
 
 def faults_tables(faults: Sequence["Fault"]) -> None:
@@ -179,5 +179,5 @@ def _file(url: str) -> str:
     return url.partition("?")[0].rsplit("/", 1)[-1]
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -6,7 +6,8 @@ from matching_pipeline.cli.console import models_table, say
 from matching_pipeline.cli.doctor import QUEUE as ASKING
 from matching_pipeline.cli.opening import connected
 from matching_pipeline.models import activation
-from matching_pipeline.models.registry import EMBEDDED, MODALITIES, registered_models
+from matching_pipeline.models.activation import ModelChangeRefused, matchings_of, require_another
+from matching_pipeline.models.registry import EMBEDDED, MODALITIES, current_model, registered_models
 from matching_pipeline.providers.factory import Modality, chosen_models, require_working
 
 
@@ -38,6 +39,32 @@ def add(modality: Modality, name: str | None) -> None:
     say(f"{name} is the {status} {modality} model; {queued} {EMBEDDED[modality]} queued")
     if status == "shadow":
         say(f"when `matching-pipeline model list` shows it whole: matching-pipeline model activate {name}")
+
+
+@model.command("compare")
+@click.argument("modality", type=click.Choice(list(MODALITIES)))
+@click.argument("name", required=False)
+@click.option("--sample", default=1000, show_default=True, help="NAME embeds so many entities, if it is no shadow.")
+@click.option("--yes", is_flag=True, help="Do not ask whether the price of the sample is right.")
+def compare_command(modality: Modality, name: str | None, sample: int, yes: bool) -> None:
+    """Compare the active model with the shadow, or with NAME, and propose thresholds; nothing changes.
+
+    The shadow is compared on what it has embedded so far. Another model embeds a sample first, after its price was
+    printed. Of two models the scores differ. The proposed threshold keeps as many pairs as there are.
+    """
+    from matching_pipeline.cli import compare
+
+    with connected() as opened:
+        shadow = current_model(opened.connection, modality, "shadow")
+        name = name or shadow or chosen_models(opened.settings)[modality]
+        require_another(opened.connection, modality, name)
+        matchings = matchings_of(opened.connection, modality, opened.settings.match_part_images)
+        if not matchings:
+            raise ModelChangeRefused(f"no matcher compares {EMBEDDED[modality]}")
+        embedded = None if name == shadow else compare.embed_sample(opened, matchings, modality, name, sample, yes)
+        for found in compare.comparisons(opened, matchings, name, embedded):
+            compare.show(found)
+            compare.show_pairs(opened, found)
 
 
 @model.command()

@@ -20,7 +20,7 @@ from matching_pipeline.models.registry import forget_work_of_no_model, is_shadow
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
 from matching_pipeline.pictures.memory import process_memory
 from matching_pipeline.pictures.store import PictureStore
-from matching_pipeline.providers.factory import image_analyzer, image_generator, text_embedder
+from matching_pipeline.providers.factory import Modality, image_analyzer, image_generator, text_embedder
 from matching_pipeline.providers.protocols import EmbeddingProvider
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Pause
@@ -129,10 +129,10 @@ def open_handler(settings: Settings, database_url: str, declarations: Declaratio
     """Raises ModelSwitched where the queue's model is no longer registered."""
     match declarations.queues.get(queue.removesuffix(models.SHADOW)):
         case "image":
-            with _image_handler(settings, database_url, queue) as handler:
+            with embedding_handler(settings, database_url, queue, "image", _model(database_url, queue)) as handler:
                 yield handler
         case "text":
-            with _text_handler(settings, database_url, queue) as handler:
+            with embedding_handler(settings, database_url, queue, "text", _model(database_url, queue)) as handler:
                 yield handler
         case "match":
             yield _match_handler(settings, database_url, declarations, queue)
@@ -158,8 +158,17 @@ def mirrored_sources(declarations: Declarations, sources: Iterable[str]) -> list
 
 
 @contextmanager
-def _image_handler(settings: Settings, database_url: str, queue: str) -> Iterator[ImageHandler]:
-    model = _model(database_url, queue)
+def embedding_handler(
+    settings: Settings, database_url: str, queue: str, modality: Modality, model: str | None
+) -> Iterator[ImageHandler | TextHandler]:
+    """The handler that embeds by this model, or by the one that the settings choose."""
+    opened = _image_handler if modality == "image" else _text_handler
+    with opened(settings, database_url, queue, model) as handler:
+        yield handler
+
+
+@contextmanager
+def _image_handler(settings: Settings, database_url: str, queue: str, model: str | None) -> Iterator[ImageHandler]:
     with (
         image_analyzer(settings, database_url, queue, model) as analyzer,
         ImageFetcher(fetch_limits(settings)) as fetcher,
@@ -178,8 +187,8 @@ def _image_handler(settings: Settings, database_url: str, queue: str) -> Iterato
 
 
 @contextmanager
-def _text_handler(settings: Settings, database_url: str, queue: str) -> Iterator[TextHandler]:
-    with text_embedder(settings, database_url, queue, _model(database_url, queue)) as embedder:
+def _text_handler(settings: Settings, database_url: str, queue: str, model: str | None) -> Iterator[TextHandler]:
+    with text_embedder(settings, database_url, queue, model) as embedder:
         _require_dimensions(database_url, embedder)
         with TextHandler(embedder, queue) as handler:
             yield handler

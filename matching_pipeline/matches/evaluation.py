@@ -10,7 +10,8 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.db.transactions import snapshot
 from matching_pipeline.matches.image_sets import PART_IMAGES
-from matching_pipeline.matches.kernel.lists import lists_from
+from matching_pipeline.matches.kernel.columns import as_uuids
+from matching_pipeline.matches.kernel.pairs import Pairs
 from matching_pipeline.matches.kernel.quality import Judged, Quality, quality
 from matching_pipeline.matches.matching import all_attached
 from matching_pipeline.matches.rule import Rule
@@ -38,16 +39,16 @@ def evaluate(connection: Connection, part_images: int = PART_IMAGES) -> Iterator
         for matching in all_attached(connection, part_images):
             rule = matching.rule
             for row in named_rows(connection, "models_of_matcher", matcher=rule.matcher):
-                labels, ranked = _labelled(connection, rule.matcher, row["name"])
+                labels, ranked = labelled(connection, rule.matcher, row["name"])
                 if row["status"] == "shadow":
                     ranked = _computed(Scoring(connection, rule, part_images, row["name"]), rule, labels)
                 if labels:
-                    yield Evaluation(rule.matcher, row["name"], row["status"], _quality(labels, ranked))
+                    yield Evaluation(rule.matcher, row["name"], row["status"], quality_of(labels, ranked))
 
 
 def stored_quality(connection: Connection, matcher: str) -> Quality:
     """Of the lists in `matches`."""
-    return _quality(*_labelled(connection, matcher))
+    return quality_of(*labelled(connection, matcher))
 
 
 def labels_apart(connection: Connection) -> int:
@@ -56,7 +57,7 @@ def labels_apart(connection: Connection) -> int:
     return int(count)
 
 
-def _labelled(connection: Connection, matcher: str, model: str | None = None) -> tuple[Labels, Ranks]:
+def labelled(connection: Connection, matcher: str, model: str | None = None) -> tuple[Labels, Ranks]:
     """The labels of pairs that this model or the active one has embedded, and the stored ranks of these pairs."""
     rows = connection.execute(query("labelled_listings"), {"matcher": matcher, "model": model}).fetchall()
     labels = {(source, owner, listed): grade for source, owner, listed, grade, _ in rows}
@@ -68,12 +69,17 @@ def _computed(scoring: Scoring, rule: Rule, labels: Labels) -> Ranks:
     for source in rule.keepers:
         owners = {owner for of, owner, _ in labels if of == source}
         for members, here in scoring.in_blocks(source, owners):
-            for owner, pairs in lists_from(scoring.best(source, here, scoring.opposite(members))).items():
-                ranked |= {(source, owner, pair.right): rank for rank, pair in enumerate(pairs, start=1)}
+            ranked |= ranks_of(source, scoring.best(source, here, scoring.opposite(members)))
     return ranked
 
 
-def _quality(labels: Labels, ranked: Ranks) -> Quality:
+def ranks_of(source: str, lists: Pairs) -> Ranks:
+    """Of entities of the source."""
+    listings = zip(as_uuids(lists.left), as_uuids(lists.right), lists.ranks.tolist(), strict=True)
+    return {(source, owner, listed): rank for owner, listed, rank in listings}
+
+
+def quality_of(labels: Labels, ranked: Ranks) -> Quality:
     owners = {owner: number for number, owner in enumerate(dict.fromkeys((of, owner) for of, owner, _ in labels))}
     judged = Judged(
         np.array([owners[source, owner] for source, owner, _ in labels], dtype=np.intp),

@@ -41,6 +41,10 @@ class Scoring:
         self.model = self._models[rule.left]
         """empty until the first item was embedded"""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self._rule.sources
+
     def in_blocks(self, source: str, ids: Collection[UUID]) -> Iterator[tuple[Members, ImageSet]]:
         """Those of the entities that can match, block by block."""
         blocks: dict[Block, list[UUID]] = defaultdict(list)
@@ -65,6 +69,10 @@ class Scoring:
 
     def best_of(self, source: str, here: ImageSet, others: ImageSet) -> Pairs:
         return self._lists(source, here, lambda: [others])
+
+    def top(self, source: str, here: ImageSet, others: ImageSet, policy: Policy) -> Pairs:
+        """The list of every entity by another policy, of images that need not be stored."""
+        return self._found(source, here, lambda: [others], policy)
 
     def changed(self, members: Members, here: ImageSet) -> tuple[Pairs | None, Pairs | None]:
         """The lists of these entities, if they keep any; and their pairs that may enter the lists of others, if
@@ -97,22 +105,25 @@ class Scoring:
         return own, self._proven(others.source, pairs)
 
     def _lists(self, source: str, here: ImageSet, parts: Callable[[], Iterable[ImageSet]]) -> Pairs:
+        return self._proven(source, self._found(source, here, parts, self.policy))
+
+    def _found(self, source: str, here: ImageSet, parts: Callable[[], Iterable[ImageSet]], policy: Policy) -> Pairs:
         """The list of every entity. Where pairs that must not stand took places, it searches further."""
         if not self._rule.restricts:
-            return self._proven(source, best_pairs(here, parts(), self.policy))
-        most, done, short = self.policy.limit + 1, list[Pairs](), here.entities
+            return best_pairs(here, parts(), policy)
+        most, done, short = policy.limit + 1, list[Pairs](), here.entities
         while not done or len(short):
-            found = best_pairs(only(here, short) if done else here, parts(), replace(self.policy, limit=most))
+            found = best_pairs(only(here, short) if done else here, parts(), replace(policy, limit=most))
             lists = found.take(allowed(self._connection, self._rule, source, found))
-            lists = lists.take(places(lists.left) < self.policy.limit)
+            lists = lists.take(places(lists.left) < policy.limit)
             full, filled = (
                 pairs.left[places(pairs.left) + 1 == length]
-                for pairs, length in ((found, most), (lists, self.policy.limit))
+                for pairs, length in ((found, most), (lists, policy.limit))
             )
             short, most = np.setdiff1d(full, filled), 4 * most
             done.append(lists.take(~np.isin(lists.left, short)))
         pairs = concatenate(done)
-        return self._proven(source, pairs.take(np.argsort(pairs.left, kind="stable")))
+        return pairs.take(np.argsort(pairs.left, kind="stable"))
 
     def _proven(self, source: str, pairs: Pairs) -> Pairs:
         """With the same items whichever of the two entities keeps the list."""

@@ -14,6 +14,7 @@ from matching_pipeline.models.registry import (
     EMBEDDED,
     MODALITIES,
     Status,
+    current_model,
     queues_of,
     require_dimensions,
     shadow_queue,
@@ -62,7 +63,7 @@ def activate(connection: Connection, name: str, *, force: bool = False, part_ima
     # so that few workers write while this session waits for the registry
     client.reopen_all(connection)
     with ExitStack() as stack:
-        for matching in _matchings(connection, modality, part_images):
+        for matching in matchings_of(connection, modality, part_images):
             stack.enter_context(ListsLock(connection, matching.name).alone())
         return give_way(connection, action)
 
@@ -89,14 +90,25 @@ def _activate(connection: Connection, name: str, modality: Modality, force: bool
     # workers hear this at the commit, those too that started since the first call
     client.reopen_all(connection)
     figures = Figures()
-    for matching in _matchings(connection, modality, part_images):
+    for matching in matchings_of(connection, modality, part_images):
         figures += matching.rebuild_at_once(connection)
     return figures
 
 
-def _matchings(connection: Connection, modality: Modality, part_images: int) -> list[Matching]:
+def matchings_of(connection: Connection, modality: Modality, part_images: int) -> list[Matching]:
     names = {name for (name,) in connection.execute(query("matchers_of_modality"), {"modality": modality})}
     return [each for each in all_attached(connection, part_images) if each.name in names]
+
+
+def require_another(connection: Connection, modality: Modality, name: str) -> None:
+    """Raises ModelChangeRefused if the modality has no active model, or if `name` is the active one."""
+    active = current_model(connection, modality, "active")
+    if active is None:
+        raise ModelChangeRefused(f"there is no active {modality} model yet: the first that writes becomes active")
+    if name == active:
+        raise ModelChangeRefused(
+            f"{name} is the active {modality} model already: name another, or `matching-pipeline model add` one"
+        )
 
 
 def _retire(connection: Connection, name: str, modality: Modality) -> int:

@@ -1,8 +1,9 @@
 """Makes the provider of a model by the model's name, or the provider that the settings choose."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, Protocol, runtime_checkable
 
 from matching_pipeline.errors import ConfigurationError
@@ -32,6 +33,15 @@ class Probed(Protocol):
     """A provider with a server behind it."""
 
     def probe(self) -> None: ...
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A provider that costs money."""
+
+    def price(self, inputs: Sequence[str]) -> Decimal:
+        """About what it costs, in USD, to embed these texts, or the pictures of these URLs."""
+        ...
 
 
 @dataclass
@@ -112,6 +122,15 @@ def require_working(
         if isinstance(provider, Probed):
             provider.probe()
         return WorkingModel(provider.model, provider.dimensions)
+
+
+def price(
+    settings: Settings, database_url: str, queue: str, modality: Modality, model: str, inputs: Sequence[str]
+) -> Decimal:
+    """About what it costs, in USD, to embed equal texts once, or the pictures of these URLs."""
+    open_provider = image_analyzer if modality == "image" else text_embedder
+    with open_provider(settings, database_url, queue, model) as provider:
+        return provider.price(list(dict.fromkeys(inputs))) if isinstance(provider, Priced) else Decimal(0)
 
 
 @contextmanager

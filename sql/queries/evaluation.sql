@@ -43,3 +43,33 @@ where (
     matching_pipeline.has_embedding(left_source, matching_pipeline.key_id(left_key), matching_pipeline.source_model(left_source))
     and matching_pipeline.has_embedding(right_source, matching_pipeline.key_id(right_key), matching_pipeline.source_model(right_source))
 ) is not true
+
+-- name: entities_to_compare
+-- by source: the labelled ones first, then whole blocks in an order that looks random
+with labelled as (
+    select left_source as source, matching_pipeline.key_id(left_key) as id
+    from matching_pipeline.match_labels join matching_pipeline.matchers on name = matcher where name = %(matcher)s
+    union
+    select right_source, matching_pipeline.key_id(right_key)
+    from matching_pipeline.match_labels join matching_pipeline.matchers on name = matcher where name = %(matcher)s
+), ordered as (
+    select source, id, properties, row_number() over (
+        partition by source order by (source, id) in (select source, id from labelled) desc, md5(same::text), md5(id::text)
+    ) as place
+    from matching_pipeline.matchable_entities(%(matcher)s)
+    where %(model)s::text is null or matching_pipeline.has_embedding(source, id, %(model)s)
+)
+select source, id, properties from ordered where place <= %(size)s order by source, place
+
+-- name: named_items
+select items.id, entities.key, items.content
+from matching_pipeline.items
+join matching_pipeline.entities on entities.source = items.source and entities.id = items.entity
+where items.source = %(source)s and items.id = any (%(ids)s::uuid[])
+
+-- name: items_to_embed
+select items.source, entity, items.id, items.key, case when declaration ->> 'pictures' is null then 'entity' else 'item' end as kind
+from matching_pipeline.items
+join matching_pipeline.sources on sources.name = items.source
+where items.source = %(source)s and entity = any (%(ids)s::uuid[])
+order by entity, items.id

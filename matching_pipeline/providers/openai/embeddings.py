@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,10 @@ class OpenAITextEmbedder:
         if stops and len(stops) == len(results):
             raise stops[0]
         return results
+
+    def price(self, inputs: Sequence[str]) -> Decimal:
+        """About what it costs, in USD, to embed these texts."""
+        return self._model.cost(sum(map(self.estimate_tokens, inputs)), 0)
 
     def probe(self) -> None:
         """Asks for one embedding, past the cache; raises the fault, if any."""

@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
+from decimal import Decimal
 from io import BytesIO
 from typing import Any, Final
 
@@ -22,6 +24,8 @@ PICTURE_SIDE: Final = 768
 JPEG_QUALITY: Final = 85
 MAX_OUTPUT_TOKENS: Final = 2000
 ESTIMATED_TOKENS: Final = 1500
+ESTIMATED_WORDS: Final = 250
+"""Tokens of a description."""
 MOST_INPUT_TOKENS: Final = 30_000
 """The budget reserves so many: some small models count 25,000 for a picture of this size."""
 LIST_LENGTH: Final = 12
@@ -116,6 +120,11 @@ class OpenAIImageAnalyzer:
         if isinstance(embedding, Exception):
             raise embedding
         return ImageAnalysis(embedding, attributes, self._model.name, answer.input_tokens, answer.output_tokens)
+
+    def price(self, inputs: Sequence[str]) -> Decimal:
+        """About what it costs, in USD, to describe so many pictures and to embed what is said of them."""
+        described = self._model.cost(ESTIMATED_TOKENS, ESTIMATED_WORDS) * len(inputs)
+        return described + self._embedder.price(["x" * 4 * ESTIMATED_WORDS] * len(inputs))
 
     def probe(self) -> None:
         """Asks both models, past the cache; raises the fault, if any."""
