@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -46,17 +47,24 @@ def _contents(connection: Connection, source: Source, entities: list[Entity]) ->
         assert {key for key, *_ in rows} == {entity.key for entity in entities}
         given = {entity.key: np.fromstring(entity.contents[0].strip("[]"), sep=",") for entity in entities}
         return {(source.name, entity.contents[0]): given[entity.key] for entity in entities}
+    places: dict[str, str] = {}
+    """what the mirror holds of a content, by the content"""
     if source.text:
-        hashes = {(entity.key, hashlib.sha256(entity.contents[0].encode()).hexdigest()) for entity in entities}
-        assert {(key, content_hash) for key, _, content_hash, _ in rows} == hashes
-        return {}
-    written = {(entity.key, url) for entity in entities for url in entity.contents}
-    assert {(key, url) for key, url, *_ in rows} == written
-    return {(source.name, url): vector.to_numpy().astype(np.float64) for _, url, _, vector in rows}
+        places = {
+            content: hashlib.sha256(content.encode()).hexdigest()
+            for entity in entities
+            for content in entity.contents
+        }
+    mirrored = {(key, content_hash if source.text else url): vector for key, url, content_hash, vector in rows}
+    assert mirrored.keys() == {
+        (entity.key, places.get(each, each)) for entity in entities for each in entity.contents
+    }
+    vectors = {place: vector.to_numpy().astype(np.float64) for (_, place), vector in mirrored.items()}
+    return {(source.name, each): vectors[places.get(each, each)] for entity in entities for each in entity.contents}
 
 
 def _require_lists(connection: Connection, matcher: Matcher, expected: list[Entity], vectors: Vectors) -> None:
-    stored: dict[str, list[tuple[int, str, float]]] = defaultdict(list)
+    stored: dict[tuple[str, str], list[tuple[int, str, float]]] = defaultdict(list)
     rows = connection.execute(
         "select left_key, right_key, similarity, left_rank, right_rank "
         "from matching_pipeline.matches where matcher = %s",
@@ -64,15 +72,15 @@ def _require_lists(connection: Connection, matcher: Matcher, expected: list[Enti
     )
     for left, right, similarity, left_rank, right_rank in rows:
         if left_rank is not None:
-            stored[left].append((left_rank, right, similarity))
+            stored[matcher.left, left].append((left_rank, right, similarity))
         if right_rank is not None:
-            stored[right].append((right_rank, left, similarity))
+            stored[matcher.right, right].append((right_rank, left, similarity))
     found = 0
     for lefts, rights in _candidates(matcher, expected):
-        scores = _scores(matcher, lefts, rights, vectors)
+        scores = _scores(lefts, rights, vectors)
         place = {right.key: column for column, right in enumerate(rights)}
         for row, left in enumerate(lefts):
-            kept = sorted(stored.pop(left.key, []))
+            kept = sorted(stored.pop((left.source, left.key), []))
             best = -np.sort(-scores[row][scores[row] >= matcher.threshold])[: matcher.top]
             assert [rank for rank, *_ in kept] == list(range(1, len(best) + 1)), left.key
             # equal scores may stand in any order
@@ -83,26 +91,23 @@ def _require_lists(connection: Connection, matcher: Matcher, expected: list[Enti
     assert found, f"{matcher.name} is tried with no match"
 
 
-def _candidates(matcher: Matcher, expected: list[Entity]) -> list[tuple[list[Entity], list[Entity]]]:
-    """Entities, and all that each of them may match."""
-    if matcher.left != matcher.right:
-        return [
-            (
-                [entity for entity in expected if entity.source == matcher.left],
-                [entity for entity in expected if entity.source == matcher.right],
-            )
-        ]
-    ((name, values),) = matcher.opposite.items()
-    blocks: dict[tuple[str, ...], dict[str, list[Entity]]] = defaultdict(lambda: {value: [] for value in values})
+def _candidates(matcher: Matcher, expected: list[Entity]) -> Iterator[tuple[list[Entity], list[Entity]]]:
+    """Entities, and all that each of them may match, but for itself."""
+    blocks: dict[tuple[str | None, ...], list[Entity]] = defaultdict(list)
     for entity in expected:
-        if entity.properties[name] in values:
-            blocks[tuple(entity.properties[same] for same in matcher.same)][entity.properties[name]].append(entity)
-    pairs = [tuple(block.values()) for block in blocks.values()]
-    return [(left, right) for left, right in pairs] + [(right, left) for left, right in pairs]
+        values = [entity.properties.get(name) for name in (*matcher.same, *matcher.opposite)]
+        if entity.source in (matcher.left, matcher.right) and None not in values:
+            blocks[entity.source, *values].append(entity)
+    opposite = {value: other for pair in matcher.opposite.values() for value, other in (pair, pair[::-1])}
+    for (source, *values), block in blocks.items():
+        if source in matcher.keepers:
+            other = matcher.right if source == matcher.left else matcher.left
+            same, opposed = values[: len(matcher.same)], values[len(matcher.same) :]
+            yield block, blocks.get((other, *same, *(opposite.get(str(value)) for value in opposed)), [])
 
 
-def _scores(matcher: Matcher, lefts: list[Entity], rights: list[Entity], vectors: Vectors) -> Any:
-    """The best cosine of each two entities' contents."""
+def _scores(lefts: list[Entity], rights: list[Entity], vectors: Vectors) -> Any:
+    """The best cosine of the contents of each two entities, and of an entity with itself none."""
     sides = [
         [
             (place, vectors[entity.source, content])
@@ -119,4 +124,6 @@ def _scores(matcher: Matcher, lefts: list[Entity], rights: list[Entity], vectors
     )
     cosines = left @ right.T
     np.maximum.at(scores, (left_places[:, None], right_places[None, :]), cosines)
+    if lefts is rights:
+        np.fill_diagonal(scores, -2.0)
     return scores

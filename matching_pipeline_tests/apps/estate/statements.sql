@@ -14,7 +14,7 @@ delete from homes where id between 20 and 29;
 -- truncate
 truncate homes restart identity;
 -- expected
-select case purpose when 'sale' then 'for_sale' else 'to_rent' end as source, id::text as key, '{}'::jsonb as properties,
+select 'home' as source, id::text as key, jsonb_build_object('purpose', purpose) as properties,
     array_agg(image ->> 'url') as contents
 from homes, jsonb_array_elements(images) as image
 where "withdrawnAt" is null and image ->> 'kind' = 'photo' group by id

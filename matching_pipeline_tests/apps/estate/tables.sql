@@ -1,4 +1,4 @@
--- Real estate: the pictures of a home are JSON objects in its row. Homes for sale are matched with homes to rent.
+-- Real estate: the pictures of a home are JSON objects in its row. Homes are matched with each other.
 
 create type purpose as enum ('sale', 'rent');
 create table homes (
