@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers import registry
+from matching_pipeline.queues.progress import Summary
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.documents import load
@@ -82,15 +83,24 @@ class App:
             image_generator="local",
             image_allow_private_hosts=True,
         )
+        analyzed = 0
+
+        def analyze(done: Summary) -> None:
+            """As autovacuum would, which is off in tests."""
+            nonlocal analyzed
+            if done.counts.total() > 2 * analyzed + 100:
+                analyzed = done.counts.total()
+                connection.execute("analyze matching_pipeline.jobs, matching_pipeline.entities")
+                connection.execute("analyze matching_pipeline.items, matching_pipeline.embeddings")
+                connection.execute("analyze matching_pipeline.matches")
+
         with connect(url) as connection:
             for _ in range(20):
                 due = "update matching_pipeline.jobs set run_at = now() where status = 'pending'"
                 if not connection.execute(due).rowcount:
                     return
-                # autovacuum would have done it; it is off in tests
-                connection.execute("analyze")
                 for queue in self.declarations.queues:
-                    registry.process_due(settings, url, self.declarations, queue)
+                    registry.process_due(settings, url, self.declarations, queue, analyze)
         raise AssertionError("the queues are never empty")
 
     def expected(self, connection: Connection) -> list[Entity]:

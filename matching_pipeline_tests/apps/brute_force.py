@@ -79,14 +79,19 @@ def _require_lists(connection: Connection, matcher: Matcher, expected: list[Enti
     for lefts, rights in _candidates(matcher, expected):
         scores = _scores(lefts, rights, vectors)
         place = {right.key: column for column, right in enumerate(rights)}
+        told: list[tuple[float, float, float]] = []
+        """of each pair: the stored score, that of the two entities, and that of this place in the list"""
         for row, left in enumerate(lefts):
             kept = sorted(stored.pop((left.source, left.key), []))
             best = -np.sort(-scores[row][scores[row] >= matcher.threshold])[: matcher.top]
             assert [rank for rank, *_ in kept] == list(range(1, len(best) + 1)), left.key
+            told += [(score, scores[row, place[right]], best[rank - 1]) for rank, right, score in kept]
+        if told:
             # equal scores may stand in any order
-            np.testing.assert_allclose([similarity for *_, similarity in kept], best, atol=1e-6)
-            np.testing.assert_allclose([scores[row][place[right]] for _, right, _ in kept], best, atol=1e-6)
-            found += len(best)
+            similarities, scored, best_scores = np.array(told).T
+            np.testing.assert_allclose(similarities, best_scores, atol=1e-6)
+            np.testing.assert_allclose(scored, best_scores, atol=1e-6)
+        found += len(told)
     assert not stored
     assert found, f"{matcher.name} is tried with no match"
 
