@@ -29,7 +29,7 @@ from matching_pipeline.cli.gallery import PORT as GALLERY_PORT
 from matching_pipeline.cli.gallery import gallery_command
 from matching_pipeline.cli.init import init_command
 from matching_pipeline.cli.model import model
-from matching_pipeline.cli.opening import connected, open_settings
+from matching_pipeline.cli.opening import connected, open_settings, open_to_attach
 from matching_pipeline.cli.pause import pause_command, require_queue, resume_command
 from matching_pipeline.cli.process import process_command
 from matching_pipeline.cli.status import status_command
@@ -129,7 +129,7 @@ def migrate() -> None:
 
     A source that is attached and not declared stays attached: `detach` removes it.
     """
-    settings, database_url, declarations = open_settings()
+    settings, database_url, declarations = open_to_attach(migrates=True)
     _migrate(settings, database_url)
     with _session(database_url) as connection:
         if Settings().database_url is None:
@@ -149,7 +149,7 @@ def attach_command(guesses: bool) -> None:
         with connect(resolve_database_url(Settings())) as connection:
             click.echo(guess(connection), nl=False)
         return
-    settings, database_url, declarations = open_settings()
+    settings, database_url, declarations = open_to_attach()
     with _session(database_url) as connection:
         require_migrated(connection)
         _attach(settings, connection, declarations)
@@ -320,10 +320,10 @@ def _attach(settings: Settings, connection: Connection, declarations: Declaratio
 
 
 def _attach_or_remark(settings: Settings, connection: Connection, declarations: Declarations) -> None:
-    """A role that only works cannot attach; it says what the owner has to do."""
+    """Attaches where that changes something. A role that only works cannot; it says what the owner has to do."""
     if _not_owner(connection) is not None:
         say_all(differences(connection, declarations))
-    elif misfits(connection, declarations):
+    elif misfits(connection, declarations) or any(state.needs_attaching for state in source_states(connection)):
         connection.add_notice_handler(_say_warning)
         _attach(settings, connection, declarations)
     else:

@@ -1,15 +1,19 @@
 """What a command works on: the settings, the database that they name, and what is declared."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
+
+import psycopg
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.embedded import resolve_database_url
-from matching_pipeline.db.migrations import require_migrated
+from matching_pipeline.db.migrations import migrate, require_migrated
+from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.attach import fit_problems
 from matching_pipeline.sources.declarations import Declarations
-from matching_pipeline.sources.documents import declarations_folder, load
+from matching_pipeline.sources.documents import FaultyDeclarations, declarations_folder, load
 
 
 class Opened(NamedTuple):
@@ -37,6 +41,23 @@ def open_settings(*, sample_data: bool = False) -> Opened:
     declarations, database_url = load(folder), resolve_database_url(settings)
     resolved = {"definitions_dir": folder.resolve(), "database_url": database_url}
     return Opened(settings.model_copy(update=resolved), database_url, declarations)
+
+
+def open_to_attach(*, migrates: bool = False) -> Opened:
+    """As `open_settings`. Of faulty declarations the error also names those that do not fit the database.
+
+    With `migrates` it makes our schema for that, where it is missing.
+    """
+    try:
+        return open_settings()
+    except FaultyDeclarations as error:
+        problems: list[str] = []
+        with suppress(psycopg.Error, ConfigurationError), connect(resolve_database_url(Settings())) as connection:
+            if migrates:
+                migrate(connection)
+            require_migrated(connection)
+            problems = fit_problems(connection, error.sound)
+        raise ConfigurationError("\n".join([str(error), *problems])) from None
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from matching_pipeline.sources.source import Source
 
 LOCK_WAIT = "200ms"
 """Making a trigger waits for the app's transactions on the table, and the app's next statements wait for it."""
+MENDED = "`matching-pipeline attach` mends it"
 _RETRYING = stamina.RetryingCaller(attempts=None, timeout=60, wait_initial=0.1, wait_max=2, wait_jitter=0.5)
 
 
@@ -31,7 +32,8 @@ def attach(connection: Connection, declarations: Declarations) -> None:
     Raises ConfigurationError, and attaches nothing, where a declaration does not fit the database.
     """
     with _alone(connection):
-        _require_fit(connection, declarations)
+        if problems := fit_problems(connection, declarations):
+            raise ConfigurationError("\n".join(problems))
         with connection.transaction():
             for name, work in declarations.queues.items():
                 connection.execute(query("declare_queue"), {"name": name, "work": work})
@@ -51,6 +53,26 @@ def attach(connection: Connection, declarations: Declarations) -> None:
         for matcher in declarations.matchers:
             _execute_giving_way(connection, matcher.name, query("make_exception_triggers"), what="matcher")
         _expose(connection, declarations)
+
+
+def fit_problems(connection: Connection, declarations: Declarations) -> list[str]:
+    """All that is declared and does not fit the database."""
+    problems: list[str] = []
+    for source in declarations.sources:
+        found = _execute_giving_way(connection, source.name, query("source_problems"), declaration=_json(source))
+        problems += [problem for (problem,) in found]
+    for matcher in declarations.matchers:
+        sides = {side: _json(declarations.source(getattr(matcher, side))) for side in ("left", "right")}
+        found = _execute_giving_way(
+            connection, matcher.name, query("matcher_problems"), what="matcher", matcher=_json(matcher), **sides
+        )
+        problems += [problem for (problem,) in found]
+    exposing = [asset for _, assets in _exposing(declarations) for asset in assets]
+    names = {"names": [asset.expose for asset in exposing]}
+    missing = {name for (name,) in connection.execute(query("missing_schemas"), names).fetchall()}
+    return problems + [
+        f"{each.name}: expose: there is no schema {each.expose}" for each in exposing if each.expose in missing
+    ]
 
 
 def detach(connection: Connection, source: str, *, forget: bool = False) -> None:
@@ -168,10 +190,15 @@ class SourceState:
                 f"there is no table {self.table}: declare its new name and run `matching-pipeline attach`, or run "
                 f"`matching-pipeline detach {self.name} --forget` where it is gone"
             ]
-        remedy = "`matching-pipeline attach` mends it"
+        remedy = MENDED
         if not self.is_attached:
             remedy = f"`matching-pipeline detach {self.name}` drops it"
         return [f"the trigger {problem}: {remedy}" for problem in self.trigger_problems] + self.read_problems
+
+    @property
+    def needs_attaching(self) -> bool:
+        """Whether `attach` mends a problem: triggers that are missing, keys that have another type now."""
+        return self.is_attached and self.has_table and any(MENDED in problem for problem in self.problems)
 
     def __str__(self) -> str:
         attached = f"attached to {self.table}" if self.is_attached else f"detached from {self.table}"
@@ -203,28 +230,6 @@ def _alone(connection: Connection) -> Iterator[None]:
     finally:
         if not connection.closed:
             connection.execute(query("unlock_attaching"))
-
-
-def _require_fit(connection: Connection, declarations: Declarations) -> None:
-    problems: list[str] = []
-    for source in declarations.sources:
-        found = _execute_giving_way(connection, source.name, query("source_problems"), declaration=_json(source))
-        problems += [problem for (problem,) in found]
-    for matcher in declarations.matchers:
-        if matcher.publish:
-            sides = {side: _json(declarations.source(getattr(matcher, side))) for side in ("left", "right")}
-            found = connection.execute(query("publication_problems"), {"matcher": _json(matcher), **sides}).fetchall()
-            problems += [problem for (problem,) in found]
-        found = connection.execute(query("exception_problems"), {"declaration": _json(matcher)}).fetchall()
-        problems += [problem for (problem,) in found]
-    exposing = [asset for _, assets in _exposing(declarations) for asset in assets]
-    names = {"names": [asset.expose for asset in exposing]}
-    missing = {name for (name,) in connection.execute(query("missing_schemas"), names).fetchall()}
-    problems += [
-        f"{each.name}: expose: there is no schema {each.expose}" for each in exposing if each.expose in missing
-    ]
-    if problems:
-        raise ConfigurationError("\n".join(problems))
 
 
 def _attach_source(connection: Connection, source: Source, declarations: Declarations) -> None:

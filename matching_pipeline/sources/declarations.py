@@ -189,4 +189,7 @@ def _lacking(matcher: Matcher, source: Source) -> Iterator[str]:
             yield f"the source {source.name} has no property {name}"
     for column in (matcher.never_same, matcher.exceptions.on if matcher.exceptions else None):
         if column not in (None, source.user, source.key, *source.properties):
-            yield f"{column} is no property, user column or key of the source {source.name}"
+            yield (
+                f"{column} is no property, user column or key of the source {source.name}: of a column declare "
+                f"`properties: {{{column}: t.{column}}}`"
+            )

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from matching_pipeline import examples
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import KINDS, TYPE_PREFIX, WORKER, Declaration, Declarations
+from matching_pipeline.sources.declarations import KINDS, TYPE_PREFIX, WORKER, Declaration, Declarations, Matches
+from matching_pipeline.sources.source import Source
 
 _NO_DECLARATION = "a declaration has the fields type and attributes"
 _SAID = {
@@ -26,6 +28,14 @@ _SAID = {
     "columns": "it must be the name of a column, or a list of at least two",
 }
 """What is said of an error, by pydantic's word for it."""
+
+
+class FaultyDeclarations(ConfigurationError):
+    """Names all that is wrong in the documents; `sound` are the sources and matchers in which nothing is wrong."""
+
+    def __init__(self, problems: Iterable[str], sound: Declarations) -> None:
+        super().__init__("\n".join(problems))
+        self.sound = sound
 
 
 def declarations_folder(settings: Settings) -> Path:
@@ -53,7 +63,7 @@ def declared(settings: Settings) -> Declarations:
 def load(folder: Path) -> Declarations:
     """The declarations of all YAML files below the folder. It ignores components of other packages.
 
-    Raises ConfigurationError, which names all that is wrong, with the file and the attribute.
+    Raises FaultyDeclarations, which names all that is wrong, with the file and the attribute.
     """
     found: list[Declaration] = []
     unread: set[str] = set()
@@ -76,8 +86,18 @@ def load(folder: Path) -> Declarations:
         lines = str(error).splitlines()
         problems += [line for line in lines if line.rpartition("there is no source ")[2] not in unread]
     if problems:
-        raise ConfigurationError("\n".join(problems))
+        raise FaultyDeclarations(problems, _sound(found))
     return declarations
+
+
+def _sound(found: Iterable[Declaration]) -> Declarations:
+    """Of these the sources, each name once, and the matchers that fit to them."""
+    sources = {each.name: each for each in found if isinstance(each, Source)}
+    sound = Declarations(sources=tuple(sources.values()))
+    for matcher in (matcher for each in found if isinstance(each, Matches) for matcher in each.matchers):
+        with suppress(ValidationError):
+            sound = Declarations(sources=sound.sources, matches=(*sound.matches, Matches(matchers=(matcher,))))
+    return sound
 
 
 def _documents(file: Path) -> Iterator[tuple[type[Declaration] | None, Any, str]]:

@@ -2,18 +2,19 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import yaml
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows
 from matching_pipeline.sources.declarations import TYPE_PREFIX
+from matching_pipeline.sources.guess_catalog import OPPOSED, Guess, Line, Table, one_or_list, quoted
+from matching_pipeline.sources.guess_matchers import PERSON, matchers, user
 
 OTHER_SCHEMAS = ["information_schema", "matching_pipeline", "dagster", "auth", "storage", "extensions", "realtime"]
 """Schemas of Postgres, of ours, of Dagster and of Supabase."""
-KEYS = {"uuid", "smallint", "integer", "bigint", "text", "character varying"}
 TEXTS = {"text", "character varying"}
 LISTS = {"text[]", "character varying[]", "jsonb", "json"}
 VECTORS = re.compile(r"(\w+\.)?(vector|halfvec)|(real|double precision)\[\]")
@@ -23,63 +24,13 @@ WIDTH = 60
 
 PICTURE = re.compile(r"image|photo|picture|img|thumbnail", re.IGNORECASE)
 ADDRESS = re.compile(r"url|src|uri|path|^image$|^photo$|^picture$|image$", re.IGNORECASE)
-PERSON = re.compile(r"user|profile|member|account|avatar", re.IGNORECASE)
 EMBEDDING = re.compile(r"embedding|vector|descriptor", re.IGNORECASE)
 TITLE = re.compile(r"^(title|headline|name|position)$", re.IGNORECASE)
 BODY = re.compile(r"description|body|content|summary|details", re.IGNORECASE)
 SHOWN = re.compile(r"^(is_?)?(active|published|public|visible|open|listed|available)$", re.IGNORECASE)
 WITHDRAWN = re.compile(r"^(deleted|withdrawn|archived|sold|closed)_?at$", re.IGNORECASE)
 PUBLISHED = re.compile(r"^(published|active|open|live|listed)$", re.IGNORECASE)
-OPPOSED = re.compile(r"^(gender|sex)$", re.IGNORECASE)
 SHARED = re.compile(r"^(school|campus|city|country)(_?id)?$", re.IGNORECASE)
-
-
-class Line(NamedTuple):
-    name: str
-    value: Any
-    reason: str
-
-
-@dataclass(frozen=True)
-class Guess:
-    """A source: the attributes of its declaration, and the two words that its property of OPPOSED may have."""
-
-    lines: list[Line]
-    opposite: list[str]
-
-    @property
-    def content(self) -> str:
-        return self.lines[-1].name
-
-    @property
-    def properties(self) -> dict[str, str]:
-        return next((line.value for line in self.lines if line.name == "properties"), {})
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the app, as the catalog has it."""
-
-    schema: str
-    name: str
-    key: Sequence[str]
-    columns: dict[str, dict[str, Any]]
-    """by name: the type, and the words of an enum"""
-    references: Sequence[dict[str, Any]]
-
-    @property
-    def full_name(self) -> str:
-        return f"{_quoted(self.schema)}.{_quoted(self.name)}"
-
-    @property
-    def has_key(self) -> bool:
-        return bool(self.key) and all(self.type(column) in KEYS for column in self.key)
-
-    def type(self, column: str) -> str:
-        return str(self.columns[column]["type"])
-
-    def find(self, pattern: re.Pattern[str], types: set[str]) -> Iterator[str]:
-        return (name for name in self.columns if self.type(name) in types and pattern.search(name))
 
 
 def guess(connection: Connection) -> str:
@@ -90,7 +41,7 @@ def guess(connection: Connection) -> str:
     if not sources:
         return "# No table seems to keep pictures, texts or vectors: `matching-pipeline init` writes an example.\n"
     documents = [_document("Source", source.lines) for source in sources.values()]
-    documents += [_document(kind, lines) for kind, lines in _assets(sources)]
+    documents += [_document(kind, lines) for kind, lines in _assets(sources, tables)]
     return "# A guess from names and types in the catalog: read each line before you attach it.\n" + "---\n".join(
         documents
     )
@@ -109,7 +60,8 @@ def _sources(tables: Sequence[Table]) -> Iterator[Guess]:
             PERSON.search(table.name) and table.full_name not in shown and content[0].name == "photo"
         ):
             parent = list(_parent(table, tables)) if content[0].name == "vector" else []
-            yield Guess([*_row(table), *_condition(table), *parent, content[0]], _opposed_words(table, tables))
+            lines = [*_row(table), *_condition(table), *parent, *user(table), content[0]]
+            yield Guess(lines, _opposed_words(table, tables), table)
 
 
 def _gallery(table: Table) -> dict[str, Any] | None:
@@ -120,11 +72,11 @@ def _gallery(table: Table) -> dict[str, Any] | None:
     for reference in table.references:
         if not PERSON.search(reference["table"]):
             return {
-                "entity_table": f"{_quoted(reference['schema'])}.{_quoted(reference['table'])}",
+                "entity_table": f"{quoted(reference['schema'])}.{quoted(reference['table'])}",
                 "entity_key": reference["key"],
                 "table": table.full_name,
-                "key": _one_or_list(table.key),
-                "entity": _one_or_list(reference["columns"]),
+                "key": one_or_list(table.key),
+                "entity": one_or_list(reference["columns"]),
                 "url": urls[0],
             }
     return None
@@ -143,17 +95,17 @@ def _content(table: Table, galleries: Sequence[dict[str, Any]]) -> Iterator[Line
     for column in table.find(PICTURE, LISTS):
         yield Line(
             "pictures",
-            {"each": f"t.{_quoted(column)}"},
+            {"each": f"t.{quoted(column)}"},
             f"{column} is a list; of JSON objects add `url`, the field with the address",
         )
     titles, bodies = list(table.find(TITLE, TEXTS)), list(table.find(BODY, TEXTS))
     if titles and bodies:
-        yield Line("text", [f"t.{_quoted(column)}" for column in (titles[0], bodies[0])], "a title and a longer text")
+        yield Line("text", [f"t.{quoted(column)}" for column in (titles[0], bodies[0])], "a title and a longer text")
     for column in filter(_is_vector(table), table.columns):
         yield Line("vector", column, f"a {table.type(column)}, which the app seems to fill")
     for column in table.find(PICTURE, TEXTS):
         yield Line(
-            "photo", f"t.{_quoted(column)}", f"{column} looks like the address of a picture; for paths add `base_url`"
+            "photo", f"t.{quoted(column)}", f"{column} looks like the address of a picture; for paths add `base_url`"
         )
 
 
@@ -165,23 +117,23 @@ def _row(table: Table) -> Iterator[Line]:
             break
     yield Line("name", re.sub(r"\W|^(?=\d|_)", "_", name)[:26], "the table's name, of one row")
     yield Line("table", table.full_name, "it has what a source needs")
-    yield Line("key", _one_or_list(table.key), "the primary key")
+    yield Line("key", one_or_list(table.key), "the primary key")
 
 
 def _condition(table: Table) -> Iterator[Line]:
     for column in table.find(SHOWN, {"boolean"}):
-        yield Line("when", f"t.{_quoted(column)}", f"{column} is a boolean: only rows of which it is true count")
+        yield Line("when", f"t.{quoted(column)}", f"{column} is a boolean: only rows of which it is true count")
         return
     for column in table.columns:
         for word in filter(PUBLISHED.search, table.columns[column]["words"] or ()):
             yield Line(
                 "when",
-                f"t.{_quoted(column)} = '{word}'",
+                f"t.{quoted(column)} = '{word}'",
                 f"{column} is an enum with the word {word}",
             )
             return
         if WITHDRAWN.search(column):
-            yield Line("when", f"t.{_quoted(column)} is null", f"a row with {column} seems to be gone")
+            yield Line("when", f"t.{quoted(column)} is null", f"a row with {column} seems to be gone")
             return
 
 
@@ -194,7 +146,7 @@ def _parent(table: Table, tables: Sequence[Table]) -> Iterator[Line]:
         reference = next(
             each for each in table.references if (each["schema"], each["table"]) == (row.schema, row.name)
         )
-        named = {name: _one_or_list(reference[columns]) for name, columns in (("key", "key"), ("on", "columns"))}
+        named = {name: one_or_list(reference[columns]) for name, columns in (("key", "key"), ("on", "columns"))}
         yield Line("parent", {"table": row.full_name, **named}, "a foreign key points there, and it says who it is")
         yield _properties(row, "p")
 
@@ -214,11 +166,11 @@ def _opposed_words(table: Table, tables: Sequence[Table]) -> list[str]:
 
 def _properties(table: Table, row: str) -> Line:
     names = [name for name in table.columns if OPPOSED.search(name) or SHARED.search(name)]
-    values = {re.sub(r"\W|_?id$", "", name.lower()): f"{row}.{_quoted(name)}" for name in names}
+    values = {re.sub(r"\W|_?id$", "", name.lower()): f"{row}.{quoted(name)}" for name in names}
     return Line("properties", values, "what a matcher can compare")
 
 
-def _assets(sources: dict[str, Guess]) -> Iterator[tuple[str, list[Line]]]:
+def _assets(sources: dict[str, Guess], tables: Sequence[Table]) -> Iterator[tuple[str, list[Line]]]:
     with_pictures, with_text, with_vector = (
         [name for name, source in sources.items() if source.content in kinds]
         for kinds in (("pictures", "photo"), ("text",), ("vector",))
@@ -233,34 +185,18 @@ def _assets(sources: dict[str, Guess]) -> Iterator[tuple[str, list[Line]]]:
             "TextEmbeddings",
             [Line("name", "text_embeddings", "the asset"), Line("sources", with_text, "all with texts")],
         )
-    matchers = list(_matchers(sources, with_pictures, with_vector))
-    if matchers:
+    sides = [each[:2] for each in (with_pictures, with_text) if len(each) > 1] + [
+        [name, name] for name in with_vector
+    ]
+    proposed = [list(matchers({side: sources[side] for side in each}, each[0], each[1], tables)) for each in sides]
+    if proposed:
         yield (
             "Matches",
             [
                 Line("name", "matches", "the asset"),
-                Line("matchers", matchers, "say which source is matched with which"),
+                Line("matchers", proposed, "say which source is matched with which"),
             ],
         )
-
-
-def _matchers(
-    sources: dict[str, Guess], with_pictures: Sequence[str], with_vector: Sequence[str]
-) -> Iterator[dict[str, Any]]:
-    if len(with_pictures) > 1:
-        left, right = with_pictures[:2]
-        yield {"name": left[:20], "left": left, "right": right, "columns": [f"{left[:20]}_id", f"{right[:20]}_id"]}
-    for name in with_vector:
-        properties = sources[name].properties
-        for opposed in filter(OPPOSED.search, properties):
-            yield {
-                "name": name[:20],
-                "left": name,
-                "right": name,
-                "columns": [f"{name[:20]}_a_id", f"{name[:20]}_b_id"],
-                "same": [each for each in properties if each != opposed],
-                "opposite": {opposed: sources[name].opposite},
-            }
 
 
 def _named(sources: Iterator[Guess]) -> Iterator[tuple[str, Guess]]:
@@ -271,17 +207,26 @@ def _named(sources: Iterator[Guess]) -> Iterator[tuple[str, Guess]]:
         names = (f"{first.value[:26]}{number or ''}" for number in range(100))
         name = next(name for name in names if name not in taken)
         taken.add(name)
-        yield name, Guess([first._replace(value=name), *others], source.opposite)
+        yield name, replace(source, lines=[first._replace(value=name), *others])
 
 
 def _document(kind: str, lines: Sequence[Line]) -> str:
-    told = [(f"  {line.name}: {_flow(line.value)}", line.reason) for line in lines]
+    return f"type: {TYPE_PREFIX}{kind}\nattributes:\n{_block(lines, '  ')}"
+
+
+def _block(lines: Sequence[Line], indent: str) -> str:
+    """A line an attribute, with its reason. Matchers are a list of such blocks."""
+    told = [(f"{indent}{line.name}: {_flow(line.value)}", line) for line in lines if line.name != "matchers"]
     width = max((len(text) for text, _ in told if len(text) <= WIDTH), default=0)
     body = "".join(
-        f"{text:<{width}}  # {reason}\n" if len(text) <= WIDTH else f"  # {reason}:\n{text}\n"
-        for text, reason in told
+        f"{text:<{width}}  # {line.reason}\n" if len(text) <= WIDTH else f"{indent}# {line.reason}:\n{text}\n"
+        for text, line in told
     )
-    return f"type: {TYPE_PREFIX}{kind}\nattributes:\n{body}"
+    for line in (line for line in lines if line.name == "matchers"):
+        body += f"{indent}matchers:  # {line.reason}\n"
+        inner = indent + "    "
+        body += "".join(f"{indent}  - {_block(each, inner).removeprefix(inner)}" for each in line.value)
+    return body
 
 
 def _flow(value: Any) -> str:
@@ -295,11 +240,3 @@ def _is_vector(table: Table) -> Any:
         return bool(VECTORS.fullmatch(type)) and (not type.endswith("[]") or bool(EMBEDDING.search(column)))
 
     return is_vector
-
-
-def _one_or_list(columns: Sequence[str]) -> str | list[str]:
-    return columns[0] if len(columns) == 1 else list(columns)
-
-
-def _quoted(name: str) -> str:
-    return name if re.fullmatch(r"[a-z_][a-z0-9_$]*", name) else '"' + name.replace('"', '""') + '"'

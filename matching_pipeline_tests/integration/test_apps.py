@@ -9,14 +9,12 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, MetaData, create_engine
 from sqlalchemy.pool import NullPool
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate
-from matching_pipeline.db.queries import query
-from matching_pipeline.sources.attach import attach, detach, source_states
+from matching_pipeline.sources.attach import attach, detach, fit_problems, source_states
 from matching_pipeline.sources.documents import load
 from matching_pipeline.sources.guess import guess
 from matching_pipeline_tests.apps.app import NAMES, WRITER, App, catalog, picture_server
@@ -101,9 +99,7 @@ def require_that_a_guess_fits(connection: Connection, app: App, folder: Path) ->
     folder.mkdir()
     (folder / "defs.yaml").write_text(guess(connection))
     guessed = load(folder)
-    for source in guessed.sources:
-        declaration = {"declaration": Jsonb(source.model_dump(mode="json"))}
-        assert connection.execute(query("source_problems"), declaration).fetchall() == []
+    assert fit_problems(connection, guessed) == []
     declared = {source.table for source in app.declarations.sources}
     assert declared & {source.table for source in guessed.sources} or app.name in HARD_TO_GUESS
 

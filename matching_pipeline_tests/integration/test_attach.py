@@ -9,7 +9,7 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.sources.attach import attach, detach, differences, misfits, source_states, undeclared
-from matching_pipeline.sources.declarations import Declarations, GeneratedImages, ImageEmbeddings
+from matching_pipeline.sources.declarations import Declarations, GeneratedImages, ImageEmbeddings, Matches
 from matching_pipeline.sources.reading import text_hash
 from matching_pipeline.sources.source import Source
 from matching_pipeline_tests.conftest import EXAMPLES
@@ -20,6 +20,7 @@ TRIGGERS = {f"matching_pipeline_note_{event}": "O" for event in ("insert", "upda
 
 
 NOT_UNIQUE = ": it needs a unique index, neither partial nor deferrable"
+OF_YOURS = ": write the name of one of yours; `matching-pipeline attach --guess` proposes some"
 
 
 @pytest.fixture
@@ -186,8 +187,8 @@ def test_all_misfits_of_all_sources_are_named_at_once(notes: Notes) -> None:
         "source note: text: t.tilte of public.notes: column t.tilte does not exist: "
         'Perhaps you meant to reference the column "t.title".',
         "source note: text: lower(t.author) of public.notes: function lower(uuid) does not exist",
-        "source photo: table: there is no table public.Photos",
-        "source photo: pictures.table: there is no table public.gone",
+        "source photo: table: there is no table public.Photos" + OF_YOURS,
+        "source photo: pictures.table: there is no table public.gone" + OF_YOURS,
         'source shot: key: public.notes has no column "Title", but title',
     }  # fmt: skip
 
@@ -233,6 +234,27 @@ def test_a_status_that_cannot_say_what_is_to_be_said_is_refused(notes: Notes) ->
     ]
     studio["write_back"] = {"status": "status", "processing": "PENDING", "failed": "DRAFT"}
     attach(notes.connection, Declarations.of([Source.model_validate(studio), made]))
+
+
+def test_opposite_words_that_an_enum_does_not_have_are_refused(notes: Notes) -> None:
+    notes.run("create type gender as enum ('woman', 'man', 'other')")
+    notes.run("create table shots (id uuid primary key, gender gender, embedding vector)")
+    shot = {"name": "shot", "table": "shots", "properties": {"gender": "t.gender"}, "vector": "embedding"}
+
+    def opposing(*words: str) -> Declarations:
+        matcher = {
+            "name": "shot",
+            "left": "shot",
+            "right": "shot",
+            "columns": ["a", "b"],
+            "opposite": {"gender": words},
+        }
+        return Declarations.of([Source.model_validate(shot), Matches.model_validate({"matchers": [matcher]})])
+
+    assert refusal(notes.connection, opposing("male", "female")) == [
+        "matcher shot: opposite: gender of the source shot is never male or female, only woman, man, other"
+    ]
+    attach(notes.connection, opposing("woman", "man"))
 
 
 def test_a_trigger_of_the_app_is_not_replaced(notes: Notes) -> None:
@@ -438,6 +460,7 @@ def test_a_key_of_another_type_than_before_is_said(notes: Notes, database_url: s
     assert state.problems == [
         "the columns of public.notes have other types or another index now: `matching-pipeline attach` mends it"
     ]
+    assert state.needs_attaching
     attach(notes.connection, declared())
     notes.run("insert into notes values (9000000000, 'Baker')")
     notes.work(database_url)

@@ -93,7 +93,9 @@ def test_migrate_brings_the_schema_up_to_date_and_others_ask_for_it(
 def test_migrate_names_every_declared_table_that_is_missing(run: Run, new_database: Callable[..., str]) -> None:
     result = run("migrate", DATABASE_URL=new_database())
     refuses(
-        result, "source face: table: there is no table public.faces\n", "source posting: table: there is no table"
+        result,
+        "source face: table: there is no table public.faces: write the name of one of yours",
+        "source posting: table: there is no table",
     )
     refuses(result, "source project: pictures.table: there is no table public.listing_images")
 
@@ -448,7 +450,10 @@ def test_declarations_are_written_migrated_and_attached(
     refuses(run("migrate", **here), "there is no folder defs with declarations: `matching-pipeline init` makes one")
     assert run("init").returncode == 0
     declared = tmp_path / "defs" / "app" / "defs.yaml"
-    refuses(run("migrate", **here), "source article: table: there is no table public.your_table")
+    declared.write_text(declared.read_text() + "---\ntype: matching_pipeline.Colour\n")
+    told = "source article: table: there is no table public.your_table: write the name of one of yours"
+    refuses(run("migrate", **here), "there is no matching_pipeline.Colour", told)
+    declared.write_text(declared.read_text().partition("---\ntype: matching_pipeline.Colour")[0])
     declared.write_text(declared.read_text().replace("public.your_table", "public.articles"))
     assert "attached article" in run("migrate", **here).stderr
     with connect(url) as connection:
@@ -461,7 +466,8 @@ def test_declarations_are_written_migrated_and_attached(
 def test_a_wrong_declaration_is_named_by_file_and_field(run: Run, tmp_path: Path) -> None:
     declared = tmp_path / "defs.yaml"
     declared.write_text(
-        "type: matching_pipeline.Source\nattributes: {name: Face, table: my-faces, vector: e, colour: x}"
+        "type: matching_pipeline.Source\nattributes: {name: Face, table: my-faces, vector: e, colour: x}\n---\n"
+        "type: matching_pipeline.Source\nattributes: {name: note, table: public.gone, text: t.title}"
     )
     result = run("attach", DEFINITIONS_DIR=str(tmp_path))
     for problem in (
@@ -470,6 +476,8 @@ def test_a_wrong_declaration_is_named_by_file_and_field(run: Run, tmp_path: Path
         "there is no attribute colour",
     ):
         refuses(result, f"{declared}: Source Face: {problem}")
+    # and at once what is declared well and does not fit the database
+    refuses(result, "source note: table: there is no table public.gone")
 
 
 def test_settings_of_the_database_do_not_matter(run: Run, app: App, connection: Connection) -> None:

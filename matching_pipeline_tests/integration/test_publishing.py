@@ -4,6 +4,7 @@ import json
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
@@ -372,6 +373,24 @@ def test_a_table_that_does_not_fit_is_told_at_attaching(
         attach(school.connection, publishing(columns, table=table))
     assert f"matcher face: publish: {problem}" in str(told.value)
     assert school.run("select declaration::text from matching_pipeline.matchers order by name") == before
+
+
+def test_a_foreign_key_that_keeps_the_app_from_deleting_is_told_at_attaching(
+    school: School, pair: tuple[UUID, UUID]
+) -> None:
+    warnings: list[str | None] = []
+    school.connection.add_notice_handler(lambda notice: warnings.append(notice.message_primary))
+    attach(school.connection, publishing())
+    assert warnings == []
+    school.run("alter table matches add constraint refusing foreign key (face_a_id) references faces")
+    attach(school.connection, publishing())
+    assert warnings == [
+        "matcher face: publish: refusing of public.matches refers to public.faces: while a row there has pairs, "
+        "your app cannot delete it: give the constraint on delete cascade"
+    ]
+    (left,) = school.run("select face_a_id from matches")
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        school.run("delete from faces where id = %s", left)
 
 
 def test_triggers_of_the_app_find_their_own_tables(school: School) -> None:

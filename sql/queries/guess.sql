@@ -5,7 +5,7 @@ select nspname as schema, relname as "table", has_key.columns as key,
         -- the columns in their order
         select coalesce(json_object_agg(attname, jsonb_build_object('type', format_type(atttypid, null), 'words', (
             select jsonb_agg(enumlabel order by enumsortorder) from pg_enum where enumtypid = atttypid
-        )) order by attnum), '{}')
+        ), 'is_required', attnotnull and not atthasdef and attidentity = '') order by attnum), '{}')
         from pg_attribute where attrelid = pg_class.oid and attnum > 0 and not attisdropped
     ) as columns,
     (

@@ -52,8 +52,15 @@ on conflict (name) do update set
 -- name: make_exception_triggers
 select matching_pipeline.make_exception_triggers(%(name)s)
 
--- name: exception_problems
-select matching_pipeline.exception_problems(%(declaration)s)
+-- name: matcher_problems
+-- `left` and `right` are the declarations of its sources
+select problem from matching_pipeline.publication_problems(%(matcher)s, %(left)s, %(right)s) as problem
+where %(matcher)s::jsonb ->> 'publish' is not null
+union all
+select matching_pipeline.exception_problems(%(matcher)s)
+union all
+select problem from (select distinct source from unnest(array[%(left)s, %(right)s]::jsonb[]) as source) as sides
+cross join lateral matching_pipeline.opposite_problems(%(matcher)s, source) as problem
 
 -- name: stray_exceptions
 select substring(tgname from '^matching_pipeline_(.*)_except_[a-z]+$') from pg_trigger
@@ -63,9 +70,6 @@ select name from matching_pipeline.matchers where matching_pipeline.is_attached_
 
 -- name: give_first_settings
 select matching_pipeline.give_first_settings(%(name)s)
-
--- name: publication_problems
-select matching_pipeline.publication_problems(%(matcher)s, %(left)s, %(right)s)
 
 -- name: attach_publication
 select matching_pipeline.attach_publication(%(name)s)

@@ -13,7 +13,8 @@ begin
         from pg_class join pg_namespace on pg_namespace.oid = relnamespace
         where relkind in ('r', 'p') and not relispartition and nspname not in ('information_schema', 'matching_pipeline') and nspname !~ '^pg_'
           and lower(relname) = lower(replace(regexp_replace(declared, '^("([^"]|"")*"|[^.]*)[.]', ''), '"', ''));
-        return format('there is no table %s', declared) || coalesce(', but ' || alike, '');
+        return format('there is no table %s', declared)
+            || coalesce(', but ' || alike, ': write the name of one of yours; `matching-pipeline attach --guess` proposes some');
     end if;
     select * into relation from pg_class where oid = found;
     return case
@@ -237,5 +238,34 @@ begin
         where pronamespace <> 'matching_pipeline'::regnamespace or proname <> trigger_function(declaration ->> 'name', watched.kind)
     ) as found
     where problem is not null;
+end
+$$;
+
+-- The words of `opposite` that the property of a source never has, where its value is an enum.
+create or replace function opposite_problems(matcher jsonb, source jsonb) returns setof text
+language plpgsql set search_path from current as $$
+declare
+    declared record;
+    value_type regtype;
+begin
+    for declared in
+        select opposite.key as property, opposite.value as words, expressions.written, rows_read
+        from jsonb_each(matcher -> 'opposite') as opposite
+        join declared_expressions(source) as expressions on field = 'properties.' || opposite.key
+    loop
+        begin
+            value_type := (all_columns_read(format('select %s as value from %s', declared.written, declared.rows_read))).types[1]::regtype;
+        exception when others then
+            -- that is a problem of the source
+            continue;
+        end;
+        return query
+        select format('matcher %s: opposite: %s of the source %s is never %s, only %s', matcher ->> 'name', declared.property, source ->> 'name',
+            string_agg(word, ' or '), (select string_agg(enumlabel, ', ' order by enumsortorder) from pg_enum where enumtypid = value_type))
+        from jsonb_array_elements_text(declared.words) as word
+        where exists (select from pg_enum where enumtypid = value_type)
+          and not exists (select from pg_enum where enumtypid = value_type and enumlabel = word)
+        having count(*) > 0;
+    end loop;
 end
 $$;

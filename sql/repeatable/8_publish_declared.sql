@@ -168,11 +168,26 @@ end
 $$;
 
 -- Begins, changes or ends the publication of an attached matcher. Where none is left there are no triggers for it.
+-- The foreign keys by which rows of pairs keep the app from deleting the rows that they name. They act before our triggers do.
+create or replace function refusing_keys(matcher jsonb) returns table (name text, referenced text)
+language sql stable set search_path from current as $$
+    select format('%I of %s', conname, qualified(conrelid)), qualified(confrelid)
+    from pg_constraint
+    where contype = 'f' and conparentid = 0 and conrelid = declared_table(matcher #>> '{publish,table}') and confdeltype in ('a', 'r')
+      and exists (
+          select from published_columns(matcher) as published
+          join pg_attribute on attrelid = conrelid and attname = published.name and attnum = any (conkey)
+          where field in ('left', 'right', 'left_item', 'right_item')
+      )
+    order by conname
+$$;
+
 create or replace function attach_publication(matcher_name text) returns void
 language plpgsql set search_path from current as $$
 declare
     declared jsonb := (select declaration from matchers where name = matcher_name);
     wanted jsonb;
+    refusing record;
 begin
     if declared ->> 'publish' is null then
         delete from publications where matcher = matcher_name;
@@ -197,6 +212,10 @@ begin
             raise warning 'matcher %: publish: no index of % begins with % or %, so each pair is looked for in the whole table',
                 matcher_name, declared #>> '{publish,table}', declared #>> '{publish,columns,left}', declared #>> '{publish,columns,right}';
         end if;
+        for refusing in select * from refusing_keys(declared) loop
+            raise warning 'matcher %: publish: % refers to %: while a row there has pairs, your app cannot delete it: give the constraint on delete cascade',
+                matcher_name, refusing.name, refusing.referenced;
+        end loop;
     end if;
 end
 $$;
