@@ -150,7 +150,7 @@ def overruled(connection: Connection, declarations: Declarations) -> list[str]:
     told = []
     for matcher in declarations.matchers:
         declared = (matcher.threshold, matcher.top, matcher.attribute_weight)
-        row = connection.execute(query("match_policy"), {"matcher": matcher.name}).fetchone()
+        row = connection.execute(query("match_policy"), {"matcher": matcher.name, "model": None}).fetchone()
         for name, value, stored in zip(
             ("threshold", "match_limit", "attribute_weight"), declared, row or (), strict=False
         ):
