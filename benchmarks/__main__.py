@@ -90,7 +90,6 @@ def main() -> None:
         if not asked.measurements or name in asked.measurements:
             measure_all()
     if not asked.measurements or "analyzer" in asked.measurements:
-        print("\n## Precision of the local analyzer")
         local_analyzer.main()
 
 

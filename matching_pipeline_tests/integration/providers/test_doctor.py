@@ -93,10 +93,10 @@ def test_an_empty_database_and_another_active_model_are_reported(
         "values ('other', 'image', 3, 'active')"
     )
     assert "other" in lines(run("doctor"))["image model"][1]
-    connection.execute("update matching_pipeline.embedding_models set name = 'local-visual-1' where name = 'other'")
+    connection.execute("update matching_pipeline.embedding_models set name = 'local-visual-2' where name = 'other'")
     verdict, because = lines(run("doctor"))["image model"]
     assert verdict == "ok"
-    assert "the active image model is local-visual-1; the settings choose gpt-6-luna/describe-1/" in because
+    assert "the active image model is local-visual-2; the settings choose gpt-6-luna/describe-1/" in because
     assert "`matching-pipeline model add image`" in because
     assert because in run("status").stderr
     connection.execute(

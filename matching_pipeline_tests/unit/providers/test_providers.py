@@ -65,7 +65,7 @@ def test_a_name_holds_its_models() -> None:
     assert VisionName.parse(str(name)) == name
     assert EmbeddingName.parse(str(name.embedding)) == name.embedding
     assert EmbeddingName.parse("local-words-1") is None
-    assert VisionName.parse("local-visual-1") is None
+    assert VisionName.parse("local-visual-2") is None
 
 
 @pytest.mark.parametrize(
