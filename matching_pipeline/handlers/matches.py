@@ -28,6 +28,8 @@ from matching_pipeline.sources.keys import key_id
 from matching_pipeline.sources.reading import SourceRow, read_all, read_each
 from matching_pipeline.sources.vectors import mirror_vectors, vector_failures
 
+EXCEPTED = "excepted"
+"""The kind of a job whose key is a value that a row of `except` names."""
 VECTORS_AT_ONCE = 100
 """Fewer, as the app's erasure of an entity that is being mirrored can only leave a job."""
 CROWD = 300
@@ -84,9 +86,9 @@ class MatchHandler:
             outcomes = self._outcomes(connection, jobs)
             # an erasure must not wait for a rebuild, which holds the lists for long
             self._takes_lists = False
-            yield [outcome for outcome in outcomes if not _is_comparable(outcome)]
+            yield [outcome for outcome in outcomes if not _changes_lists(outcome)]
             self._takes_lists = True
-            yield [outcome for outcome in outcomes if _is_comparable(outcome)]
+            yield [outcome for outcome in outcomes if _changes_lists(outcome)]
             self._look_again(connection)
 
     def prepare_write(self, connection: Connection) -> None:
@@ -98,7 +100,15 @@ class MatchHandler:
         with _quoting_no_row():
             expanded = [outcome for outcome in outcomes if isinstance(outcome.result, Expansion)]
             expansion.write(connection, self.queue, expanded)
-            entities = [outcome for outcome in outcomes if not isinstance(outcome.result, Expansion)]
+            for job in (outcome.job for outcome in outcomes if outcome.job.kind == EXCEPTED):
+                connection.execute(query("enqueue_excepted"), {"matcher": self._matching.name, "value": job.key})
+                # its key may name a person
+                connection.execute(query("forget_job"), {"id": job.id})
+            entities = [
+                outcome
+                for outcome in outcomes
+                if outcome.job.kind != EXCEPTED and not isinstance(outcome.result, Expansion)
+            ]
             if entities:
                 figures += self._write_entities(connection, entities)
         figures += self._figures
@@ -148,7 +158,8 @@ class MatchHandler:
             self._written.clear()
 
     def _outcomes(self, connection: Connection, jobs: Sequence[Job]) -> list[Outcome]:
-        outcomes = list(expansion.expand(connection, [job for job in jobs if job.kind != "entity"]))
+        outcomes = [Outcome(job) for job in jobs if job.kind == EXCEPTED]
+        outcomes += expansion.expand(connection, [job for job in jobs if job.kind not in ("entity", EXCEPTED)])
         entities = [Outcome(job) for job in jobs if job.kind == "entity"]
         for source, group in _by_source(entities).items():
             try:
@@ -217,6 +228,10 @@ def _by_source(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
     for outcome in outcomes:
         groups[outcome.job.source].append(outcome)
     return groups
+
+
+def _changes_lists(outcome: Outcome) -> bool:
+    return outcome.job.kind == EXCEPTED or _is_comparable(outcome)
 
 
 def _is_comparable(outcome: Outcome) -> bool:

@@ -125,6 +125,25 @@ def test_a_block_of_entities_that_an_open_transaction_mirrors_removes_the_pair(a
     assert app.shown() == set()
 
 
+@pytest.mark.parametrize(("change", "left"), [(BLOCK, 0), ("delete from blocks", 2)])
+def test_a_change_that_is_committed_after_the_workers_second_look_still_counts(
+    app: Dating, change: str, left: int
+) -> None:
+    app.run("delete from faces"), app.process_blocks()
+    if left:
+        app.run(BLOCK), app.process_blocks()
+    with connect(app.database_url) as other, other.transaction():
+        other.execute(change.encode())
+        for user in app.run("select id from profiles"):
+            app.face(user)
+        assert app.process_blocks() == []
+        assert len(app.shown()) == 2 - left
+    assert app.process_blocks() == []
+    assert len(app.shown()) == left
+    kept = "select from matching_pipeline.jobs where kind = 'excepted'"
+    assert app.connection.execute(kept).fetchall() == []
+
+
 def test_the_indexes_of_the_two_columns_find_the_rows(app: Dating) -> None:
     app.run("insert into blocks select gen_random_uuid(), gen_random_uuid() from generate_series(1, 3000)")
     app.run("create index on blocks (blocker)"), app.run("create index on blocks (blocked)")

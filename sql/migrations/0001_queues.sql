@@ -61,7 +61,7 @@ create table jobs (
 alter table jobs enable row level security;
 
 comment on table jobs is 'a row is a job: one piece of work of one queue';
-comment on column jobs.kind is 'what the key names: an entity of the source, one item of it, its parent, or all rows of the table from a key on; of generated images what is asked for';
+comment on column jobs.kind is 'what the key names: an entity of the source, one item of it, its parent, all rows of the table from a key on, or those with a value that an exception names; of generated images what is asked for';
 comment on column jobs.run_at is 'when a claim may take the row: a pending row''s due time, a processing row''s end of lease';
 comment on column jobs.attempts is 'claims so far; it grows with every claim, so (id, attempts) names one lease for ever';
 comment on column jobs.snoozes is 'attempts that do not count: a rate limit, a provider that was down, a new input';

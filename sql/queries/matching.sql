@@ -169,6 +169,9 @@ copy (
     select left_id, right_id from matching_pipeline.excepted_pairs(%(matcher)s, %(left_ids)s::uuid[], %(right_ids)s::uuid[])
 ) to stdout (format binary)
 
+-- name: enqueue_excepted
+select matching_pipeline.enqueue_excepted(%(matcher)s, %(value)s)
+
 -- name: match_standing_exceptions
 select from matching_pipeline.match_standing_exceptions(%(matcher)s, %(ids)s::uuid[])
 

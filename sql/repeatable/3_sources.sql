@@ -141,7 +141,7 @@ begin
         select id from jobs
         where source = source_name and key = any (keys) and status = any (of_status)
           -- The key of an unfinished table job is the position of the comparison.
-          and kind not in ('item', 'parent') and (kind <> 'table' or status in ('completed', 'failed'))
+          and kind not in ('item', 'parent', 'excepted') and (kind <> 'table' or status in ('completed', 'failed'))
         for update skip locked
     ));
     -- an unfinished job of an item stays: the app may have moved the item to another entity

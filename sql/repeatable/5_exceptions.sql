@@ -117,8 +117,8 @@ begin
 end
 $$;
 
--- The trigger on the declared table. It deletes the pairs that must not stand any more, as far as no other session has locked them, and
--- enqueues all entities that the changed rows name. It never fails the app's statement.
+-- The trigger on the declared table. It deletes the pairs that must not stand any more, as far as no other session has locked them. It
+-- enqueues the values that the changed rows have. After the app's commit a worker finds the entities, also those mirrored only then. It never fails the app's statement.
 create or replace function exceptions_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
 declare
@@ -143,10 +143,13 @@ begin
                 when 'INSERT' then array['new_rows'] when 'DELETE' then array['old_rows'] else array['new_rows', 'old_rows']
             end) as changed (table_name)
         ) into found_values;
-        perform match_excepted(
-            matcher, entities_with(matcher.left_source, matcher.declaration #>> '{except,on}', found_values),
-            entities_with(matcher.right_source, matcher.declaration #>> '{except,on}', found_values), tg_op <> 'DELETE'
-        );
+        perform enqueue_jobs(matcher.queue, matcher.left_source, 'excepted', found_values);
+        if tg_op <> 'DELETE' then
+            perform delete_excepted(
+                matcher.name, entities_with(matcher.left_source, matcher.declaration #>> '{except,on}', found_values),
+                entities_with(matcher.right_source, matcher.declaration #>> '{except,on}', found_values)
+            );
+        end if;
     exception when others then
         perform enqueue_all_for_matching(matcher.name);
     end;
@@ -157,23 +160,31 @@ exception when others then
 end
 $$;
 
--- Enqueues these left and right entities, and with `deletes` deletes those of their pairs that are excepted.
-create or replace function match_excepted(matcher matchers, left_ids uuid[], right_ids uuid[], deletes boolean) returns void
+-- Deletes the pairs of these left and right entities that are excepted.
+create or replace function delete_excepted(matcher_name text, left_ids uuid[], right_ids uuid[]) returns void
 language plpgsql set search_path from current as $$
 begin
-    perform enqueue_for_matcher(matcher.name, matcher.left_source, left_ids);
-    if matcher.right_source <> matcher.left_source then
-        perform enqueue_for_matcher(matcher.name, matcher.right_source, right_ids);
-    end if;
     -- at a stricter isolation level Postgres would abort the app's transaction if a worker has changed a row that this locks
-    if deletes and current_setting('transaction_isolation') = 'read committed' then
+    if current_setting('transaction_isolation') = 'read committed' then
         delete from matches where id = any (array (
             select matches.id from matches
-            join excepted_pairs(matcher.name, left_ids, right_ids) as excepted using (left_id, right_id)
-            where matches.matcher = matcher.name
+            join excepted_pairs(matcher_name, left_ids, right_ids) as excepted using (left_id, right_id)
+            where matches.matcher = matcher_name
             for update of matches skip locked
         ));
     end if;
+end
+$$;
+
+-- Enqueues the entities of both sides that have this value in the column or property of `except`. The caller holds the matcher's
+-- lists, so it sees all entities whose lists were written before the value's row was committed.
+create or replace function enqueue_excepted(matcher_name text, value text) returns void
+language plpgsql set search_path from current as $$
+begin
+    perform enqueue_for_matcher(matchers.name, source, entities_with(source, declaration #>> '{except,on}', array[value]))
+    from matchers
+    cross join lateral (select distinct unnest(array[left_source, right_source]) as source) as sides
+    where matchers.name = matcher_name;
 end
 $$;
 
@@ -196,7 +207,9 @@ begin
     join matches using (left_id, right_id)
     where matches.matcher = matcher_name;
     if left_ids is not null then
-        perform match_excepted(matcher, left_ids, right_ids, true);
+        perform enqueue_for_matcher(matcher.name, matcher.left_source, left_ids);
+        perform enqueue_for_matcher(matcher.name, matcher.right_source, right_ids);
+        perform delete_excepted(matcher.name, left_ids, right_ids);
     end if;
 end
 $$;

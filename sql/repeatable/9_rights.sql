@@ -11,7 +11,7 @@ begin
         -- an array is made once a query, and found in an index
         create policy jobs_of_own_entities on jobs for select using (
             -- of the other kinds the key names no entity
-            kind not in ('item', 'parent', 'table')
+            kind not in ('item', 'parent', 'table', 'excepted')
             and key = any (array(select key from own_entities())) and (source, key) in (select source, key from own_entities())
         );
     end if;
