@@ -237,7 +237,7 @@ def test_retry_names_ids_that_are_no_failed_jobs_of_the_queue_and_retries_the_ot
 
 
 def test_process_missing_embeds_postings(run: Run, app: App) -> None:
-    app.run("insert into jobs (title) values ('Baker'), ('Cook'), ('')")
+    app.run("insert into jobs (title) values ('Baker'), ('Cook'), (U&'\\00a0')")
     app.settle()
     result = run("process", "--missing")
     refuses(result, "job_embeddings: ", "1 failed")

@@ -180,17 +180,17 @@ def test_a_wrong_number_of_answers_or_a_bug_counts_an_attempt_and_is_tried_again
 
 
 @pytest.mark.parametrize("title", [None, "", " \n\t"])
-def test_a_posting_without_text_fails_at_once_and_names_its_parts(
+def test_a_posting_without_text_is_an_entity_without_embedding(
     board: JobBoard, database_url: str, title: str | None
 ) -> None:
-    job = board.post(title, company=" ", description=None)
+    job = board.post("Baker")
     embedder = LetterEmbedder()
     work_postings(database_url, embedder)
-    assert board.status(job) == (
-        "failed",
-        "the posting has no text: nothing is in t.title, t.company, t.description",
-    )
-    assert embedder.requests == []
+    board.run("update jobs set title = %s, company = ' ', description = null", title)
+    work_postings(database_url, embedder)
+    assert (board.embedded(), embedder.requests) == (set(), [["Baker"]])
+    assert board.run("select key from matching_pipeline.entities where source = 'posting'") == [str(job)]
+    assert board.run("select distinct status from matching_pipeline.jobs") == ["completed"]
     board.run("update jobs set title = 'Baker'")
     assert board.queued() == {job}
 

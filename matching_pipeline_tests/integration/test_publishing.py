@@ -131,7 +131,7 @@ REFUSALS = {
         "$$ begin raise insufficient_privilege using message = 'not this one'; end $$; "
         "create trigger refuse before delete on matches for each row execute function refuse()",
         "drop trigger refuse on matches",
-        "not this one",
+        "SQLSTATE 42501 in PL/pgSQL function refuse() line 1 at RAISE",
     ),
     "a trigger": (
         "create function refuse() returns trigger language plpgsql as $$ begin raise 'not %%', old.id; end $$; "

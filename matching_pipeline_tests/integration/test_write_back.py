@@ -225,3 +225,20 @@ def test_the_items_of_an_entity_say_its_state(connection: Connection, database_u
     assert app.run("select state from products") == ["new"]
     QueueWorker(database_url, PublishingHandler("publishing")).run()
     assert app.run("select state from products") == ["works"]
+
+
+def test_a_trigger_of_the_app_before_its_own_row_may_enqueue_it_and_sees_rows_by_its_policies(
+    notes: StatedNotes,
+) -> None:
+    notes.run("insert into notes (id, title) values (1, 'one')")
+    notes.run("create table heard (row_security text)")
+    notes.run(
+        "create function again() returns trigger language plpgsql as $$ begin "
+        "insert into heard values (current_setting('row_security')); "
+        "perform matching_pipeline.enqueue_entity('note', new.id::text); return new; end $$"
+    )
+    notes.run("create trigger again before update on notes for each row execute function again()")
+    notes.run("update notes set title = 'two'")
+    notes.publish()
+    assert notes.states() == ["waits"]
+    assert set(notes.run("select row_security from heard")) == {"on"}

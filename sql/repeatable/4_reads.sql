@@ -56,6 +56,11 @@ declare
     end;
     properties text;
     content text;
+    -- each is null where there is nothing but space
+    text_parts text := (
+        select string_agg(format('nullif(btrim((%s)::text, E'' \t\r\n''), '''')', part), ', ')
+        from jsonb_array_elements_text(nullif(declaration -> 'text', 'null')) as part
+    );
 begin
     select 'jsonb_build_object(' || coalesce(string_agg(format('%L, (%s)::text', property.key, value), ', '), '') || ')'
     into properties from jsonb_each_text(coalesce(declaration -> 'properties', '{}')) as property;
@@ -63,10 +68,7 @@ begin
         when url is not null and declaration ->> 'base_url' is not null then format('absolute_url((%s)::text, %L)', url, declaration ->> 'base_url')
         when url is not null then format('(%s)::text', url)
         when vector_column is not null then 'null::text'
-        else (
-            select 'concat_ws(E''\n\n'', ' || string_agg(format('nullif(btrim((%s)::text, E'' \t\r\n''), '''')', part), ', ') || ')'
-            from jsonb_array_elements_text(declaration -> 'text') as part
-        )
+        else format('concat_ws(E''\n\n'', %s)', text_parts)
     end;
     return concat_ws(', ',
         entity_key || ' as entity_key',
@@ -80,6 +82,7 @@ begin
             when pictures ->> 'each' is not null then format('case when i.url is not null then jsonb_build_array(%s, md5(i.url))::text end', entity_key)
             when pictures is not null then key_text('i', key_columns(pictures -> 'key'))
             when url is not null then format('case when btrim((%s)::text) <> %L then %s end', url, '', entity_key)
+            when text_parts is not null then format('case when coalesce(%s) is not null then %s end', text_parts, entity_key)
             else entity_key
         end || ' as item_key',
         content || ' as content',

@@ -35,7 +35,7 @@ declare
         declared #>> '{write_back,status}', declared -> 'write_back' ->> state, key_is_asked('t', key_columns(declared -> 'key'), own));
 begin
     perform set_config('matching_pipeline.status_of', source_name, true);
-    perform set_config('search_path', app_search_path(own), true);
+    perform set_config('search_path', app_search_path(own), true), set_config('row_security', app_row_security(own), true);
     execute statement using key;
     perform set_config('matching_pipeline.status_of', '', true);
 end

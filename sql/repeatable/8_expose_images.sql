@@ -26,8 +26,14 @@ $$;
 -- Enqueues all items of an entity again, embedded or not; returns how many. With its owner's rights: embeddings cost money, so a
 -- role that asks needs the right to execute this function, and no other.
 create or replace function enqueue_entity(source_name text, entity_key text) returns integer
-language sql security definer set search_path from current as $$
-    select coalesce(sum(enqueue_for_models(queues.name, source_name, each.kind, each.keys)), 0)::integer
+language plpgsql security definer set search_path from current as $$
+declare
+    waits text := coalesce(current_setting('matching_pipeline.status_waits', true), '');
+    enqueued integer;
+begin
+    -- in a trigger of the app its row may be under change
+    perform set_config('matching_pipeline.status_waits', case when pg_trigger_depth() > 0 then 'on' else waits end, true);
+    select coalesce(sum(enqueue_for_models(queues.name, source_name, each.kind, each.keys)), 0) into enqueued
     from sources
     join queues on queues.name = any (sources.queues) and queues.work in ('image', 'text')
     cross join lateral (
@@ -35,5 +41,8 @@ language sql security definer set search_path from current as $$
         from read_source(source_name, 'entity', array[entity_key])
         where applies and item_key is not null
     ) as each
-    where sources.name = source_name
+    where sources.name = source_name;
+    perform set_config('matching_pipeline.status_waits', waits, true);
+    return enqueued;
+end
 $$;

@@ -35,10 +35,10 @@ language sql stable set search_path from current as $$
     select state ~ '^(0A|3F|42|54|55000)' and (state <> '42501' or exists (select from publication_problems(matcher)))
 $$;
 
--- What is told of an error. Other messages than these may quote a row.
+-- What is told of an error. Other messages than these may quote a row, and so may those of `raise` in a function of the app.
 create or replace function told_of(state text, message text, context text) returns text
 language sql immutable as $$
-    select case when state ~ '^(0A|3F|40|42|54|55|23)' then message
+    select case when state ~ '^(0A|3F|40|42|54|55|23)' and coalesce(context, '') !~ '^[^\n]* at RAISE' then message
         else format('SQLSTATE %s%s', state, coalesce(' in ' || nullif(substring(context from '(?n)^.*function .*$'), ''), '')) end
 $$;
 
@@ -159,6 +159,7 @@ declare
     declared jsonb := (select declaration from matchers where name = matcher_name);
     problem text;
     message text;
+    context text;
 begin
     begin
         problem := (select string_agg(misfit, '; ') from publication_problems(declared) as misfit);
@@ -170,8 +171,8 @@ begin
                 using 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid, null::uuid;
         end if;
     exception when others then
-        get stacked diagnostics message = message_text;
-        problem := told_of(sqlstate, message, null);
+        get stacked diagnostics message = message_text, context = pg_exception_context;
+        problem := told_of(sqlstate, message, context);
     end;
     if problem is not null then
         perform keep_unpublished(matcher_name, null, null, problem);
