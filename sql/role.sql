@@ -36,7 +36,7 @@ begin
         ('match_labels', 'select, insert, update, delete'),
         ('rebuilds', 'select, insert, delete'), ('rebuild_shards', 'select, insert, update, delete'),
         ('ai_calls', 'select, insert, delete'), ('ai_answers', 'select, insert, delete'),
-        ('ai_asking', 'select, insert, update, delete'), ('ai_spending', 'select, insert, update')
+        ('ai_cache_hits', 'select, insert, update'), ('ai_asking', 'select, insert, update, delete'), ('ai_spending', 'select, insert, update')
     loop
         execute format('grant %s on matching_pipeline.%I to matching_pipeline', right_to, name);
         if not exists (

@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 from matching_pipeline.gallery import entities, sources, thumbnails
 from matching_pipeline.gallery.access import Access, require_protection
 from matching_pipeline.gallery.faults import FAULTS
+from matching_pipeline.gallery.metrics import metrics, registry_of
 from matching_pipeline.gallery.rendering import State
 from matching_pipeline.settings import Settings
 
@@ -37,6 +38,7 @@ def make_app(settings: Settings, database_url: str, host: str = "127.0.0.1") -> 
             Route("/sources/{source}", entities.browse, name="browse"),
             Route("/entities/{source}/{id:uuid}", entities.entity, name="entity"),
             Route("/thumbnails/{source}/{item:uuid}", thumbnails.thumbnail, name="thumbnail"),
+            Route("/metrics", metrics, name="metrics"),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ],
         middleware=[Middleware(Access, settings=settings)],
@@ -44,4 +46,5 @@ def make_app(settings: Settings, database_url: str, host: str = "127.0.0.1") -> 
         lifespan=lifespan,
     )
     app.state.gallery = state
+    app.state.metrics = registry_of(state.sessions)
     return app

@@ -57,6 +57,15 @@ comment on column ai_answers.answer is 'an embedding as little-endian float32, J
 
 create index ai_answers_created_at_idx on ai_answers (created_at);
 
+create table ai_cache_hits (
+    day date not null,
+    model text not null,
+    answers bigint not null,
+    constraint ai_cache_hits_pkey primary key (day, model)
+);
+alter table ai_cache_hits enable row level security;
+comment on table ai_cache_hits is 'how many answers were found in `ai_answers`, and so not bought, on each day in UTC';
+
 -- unlogged: after a crash no session asks anything
 create unlogged table ai_asking (
     model text not null,

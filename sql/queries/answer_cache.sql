@@ -1,7 +1,14 @@
 -- name: find_ai_answers
-select input_hash, answer, input_tokens, output_tokens
-from matching_pipeline.ai_answers
-where model = %(model)s and input_hash = any (%(input_hashes)b::bytea[])
+with found as (
+    select input_hash, answer, input_tokens, output_tokens
+    from matching_pipeline.ai_answers
+    where model = %(model)s and input_hash = any (%(input_hashes)b::bytea[])
+), counted as (
+    insert into matching_pipeline.ai_cache_hits as hits (day, model, answers)
+    select (now() at time zone 'utc')::date, %(model)s, count(*) from found having count(*) > 0
+    on conflict (day, model) do update set answers = hits.answers + excluded.answers
+)
+select input_hash, answer, input_tokens, output_tokens from found
 
 -- name: keep_ai_answers
 insert into matching_pipeline.ai_answers (model, input_hash, answer, input_tokens, output_tokens)
