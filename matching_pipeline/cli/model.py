@@ -4,11 +4,13 @@ import click
 
 from matching_pipeline.cli.console import models_table, say
 from matching_pipeline.cli.doctor import QUEUE as ASKING
-from matching_pipeline.cli.opening import connected
+from matching_pipeline.cli.opening import Connected, connected
 from matching_pipeline.models import activation
 from matching_pipeline.models.activation import ModelChangeRefused, matchings_of, require_another
 from matching_pipeline.models.registry import EMBEDDED, MODALITIES, current_model, registered_models
 from matching_pipeline.providers.factory import Modality, chosen_models, require_working
+
+PROPOSED = "proposed"
 
 
 @click.group()
@@ -67,13 +69,53 @@ def compare_command(modality: Modality, name: str | None, sample: int, yes: bool
             compare.show_pairs(opened, found)
 
 
+def _thresholds(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, float | None]:
+    """By matcher; `proposed` has no number."""
+    thresholds: dict[str, float | None] = {}
+    for value in values:
+        matcher, _, number = value.rpartition("=")
+        try:
+            thresholds[matcher or value] = None if value == PROPOSED else float(number)
+            fits = value == PROPOSED or (bool(matcher) and -1 <= float(number) <= 1)
+        except ValueError:
+            fits = False
+        if not fits:
+            raise click.BadParameter(f"{value!r} is not {PROPOSED}, nor MATCHER=NUMBER with a number from -1 to 1")
+    return thresholds
+
+
+def _proposed(opened: Connected, name: str) -> dict[str, float]:
+    """The thresholds of equal quantile, as far as the sample has pairs."""
+    from matching_pipeline.cli.compare import comparisons
+
+    modality = activation.modality_of_model(opened.connection, name)
+    matchings = matchings_of(opened.connection, modality, opened.settings.match_part_images)
+    found = list(comparisons(opened, matchings, name))
+    for each in found:
+        say(f"{each.rule.matcher}: the threshold is {each.thresholds[1]:g}")
+    return {each.rule.matcher: each.thresholds[1] for each in found}
+
+
 @model.command()
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Even where it lacks rows that the active model has.")
-def activate(name: str, force: bool) -> None:
+@click.option(
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    metavar="MATCHER=NUMBER",
+    callback=_thresholds,
+    help="The matcher's threshold by this model. `--threshold proposed` takes what `model compare` proposes for all.",
+)
+@click.option("--accept-loss", is_flag=True, help="Even if more than half of the entities lose all their matches.")
+def activate(name: str, force: bool, thresholds: dict[str, float | None], accept_loss: bool) -> None:
     """Let the shadow and the active model change places, at once for all readers; going back is the same."""
-    with connected() as (settings, connection, _):
-        figures = activation.activate(connection, name, force=force, part_images=settings.match_part_images)
+    with connected() as opened:
+        chosen = {matcher: value for matcher, value in thresholds.items() if value is not None}
+        if None in thresholds.values():
+            chosen = _proposed(opened, name) | chosen
+        change = activation.Change(force=force, accept_loss=accept_loss, thresholds=chosen)
+        figures = activation.activate(opened.connection, name, change, part_images=opened.settings.match_part_images)
     say(f"{name} is active; the model before it is kept and goes on, until `matching-pipeline model retire`")
     if figures.lists:
         say("matches: " + ", ".join(f"{count} {figure}" for figure, count in vars(figures).items()))

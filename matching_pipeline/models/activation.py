@@ -1,12 +1,19 @@
 """How another model takes the place of the active one: it is added as the shadow, activated, and can be retired."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+
+from matching_pipeline.db.arrays import UUID
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
+from matching_pipeline.db.reader import read_columns
 from matching_pipeline.db.transactions import give_way, limit_lock_waits
 from matching_pipeline.matches.image_sets import PART_IMAGES
+from matching_pipeline.matches.kernel.columns import Ids
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.matches.matching import Matching, all_attached
 from matching_pipeline.matches.writing import Figures
@@ -23,6 +30,7 @@ from matching_pipeline.providers.factory import Modality
 from matching_pipeline.providers.protocols import EmbeddingProvider
 from matching_pipeline.queues import client
 
+MOST_LOSING = 0.5
 REGISTRY_WAIT = "5s"
 """For workers that are writing. This session holds no other lock by then, so that no other session waits for it."""
 
@@ -52,14 +60,28 @@ def add(connection: Connection, provider: EmbeddingProvider, modality: Modality)
     return ("shadow" if "active" in names else "active"), queued
 
 
-def activate(connection: Connection, name: str, *, force: bool = False, part_images: int = PART_IMAGES) -> Figures:
+@dataclass(frozen=True)
+class Change:
+    """What an activation may do."""
+
+    force: bool = False
+    """even if the model lacks rows that the active model has"""
+    accept_loss: bool = False
+    """even if more than MOST_LOSING of the entities lose all their matches"""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """new ones for the model, by matcher"""
+
+
+def activate(
+    connection: Connection, name: str, change: Change = Change(), *, part_images: int = PART_IMAGES
+) -> Figures:
     """Lets the shadow and the active model change places, in one transaction with all that readers see of it.
 
-    Returns the figures of the change in `matches`. Raises ModelChangeRefused if the model is no shadow, or, without
-    `force`, if it lacks rows that the active model has.
+    Returns the figures of the change in `matches`. Raises ModelChangeRefused if the model is no shadow, or for what
+    `change` does not allow.
     """
-    modality = _modality(connection, name)
-    action = partial(_activate, connection, name, modality, force, part_images)
+    modality = modality_of_model(connection, name)
+    action = partial(_activate, connection, name, modality, change, part_images)
     # so that few workers write while this session waits for the registry
     client.reopen_all(connection)
     with ExitStack() as stack:
@@ -70,15 +92,20 @@ def activate(connection: Connection, name: str, *, force: bool = False, part_ima
 
 def retire(connection: Connection, name: str) -> int:
     """Removes the shadow's rows and its jobs; returns how many rows."""
-    modality = _modality(connection, name)
+    modality = modality_of_model(connection, name)
     return give_way(connection, partial(_retire, connection, name, modality))
 
 
-def _activate(connection: Connection, name: str, modality: Modality, force: bool, part_images: int) -> Figures:
+def _activate(connection: Connection, name: str, modality: Modality, change: Change, part_images: int) -> Figures:
     statuses = dict(_hold(connection, modality))
     _require_shadow(name, statuses.get(name))
-    if not force:
+    if not change.force:
         _require_complete(connection, name, modality)
+    for matcher, threshold in change.thresholds.items():
+        # the model's own row, which counts for no list yet
+        parameters = {"matcher": matcher, "model": name, "threshold": threshold}
+        if not connection.execute(query("set_threshold"), parameters).rowcount:
+            raise ModelChangeRefused(f"no matcher {matcher} compares {EMBEDDED[modality]}")
     _set_status(connection, name, "retired")
     for other, status in statuses.items():
         if status == "active":
@@ -91,8 +118,21 @@ def _activate(connection: Connection, name: str, modality: Modality, force: bool
     client.reopen_all(connection)
     figures = Figures()
     for matching in matchings_of(connection, modality, part_images):
+        before = _with_matches(connection, matching.name)
         figures += matching.rebuild_at_once(connection)
+        lost = np.setdiff1d(before, _with_matches(connection, matching.name))
+        if len(lost) > MOST_LOSING * len(before) and not change.accept_loss:
+            raise ModelChangeRefused(
+                f"{len(lost)} of the {len(before)} entities that have matches by the matcher {matching.name} would "
+                f"lose all of them: its threshold may not suit the scores of {name}. `model compare {modality}` "
+                "proposes one, --threshold sets it, --accept-loss activates the model nevertheless"
+            )
     return figures
+
+
+def _with_matches(connection: Connection, matcher: str) -> Ids:
+    """The entities that have a list with pairs."""
+    return read_columns(connection, query("copy_entities_with_matches"), {"matcher": matcher}, {"id": UUID})["id"]
 
 
 def matchings_of(connection: Connection, modality: Modality, part_images: int) -> list[Matching]:
@@ -145,7 +185,7 @@ def _require_complete(connection: Connection, name: str, modality: Modality) -> 
         )
 
 
-def _modality(connection: Connection, name: str) -> Modality:
+def modality_of_model(connection: Connection, name: str) -> Modality:
     row = connection.execute(query("registered_model"), {"name": name}).fetchone()
     for modality in MODALITIES:
         if row and row[0] == modality:

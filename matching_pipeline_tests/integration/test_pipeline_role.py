@@ -185,7 +185,7 @@ def test_without_a_right_on_the_apps_tables_it_processes_rebuilds_listens_and_cl
         assert audit(own, EXAMPLES).faults == []
         assert client.status(own, FACE_RULE.queue)["failed"] == 0
         activation.add(own, WorkingModel("other", 3), "image")
-        activation.activate(own, "other", force=True)
+        activation.activate(own, "other", activation.Change(force=True, accept_loss=True))
         activation.activate(own, "local-visual-2")
         activation.retire(own, "other")
 

@@ -41,6 +41,16 @@ on conflict (name) do update set status = 'shadow'
 -- name: set_status
 update matching_pipeline.embedding_models set status = %(status)s where name = %(name)s
 
+-- name: set_threshold
+update matching_pipeline.match_settings set threshold = %(threshold)s where matcher = %(matcher)s and model = %(model)s
+
+-- name: copy_entities_with_matches
+copy (
+    select left_id from matching_pipeline.matches where matcher = %(matcher)s and left_rank is not null
+    union
+    select right_id from matching_pipeline.matches where matcher = %(matcher)s and right_rank is not null
+) to stdout (format binary)
+
 -- name: enqueue_missing_of_modality
 select coalesce(sum(matching_pipeline.enqueue_missing(name)), 0)::integer from matching_pipeline.queues where work = %(modality)s
 

@@ -11,7 +11,7 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline.models import activation
-from matching_pipeline.models.activation import ModelChangeRefused
+from matching_pipeline.models.activation import Change, ModelChangeRefused
 from matching_pipeline.queues.progress import Summary
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder
@@ -198,3 +198,62 @@ def test_of_two_activations_at_once_one_is_refused(market: Market, work: Work, d
         assert sorted(threads.map(activate, range(2))) == [False, True]
     assert statuses(market.connection) == {VISION: "active", LOCAL_IMAGE: "shadow"}
     assert models_of(market.connection, "matches") == {VISION: 16}
+
+
+def test_an_activation_in_the_middle_of_a_backfill_loses_nothing_and_asks_once(
+    board: JobBoard, database_url: str
+) -> None:
+    """The shadow's worker runs: some texts are embedded, one is asked for, and others wait."""
+    board.run(
+        "insert into matching_pipeline.embedding_models "
+        "values ('letters', 'text', 3, 'active'), ('other', 'text', 3, 'shadow')"
+    )
+    titles = [f"{name} {number}" for number in range(3) for name in ("Baker", "Cook")]
+    for title in titles:
+        board.post(title)
+    run_across_an_activation(database_url, LetterEmbedder())
+
+    def activate(texts: Sequence[str]) -> None:
+        if len(new.requests) == 3:
+            activation.activate(board.connection, "other", Change(force=True))
+
+    new = LetterEmbedder(activate, batch_items=1, concurrency=1)
+    new.model = "other"
+    with TextHandler(new, "job_embeddings_shadow") as handler:
+        handler.batch_size = 2
+        summary = QueueWorker(database_url, handler).run()
+    assert summary.stopped_because
+    done = models_of(board.connection, "job_embeddings").get("other", 0)
+    assert done < 6
+    new = LetterEmbedder()
+    new.model = "other"
+    for embedder, queue, left in ((new, "job_embeddings", 6 - done), (LetterEmbedder(), "job_embeddings_shadow", 0)):
+        with TextHandler(embedder, queue) as handler:
+            assert QueueWorker(database_url, handler).run().completed == left
+    assert models_of(board.connection, "job_embeddings") == {"letters": 6, "other": 6}
+    assert set(board.run("select attempts - snoozes from job_queue")) == {1}
+
+
+def test_the_thresholds_change_with_the_model(market: Market, work: Work) -> None:
+    market.open()
+    work("image_ai"), work("matches_project")
+    add(market.connection, VISION)
+    work("image_ai_shadow")
+    market.settle()
+    with pytest.raises(ModelChangeRefused, match="no matcher face compares images"):
+        activation.activate(market.connection, VISION, Change(thresholds={"face": 0.1}))
+    turn = (
+        "update matching_pipeline.embeddings "
+        "set embedding = array(select -value from unnest(embedding::real[]) as value)::vector "
+        "where model = %s and source = 'product'"
+    )
+    market.run(turn, VISION)
+    with pytest.raises(ModelChangeRefused, match="4 of the 4 entities that have matches by the matcher project"):
+        activation.activate(market.connection, VISION, Change(thresholds={"project": 0.99}))
+    assert len(market.pairs()) == 16
+    market.run(turn, VISION)
+    activation.activate(market.connection, VISION, Change(thresholds={"project": 0.99}))
+    assert len(market.pairs()) == 4
+    assert market.queue_rows() == set()
+    settings = "select threshold from matching_pipeline.match_settings where matcher = 'project' order by model"
+    assert market.run(settings) == [0.99, -1.0]

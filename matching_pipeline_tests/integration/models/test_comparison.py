@@ -94,3 +94,24 @@ def test_another_model_embeds_a_sample_for_a_price_and_leaves_no_row(market: Mar
 def test_the_active_model_is_not_compared_with_itself(compare: Command) -> None:
     refused = compare(LOCAL_IMAGE)
     assert (refused.returncode, "is the active image model already" in refused.stderr) == (1, True)
+
+
+def test_activate_takes_the_proposed_threshold(
+    market: Market, work: Work, compare: Command, database_url: str, tmp_path: Path
+) -> None:
+    add(market.connection, VISION)
+    work("image_ai_shadow")
+    market.run(
+        "update matching_pipeline.match_settings set threshold = case model when %s then 1 else -1 end", VISION
+    )
+    work("matches_project")
+
+    def activate(*options: str) -> "CompletedProcess[str]":
+        return run_command(tmp_path, "model", "activate", VISION, *options, DATABASE_URL=database_url)
+
+    for wrong in ("project=2", "project", "=0.3", "project=high"):
+        assert activate("--threshold", wrong).returncode == 2
+    activated = activate("--threshold", "proposed")
+    assert activated.returncode == 0, activated.stderr
+    assert "project: the threshold is 0." in activated.stderr
+    assert models_of(market.connection, "matches") == {VISION: 16}

@@ -6,7 +6,7 @@ import pytest
 
 from matching_pipeline.db.connections import connect
 from matching_pipeline.models import activation
-from matching_pipeline.models.activation import ModelChangeRefused
+from matching_pipeline.models.activation import Change, ModelChangeRefused
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.sources.orphans import delete_orphan_rows
 from matching_pipeline_tests.fixtures.postings import JobBoard
@@ -122,7 +122,10 @@ def test_a_model_that_lacks_rows_is_refused_unless_forced(market: Market, work: 
     with pytest.raises(ModelChangeRefused, match=r"lacks 4 of the images.*retry image_ai_shadow --all.*--force"):
         activation.activate(market.connection, VISION)
     assert statuses(market.connection) == {LOCAL_IMAGE: "active", VISION: "shadow"}
-    activation.activate(market.connection, VISION, force=True)
+    with pytest.raises(ModelChangeRefused, match=r"2 of the 2 entities .* would lose all.*--accept-loss"):
+        activation.activate(market.connection, VISION, Change(force=True))
+    assert statuses(market.connection) == {LOCAL_IMAGE: "active", VISION: "shadow"}
+    activation.activate(market.connection, VISION, Change(force=True, accept_loss=True))
     assert market.pairs() == []
     assert market.run("select distinct queue from job_queue where status = 'pending'") == ["image_ai"]
     work("image_ai"), work("matches_project")
