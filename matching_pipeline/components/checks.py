@@ -8,7 +8,8 @@ import dagster as dg
 from matching_pipeline.components.metadata import coverage
 from matching_pipeline.components.pictures import markdown_table
 from matching_pipeline.components.resources import Pipeline
-from matching_pipeline.db.queries import query
+from matching_pipeline.db.queries import named_rows, query
+from matching_pipeline.models.drift import Drift
 from matching_pipeline.queues import client
 
 
@@ -69,6 +70,23 @@ def no_failed_jobs(asset: str, queue: str, name: str, description: str, *, anony
         )
 
     return ReportedCheck(asset, name, description, evaluate)
+
+
+def model_is_unchanged(queue: str) -> ReportedCheck:
+    """Fails where a model of the queue gives its probes other vectors than it gave them first."""
+
+    def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
+        with pipeline.connection() as connection:
+            probes = named_rows(connection, "probes_of_queue", queue=queue)
+        drifted = [str(Drift(**probe)) for probe in probes if probe["similarity"] < probe["least"]]
+        return dg.AssetCheckResult(
+            passed=not drifted,
+            metadata={f"similarity of the {each['probe']}, {each['model']}": each["similarity"] for each in probes},
+            description="; ".join(drifted) or ("the same vectors as at first" if probes else "not probed yet"),
+        )
+
+    described = "The models give a fixed text and a fixed picture the same vectors as at first. They are asked daily."
+    return ReportedCheck(queue, "model_is_unchanged", described, evaluate)
 
 
 def evaluation(key: dg.AssetCheckKey, result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:

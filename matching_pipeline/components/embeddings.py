@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from matching_pipeline.components.checks import everything_is_accounted_for, no_failed_jobs
+from matching_pipeline.components.checks import everything_is_accounted_for, model_is_unchanged, no_failed_jobs
 from matching_pipeline.components.metadata import Metadata, cost_today, coverage, models_of
 from matching_pipeline.components.reporting import AssetReport, process_by_hand
 from matching_pipeline.components.resources import Pipeline
@@ -108,5 +108,6 @@ def embeddings_report(declared: Embeddings, describe_newest: DescribeNewest, *, 
                 "no_failed_shadow_jobs",
                 "No job has failed for good with the shadow model, where there is one.",
             ),
+            model_is_unchanged(name),
         ),
     )

@@ -6,6 +6,7 @@ import dagster as dg
 
 from matching_pipeline.components.resources import RUN_TAGS, Pipeline
 from matching_pipeline.matches import holding, rebuilds
+from matching_pipeline.models import drift
 from matching_pipeline.pictures.store import PictureStore
 from matching_pipeline.providers import answer_cache, call_log
 from matching_pipeline.queues import client
@@ -47,6 +48,14 @@ def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
 
 
 @dg.op
+def probe_models(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
+    """Once a day each model embeds a fixed text or picture, to see whether its provider has changed it."""
+    with pipeline.connection() as connection:
+        for told in drift.probe_models(connection, pipeline.settings, pipeline.database_url):
+            context.log.info(told)
+
+
+@dg.op
 def delete_orphan_pictures(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     """What a crash or a deleted project left where GENERATED_IMAGES_URL says."""
     with pipeline.connection() as connection:
@@ -74,7 +83,8 @@ def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
 
 @dg.job(
     tags=RUN_TAGS,
-    description="Queues what is missing and removes what is orphaned, or older than the settings keep it.",
+    description="Queues what is missing, removes what is orphaned or older than the settings keep it, and probes the "
+    "models.",
 )
 def cleanup() -> None:
     repair()
@@ -82,6 +92,7 @@ def cleanup() -> None:
     delete_old_answers()
     delete_orphan_pictures()
     delete_old_runs()
+    probe_models()
 
 
 cleanup_schedule = dg.ScheduleDefinition(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 import numpy as np
@@ -43,6 +43,24 @@ class ImageAnalyzer(EmbeddingProvider, Protocol):
     """One process gains by analysing so many pictures at once."""
 
     def analyze(self, picture: Image.Image) -> ImageAnalysis: ...
+
+
+@runtime_checkable
+class EmbedsWords(Protocol):
+    """A provider that embeds words into its space, a space of pictures too, past all caches."""
+
+    def embed_words(self, words: str) -> NDArray[np.float32]:
+        """Raises the failure or the Stop."""
+        ...
+
+
+@runtime_checkable
+class AnalyzesAgain(Protocol):
+    """An analyzer whose answers are kept."""
+
+    def analyze_again(self, picture: Image.Image) -> ImageAnalysis:
+        """Asks past all caches."""
+        ...
 
 
 @dataclass(frozen=True)

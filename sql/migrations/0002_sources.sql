@@ -86,6 +86,21 @@ create unique index embedding_models_shadow_key on embedding_models (modality) w
 alter table embedding_models enable row level security;
 comment on column embedding_models.modality is 'image or text; vector for a source whose vectors the app makes, which has the source''s name';
 
+create table model_probes (
+    model text not null constraint model_probes_model_fkey references embedding_models (name) on update cascade on delete cascade,
+    probe text not null,
+    embedding real[] not null,
+    least double precision not null,
+    similarity double precision not null default 1,
+    kept_at timestamptz not null default now(),
+    looked_at timestamptz not null default now(),
+    constraint model_probes_pkey primary key (model, probe),
+    constraint model_probes_probe_allowed check (probe in ('text', 'picture'))
+);
+alter table model_probes enable row level security;
+comment on table model_probes is 'the first vector that a model gave a fixed input, and how similar today''s is: a provider may change a model under its name';
+comment on column model_probes.least is 'from this similarity on the vectors count as the same';
+
 create table embeddings (
     source text not null,
     item uuid not null,

@@ -41,6 +41,33 @@ on conflict (name) do update set status = 'shadow'
 -- name: set_status
 update matching_pipeline.embedding_models set status = %(status)s where name = %(name)s
 
+-- name: models_to_probe
+-- once a day
+select name, modality from matching_pipeline.embedding_models
+where modality in ('image', 'text') and status in ('active', 'shadow') and not exists (
+    select from matching_pipeline.model_probes where model = name and looked_at > now() - interval '23 hours'
+)
+order by name
+
+-- name: keep_probe
+insert into matching_pipeline.model_probes (model, probe, embedding, least)
+values (%(model)s, %(probe)s, %(embedding)s, %(least)s)
+on conflict (model, probe) do nothing
+
+-- name: kept_probe
+select embedding from matching_pipeline.model_probes where model = %(model)s and probe = %(probe)s
+
+-- name: note_probe
+update matching_pipeline.model_probes set similarity = %(similarity)s, least = %(least)s, looked_at = now()
+where model = %(model)s and probe = %(probe)s
+
+-- name: probes_of_queue
+-- of the queue's active model and of its shadow
+select model_probes.model, probe, similarity, least, kept_at, looked_at
+from matching_pipeline.model_queues(%(queue)s) as working
+join matching_pipeline.model_probes on model_probes.model = working.model
+order by model_probes.model, probe
+
 -- name: set_threshold
 update matching_pipeline.match_settings set threshold = %(threshold)s where matcher = %(matcher)s and model = %(model)s
 

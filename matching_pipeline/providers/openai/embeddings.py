@@ -92,10 +92,18 @@ class OpenAITextEmbedder:
 
     def probe(self) -> None:
         """Asks for one embedding, past the cache; raises the fault, if any."""
-        text = "matching_pipeline doctor"
-        for answer in self._request({hashlib.sha256(text.encode()).digest(): text}).values():
-            if isinstance(answer, Exception):
-                raise answer
+        self.embed_words("matching_pipeline doctor")
+
+    def embed_words(self, words: str) -> Vector:
+        sent = self._cut(words.encode("utf-8", "replace").decode().strip())
+        try:
+            (answer,) = self._request({hashlib.sha256(sent.encode()).digest(): sent}).values()
+        except Doubtful as doubt:
+            raise doubt.otherwise from doubt
+        vector = _vector(answer)
+        if isinstance(vector, Exception):
+            raise vector
+        return vector
 
     def _cut(self, text: str) -> str:
         while (tokens := self.estimate_tokens(text)) > self._max_tokens:

@@ -8,13 +8,15 @@ from decimal import Decimal
 from io import BytesIO
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from matching_pipeline.errors import ConfigurationError, PermanentFailure
 from matching_pipeline.providers.openai.client import OpenAIClient, Question
 from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
-from matching_pipeline.providers.openai.faults import MalformedResponse
+from matching_pipeline.providers.openai.faults import Doubtful, MalformedResponse
 from matching_pipeline.providers.openai.names import VisionName
 from matching_pipeline.providers.openai.prices import PricedModel
 from matching_pipeline.providers.protocols import ImageAnalysis
@@ -125,6 +127,19 @@ class OpenAIImageAnalyzer:
         """About what it costs, in USD, to describe so many pictures and to embed what is said of them."""
         described = self._model.cost(ESTIMATED_TOKENS, ESTIMATED_WORDS) * len(inputs)
         return described + self._embedder.price(["x" * 4 * ESTIMATED_WORDS] * len(inputs))
+
+    def analyze_again(self, picture: Image.Image) -> ImageAnalysis:
+        described: list[dict[str, str | list[str]]] = []
+        question = self._question(_jpeg(picture))
+        try:
+            reply = self._client.send(question, lambda reply: described.append(self._attributes(reply.body)))
+        except Doubtful as doubt:
+            raise doubt.otherwise from doubt
+        embedding = self.embed_words(_as_text(described[0]))
+        return ImageAnalysis(embedding, described[0], self._model.name, reply.input_tokens, reply.output_tokens)
+
+    def embed_words(self, words: str) -> NDArray[np.float32]:
+        return self._embedder.embed_words(words)
 
     def probe(self) -> None:
         """Asks both models, past the cache; raises the fault, if any."""

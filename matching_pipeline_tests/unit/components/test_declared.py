@@ -115,7 +115,7 @@ def test_the_examples_show_four_assets_with_their_checks_and_sensors() -> None:
     }
     assert names["jobs"] == {*WORKER, "nightly"}
     assert names["schedules"] == {"nightly_schedule", "cleanup_schedule"}
-    embeddings = ("every_entity_is_accounted_for", "no_failed_jobs", "no_failed_shadow_jobs")
+    embeddings = ("every_entity_is_accounted_for", "no_failed_jobs", "no_failed_shadow_jobs", "model_is_unchanged")
     matches = (
         *("every_pair_holds", "no_failed_project_jobs", "no_failed_face_jobs", "sampled_lists_are_exact"),
         *("project_is_published", "face_is_published"),
@@ -139,6 +139,7 @@ def test_one_embeddings_asset_shows_nothing_of_matches(load: Load) -> None:
             "job_embeddings.every_entity_is_accounted_for",
             "job_embeddings.no_failed_jobs",
             "job_embeddings.no_failed_shadow_jobs",
+            "job_embeddings.model_is_unchanged",
             "public/jobs.posting_is_attached",
         },
         "sensors": {"job_embeddings_sensor", "worker_sensor"},
