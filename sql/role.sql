@@ -50,7 +50,7 @@ begin
         where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
           -- a function with its owner's rights, by name only
           and (not prosecdef or proname in (
-              'read_source', 'children_of', 'source_keys', 'excepted_values', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar',
+              'read_source', 'children_of', 'source_keys', 'excepted_values', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar', 'find_similar_images',
               'resume_publication', 'publish_range', 'publish_pairs', 'set_kept_status'
           ))
           and proname not in ('attach_source', 'detach_source', 'detach_queue', 'make_exception_triggers')

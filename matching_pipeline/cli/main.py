@@ -32,6 +32,7 @@ from matching_pipeline.cli.model import model
 from matching_pipeline.cli.opening import connected, open_settings, open_to_attach
 from matching_pipeline.cli.pause import pause_command, require_queue, resume_command
 from matching_pipeline.cli.process import process_command
+from matching_pipeline.cli.search import search_command
 from matching_pipeline.cli.status import status_command
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.embedded import resolve_database_url
@@ -254,6 +255,7 @@ cli.add_command(init_command)
 cli.add_command(model)
 cli.add_command(pause_command)
 cli.add_command(process_command)
+cli.add_command(search_command)
 cli.add_command(status_command)
 cli.add_command(resume_command)
 

@@ -75,6 +75,7 @@ def test_the_pipelines_tables_and_views_are_closed_to_the_app(as_insider: Connec
         "children_of('face', '{}')", "source_keys('face', '', 1)", "take_worker_slot('image_ai', 2)",
         "enqueue_jobs('image_ai', 'face', 'entity', '{}')", "enqueue_entity('product', 'a')", "get_next_job()",
         "request_pictures('generated_images', 'studio_project', 'single', 'a', '{}')", "find_similar('posting', 'a')",
+        "find_similar_images('product', 'a')", "find_similar_images('product', '[1]'::vector)",
     ],
 )  # fmt: skip
 def test_the_app_cannot_pass_for_the_owner_or_a_worker(as_insider: Connection, call: str) -> None:

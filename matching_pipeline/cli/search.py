@@ -1,0 +1,89 @@
+"""`matching-pipeline search`: the entities whose texts or pictures are nearest to some words or to a picture."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import Vector
+
+from matching_pipeline.cli.console import say, table_of
+from matching_pipeline.cli.opening import Connected, connected
+from matching_pipeline.db.queries import named_rows
+from matching_pipeline.errors import ConfigurationError, JobFailure
+from matching_pipeline.models.drift import words_vector
+from matching_pipeline.models.registry import MODALITIES, current_model
+from matching_pipeline.pictures.decode import decode
+from matching_pipeline.pictures.memory import process_memory
+from matching_pipeline.providers.factory import Modality, image_analyzer, text_embedder
+from matching_pipeline.providers.protocols import EmbedsWords
+
+QUEUE = "search"
+"""The call log records the requests under this name."""
+SIDE = 768
+"""Pixels: a picture is scaled down, as one that is embedded."""
+
+Query = tuple[Modality, NDArray[np.float32]]
+
+
+@click.command("search")
+@click.argument("words", required=False)
+@click.option(
+    "--picture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Search by this picture."
+)
+@click.option("--source", help="Search in this source only.")
+@click.option("--count", default=10, show_default=True, help="Print so many entities of each source.")
+def search_command(words: str | None, picture: Path | None, source: str | None, count: int) -> None:
+    """Print the entities that are nearest to WORDS, or to a picture, by the active models.
+
+    Words find texts, and pictures where one model embeds both.
+    """
+    if bool(words) == bool(picture):
+        raise click.UsageError("give WORDS, or --picture FILE")
+    with connected() as opened:
+        sources = named_rows(opened.connection, "searched_sources", source=source)
+        if not sources:
+            raise ConfigurationError(
+                f"there is no source {source or 'of pictures or texts'}: declare it, then attach"
+            )
+        try:
+            queries = dict(_picture_query(opened, picture) if picture else _word_queries(opened, words or ""))
+        except JobFailure as failure:
+            raise ConfigurationError(f"the search cannot be embedded: {failure}") from failure
+        for each in sources:
+            if each["modality"] in queries:
+                _show(opened, each["name"], queries[each["modality"]], count)
+
+
+def _show(opened: Connected, source: str, vector: NDArray[np.float32], count: int) -> None:
+    found = named_rows(opened.connection, "find_near", source=source, sought=[Vector(vector)], count=count)
+    rows = [(f"{row['similarity']:.3f}", row["key"], row["content"] or "") for row in found]
+    table_of(("similarity", source, "picture"), rows)
+
+
+def _word_queries(opened: Connected, words: str) -> Iterator[Query]:
+    settings, connection, _ = opened
+    assert settings.database_url is not None
+    for modality in MODALITIES:
+        model = current_model(connection, modality, "active")
+        if model and modality == "text":
+            with text_embedder(settings, settings.database_url, QUEUE, model) as embedder:
+                yield modality, words_vector(embedder, words)
+        elif model:
+            with image_analyzer(settings, settings.database_url, QUEUE, model) as analyzer:
+                if isinstance(analyzer, EmbedsWords):
+                    yield modality, analyzer.embed_words(words)
+                else:
+                    say(f"{model} embeds no words: --picture searches pictures")
+
+
+def _picture_query(opened: Connected, file: Path) -> Iterator[Query]:
+    settings, connection, _ = opened
+    assert settings.database_url is not None
+    model = current_model(connection, "image", "active")
+    if model is None:
+        raise ConfigurationError("no picture is embedded yet: `matching-pipeline process --missing` embeds them")
+    decoded = decode(file.read_bytes(), side=SIDE, memory=process_memory(settings.image_memory_bytes))
+    with image_analyzer(settings, settings.database_url, QUEUE, model) as analyzer:
+        yield "image", analyzer.analyze(decoded).embedding
