@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     openai_embedding_dimensions: int = Field(1536, gt=0)
     """Its embeddings have this many dimensions."""
     openai_embedding_max_tokens: int = Field(8192, gt=0)
-    """A text with more tokens is cut."""
+    """A text with more tokens is embedded in parts."""
     openai_embedding_usd_per_million_tokens: float = Field(0.02, ge=0)
     """Its input costs this much."""
     openai_vision_model: str = "gpt-6-luna"

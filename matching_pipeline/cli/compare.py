@@ -168,9 +168,9 @@ def _images(embedded: Sequence[tuple[Item, Any]]) -> Images:
     rows: dict[str, list[tuple[UUID, UUID, NDArray[np.float32], frozenset[str]]]] = defaultdict(list)
     for item, result in embedded:
         analysis = result.analysis if isinstance(result, AnalysedImage) else None
-        vector = (analysis or result).embedding.to_numpy()
+        vectors = [analysis.embedding] if analysis else result.embeddings
         tokens = attribute_tokens(analysis.attributes) if analysis else frozenset()
-        rows[item["source"]].append((item["entity"], item["id"], vector, tokens))
+        rows[item["source"]] += [(item["entity"], item["id"], vector.to_numpy(), tokens) for vector in vectors]
     return {
         source: image_set(as_ids(entities), as_ids(ids), np.stack(vectors), tokens)
         for source, (entities, ids, vectors, tokens) in ((of, zip(*each, strict=True)) for of, each in rows.items())

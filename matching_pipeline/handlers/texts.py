@@ -15,7 +15,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import STOPS, JobFailure, PermanentFailure, Stop, TransientFailure
 from matching_pipeline.models import registry as models
-from matching_pipeline.providers.protocols import TextEmbedder
+from matching_pipeline.providers.protocols import Divides, TextEmbedder
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import PATIENCE_SECONDS, Futures
 from matching_pipeline.queues.handler import Outcome
@@ -40,14 +40,15 @@ class Text:
 class EmbeddedText:
     row: SourceRow
     input_hash: bytes
-    embedding: Vector
+    embeddings: list[Vector]
+    """of each part of the text; most texts have one"""
 
 
 Jobs = Mapping[Job, SourceRow]
 Batch = Mapping[Text, Jobs]
 """Each text once, with the jobs that need its embedding and their rows."""
-Answers = list[NDArray[np.float32] | JobFailure | Stop]
-"""To the texts of a batch, in their order."""
+Answers = list[list[NDArray[np.float32]] | JobFailure | Stop]
+"""To the texts of a batch, in their order: the vectors of each text's parts."""
 
 
 class TextHandler:
@@ -69,9 +70,9 @@ class TextHandler:
             texts[Text(row.content or "", text_hash(row.content))][job] = row
         for text in [text for text in texts if not text.text.strip()]:
             ready += [Outcome(job, failure=_no_text(connection, job.source)) for job in texts.pop(text)]
-        for text, embedding in self._known(connection, texts).items():
+        for text, embeddings in self._known(connection, texts).items():
             ready += [
-                Outcome(job, EmbeddedText(row, text.input_hash, embedding)) for job, row in texts.pop(text).items()
+                Outcome(job, EmbeddedText(row, text.input_hash, embeddings)) for job, row in texts.pop(text).items()
             ]
         size = self._embedder.batch_items
         yield from (ready[first : first + size] for first in range(0, len(ready), size))
@@ -96,10 +97,12 @@ class TextHandler:
             if text_hash(row.content) == outcome.result.input_hash
         ]
         if embedded:
+            numbered = list(enumerate((outcome.result.embeddings for _, outcome in embedded), start=1))
             columns = {
                 "sources": [outcome.job.source for _, outcome in embedded],
                 "item_keys": [key for key, _ in embedded],
-                "embeddings": [outcome.result.embedding for _, outcome in embedded],
+                "part_of": [number for number, part in numbered for _ in part],
+                "embeddings": [vector for _, part in numbered for vector in part],
                 "input_hashes": [outcome.result.input_hash for _, outcome in embedded],
             }
             connection.execute(query("write_text_embeddings"), {"model": self._embedder.model, **columns})
@@ -114,20 +117,36 @@ class TextHandler:
         # a request under way is paid for: its answer is kept before the provider's client closes
         self._requests.shutdown(wait=True, cancel_futures=True)
 
-    def _known(self, connection: Connection, texts: Iterable[Text]) -> dict[Text, Vector]:
+    def _known(self, connection: Connection, texts: Iterable[Text]) -> dict[Text, list[Vector]]:
         rows = connection.execute(
             query("known_embeddings"),
             {"input_hashes": [text.input_hash for text in texts], "model": self._embedder.model},
             binary=True,
         )
-        known: dict[bytes, Vector] = dict(rows.fetchall())
+        known: dict[bytes, list[Vector]] = dict(rows.fetchall())
         return {text: known[text.input_hash] for text in texts if text.input_hash in known}
 
     def _embed(self, texts: Sequence[Text]) -> Answers:
-        answers = self._embedder.embed([text.text for text in texts])
-        if len(answers) != len(texts):
-            raise TransientFailure(f"{self._embedder.model} gave {len(answers)} answers to {len(texts)} texts")
-        return list(answers)
+        divided = [parts_of(self._embedder, text.text) for text in texts]
+        sent = [part for parts in divided for part in parts]
+        answers = self._embedder.embed(sent)
+        if len(answers) != len(sent):
+            raise TransientFailure(f"{self._embedder.model} gave {len(answers)} answers to {len(sent)} texts")
+        remaining = iter(answers)
+        return [_whole([next(remaining) for _ in parts]) for parts in divided]
+
+
+def parts_of(embedder: TextEmbedder, text: str) -> list[str]:
+    return embedder.parts(text) if isinstance(embedder, Divides) else [text]
+
+
+def _whole(parts: Sequence[NDArray[np.float32] | JobFailure | Stop]) -> list[NDArray[np.float32]] | JobFailure | Stop:
+    """The vectors of a text's parts, or the reason why it lacks one. A Stop comes first: the job is not at fault."""
+    vectors = [each for each in parts if not isinstance(each, Exception)]
+    if len(vectors) == len(parts):
+        return vectors
+    failed = [each for each in parts if isinstance(each, Exception)]
+    return next((each for each in failed if isinstance(each, STOPS)), failed[0])
 
 
 def batches(embedder: TextEmbedder, texts: Batch) -> list[Batch]:
@@ -163,14 +182,23 @@ def _outcomes(batch: Batch, answer: Answers | JobFailure | None) -> Iterator[Out
         yield from (_outcome(job, row, text, each) for job, row in jobs.items())
 
 
-def _outcome(job: Job, row: SourceRow, text: Text, answer: NDArray[np.float32] | JobFailure) -> Outcome:
+def _outcome(job: Job, row: SourceRow, text: Text, answer: Sequence[NDArray[np.float32]] | JobFailure) -> Outcome:
     if isinstance(answer, JobFailure):
         return Outcome(job, failure=answer)
-    # at unit length no distance can overflow or vanish
+    if len({len(part) for part in answer}) > 1:
+        return Outcome(job, failure=TransientFailure("the parts of the text have embeddings of different dimensions"))
+    try:
+        return Outcome(job, EmbeddedText(row, text.input_hash, [Vector(_unit(part)) for part in answer]))
+    except TransientFailure as failure:
+        return Outcome(job, failure=failure)
+
+
+def _unit(answer: NDArray[np.float32]) -> NDArray[np.float32]:
+    """At unit length no distance can overflow or vanish."""
     square = float(np.dot(answer, answer))
-    if not abs(square - 1) <= ROUNDING:
-        length = float(np.linalg.norm(answer))
-        if not 0 < length < float("inf"):
-            return Outcome(job, failure=TransientFailure(f"the answer is an embedding of length {length}"))
-        answer = answer / np.float32(length)
-    return Outcome(job, EmbeddedText(row, text.input_hash, Vector(answer)))
+    if abs(square - 1) <= ROUNDING:
+        return answer
+    length = float(np.linalg.norm(answer))
+    if not 0 < length < float("inf"):
+        raise TransientFailure(f"the answer is an embedding of length {length}")
+    return answer / np.float32(length)

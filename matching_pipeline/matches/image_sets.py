@@ -41,6 +41,8 @@ class Members:
     """a column or property without which an entity can match no other"""
     first: str | None = None
     before: str | None = None
+    divided: bool = False
+    """whether items may have several vectors, as texts have; Postgres is faster where it knows that none has"""
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Scoring:
             yield of, load(self._connection, of, members)
 
     def members(self, source: str, block: Block = (), first: str | None = None, before: str | None = None) -> Members:
-        return Members(source, self._models[source], block, self._rule.never_same, first, before)
+        return Members(source, self._models[source], block, self._rule.never_same, first, before, self._has_texts)
 
     def opposite(self, members: Members) -> Members:
         return self.members(self._rule.other(members.source), self._rule.opposite_of(members.block))
@@ -163,5 +163,5 @@ class Scoring:
 
     def _model(self, source: str) -> str:
         ((model, modality),) = self._connection.execute(query("source_model"), {"source": source}).fetchall()
-        self._has_pictures = modality == "image"
+        self._has_pictures, self._has_texts = modality == "image", modality == "text"
         return model or ""

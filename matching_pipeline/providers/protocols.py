@@ -93,6 +93,15 @@ class ImageGenerator(Protocol):
         ...
 
 
+@runtime_checkable
+class Divides(Protocol):
+    """A TextEmbedder whose model takes texts of a limited length."""
+
+    def parts(self, text: str) -> list[str]:
+        """The text, or overlapping parts of it that the model takes."""
+        ...
+
+
 class TextEmbedder(EmbeddingProvider, Protocol):
     """Turns texts into embeddings."""
 

@@ -24,23 +24,26 @@ Words = frozenset[str]
 
 
 class GivenTexts(GivenImages):
-    """As the handler of texts, but a text such as `given:1,0;` names its embedding."""
+    """As the handler of texts, but a text such as `given:1,0|0,1;` names the embeddings of its parts."""
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         model = model_of(connection, self.queue)
         for outcome, row in write_mirror(connection, self.queue, outcomes, is_text=True):
             text = str(row.content)
             if model and text == outcome.result.row.content and text.startswith("given:"):
-                vector = [float(value) for value in text.removeprefix("given:").split(";")[0].split(",")]
-                parameters = (model, outcome.job.source, row.item_key, Vector(vector), text_hash(text))
+                parts = text.removeprefix("given:").split(";")[0].split("|")
+                first, *more = (Vector([float(value) for value in part.split(",")]) for part in parts)
+                parameters = (model, outcome.job.source, row.item_key, first, more, text_hash(text))
                 connection.execute(WRITE_TEXT.encode(), parameters)
 
 
 WRITE_TEXT = """
-insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding, input_hash)
-select source, matching_pipeline.key_id(key), model, vector_dims(embedding), embedding, input_hash
-from (values (%s, %s, %s, %s::vector, %s::bytea)) as embedded (model, source, key, embedding, input_hash)
-on conflict (source, item, model) do update set embedding = excluded.embedding, input_hash = excluded.input_hash
+insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding, more, input_hash)
+select source, matching_pipeline.key_id(key), model, vector_dims(embedding), embedding, more, input_hash
+from (values (%s, %s, %s, %s::vector, %s::vector[], %s::bytea))
+    as embedded (model, source, key, embedding, more, input_hash)
+on conflict (source, item, model) do update set
+    embedding = excluded.embedding, more = excluded.more, input_hash = excluded.input_hash
 """
 
 

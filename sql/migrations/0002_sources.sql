@@ -117,6 +117,7 @@ create table embeddings (
     embedded_at timestamptz not null default now(),
     version text,
     looked_at timestamptz not null default now(),
+    more vector[] not null default '{}',
     constraint embeddings_pkey primary key (source, item, model),
     constraint embeddings_item_fkey foreign key (source, item) references items (source, id) on delete cascade,
     -- The foreign key fixes `dimensions` to the model's. The check fixes the vector to `dimensions`.
@@ -128,6 +129,7 @@ create table embeddings (
 alter table embeddings alter column embedding set storage main;
 alter table embeddings set (toast_tuple_target = 2720);
 alter table embeddings enable row level security;
+comment on column embeddings.more is 'of a text that is longer than the model takes: the vectors of its further parts; `embedding` is that of the first one';
 comment on column embeddings.input is 'the URL that was fetched: where it differs from the item''s, the row is out of date';
 comment on column embeddings.input_hash is 'SHA-256 of the picture''s bytes or of the text: equal inputs are embedded once';
 comment on column embeddings.version is 'what the host of the picture calls this version of it: an ETag, which has quotes, or a date';

@@ -14,7 +14,8 @@ join matching_pipeline.embeddings on embeddings.source = items.source and embedd
 where version is not null and input_hash is not null
 
 -- name: known_embeddings
-select distinct on (input_hash) input_hash, embedding
+-- the vectors of all parts
+select distinct on (input_hash) input_hash, array_prepend(embedding, more)
 from matching_pipeline.embeddings
 where input_hash = any (%(input_hashes)b::bytea[]) and model = %(model)s
 order by input_hash
@@ -40,12 +41,19 @@ on conflict (source, item, model) do update set
     embedded_at = case when embeddings.input_hash = excluded.input_hash then embeddings.embedded_at else now() end
 
 -- name: write_text_embeddings
-insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding, input_hash)
-select source, matching_pipeline.key_id(item_key), %(model)s, vector_dims(embedding), embedding, input_hash
-from unnest(%(sources)b::text[], %(item_keys)b::text[], %(embeddings)b::vector[], %(input_hashes)b::bytea[])
-    as embedded (source, item_key, embedding, input_hash)
+-- `part_of` gives the number of the text, from 1, that each vector is a part of
+with parts as (
+    select part_of, array_agg(embedding order by place) as vectors
+    from unnest(%(part_of)b::bigint[], %(embeddings)b::vector[]) with ordinality as part (part_of, embedding, place)
+    group by part_of
+)
+insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding, more, input_hash)
+select source, matching_pipeline.key_id(item_key), %(model)s, vector_dims(vectors[1]), vectors[1], vectors[2:], input_hash
+from unnest(%(sources)b::text[], %(item_keys)b::text[], %(input_hashes)b::bytea[]) with ordinality
+    as embedded (source, item_key, input_hash, number)
+join parts on part_of = number
 on conflict (source, item, model) do update set
-    embedding = excluded.embedding, input_hash = excluded.input_hash, embedded_at = now()
+    embedding = excluded.embedding, more = excluded.more, input_hash = excluded.input_hash, embedded_at = now()
 
 -- name: write_vectors
 insert into matching_pipeline.embeddings as stored (source, item, model, dimensions, embedding)

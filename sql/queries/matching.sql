@@ -52,10 +52,11 @@ select id, properties from matching_pipeline.entities where source = %(source)s 
 
 -- name: copy_items
 copy (
-    select entities.id, items.id, embeddings.embedding, embeddings.attributes::text
+    select entities.id, items.id, part.embedding, embeddings.attributes::text
     from matching_pipeline.entities
     join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
     join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
+    cross join lateral (select embeddings.embedding union all select further from unnest(embeddings.more) as further where %(divided)s) as part
     where entities.source = %(source)s and embeddings.model = %(model)s
       and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
       and (%(never_same)s::text is null or entities.id in (
@@ -68,7 +69,7 @@ copy (
 ) to stdout (format binary)
 
 -- name: count_items
-select count(*)
+select coalesce(sum(1 + cardinality(embeddings.more)), 0)
 from matching_pipeline.entities
 join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
 join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
@@ -111,10 +112,11 @@ copy (
         ) as most
         from (
             -- one normalised vector for each item: each use of a stored vector fetches it from its table again
-            select items.entity, embeddings.item, embedding, attributes, l2_normalize(embedding) as direction
+            select items.entity, embeddings.item, part.embedding, attributes, l2_normalize(part.embedding) as direction
             from matching_pipeline.entities
             join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
             join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
+            cross join lateral (select embeddings.embedding union all select further from unnest(embeddings.more) as further where %(divided)s) as part
             where entities.source = %(source)s and embeddings.model = %(model)s
               and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
               and (%(never_same)s::text is null or entities.id in (

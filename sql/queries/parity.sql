@@ -14,7 +14,7 @@ limit %(count)s
 
 -- name: defining_items
 -- the embedded items of these entities, or of all; the user and the key count as properties
-select entities.id, items.id, embeddings.embedding, embeddings.attributes, entities.properties
+select entities.id, items.id, part.embedding, embeddings.attributes, entities.properties
     || jsonb_build_object(sources.declaration ->> 'key', entities.key)
     || case when sources.declaration ->> 'user' is null then '{}'
         else jsonb_build_object(sources.declaration ->> 'user', entities.user_key) end
@@ -23,6 +23,7 @@ join matching_pipeline.sources on sources.name = entities.source
 join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
 join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
 join matching_pipeline.embedding_models on embedding_models.name = embeddings.model
+cross join lateral (select embeddings.embedding union all select unnest(embeddings.more)) as part
 where entities.source = %(source)s and embedding_models.status = 'active'
   and (%(ids)s::uuid[] is null or entities.id = any (%(ids)s::uuid[]))
 

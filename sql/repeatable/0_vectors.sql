@@ -9,6 +9,7 @@ begin
         truncate embeddings;
         alter table embeddings
             add column embedding vector not null,
+            add column more vector[] not null default '{}',
             add constraint embeddings_dimensions check (vector_dims(embedding) = dimensions),
             add constraint embeddings_not_zero check (vector_norm(embedding) > 0);
     end if;

@@ -157,7 +157,7 @@ begin
         join items on items.source = new_rows.source and items.id = new_rows.item
         join embedding_models on embedding_models.name = new_rows.model and embedding_models.status = 'active'
         left join old_rows on old_rows.source = new_rows.source and old_rows.item = new_rows.item and old_rows.model = new_rows.model
-        where (old_rows.embedding, old_rows.attributes) is distinct from (new_rows.embedding, new_rows.attributes)
+        where (old_rows.embedding, old_rows.attributes, old_rows.more) is distinct from (new_rows.embedding, new_rows.attributes, new_rows.more)
         group by items.source;
     end if;
     return null;

@@ -9,7 +9,10 @@ language sql stable set search_path from current as $$
         select distinct on (items.entity) items.entity, items.key, items.content, near.distance
         from items
         join embeddings on embeddings.source = items.source and embeddings.item = items.id
-        cross join lateral (select min(embeddings.embedding <=> one.direction) as distance from unnest(sought) as one (direction)) as near
+        cross join lateral (
+            select min(part.embedding <=> one.direction) as distance
+            from (select embeddings.embedding union all select unnest(embeddings.more)) as part, unnest(sought) as one (direction)
+        ) as near
         where items.source = source_name and embeddings.model = (select source_model(source_name))
         order by items.entity, near.distance, items.id
     ) as best

@@ -41,16 +41,12 @@ $$;
 create or replace function find_similar(source_name text, entity_key text, match_count integer default 10)
 returns table (key text, similarity double precision)
 language sql stable security definer set search_path from current as $$
-    select ranked.key, 1 - ranked.distance
-    from (
-        select items.key, own.embedding <=> other.embedding as distance
-        from embeddings as own
-        join embeddings as other on other.source = own.source and other.model = own.model and other.item <> own.item
-        join items on items.source = other.source and items.id = other.item
-        where own.source = source_name and own.item = key_id(entity_key)
-          and own.model = (select name from embedding_models where modality = 'text' and status = 'active')
-    ) as ranked
-    order by ranked.distance, ranked.key
+    select near.key, near.similarity
+    from find_near(source_name, array(
+        select unnest(array_prepend(embedding, more)) from embeddings
+        where source = source_name and item = key_id(entity_key) and model = source_model(source_name)
+    ), greatest(coalesce(match_count, 10), 0) + 1) as near
+    where source_modality(source_name) = 'text' and near.similarity is not null and near.key <> entity_key
     limit greatest(coalesce(match_count, 10), 0)
 $$;
 

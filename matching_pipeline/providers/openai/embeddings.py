@@ -23,6 +23,7 @@ from matching_pipeline.providers.openai.faults import (
 from matching_pipeline.providers.openai.names import EmbeddingName
 from matching_pipeline.providers.openai.prices import PricedModel
 from matching_pipeline.providers.openai.vectors import Vector, vectors
+from matching_pipeline.providers.parts import parts
 from matching_pipeline.providers.single_flight import AnswersByHash
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ SHORT = 200
 class OpenAITextEmbedder:
     """The TextEmbedder of an OpenAI model.
 
-    A text that is longer than the model takes is cut, and gets the embedding of its beginning.
+    A caller divides a text that is longer than the model takes (`parts`). One that is too long nevertheless is cut.
     """
 
     batch_items = 100
@@ -66,6 +67,9 @@ class OpenAITextEmbedder:
         """Rather too many tokens: English has four characters to a token, Chinese one, other scripts about two."""
         one_byte = len(text.encode("ascii", "ignore"))
         return ceil(one_byte / 3 + (len(text.encode("utf-8", "replace")) - one_byte) / 2) + 1
+
+    def parts(self, text: str) -> list[str]:
+        return parts(text, self._max_tokens, self.estimate_tokens)
 
     def embed(self, texts: Sequence[str]) -> list[Vector | JobFailure | Stop]:
         """Asks for equal texts once, and for texts with an answer in the cache not at all."""
