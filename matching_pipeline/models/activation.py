@@ -1,5 +1,6 @@
 """How another model takes the place of the active one: it is added as the shadow, activated, and can be retired."""
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,6 +32,10 @@ from matching_pipeline.providers.protocols import EmbeddingProvider
 from matching_pipeline.queues import client
 
 MOST_LOSING = 0.5
+ROWS_AT_ONCE = 1000
+RETIRE_SECONDS = 20.0
+LOCKED_SECONDS = 0.05
+"""Between two looks at rows that the app has locked."""
 REGISTRY_WAIT = "5s"
 """For workers that are writing. This session holds no other lock by then, so that no other session waits for it."""
 
@@ -91,9 +96,23 @@ def activate(
 
 
 def retire(connection: Connection, name: str) -> int:
-    """Removes the shadow's rows and its jobs; returns how many rows."""
+    """Removes the shadow's jobs, then its rows; returns how many rows.
+
+    It deletes rows in short transactions, which lock their entities: an erasure by the app waits for no lock. Raises
+    ModelChangeRefused where the app has locked the last rows for too long; a second call goes on.
+    """
     modality = modality_of_model(connection, name)
-    return give_way(connection, partial(_retire, connection, name, modality))
+    give_way(connection, partial(_retire, connection, name, modality))
+    removed, failed = 0, 0
+    while not _all_forgotten(connection, name):
+        deleted = give_way(connection, partial(_forget_some, connection, name))
+        removed += deleted
+        failed = 0 if deleted else failed + 1
+        if failed > RETIRE_SECONDS / LOCKED_SECONDS:
+            raise ModelChangeRefused(f"{name} is retired; the app has locked its last rows: `model retire` goes on")
+        if not deleted:
+            time.sleep(LOCKED_SECONDS)
+    return removed
 
 
 def _activate(connection: Connection, name: str, modality: Modality, change: Change, part_images: int) -> Figures:
@@ -151,12 +170,26 @@ def require_another(connection: Connection, modality: Modality, name: str) -> No
         )
 
 
-def _retire(connection: Connection, name: str, modality: Modality) -> int:
-    _require_shadow(name, dict(_hold(connection, modality)).get(name))
+def _retire(connection: Connection, name: str, modality: Modality) -> None:
+    status = dict(_hold(connection, modality)).get(name)
+    if status == "retired" and not _all_forgotten(connection, name):
+        return
+    _require_shadow(name, status)
     _set_status(connection, name, "retired")
     for queue in queues_of(connection, modality):
         connection.execute(query("forget_queue"), {"queue": shadow_queue(queue)})
-    return connection.execute(query("forget_rows_of_model"), {"name": name}).rowcount
+
+
+def _all_forgotten(connection: Connection, name: str) -> bool:
+    """Also where the model has another status again."""
+    return connection.execute(query("has_rows_of_retired"), {"name": name}).fetchone() == (False,)
+
+
+def _forget_some(connection: Connection, name: str) -> int:
+    held = connection.execute(query("hold_role"), {"name": name}).fetchone()
+    if held != ("retired",):
+        return 0
+    return connection.execute(query("forget_rows_of_model"), {"name": name, "size": ROWS_AT_ONCE}).rowcount
 
 
 def _hold(connection: Connection, modality: Modality) -> list[tuple[str, Status]]:

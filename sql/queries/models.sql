@@ -92,8 +92,28 @@ cross join lateral matching_pipeline.embedding_states(queues.name) as active
 cross join lateral matching_pipeline.embedding_states(queues.name || '_shadow') as shadow
 where active.source = shadow.source and active.key = shadow.key and work = %(modality)s and active.up_to_date and not shadow.up_to_date
 
+-- name: has_rows_of_retired
+select exists (
+    select from matching_pipeline.embeddings
+    join matching_pipeline.embedding_models on name = model
+    where model = %(name)s and status = 'retired'
+)
+
 -- name: forget_rows_of_model
-delete from matching_pipeline.embeddings where model = %(name)s
+-- some of those whose entities no other session has locked
+with found as materialized (
+    select entities.source, entities.id
+    from matching_pipeline.embeddings
+    join matching_pipeline.items on items.source = embeddings.source and items.id = embeddings.item
+    join matching_pipeline.entities on entities.source = items.source and entities.id = items.entity
+    where model = %(name)s
+    limit %(size)s
+    for update of entities skip locked
+)
+delete from matching_pipeline.embeddings
+using matching_pipeline.items, found
+where embeddings.model = %(name)s and items.source = embeddings.source and items.id = embeddings.item
+  and items.source = found.source and items.entity = found.id
 
 -- name: forget_queue
 delete from matching_pipeline.jobs

@@ -1,5 +1,6 @@
 """A model embeds beside the active one, takes its place, goes back and is retired, or is refused with the reason."""
 
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -10,6 +11,7 @@ from matching_pipeline.models.activation import Change, ModelChangeRefused
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.sources.orphans import delete_orphan_rows
 from matching_pipeline_tests.fixtures.postings import JobBoard
+from matching_pipeline_tests.integration.conftest import until
 from matching_pipeline_tests.integration.marketplace import PROJECT
 from matching_pipeline_tests.integration.models.conftest import (
     LOCAL_IMAGE,
@@ -163,3 +165,19 @@ def test_jobs_of_an_open_transaction_for_a_retired_shadow_are_forgotten(
         assert ("job_embeddings_shadow", "posting", late) in board.queue_rows()
         forget()
         assert {queue for queue, *_ in board.queue_rows()} == {"job_embeddings"}
+
+
+def test_a_model_is_retired_beside_an_erasure_of_the_app(market: Market, work: Work, database_url: str) -> None:
+    market.open(2)
+    work("image_ai")
+    add(market.connection, VISION)
+    work("image_ai_shadow")
+    left = "(select count(*) from matching_pipeline.embeddings where model like 'gpt%') = 1"
+    with connect(database_url) as session, connect(database_url) as other, ThreadPoolExecutor() as threads:
+        with session.transaction():
+            session.execute("delete from listings where id = (select id from listings limit 1)")
+            retiring = threads.submit(activation.retire, other, VISION)
+            until(market.connection, left)
+            assert statuses(market.connection)[VISION] == "retired"
+        assert retiring.result() == 3
+    assert models_of(market.connection, "image_ai") == {LOCAL_IMAGE: 3}
