@@ -41,9 +41,9 @@ where source = %(source)s and status <> 'completed' and kind not in ('publicatio
 group by kind, key
 
 -- name: mirrored_keys
-select key from matching_pipeline.entities where source = %(source)s and id = any (matching_pipeline.key_ids(%(keys)s))
+select key from matching_pipeline.entities where source = %(source)s and id = any ((select matching_pipeline.key_ids(%(keys)s))::uuid[])
 union
-select key from matching_pipeline.items where source = %(source)s and id = any (matching_pipeline.key_ids(%(keys)s))
+select key from matching_pipeline.items where source = %(source)s and id = any ((select matching_pipeline.key_ids(%(keys)s))::uuid[])
 
 -- name: mixed_model_embeddings
 select count(*) over (), embeddings.source, items.key, embeddings.model

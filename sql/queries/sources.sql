@@ -139,7 +139,7 @@ on conflict (source, id) do nothing
 
 -- name: lock_entities
 select id from matching_pipeline.entities
-where source = %(source)s and id = any (matching_pipeline.key_ids(%(keys)s))
+where source = %(source)s and id = any ((select matching_pipeline.key_ids(%(keys)s))::uuid[])
 order by id
 for no key update
 
@@ -163,12 +163,12 @@ where (stored.entity, stored.content, stored.content_hash) is distinct from (exc
 
 -- name: items_of_entities
 select items.key from matching_pipeline.items
-where items.source = %(source)s and items.entity = any (matching_pipeline.key_ids(%(keys)s))
+where items.source = %(source)s and items.entity = any ((select matching_pipeline.key_ids(%(keys)s))::uuid[])
 
 -- name: entities_of_items
 select entities.key from matching_pipeline.items
 join matching_pipeline.entities on entities.source = items.source and entities.id = items.entity
-where items.source = %(source)s and items.id = any (matching_pipeline.key_ids(%(keys)s))
+where items.source = %(source)s and items.id = any ((select matching_pipeline.key_ids(%(keys)s))::uuid[])
 
 -- name: entities_of_parents
 select key from matching_pipeline.entities where source = %(source)s and parent_key = any (%(keys)s)
@@ -186,19 +186,19 @@ order by id limit %(size)s
 
 -- name: mirrored_entities
 select key, parent_key, user_key, properties from matching_pipeline.entities
-where source = %(source)s and id = any (matching_pipeline.key_ids(%(keys)s))
+where source = %(source)s and id = any ((select matching_pipeline.key_ids(%(keys)s))::uuid[])
 
 -- name: mirrored_items
 select items.key, items.content, items.content_hash, entities.key as entity_key
 from matching_pipeline.items
 join matching_pipeline.entities on entities.source = items.source and entities.id = items.entity
-where items.source = %(source)s and items.entity = any (matching_pipeline.key_ids(%(keys)s))
+where items.source = %(source)s and items.entity = any ((select matching_pipeline.key_ids(%(keys)s))::uuid[])
 
 -- name: mirrored_vectors
 select items.key, embeddings.embedding
 from matching_pipeline.items
 join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
-where items.source = %(source)s and items.entity = any (matching_pipeline.key_ids(%(keys)s)) and embeddings.model = %(source)s
+where items.source = %(source)s and items.entity = any ((select matching_pipeline.key_ids(%(keys)s))::uuid[]) and embeddings.model = %(source)s
 
 -- name: set_caused_at
 select set_config('matching_pipeline.caused_at', %(caused_at)s, true)

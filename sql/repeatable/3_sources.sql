@@ -13,6 +13,8 @@ language sql immutable strict parallel safe set search_path from current as $$
     end
 $$;
 
+-- A statement reads it as `(select key_ids(keys))::uuid[]`, which Postgres computes once. Without the select, a plan that scans the
+-- table, as one made for a small table does, would compute it for each row.
 create or replace function key_ids(keys text[]) returns uuid[]
 language sql immutable strict parallel safe set search_path from current as $$
     select array(select key_id(key) from unnest(keys) as key)
@@ -148,11 +150,11 @@ begin
     delete from jobs where id = any (array (
         select id from jobs
         where source = source_name and kind = 'item' and status = any (of_status) and status in ('completed', 'failed')
-          and key = any (array (select items.key from items where source = source_name and entity = any (key_ids(keys))))
+          and key = any (array (select items.key from items where source = source_name and entity = any ((select key_ids(keys))::uuid[])))
         for update skip locked
     ));
     free := array(
-        select id from entities where source = source_name and id = any (key_ids(keys)) order by id for update skip locked
+        select id from entities where source = source_name and id = any ((select key_ids(keys))::uuid[]) order by id for update skip locked
     );
     -- `erase_pairs` enqueues what must be matched again, so the triggers need not
     perform set_config('matching_pipeline.skip_matching', 'on', true);
@@ -194,12 +196,12 @@ begin
     free := array(
         select id from entities
         where source = source_name and id in (
-            select entity from items where source = source_name and items.id = any (key_ids(keys))
+            select entity from items where source = source_name and items.id = any ((select key_ids(keys))::uuid[])
         )
         order by id
         for update skip locked
     );
-    gone := array(select id from items where source = source_name and id = any (key_ids(keys)) and entity = any (free));
+    gone := array(select id from items where source = source_name and id = any ((select key_ids(keys))::uuid[]) and entity = any (free));
     perform set_config('matching_pipeline.skip_matching', 'on', true);
     paired := erase_pairs(source_name, free, gone);
     delete from items where source = source_name and id = any (gone) and entity not in (select unnest(paired));

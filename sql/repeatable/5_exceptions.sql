@@ -108,7 +108,7 @@ begin
     if column_name = declared ->> 'user' then
         return array(select id from entities where source = source_name and user_key = any (found_values));
     elsif column_name = declared ->> 'key' then
-        return array(select id from entities where source = source_name and id = any (key_ids(found_values)));
+        return array(select id from entities where source = source_name and id = any ((select key_ids(found_values))::uuid[]));
     end if;
     return array(
         select entities.id from unnest(found_values) as found (value)
