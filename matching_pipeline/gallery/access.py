@@ -1,6 +1,7 @@
 """Who may see the gallery: on this machine everybody, from elsewhere people with the password or named by a proxy."""
 
 import getpass
+import os
 import secrets
 from base64 import b64decode
 from urllib.parse import urlsplit
@@ -75,7 +76,15 @@ class Access:
             return PlainTextResponse("Your name and the password of the gallery.", 401, challenge)
         if urlsplit(f"//{headers.get('host', '')}").hostname not in LOOPBACK:
             return PlainTextResponse("The gallery answers at http://127.0.0.1 only.", 403)
+        return _user_of_this_process()
+
+
+def _user_of_this_process() -> str:
+    try:
         return getpass.getuser()
+    except (KeyError, OSError):
+        # a container may run as a number that has no name
+        return str(os.getuid())
 
 
 def _basic(authorization: str) -> str:
