@@ -9,9 +9,10 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from matching_pipeline.gallery import entities, sources, thumbnails
+from matching_pipeline.gallery import browsing, dead_letters, entities, pairs, pictures, sources
 from matching_pipeline.gallery.access import Access, require_protection
 from matching_pipeline.gallery.faults import FAULTS
+from matching_pipeline.gallery.forms import writes
 from matching_pipeline.gallery.metrics import metrics, registry_of
 from matching_pipeline.gallery.rendering import State
 from matching_pipeline.settings import Settings
@@ -35,9 +36,15 @@ def make_app(settings: Settings, database_url: str, host: str = "127.0.0.1") -> 
     app = Starlette(
         routes=[
             Route("/", sources.all_sources, name="sources"),
-            Route("/sources/{source}", entities.browse, name="browse"),
+            Route("/sources/{source}", browsing.browse, name="browse"),
             Route("/entities/{source}/{id:uuid}", entities.entity, name="entity"),
-            Route("/thumbnails/{source}/{item:uuid}", thumbnails.thumbnail, name="thumbnail"),
+            Route("/pairs/{matcher}/{left:uuid}/{right:uuid}", pairs.pair, name="pair"),
+            Route("/why-not", pairs.why_not, name="why_not"),
+            writes("/label", pairs.label, "label"),
+            Route("/dead-letters", dead_letters.dead_letters, name="dead_letters"),
+            writes("/retry", dead_letters.retry, "retry"),
+            Route("/thumbnails/{source}/{item:uuid}", pictures.thumbnail, name="thumbnail"),
+            Route("/pictures/{source}/{item:uuid}", pictures.picture, name="picture"),
             Route("/metrics", metrics, name="metrics"),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ],

@@ -11,11 +11,12 @@ import psycopg
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows
+from matching_pipeline.gallery.words import value
 
 TEXT_LENGTH = 240
 NAMING = ("title", "name")
 """Properties that hold a name."""
-_WORDS = re.compile(r"[^\W\d_]{3,}(?:[-_ ]+[^\W_]+)+")
+_WORDS = re.compile(r"([^\W\d_]{3,}(?:[-_ ]+[^\W_]+)*?[-_ ]+[^\W\d_]+)[-_ \d]*")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,17 @@ class Card:
         return next((str(name).strip() for name in found if name and str(name).strip()), self.key)
 
     @property
+    def note(self) -> str:
+        """What a person would say next of it: its properties, else how many pictures it has."""
+        said = [value(held) for name, held in self.properties.items() if held is not None and name not in NAMING]
+        return " · ".join(said) or (f"{self.item_count} pictures" if self.item_count > 1 else "")
+
+    @property
+    def body(self) -> str:
+        """The text after its first line, in its paragraphs."""
+        return self.text.partition("\n")[2].strip() or self.text
+
+    @property
     def beginning(self) -> str:
         """Of the text, after its first line."""
         rest = " ".join(self.text.partition("\n")[2].split())
@@ -52,7 +64,7 @@ def file_words(url: str) -> str:
     """The words of a file's name, or nothing where it has no two of them."""
     name = unquote(urlsplit(url).path).rpartition("/")[2].rpartition(".")[0]
     found = _WORDS.fullmatch(name)
-    return re.sub(r"[-_ ]+", " ", found[0]).capitalize() if found else ""
+    return re.sub(r"[-_ ]+", " ", found[1]).capitalize() if found else ""
 
 
 def cards_of(connection: Connection, source: str, ids: Sequence[UUID]) -> list[Card]:

@@ -1,19 +1,24 @@
 """Pages out of rows: what all of them share."""
 
+import hmac
+import secrets
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from matching_pipeline.gallery import words
 from matching_pipeline.gallery.sessions import Sessions
 from matching_pipeline.settings import Settings
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+PAGES = (("sources", "Sources"), ("dead_letters", "Dead letters"))
 
 
 class State:
@@ -23,6 +28,11 @@ class State:
         self.settings = settings
         self.database_url = database_url
         self.sessions = Sessions(database_url)
+        self._secret = secrets.token_bytes()
+
+    def token_of(self, user: str) -> str:
+        """What a form of this user must hold, as long as this process lives."""
+        return hmac.digest(self._secret, user.encode(), "sha256").hex()
 
     @cached_property
     def templates(self) -> Environment:
@@ -33,7 +43,7 @@ class State:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.globals["link"] = link
+        environment.globals |= {"link": link, "token": token, "here": here, "pages": PAGES}
         environment.filters |= words.FILTERS
         return environment
 
@@ -52,15 +62,30 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
     return HTMLResponse(page.render(request=request, **context), status)
 
 
+def redirect(request: Request, name: str, /, **parameters: Any) -> RedirectResponse:
+    return RedirectResponse(path_to(request, name, **parameters), 303)
+
+
 @pass_context
 def link(context: Context, name: str, /, **parameters: Any) -> str:
     """The path of a page, also below a proxy's prefix; parameters that the path lacks become its query."""
     return path_to(context["request"], name, **parameters)
 
 
-def path_to(request: Request, name: str, /, **parameters: Any) -> str:
-    from urllib.parse import urlencode
+@pass_context
+def token(context: Context) -> str:
+    request = context["request"]
+    return state_of(request).token_of(request.state.user)
 
+
+@pass_context
+def here(context: Context) -> str:
+    """The path and query of the page itself."""
+    url = context["request"].url
+    return f"{url.path}?{url.query}" if url.query else str(url.path)
+
+
+def path_to(request: Request, name: str, /, **parameters: Any) -> str:
     route = next(route for route in request.app.routes if getattr(route, "name", None) == name)
     of_path = {key: value for key, value in parameters.items() if key in getattr(route, "param_convertors", {})}
     path = request.app.url_path_for(name, **of_path)

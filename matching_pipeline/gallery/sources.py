@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from matching_pipeline.db.queries import named_rows
+from matching_pipeline.gallery.browsing import newest
 from matching_pipeline.gallery.cards import cards_of
 from matching_pipeline.gallery.rendering import render, sessions_of
 
@@ -14,9 +15,6 @@ def all_sources(request: Request) -> Response:
     with sessions_of(request).reading() as connection:
         sources = named_rows(connection, "gallery_sources")
         for source in sources:
-            newest = named_rows(
-                connection, "gallery_newest", source=source["name"], before="infinity", after=None, count=NEWEST
-            )
-            source["newest"] = cards_of(connection, source["name"], [row["id"] for row in newest])
+            source["newest"] = cards_of(connection, source["name"], newest(connection, source["name"], NEWEST))
         matchers = named_rows(connection, "gallery_matchers")
     return render(request, "sources.html", sources=sources, matchers=matchers)

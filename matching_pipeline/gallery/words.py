@@ -6,8 +6,8 @@ from typing import Any
 
 
 def number(value: float) -> str:
-    """With thin spaces between thousands."""
-    return f"{value:,}".replace(",", "\u2009")
+    """With narrow spaces between thousands."""
+    return f"{value:,}".replace(",", "\u202f")
 
 
 def count(value: int, one: str, many: str | None = None) -> str:
@@ -23,7 +23,7 @@ def percent(part: float, whole: float) -> str:
     if not whole:
         return "–"
     share = 100 * part / whole
-    return f"{min(share, 99.9) if part < whole else 100:.3g}\u2009%"
+    return f"{min(share, 99.9) if part < whole else 100:.3g}\u202f%"
 
 
 def ago(moment: datetime) -> str:
@@ -33,8 +33,8 @@ def ago(moment: datetime) -> str:
 def duration(seconds: float) -> str:
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size or (seconds >= size and unit != "d"):
-            return f"{seconds // size:.0f}\u2009{unit}"
-    return f"{max(seconds, 0):.0f}\u2009s" if seconds >= 10 else f"{max(seconds, 0):.2g}\u2009s"
+            return f"{seconds // size:.0f}\u202f{unit}"
+    return f"{max(seconds, 0):.0f}\u202fs" if seconds >= 10 else f"{max(seconds, 0):.2g}\u202fs"
 
 
 def value(attribute: Any) -> str:
@@ -44,6 +44,15 @@ def value(attribute: Any) -> str:
     return "–" if attribute is None else str(attribute)
 
 
+def share(part: float) -> str:
+    """Of a bar that is 100 units wide."""
+    return f"{100 * min(max(part, 0), 1):.2f}"
+
+
+def sentence(words: str) -> str:
+    return words[:1].upper() + words[1:].rstrip(".") + "."
+
+
 FILTERS: dict[str, Callable[..., str]] = {
-    each.__name__: each for each in (number, count, score, percent, ago, duration, value)
+    each.__name__: each for each in (number, count, score, percent, ago, duration, value, share, sentence)
 }

@@ -136,4 +136,5 @@ comment on column embeddings.version is 'what the host of the picture calls this
 comment on column embeddings.looked_at is 'when the picture was fetched, or its host said that it was the same';
 comment on column embeddings.vision_model is 'what described the picture, where that is another model than gave the embedding';
 comment on column embeddings.input_tokens is 'what describing the picture took, once for equal pictures';
+create index embeddings_attributes_idx on embeddings using gin (to_tsvector('simple', attributes)) where attributes <> '{}';
 create index embeddings_input_hash_idx on embeddings (input_hash, model) where input_hash is not null;

@@ -25,9 +25,54 @@ order by matchers.name
 
 -- name: gallery_newest
 -- those before a moment, and at that moment before an id
-select id, mirrored_at from matching_pipeline.entities
-where source = %(source)s
-  and (mirrored_at, id) < (%(before)s::timestamptz, coalesce(%(after)s, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid)
+select id, mirrored_at as place from matching_pipeline.entities
+where source = %(source)s and (mirrored_at, id) < (%(before)s::timestamptz, %(after)s::uuid)
+order by mirrored_at desc, id desc
+limit %(count)s
+
+-- name: gallery_unmatched
+select id, mirrored_at as place from matching_pipeline.entities
+where source = %(source)s and (mirrored_at, id) < (%(before)s::timestamptz, %(after)s::uuid)
+  and not (%(are_left)s and exists (select from matching_pipeline.matches where matcher = %(matcher)s and left_id = entities.id))
+  and not (%(are_right)s and exists (select from matching_pipeline.matches where matcher = %(matcher)s and right_id = entities.id))
+order by mirrored_at desc, id desc
+limit %(count)s
+
+-- name: gallery_most_matched
+-- those with fewer pairs, and with as many those before an id
+select id, count(*) as place
+from (
+    select left_id as id from matching_pipeline.matches where matcher = %(matcher)s and %(are_left)s
+    union all
+    select right_id from matching_pipeline.matches where matcher = %(matcher)s and %(are_right)s
+) as paired
+group by id
+having (count(*), id) < (%(before)s::bigint, %(after)s::uuid)
+order by count(*) desc, id desc
+limit %(count)s
+
+-- name: gallery_with_words
+-- in a picture's attributes or URL, or a property that is these words
+select id, mirrored_at as place from matching_pipeline.entities
+where source = %(source)s and (mirrored_at, id) < (%(before)s::timestamptz, %(after)s::uuid) and (
+    id in (
+        select items.entity
+        from matching_pipeline.embeddings join matching_pipeline.items on items.source = embeddings.source and items.id = embeddings.item
+        where embeddings.source = %(source)s and embeddings.attributes <> '{}'
+          and to_tsvector('simple', embeddings.attributes) @@ websearch_to_tsquery('simple', %(words)s)
+    )
+    or id in (
+        select entity from matching_pipeline.items
+        where items.source = %(source)s and content not like 'data:%%' and content ilike all (%(patterns)s::text[])
+    )
+    or id in (
+        select named.id from matching_pipeline.entities as named
+        where named.source = %(source)s and named.properties @> any (array(
+            select jsonb_build_object(property.name, %(words)s::text)
+            from matching_pipeline.sources, jsonb_object_keys(declaration -> 'properties') as property (name) where sources.name = %(source)s
+        ))
+    )
+)
 order by mirrored_at desc, id desc
 limit %(count)s
 
@@ -74,6 +119,7 @@ order by created_at
 
 -- name: gallery_matchers_of
 select matchers.name, case when left_source = %(source)s then right_source else left_source end as other,
+    left_source = %(source)s as are_left, right_source = %(source)s as are_right,
     matching_pipeline.keeps_lists(matchers, %(source)s) as keeps_list, threshold, match_limit, attribute_weight
 from matching_pipeline.matchers
 left join matching_pipeline.match_settings on match_settings.matcher = matchers.name
@@ -82,7 +128,8 @@ where %(source)s in (left_source, right_source)
 order by matchers.name
 
 -- name: gallery_list
-select listed.*, own_item.embedding <=> other_item.embedding as distance
+select listed.*, 1 - (own_item.embedding <=> other_item.embedding) as cosine,
+    matching_pipeline.attribute_overlap(own_item.attributes, other_item.attributes) as overlap
 from (
     select right_id as other, left_item as own_item, right_item as other_item, similarity, left_rank as rank, right_rank as other_rank,
         model, computed_at, left_source as own_source, right_source as other_source
@@ -101,8 +148,78 @@ left join matching_pipeline.embeddings as other_item on other_item.source = othe
     and other_item.model = listed.model
 order by rank nulls last, similarity desc, other
 
+-- name: gallery_picture
+select content from matching_pipeline.items where source = %(source)s and id = %(item)s and content like 'file:%%'
+
 -- name: gallery_thumbnail
 select thumbnail from matching_pipeline.embeddings
 where source = %(source)s and item = %(item)s and thumbnail is not null
 order by model = matching_pipeline.source_model(source) desc
 limit 1
+
+-- name: gallery_kept
+-- the list of an entity, or the entities that list it where its side keeps no lists
+select right_id from matching_pipeline.matches
+join matching_pipeline.matchers on matchers.name = matches.matcher
+where matcher = %(matcher)s and left_source = %(source)s and left_id = %(id)s and left_rank is not null
+union
+select left_id from matching_pipeline.matches
+join matching_pipeline.matchers on matchers.name = matches.matcher
+where matcher = %(matcher)s and right_source = %(source)s and right_id = %(id)s and right_rank is not null
+
+-- name: gallery_explained
+select explained.*,
+    (select content from matching_pipeline.items where source = %(left_source)s and items.id = explained.left_item) as left_url,
+    (select content from matching_pipeline.items where source = %(right_source)s and items.id = explained.right_item) as right_url
+from matching_pipeline.entities as one
+join matching_pipeline.entities as other on other.source = %(right_source)s and other.id = %(right)s
+cross join lateral matching_pipeline.explain_match(%(matcher)s, one.key, other.key) as explained
+where one.source = %(left_source)s and one.id = %(left)s
+
+-- name: gallery_matcher
+select matchers.name, left_source, right_source, match_settings.threshold, match_settings.match_limit, match_settings.attribute_weight,
+    matching_pipeline.source_model(left_source) as model
+from matching_pipeline.matchers
+left join matching_pipeline.match_settings on match_settings.matcher = matchers.name
+    and match_settings.model = matching_pipeline.settings_model(left_source)
+where matchers.name = %(matcher)s
+
+-- name: gallery_labels
+-- what people say of a pair, which a matcher within one source names in either order
+select verdict, by, at from matching_pipeline.match_labels
+where matcher = %(matcher)s and ((left_key, right_key) = (%(left)s, %(right)s) or (%(within)s and (left_key, right_key) = (%(right)s, %(left)s)))
+order by at desc
+
+-- name: gallery_label
+insert into matching_pipeline.match_labels (matcher, left_key, right_key, verdict, by)
+values (%(matcher)s, %(left)s, %(right)s, %(verdict)s, %(by)s)
+on conflict on constraint match_labels_pkey do update set verdict = excluded.verdict, at = now()
+
+-- name: gallery_unlabel
+delete from matching_pipeline.match_labels
+where matcher = %(matcher)s and by = any (%(by)s) and ((left_key, right_key) = (%(left)s, %(right)s) or (%(within)s and (left_key, right_key) = (%(right)s, %(left)s)))
+
+-- name: gallery_entity_of_key
+select id from matching_pipeline.entities where source = %(source)s and id = matching_pipeline.key_id(%(key)s) and key = %(key)s
+
+-- name: gallery_dead_letters
+-- by reason, without the addresses, ids and quoted texts that differ between rows
+select queue, matching_pipeline.reason_of(error_message) as reason, count(*) as jobs, max(completed_at) as newest
+from matching_pipeline.jobs where status = 'failed'
+group by 1, 2
+order by 3 desc, 4 desc
+limit 200
+
+-- name: gallery_failed_jobs
+select jobs.id, jobs.source, jobs.kind, jobs.key, error_message, jobs.completed_at, attempts - snoozes as attempts, caused_at,
+    items.content as url, coalesce(items.entity, entities.id) as entity
+from matching_pipeline.jobs
+left join matching_pipeline.items on jobs.kind = 'item' and items.source = jobs.source and items.id = matching_pipeline.key_id(jobs.key)
+left join matching_pipeline.entities on jobs.kind <> 'item' and entities.source = jobs.source and entities.id = matching_pipeline.key_id(jobs.key)
+where status = 'failed' and queue = %(queue)s and matching_pipeline.reason_of(error_message) = %(reason)s
+order by jobs.completed_at desc, jobs.id
+limit %(count)s
+
+-- name: gallery_failed_for_reason
+select id from matching_pipeline.jobs
+where status = 'failed' and queue = %(queue)s and matching_pipeline.reason_of(error_message) = %(reason)s

@@ -19,3 +19,6 @@ where current_setting(name, true) is not null
 
 -- name: limit_statements
 select set_config('statement_timeout', %(limit)s, false)
+
+-- name: limit_statements_here
+select set_config('statement_timeout', %(limit)s, true)

@@ -289,3 +289,9 @@ begin
     return null;
 end
 $$;
+
+-- Why a job failed, without what differs from job to job: addresses, ids and quoted texts.
+create or replace function reason_of(error_message text) returns text
+language sql immutable parallel safe set search_path from current as $$
+    select regexp_replace(error_message, '[a-z]+://[^[:space:]]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|"[^"]*"|''[^'']*''', '...', 'g')
+$$;

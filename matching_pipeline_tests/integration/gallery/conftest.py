@@ -1,5 +1,6 @@
 """The gallery over a database with a few entities, without a server between."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -30,3 +31,8 @@ def open_gallery(database_url: str) -> Iterator[Open]:
 @pytest.fixture
 def gallery(open_gallery: Open) -> TestClient:
     return open_gallery()
+
+
+def token_of(page: str) -> str:
+    (token, *_) = re.findall(r'name="token" value="(\w+)"', page)
+    return str(token)
