@@ -14,6 +14,7 @@ from benchmarks import (
     decoding,
     enqueuing,
     faces,
+    gallery,
     image_hosts,
     image_queue,
     incremental,
@@ -37,7 +38,7 @@ def main() -> None:
         nargs="*",
         metavar="MEASUREMENT",
         help="queue, images, matches, kills, kernel, rebuild, incremental, provider, postings, faces, enqueuing, "
-        "standing, decoding, hosts, analyzer",
+        "standing, decoding, hosts, analyzer, gallery",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
     parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
@@ -70,6 +71,7 @@ def main() -> None:
         "provider": provider.main,
         "postings": posting_queue.main,
         "faces": partial(faces.main, count=asked.faces),
+        "gallery": gallery.main,
     }
     on_databases_of_their_own: dict[str, Callable[[], None]] = {
         "enqueuing": partial(enqueuing.main, against=asked.against, face_count=asked.faces),

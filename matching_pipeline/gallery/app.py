@@ -9,7 +9,17 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from matching_pipeline.gallery import browsing, dead_letters, entities, pairs, pictures, sources
+from matching_pipeline.gallery import (
+    browsing,
+    dead_letters,
+    entities,
+    freshness,
+    judging,
+    packs,
+    pairs,
+    pictures,
+    sources,
+)
 from matching_pipeline.gallery.access import Access, require_protection
 from matching_pipeline.gallery.faults import FAULTS
 from matching_pipeline.gallery.forms import writes
@@ -31,7 +41,7 @@ def make_app(settings: Settings, database_url: str, host: str = "127.0.0.1") -> 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        state.sessions.close()
+        state.close()
 
     app = Starlette(
         routes=[
@@ -41,10 +51,17 @@ def make_app(settings: Settings, database_url: str, host: str = "127.0.0.1") -> 
             Route("/pairs/{matcher}/{left:uuid}/{right:uuid}", pairs.pair, name="pair"),
             Route("/why-not", pairs.why_not, name="why_not"),
             writes("/label", pairs.label, "label"),
+            Route("/judge/{matcher}", judging.judge, name="judge"),
+            Route("/blind/{matcher}", judging.any_blind, name="any_blind"),
+            Route("/blind/{matcher}/{source}/{id:uuid}", judging.blind, name="blind"),
+            Route("/freshness", freshness.freshness, name="freshness"),
+            Route("/packs", packs.packs, name="packs"),
+            writes("/ask-again", packs.ask_again, "ask_again"),
             Route("/dead-letters", dead_letters.dead_letters, name="dead_letters"),
             writes("/retry", dead_letters.retry, "retry"),
             Route("/thumbnails/{source}/{item:uuid}", pictures.thumbnail, name="thumbnail"),
             Route("/pictures/{source}/{item:uuid}", pictures.picture, name="picture"),
+            Route("/made/{source}/{image_type}", pictures.made_picture, name="made_picture"),
             Route("/metrics", metrics, name="metrics"),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ],

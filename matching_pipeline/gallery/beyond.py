@@ -48,11 +48,11 @@ def not_kept(connection: Connection, matcher: str, source: str, id: UUID, count:
     }
     is_full = len(kept) >= policy.limit
     lowest = policy.threshold if is_full else max(policy.threshold - BELOW, -1)
-    scoring.policy = replace(policy, threshold=lowest, limit=policy.limit + count)
+    wider = replace(policy, threshold=lowest, limit=policy.limit + count)
     found = []
     for members, here in scoring.in_blocks(source, [id]):
-        (near,) = stream_near(connection, scoring.opposite(members), here, scoring.policy, sys.maxsize)
-        pairs = scoring.best_of(source, here, near)
+        (near,) = stream_near(connection, scoring.opposite(members), here, wider, sys.maxsize)
+        pairs = scoring.top(source, here, near, wider)
         found = list(zip(as_uuids(pairs.right), pairs.similarity.tolist(), strict=True))
     floor = min((score for entity, score in found if entity in kept), default=policy.threshold)
     return [

@@ -1,4 +1,4 @@
-"""Pictures from this server: the thumbnails that the pipeline keeps, and files that the pipeline may read.
+"""Pictures from this server: the thumbnails that the pipeline keeps, and pictures that no browser can fetch.
 
 A picture with a web address comes from there, without a detour by the gallery.
 """
@@ -12,32 +12,40 @@ from starlette.responses import Response
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import JobFailure
 from matching_pipeline.gallery.rendering import sessions_of, state_of
-from matching_pipeline.pictures.local_file import read_file
 
 KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
-"""By the first bytes of the file. A browser shows no other file, such as SVG, which could hold a script."""
+"""By the first bytes of the file. No other file is shown, such as SVG, which could hold a script."""
 
 
 def thumbnail(request: Request) -> Response:
-    return _picture(_found(request, "gallery_thumbnail"))
+    return _picture(_found(request, "gallery_thumbnail", **request.path_params))
 
 
 def picture(request: Request) -> Response:
-    settings = state_of(request).settings
-    try:
-        return _picture(
-            read_file(_found(request, "gallery_picture"), settings.readable_folders, settings.image_max_bytes)
-        )
-    except JobFailure as error:
-        raise HTTPException(404, f"The picture {error}.") from None
+    """Of an item."""
+    return _fetched(request, _found(request, "gallery_picture", **request.path_params))
 
 
-def _found(request: Request, name: str) -> Any:
+def made_picture(request: Request) -> Response:
+    """One that the pipeline made, or the photo that it was made from."""
+    named = {"key": request.query_params.get("key"), **request.path_params}
+    source_url, url = _found(request, "gallery_made_picture", **named)
+    return _fetched(request, source_url if request.query_params.get("photo") else url)
+
+
+def _found(request: Request, name: str, **parameters: Any) -> Any:
     with sessions_of(request).reading() as connection:
-        row = connection.execute(query(name), request.path_params).fetchone()
+        row = connection.execute(query(name), parameters).fetchone()
     if row is None:
         raise HTTPException(404, "There is no such picture.")
-    return row[0]
+    return row[0] if len(row) == 1 else row
+
+
+def _fetched(request: Request, url: str) -> Response:
+    try:
+        return _picture(state_of(request).fetcher.fetch(url))
+    except JobFailure as error:
+        raise HTTPException(404, f"The picture cannot be read. {error}") from None
 
 
 def _picture(content: bytes) -> Response:

@@ -2,6 +2,7 @@
 
 import hmac
 import secrets
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,18 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from matching_pipeline.gallery import words
 from matching_pipeline.gallery.sessions import Sessions
+from matching_pipeline.handlers.registry import fetch_limits
+from matching_pipeline.pictures.fetch import ImageFetcher
 from matching_pipeline.settings import Settings
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-PAGES = (("sources", "Sources"), ("dead_letters", "Dead letters"))
+PAGES = (
+    ("sources", "Sources"),
+    ("freshness", "Freshness and costs"),
+    ("dead_letters", "Dead letters"),
+    ("packs", "Product pictures"),
+)
 
 
 class State:
@@ -28,11 +36,21 @@ class State:
         self.settings = settings
         self.database_url = database_url
         self.sessions = Sessions(database_url)
+        self._open = ExitStack()
         self._secret = secrets.token_bytes()
 
     def token_of(self, user: str) -> str:
         """What a form of this user must hold, as long as this process lives."""
         return hmac.digest(self._secret, user.encode(), "sha256").hex()
+
+    @cached_property
+    def fetcher(self) -> ImageFetcher:
+        """Of the pictures that no browser can fetch."""
+        return self._open.enter_context(ImageFetcher(fetch_limits(self.settings)))
+
+    def close(self) -> None:
+        self._open.close()
+        self.sessions.close()
 
     @cached_property
     def templates(self) -> Environment:

@@ -53,6 +53,10 @@ def sentence(words: str) -> str:
     return words[:1].upper() + words[1:].rstrip(".") + "."
 
 
+def money(usd: float) -> str:
+    return f"${usd:,.2f}" if usd >= 1 or not usd else f"${usd:.4f}"
+
+
 FILTERS: dict[str, Callable[..., str]] = {
-    each.__name__: each for each in (number, count, score, percent, ago, duration, value, share, sentence)
+    each.__name__: each for each in (number, count, score, percent, ago, duration, value, share, sentence, money)
 }

@@ -17,7 +17,11 @@ from matching_pipeline.sources where name = %(source)s
 
 -- name: gallery_matchers
 select matchers.name, left_source, right_source, threshold, match_limit, attribute_weight,
-    (select count(*) from matching_pipeline.matches where matcher = matchers.name) as pairs
+    (select count(*) from matching_pipeline.matches where matcher = matchers.name) as pairs,
+    (
+        select count(*) from matching_pipeline.embedding_models
+        where modality = matching_pipeline.source_modality(left_source) and modality <> 'vector' and status in ('active', 'shadow')
+    ) as models
 from matching_pipeline.matchers
 left join matching_pipeline.match_settings on match_settings.matcher = matchers.name
     and match_settings.model = matching_pipeline.settings_model(left_source)
@@ -223,3 +227,119 @@ limit %(count)s
 -- name: gallery_failed_for_reason
 select id from matching_pipeline.jobs
 where status = 'failed' and queue = %(queue)s and matching_pipeline.reason_of(error_message) = %(reason)s
+
+-- name: gallery_made_picture
+select source_url, url from matching_pipeline.generated_images
+where source = %(source)s and key = %(key)s and image_type = %(image_type)s
+
+-- name: gallery_unjudged
+-- the first pair of those from a random place on that this person has not judged, and otherwise the first before it
+select left_id, right_id
+from (
+    (
+        select id, left_id, right_id, 0 as turn from matching_pipeline.matches
+        where matcher = %(matcher)s and id >= (select gen_random_uuid()) and not exists (
+            select from matching_pipeline.match_labels
+            where match_labels.matcher = matches.matcher and match_labels.left_key = matches.left_key
+              and match_labels.right_key = matches.right_key and by in (%(by)s, 'block')
+        )
+        order by id limit 1
+    )
+    union all
+    (
+        select id, left_id, right_id, 1 from matching_pipeline.matches
+        where matcher = %(matcher)s and not exists (
+            select from matching_pipeline.match_labels
+            where match_labels.matcher = matches.matcher and match_labels.left_key = matches.left_key
+              and match_labels.right_key = matches.right_key and by in (%(by)s, 'block')
+        )
+        order by id limit 1
+    )
+) as unjudged
+order by turn
+limit 1
+
+-- name: gallery_any_left
+select left_id from matching_pipeline.matches where matcher = %(matcher)s and left_rank = 1
+order by id < (select gen_random_uuid()), id
+limit 1
+
+-- name: gallery_labels_of
+select case when left_key = %(key)s then right_key else left_key end as other, verdict, by
+from matching_pipeline.match_labels
+join matching_pipeline.matchers on matchers.name = matcher
+where matcher = %(matcher)s and (
+    (left_key = %(key)s and (%(is_left)s or left_source = right_source)) or (right_key = %(key)s and (not %(is_left)s or left_source = right_source))
+)
+
+-- name: gallery_queues
+-- those of a shadow model where there is one
+select each.queue_name as name
+from matching_pipeline.queues cross join lateral matching_pipeline.model_queues(queues.name) as each
+where queues.work in ('image', 'text')
+union all
+select name from matching_pipeline.queues where work not in ('image', 'text')
+order by name
+
+-- name: gallery_latency
+-- from the app's change to the match, by the minute in which it was done
+select floor(extract(epoch from now() - completed_at) / 60)::integer as minutes_ago, count(*) as jobs,
+    percentile_disc(0.5) within group (order by extract(epoch from completed_at - caused_at))::double precision as middle,
+    percentile_disc(0.95) within group (order by extract(epoch from completed_at - caused_at))::double precision as slow
+from matching_pipeline.jobs
+join matching_pipeline.queues on queues.name = jobs.queue and queues.work = 'match'
+where status = 'completed' and completed_at > now() - interval '1 hour'
+group by 1
+order by 1 desc
+
+-- name: gallery_latency_of_hour
+select count(*) as jobs,
+    percentile_disc(0.5) within group (order by extract(epoch from completed_at - caused_at))::double precision as middle,
+    percentile_disc(0.95) within group (order by extract(epoch from completed_at - caused_at))::double precision as slow
+from matching_pipeline.jobs
+join matching_pipeline.queues on queues.name = jobs.queue and queues.work = 'match'
+where status = 'completed' and completed_at > now() - interval '1 hour'
+
+-- name: gallery_spent_today
+select coalesce(sum(spent_usd), 0) as spent from matching_pipeline.ai_spending where day = (now() at time zone 'utc')::date
+
+-- name: gallery_asked_today
+-- jobs of embeddings that are done, and inputs that were asked of a provider
+select (
+    select count(*) from matching_pipeline.jobs join matching_pipeline.queues on queues.name = regexp_replace(queue, '_shadow$', '')
+    where work in ('image', 'text') and status = 'completed' and completed_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc'
+) as jobs,
+(
+    select coalesce(sum(items), 0) from matching_pipeline.ai_calls join matching_pipeline.queues on queues.name = regexp_replace(queue, '_shadow$', '')
+    where work in ('image', 'text') and outcome = 'answered' and created_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc'
+) as inputs
+
+-- name: gallery_packs
+select source, key, max(created_at) as newest, min(source_url) as photo, min(image_type) as one_type, sum(cost_usd) as cost
+from matching_pipeline.generated_images
+group by source, key
+having max(created_at) < %(before)s::timestamptz
+order by newest desc
+limit %(count)s
+
+-- name: gallery_pack
+select image_type, url, width, height, model, cost_usd, created_at
+from matching_pipeline.generated_images where source = %(source)s and key = %(key)s
+
+-- name: gallery_pack_jobs
+select status, error_message, payload -> 'image_types' as types
+from matching_pipeline.jobs join matching_pipeline.queues on queues.name = queue and work = 'generate'
+where source = %(source)s and key = %(key)s and status <> 'completed'
+
+-- name: gallery_image_types
+select name, enabled from matching_pipeline.image_types order by position, name
+
+-- name: gallery_ask_again
+-- in the queue that has had jobs of the source, else in any that makes pictures
+select matching_pipeline.request_pictures(name, %(source)s, %(kind)s, %(key)s, %(asked)s)
+from (
+    select queues.name from matching_pipeline.queues
+    where work = 'generate'
+    order by exists (select from matching_pipeline.jobs where jobs.key = %(key)s and jobs.source = %(source)s and queue = queues.name) desc, name
+    limit 1
+) as asking
