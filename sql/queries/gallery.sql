@@ -304,15 +304,13 @@ where status = 'completed' and completed_at > now() - interval '1 hour'
 select coalesce(sum(spent_usd), 0) as spent from matching_pipeline.ai_spending where day = (now() at time zone 'utc')::date
 
 -- name: gallery_asked_today
--- jobs of embeddings that are done, and inputs that were asked of a provider
-select (
-    select count(*) from matching_pipeline.jobs join matching_pipeline.queues on queues.name = regexp_replace(queue, '_shadow$', '')
-    where work in ('image', 'text') and status = 'completed' and completed_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc'
-) as jobs,
-(
-    select coalesce(sum(items), 0) from matching_pipeline.ai_calls join matching_pipeline.queues on queues.name = regexp_replace(queue, '_shadow$', '')
-    where work in ('image', 'text') and outcome = 'answered' and created_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc'
-) as inputs
+-- answers that were found in the cache, and inputs that were asked of a provider
+select
+    (select coalesce(sum(answers), 0) from matching_pipeline.ai_cache_hits where day = (now() at time zone 'utc')::date) as hits,
+    (
+        select coalesce(sum(items), 0) from matching_pipeline.ai_calls
+        where outcome = 'answered' and created_at >= date_trunc('day', now() at time zone 'utc') at time zone 'utc'
+    ) as inputs
 
 -- name: gallery_packs
 select source, key, max(created_at) as newest, min(source_url) as photo, min(image_type) as one_type, sum(cost_usd) as cost
