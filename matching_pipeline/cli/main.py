@@ -56,7 +56,7 @@ from matching_pipeline.sources.attach import (
     set_notify,
     source_states,
 )
-from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.declarations import PUBLISHING, Declarations
 from matching_pipeline.sources.enqueue import NotFound
 from matching_pipeline.sources.guess import guess
 
@@ -231,6 +231,8 @@ def retry(queue: str, ids: tuple[UUID, ...], everything: bool, because: str | No
         failed = {row["id"] for row in named_rows(connection, "failed_jobs", queue=queue, ids=list(ids))}
         if because is None:
             retried = client.retry(connection, queue, None if everything else ids)
+            if queue == PUBLISHING and everything:
+                retried += client.hasten_publishing(connection)
         else:
             retried = client.retry_because(connection, queue, because)
         say(f"{retried} jobs are pending again")

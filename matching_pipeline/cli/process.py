@@ -78,6 +78,7 @@ def _enqueue_missing(
 ) -> set[str]:
     """Returns the queues to process."""
     enqueue_resync(connection)
+    client.hasten_publishing(connection)
     say(f"{enqueue_missing(connection)} pictures and texts queued; all tables are compared with the mirror")
     # a product picture is never missing: an app or a person asks for it
     queues = {queue for queue in registry.queues(declarations) if declarations.queues.get(queue) != "generate"}
@@ -120,12 +121,14 @@ def _work_off(
 ) -> registry.WorkedOff:
     """Jobs that another worker has leased are waited for."""
     assert settings.database_url is not None
-    said = ""
+    said = False
 
     def wait(jobs: Sequence[UUID]) -> None:
         nonlocal said
-        if (leased := _leased(connection, queue, jobs)) and leased != said:
-            say(said := leased)
+        # once: the number falls, and a lease that is renewed ends later
+        if not said and (leased := _leased(connection, queue, jobs)):
+            said = True
+            say(leased)
 
     with progress(queue) as advance:
         done = registry.work_off(

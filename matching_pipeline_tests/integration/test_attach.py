@@ -481,11 +481,12 @@ def test_a_source_is_detached_and_attached_again(notes: Notes, database_url: str
     notes.attach()
     notes.run("insert into notes values (1, 'Baker'), (2, 'Cook')")
     notes.work(database_url)
+    notes.run("update notes set title = 'Chef' where id = 2")
     detach(notes.connection, "note")
     assert notes.triggers() == {}
     assert notes.run("select proname from pg_proc where proname ~ '^note_(entity|parent|item)_changed$'") == []
     (state,) = [state for state in source_states(notes.connection) if state.name == "note"]
-    assert (state.is_attached, state.mirrored, state.problems) == (False, 2, [])
+    assert (state.is_attached, state.mirrored, state.unfinished, state.problems) == (False, 2, 0, [])
     assert misfits(notes.connection, declared()) == ["the source note is declared and not attached"]
     notes.run("delete from notes where id = 1")
     notes.run("insert into notes values (3, 'Nurse')")

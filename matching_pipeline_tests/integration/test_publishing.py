@@ -9,6 +9,7 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError
+from matching_pipeline.queues import client
 from matching_pipeline.sources.attach import attach, detach
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.matcher import PublishedColumns
@@ -233,6 +234,7 @@ def test_a_table_that_does_not_fit_stops_only_publishing(
     assert school.process().counts["failed"] == 0
     school.run("delete from faces where id = %s", pair[0])
     assert school.publish().counts["completed"] == 0
+    assert client.hasten_publishing(school.connection) == 1
     assert stored(school) == {frozenset((pair[1], eve))}
     unpublished, is_compared, reasons = state(school)
     assert (unpublished, is_compared) == (1, False)

@@ -98,6 +98,10 @@ where queue = %(queue)s and status = 'pending' and (run_at <= now() or error_mes
 -- name: failed_jobs
 select id from matching_pipeline.jobs where queue = %(queue)s and status = 'failed' and id = any (%(ids)s::uuid[])
 
+-- name: hasten_publishing
+-- a publication whose table had a fault waits for a minute
+update matching_pipeline.jobs set run_at = now() where queue = 'publishing' and status = 'pending' and run_at > now()
+
 -- name: failed_because
 select id from matching_pipeline.jobs
 where queue = %(queue)s and status = 'failed' and strpos(lower(coalesce(error_message, '')), lower(%(because)s)) > 0

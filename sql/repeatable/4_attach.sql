@@ -110,6 +110,8 @@ begin
     end loop;
     update sources set queues = '{}', attached_at = null where name = source_name;
     if not forget then
+        -- `attach` compares the table again. It does not find the product pictures that were asked for, so their jobs stay.
+        delete from jobs where source = source_name and status = 'pending' and kind not in ('single', 'complete_pack');
         return;
     end if;
     for matcher in select * from matchers where source_name in (left_source, right_source) loop
