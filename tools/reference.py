@@ -6,29 +6,46 @@ from the code.
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from matching_pipeline.cli.main import cli
 from matching_pipeline.settings import Settings
+from matching_pipeline.sources.declarations import GeneratedImages, ImageEmbeddings, Matches, TextEmbeddings
+from matching_pipeline.sources.matcher import Exceptions, Matcher, Publish, PublishedColumns
+from matching_pipeline.sources.source import Parent, Pictures, Source, WriteBack
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 DOCUMENTS: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PART: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+DECLARED: Final[tuple[type[BaseModel], ...]] = (
+    *(Source, Parent, Pictures, WriteBack),
+    *(ImageEmbeddings, TextEmbeddings, Matches, Matcher, Exceptions, Publish, PublishedColumns, GeneratedImages),
+)
+
+
 def settings() -> Iterator[str]:
-    yield from ("| setting | default | meaning |", "| --- | --- | --- |")
-    for name, field in Settings.model_fields.items():
-        meaning = " ".join((field.description or "").split())
-        yield f"| `{name.upper()}` | {default(field)} | {meaning} |"
+    return _fields(Settings, "setting", str.upper)
 
 
-def default(field: FieldInfo) -> str:
-    if field.default is None or field.default == ():
+def _fields(kind: type[BaseModel], heading: str, written: Callable[[str], str] = str) -> Iterator[str]:
+    yield from (f"| {heading} | default | meaning |", "| --- | --- | --- |")
+    for name, field in kind.model_fields.items():
+        meaning = " ".join((field.description or "").split()).replace("||", "\\|\\|")
+        yield f"| `{written(field.alias or name)}` | {_default(field)} | {meaning} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return ""
+    if field.default in (None, (), {}):
         return "none"
     return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
 
@@ -63,7 +80,11 @@ def _flag(option: click.Option) -> str:
     return f"{flag} {'|'.join(option.type.choices) if isinstance(option.type, click.Choice) else metavar}"
 
 
-PARTS: Final[dict[str, Callable[[], Iterator[str]]]] = {"settings": settings, "commands": commands}
+PARTS: Final[dict[str, Callable[[], Iterator[str]]]] = {
+    "settings": settings,
+    "commands": commands,
+    **{kind.__name__: partial(_fields, kind, "attribute") for kind in DECLARED},
+}
 
 
 def with_reference(text: str) -> str:

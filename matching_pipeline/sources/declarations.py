@@ -23,36 +23,51 @@ WORKER = f"{TYPE_PREFIX}Worker"
 class ImageEmbeddings(Fields):
     """An asset: the embeddings and attributes of the pictures of some sources."""
 
-    name: Name = Field(description="the name of the asset and of its queue")
-    sources: tuple[Name, ...] = Field(min_length=1, description="sources with pictures")
-    expose: Name | None = Field(None, description="the schema in which the app finds a view of the results")
+    name: Name
+    """The name of the asset, its queue and its view."""
+    sources: tuple[Name, ...] = Field(min_length=1)
+    """Sources with `pictures` or `photo`."""
+    expose: Name | None = None
+    """The schema that gets the view and a function `enqueue_SOURCE_images` for each source."""
 
 
 class TextEmbeddings(Fields):
     """An asset: the embeddings of the texts of some sources."""
 
-    name: Name = Field(description="the name of the asset and of its queue")
-    sources: tuple[Name, ...] = Field(min_length=1, description="sources with texts")
-    key_column: Name = Field("key", description="the column of the exposed view that holds an entity's key")
-    expose: Name | None = Field(None, description="the schema in which the app finds a view of the results")
-    queue_view: Name | None = Field(None, description="the name of a view of the queue, beside it")
-    search: Name | None = Field(None, description="the name of a function beside it that finds similar entities")
+    name: Name
+    """The name of the asset, its queue and its view."""
+    sources: tuple[Name, ...] = Field(min_length=1)
+    """Sources with `text`."""
+    key_column: Name = "key"
+    """The column of the view that holds an entity's key."""
+    expose: Name | None = None
+    """The schema that gets the view."""
+    queue_view: Name | None = None
+    """The name of a view of the queue, of one source."""
+    search: Name | None = None
+    """The name of a function that finds similar entities, of one source."""
 
 
 class Matches(Fields):
     """The asset of all matches."""
 
-    name: Name = Field("matches", description="the name of the asset")
-    matchers: tuple[Matcher, ...] = Field(min_length=1, description="the matchers")
-    expose: Name | None = Field(None, description="the schema in which the app finds the view `matches`")
+    name: Name = "matches"
+    """The name of the asset and its view."""
+    matchers: tuple[Matcher, ...] = Field(min_length=1)
+    """The matchers."""
+    expose: Name | None = None
+    """The schema that gets the view."""
 
 
 class GeneratedImages(Fields):
     """An asset: pictures that a provider makes from the photos of a source."""
 
-    name: Name = Field("generated_images", description="the name of the asset and of its queue")
-    source: Name = Field(description="the source with the photos")
-    expose: Name | None = Field(None, description="the schema in which the app finds views and functions")
+    name: Name = "generated_images"
+    """The name of the asset, its queue and its view."""
+    source: Name
+    """The source with the `photo`."""
+    expose: Name | None = None
+    """The schema that gets views and functions."""
 
 
 Declaration = Source | ImageEmbeddings | TextEmbeddings | Matches | GeneratedImages

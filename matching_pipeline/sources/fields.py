@@ -30,7 +30,7 @@ def column_count(columns: Columns) -> int:
 
 
 class Fields(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def _admit_true(schema: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ def _admit_true(schema: dict[str, Any]) -> None:
 class FieldsWithOn(Fields):
     """A declaration with the field `on`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_admit_true)
+    model_config = ConfigDict(json_schema_extra=_admit_true)
 
     @model_validator(mode="before")
     @classmethod

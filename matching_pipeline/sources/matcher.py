@@ -10,16 +10,26 @@ from matching_pipeline.sources.fields import Fields, FieldsWithOn, Name, Table
 class PublishedColumns(Fields):
     """Columns of the app's table. Those of the two keys, and of the matcher if it is given, name a pair's row."""
 
-    left: str = Field(description="the column that holds the left entity's key")
-    right: str = Field(description="the column that holds the right entity's key")
-    matcher: str | None = Field(None, description="the column that holds the matcher's name")
-    similarity: str | None = Field(None, description="the column that holds the score")
-    rank: str | None = Field(None, description="the column that holds the right one's place in the left one's list")
-    right_rank: str | None = Field(None, description="the column that holds the left one's place in the other list")
-    left_item: str | None = Field(None, description="the column that holds the key of the left item of the best two")
-    right_item: str | None = Field(None, description="the column that holds the key of the right one")
-    model: str | None = Field(None, description="the column that holds the model's name")
-    computed_at: str | None = Field(None, description="the column that holds when the pair was computed")
+    left: str
+    """The column that holds the left entity's key."""
+    right: str
+    """The column that holds the right entity's key."""
+    matcher: str | None = None
+    """The column that holds the matcher's name."""
+    similarity: str | None = None
+    """The column that holds the score."""
+    rank: str | None = None
+    """The column that holds the right one's place in the left one's list."""
+    right_rank: str | None = None
+    """The column that holds the left one's place in the other list."""
+    left_item: str | None = None
+    """The column that holds the key of the left item of the best two."""
+    right_item: str | None = None
+    """The column that holds the key of the right one."""
+    model: str | None = None
+    """The column that holds the model's name."""
+    computed_at: str | None = None
+    """The column that holds when the pair was computed."""
 
     @property
     def names(self) -> list[str]:
@@ -29,49 +39,66 @@ class PublishedColumns(Fields):
 class Publish(Fields):
     """A table of the app's own that gets a matcher's pairs, in the transaction that finds them."""
 
-    table: Table = Field(description="the app's table, with its schema")
-    columns: PublishedColumns = Field(description="the columns to fill; the others stay as they are")
-    removed: Literal["delete", "keep"] = Field("delete", description="what becomes of the row of a pair that is gone")
+    table: Table
+    """Your table, another than that of `except`."""
+    columns: PublishedColumns
+    """The columns to fill."""
+    removed: Literal["delete", "keep"] = "delete"
+    """What becomes of the row when its pair is gone: `delete` or `keep`."""
 
 
 class Exceptions(FieldsWithOn):
     """A table of the app's whose rows are pairs that must not stand."""
 
-    table: Table = Field(description="the table that has a row for each such pair")
-    left: str = Field(description="its column that names left entities")
-    right: str = Field(description="its column that names right entities")
-    on: str = Field(description="the column or property of both sources that holds what these columns name")
-    both_ways: bool = Field(False, description="whether a row holds with left and right exchanged, too")
+    table: Table
+    """Your table that has a row for each pair that must not match."""
+    left: str
+    """Its column that names left entities."""
+    right: str
+    """Its column that names right entities."""
+    on: str
+    """What these two columns hold: a property of both sources, the user's column, or the key's."""
+    both_ways: bool = False
+    """Whether a row holds with left and right exchanged, too."""
 
 
 class Matcher(Fields):
     """Two sources and the rule by which the entities of one match those of the other."""
 
-    name: Name = Field(description="the name of the matcher")
-    left: Name = Field(description="the source whose entities have lists")
-    right: Name = Field(description="the source whose entities are listed")
+    name: Name
+    """The name of the matcher; its queue is `matches_` and the name."""
+    left: Name
+    """The source whose entities have lists."""
+    right: Name
+    """The source whose entities are listed."""
     # with examples Dagster makes no sample of the type itself, at which it fails
-    columns: tuple[Name, Name] = Field(
-        examples=[["left_id", "right_id"]], description="the columns of the exposed view that hold the two keys"
-    )
-    lists: Literal["left", "both"] = Field(
-        "left", description="whether right entities keep lists too; within one source both sides always do"
-    )
-    same: tuple[Name, ...] = Field((), description="properties that must be equal")
-    opposite: dict[Name, tuple[str, str]] = Field({}, description="properties that must have one and the other value")
-    never_same: str | None = Field(
-        None, description="a property, the column of the user or of the key, that differs between the two entities"
-    )
-    exceptions: Exceptions | None = Field(None, alias="except", description="pairs that must not stand")
-    top: int = Field(20, gt=0, description="the length of a list at first; `match_settings` can change it")
-    threshold: float = Field(0.5, ge=-1, le=1, description="the least score at first; `match_settings` can change it")
-    attribute_weight: float = Field(
-        0.0, ge=0, le=1, description="the weight of attributes in the score at first; `match_settings` can change it"
-    )
+    columns: tuple[Name, Name] = Field(examples=[["left_id", "right_id"]])
+    """The two columns of the view that hold the keys."""
+    lists: Literal["left", "both"] = "left"
+    """Whether the entities on both sides keep lists: `left` or `both`; a source that matches itself always has
+    `both`."""
+    same: tuple[Name, ...] = ()
+    """Properties that must be equal."""
+    opposite: dict[Name, tuple[str, str]] = Field({})
+    """Properties that must have one value and the other: `{gender: [male, female]}`. Words that an enum does not
+    have are refused."""
+    never_same: str | None = None
+    """A property, or the user's or the key's column, that must differ."""
+    exceptions: Exceptions | None = Field(None, alias="except")
+    """A table of yours whose rows are pairs that must not match."""
+    top: int = Field(20, gt=0)
+    """The length of a list, at first."""
+    threshold: float = Field(0.5, ge=-1, le=1)
+    """The least score, at first."""
+    attribute_weight: float = Field(0.0, ge=0, le=1)
+    """The weight of attributes in the score, at first."""
 
-    publish: Publish | None = Field(None, description="the app's table that gets the pairs, in place of the view")
-    queue_view: Name | None = Field(None, description="the name of a view of the queue, beside the view of matches")
-    queue_key: Name = Field("key", description="the column of that view that holds the key")
+    publish: Publish | None = None
+    """A table of yours that gets the pairs, in place of the view."""
+    queue_view: Name | None = None
+    """The name of a view of the queue."""
+    queue_key: Name = "key"
+    """The column of that view that holds the key."""
 
     @property
     def queue(self) -> str:

@@ -10,10 +10,14 @@ from matching_pipeline.sources.fields import Columns, Expression, Fields, Fields
 class Parent(FieldsWithOn):
     """A row of another table that an entity's row points to."""
 
-    name: str | None = Field(None, description="what messages call a parent; the table's name by default")
-    table: Table = Field(description="the table of the parents")
-    key: Columns = Field("id", description="the column that names a parent, or a list of columns")
-    on: Columns = Field(description="the column of the source's table that holds the parent's key, or a list")
+    name: str | None = None
+    """The word for it in messages."""
+    table: Table
+    """The table of the parents."""
+    key: Columns = "id"
+    """The column that names a parent, or a list."""
+    on: Columns
+    """The column of the source's table that holds this key, or a list."""
 
     @model_validator(mode="after")
     def _points_to_the_key(self) -> "Parent":
@@ -25,20 +29,19 @@ class Parent(FieldsWithOn):
 class Pictures(Fields):
     """An entity's pictures: in rows `i` of a table of their own, or elements `i` of a list in the entity's row."""
 
-    table: Table | None = Field(None, description="the table that has a row for each picture")
-    key: Columns = Field("id", description="the column that names a picture, or a list of columns")
-    entity: Columns | None = Field(
-        None, description="the column that holds the key of the picture's entity, or a list of columns"
-    )
-    each: Expression | None = Field(
-        None, description="in place of a table, a list over `t` and `p`: text[], or a JSON array of texts or objects"
-    )
-    url: Expression | None = Field(
-        None,
-        description="the column that holds the picture's URL, or an expression over `i`, `t` and `p`; of `each` the "
-        "field that holds it, or an expression over the JSON element `i`; by default the element itself",
-    )
-    when: Expression | None = Field(None, description="the condition over `i`, `t` and `p` under which it counts")
+    table: Table | None = None
+    """The table that has a row for each picture."""
+    key: Columns = "id"
+    """The column that names a picture, or a list of columns."""
+    entity: Columns | None = None
+    """The column that holds the key of the picture's entity, or a list of columns."""
+    each: Expression | None = None
+    """In place of a table, a list over `t` and `p`: text[], or a JSON array of texts or objects."""
+    url: Expression | None = None
+    """The column that holds the picture's URL, or an expression over `i`, `t` and `p`; of `each` the field that
+    holds it, or an expression over the JSON element `i`; by default the element itself."""
+    when: Expression | None = None
+    """The condition over `i`, `t` and `p` under which it counts."""
 
     @model_validator(mode="after")
     def _has_one_place(self) -> "Pictures":
@@ -52,36 +55,53 @@ class Pictures(Fields):
 class WriteBack(Fields):
     """What the pipeline writes into the app's row."""
 
-    status: str = Field(description="the column that says how far the entity's jobs are")
-    pending: str = Field("PENDING", description="its value while a job waits")
-    processing: str = Field("PROCESSING", description="its value while a worker does a job")
-    completed: str = Field("COMPLETED", description="its value when all jobs are done")
-    failed: str = Field("FAILED", description="its value when a job failed for good")
+    status: str
+    """The column that says how far the entity's jobs are."""
+    pending: str = "PENDING"
+    """Its value while a job waits."""
+    processing: str = "PROCESSING"
+    """Its value while a worker does a job."""
+    completed: str = "COMPLETED"
+    """Its value when all jobs are done."""
+    failed: str = "FAILED"
+    """Its value when a job failed for good."""
 
 
 class Source(Fields):
     """A table of the app: which of its rows count, and where their pictures, text or vector are."""
 
-    name: Name = Field(description="the name of the source")
-    table: Table = Field(description="the app's table, with its schema")
-    key: Columns = Field("id", description="the column that names a row, or a list of columns")
-    when: Expression | None = Field(None, description="the condition under which a row is an entity of the source")
-    parent: Parent | None = Field(None, description="the row that the expressions call `p`")
-    user: str | None = Field(
-        None, description="the column that holds the user who may see the entity's jobs and matches"
-    )
-    properties: dict[Name, Expression] = Field({}, description="what matchers compare, by name")
-    pictures: Pictures | None = Field(None, description="the entity's pictures in rows of another table")
-    photo: Expression | None = Field(None, description="the URL of the entity's only picture")
-    base_url: str | None = Field(
-        None,
-        pattern=r"^[a-z][a-z0-9+.-]*://",
-        description="the address before the paths of pictures and photos that are no URLs",
-    )
-    text: tuple[Expression, ...] | Expression = Field((), description="the expressions whose values form the text")
-    vector: str | None = Field(None, description="the column that holds a vector that the app made")
-    write_back: WriteBack | None = Field(None, description="what the pipeline writes into the row")
-    triggers: Name | None = Field(None, description="the first part of the names of the source's triggers")
+    name: Name
+    """Your word for such a row, in lower case: jobs, queues and the UI show it."""
+    table: Table
+    """The table, written as in SQL: `listings`, `shop.listings`, `shop."Listing"`; without a schema it is in
+    `public`."""
+    key: Columns = "id"
+    """The column that names a row, or a list of columns; their types are uuid, smallint, integer, bigint, text
+    or varchar, and an index makes them unique."""
+    when: Expression | None = None
+    """The condition under which a row is an entity, over `t` and `p`."""
+    parent: Parent | None = None
+    """The row `p` that the row points to."""
+    user: str | None = None
+    """The column with the user who may see the entity's jobs and matches."""
+    properties: dict[Name, Expression] = Field({})
+    """What matchers compare: a name and an expression over `t` and `p` each."""
+    pictures: Pictures | None = None
+    """Several pictures."""
+    photo: Expression | None = None
+    """An expression over `t` and `p`: the URL of the only picture; null where there is none."""
+    base_url: str | None = Field(None, pattern=r"^[a-z][a-z0-9+.-]*://")
+    """The address before pictures and photos that are paths: `https://cdn.example.com/photos/`."""
+    text: tuple[Expression, ...] | Expression = ()
+    """An expression over `t` and `p`, or a list: the parts of a text, which empty lines separate; a row without
+    any is an entity without embedding."""
+    vector: str | None = None
+    """The column with a vector that your app makes: `vector`, `halfvec`, `sparsevec`, `float4[]` or `float8[]`,
+    all of one length."""
+    write_back: WriteBack | None = None
+    """The status that the pipeline writes into the row."""
+    triggers: Name | None = None
+    """The first part of the names of the triggers."""
 
     @model_validator(mode="after")
     def _has_one_content(self) -> "Source":
