@@ -80,9 +80,50 @@ def _flag(option: click.Option) -> str:
     return f"{flag} {'|'.join(option.type.choices) if isinstance(option.type, click.Choice) else metavar}"
 
 
+FUNCTIONS: Final = (
+    *("pause_queue", "resume_queue", "queue_status", "find_similar", "find_similar_images"),
+    *("enqueue_entity", "request_pictures"),
+    *("get_next_job", "mark_job_processing", "mark_job_completed", "mark_job_failed"),
+    *("save_generated_image", "picture_lock"),
+)
+"""The functions of our schema that an app, or a worker of its own, may call."""
+
+
+def functions() -> Iterator[str]:
+    """Each with the comment above its definition."""
+    text = "\n".join(file.read_text() for file in sorted((ROOT / "sql/repeatable").glob("*.sql")))
+    for name in FUNCTIONS:
+        found = re.search(
+            rf"((?:^--[^\n]*\n)*)^create or replace function ({name}\(.*?)\nlanguage", text, re.M | re.S
+        )
+        assert found, name
+        signature = " ".join(found[2].split()).replace("( ", "(").replace(" )", ")")
+        yield from (f"**`{signature}`**", "", " ".join(found[1].replace("--", "").split()), "")
+
+
+def tables() -> Iterator[str]:
+    """Each with its comments, and the type of each column."""
+    text = "\n".join(file.read_text() for file in sorted((ROOT / "sql/migrations").glob("*.sql")))
+    comments = dict(re.findall(r"^comment on (?:table|column) ([\w.]+) is '((?:[^']|'')+)'", text, re.M))
+    for name, body in re.findall(r"^create (?:unlogged )?table (\w+) \((.*?)^\)", text, re.M | re.S):
+        yield from (f"### {name}", "", _sentence(comments.get(name, "")), "")
+        yield from ("| column | type | meaning |", "| --- | --- | --- |")
+        for column, kind in re.findall(r"^    (?!constraint\b)(\w+) (\w+(?:\[\])?)", body, re.M):
+            yield f"| `{column}` | {kind} | {_sentence(comments.get(f'{name}.{column}', ''))} |"
+        yield ""
+
+
+def _sentence(comment: str) -> str:
+    text = comment.replace("''", "'")
+    # the name of a function keeps its small letter
+    return text and (text[0] if re.match(r"\w+\(", text) else text[0].upper()) + text[1:] + "."
+
+
 PARTS: Final[dict[str, Callable[[], Iterator[str]]]] = {
     "settings": settings,
     "commands": commands,
+    "functions": functions,
+    "tables": tables,
     **{kind.__name__: partial(_fields, kind, "attribute") for kind in DECLARED},
 }
 

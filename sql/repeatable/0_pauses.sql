@@ -9,7 +9,7 @@ begin
 end
 $$;
 
--- A pause that stands is replaced.
+-- No worker claims jobs of the queue until the pause ends. An earlier pause of it is replaced.
 create or replace function pause_queue(queue_name text, pause_end timestamptz default 'infinity', paused_by text default session_user)
 returns void
 language plpgsql set search_path from current as $$
@@ -29,7 +29,7 @@ begin
 end
 $$;
 
--- Says whether the queue was paused.
+-- Ends the pause of the queue, and wakes its workers; returns whether it was paused.
 create or replace function resume_queue(queue_name text) returns boolean
 language plpgsql set search_path from current as $$
 declare

@@ -97,7 +97,7 @@ begin
 end
 $$;
 
--- Renews the lease. It waits for no lock: a locked row is being deleted, or claimed because its lease ran out.
+-- Renews the lease of a job; returns whether it still stood. It waits for no lock: a locked row is being deleted, or claimed because its lease ran out.
 create or replace function mark_job_processing(job_id uuid, attempt integer, lease interval default '2 minutes')
 returns boolean
 language sql set search_path from current as $$
@@ -137,6 +137,7 @@ language sql set search_path from current as $$
     select id from done
 $$;
 
+-- Completes the job for the holder of the lease; returns whether the lease still stood.
 create or replace function mark_job_completed(job_id uuid, attempt integer) returns boolean
 language sql set search_path from current as $$
     select exists (select from complete_jobs(array[job_id], array[attempt]))
@@ -167,7 +168,7 @@ begin
 end
 $$;
 
--- Counts the attempt. The job is due again after 1, 2 or 4 minutes, or `failed` when its attempts are spent or another
+-- Fails the job for the holder of the lease, and counts the attempt. The job is due again after 1, 2 or 4 minutes, or `failed` when its attempts are spent or another
 -- attempt cannot help.
 create or replace function mark_job_failed(job_id uuid, attempt integer, reason text, permanent boolean default false)
 returns boolean

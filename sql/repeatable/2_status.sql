@@ -27,7 +27,7 @@ language sql stable set search_path from current as $$
     ) as alive
 $$;
 
--- For people and dashboards, also as an RPC.
+-- How many jobs of the queue are in which state, and how old the oldest is; for people and dashboards, also as an RPC.
 create or replace function queue_status(queue_name text) returns jsonb
 language sql stable set search_path from current as $$
     select jsonb_build_object(

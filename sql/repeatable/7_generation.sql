@@ -62,7 +62,7 @@ language sql stable set search_path from current as $$
         and not (asking.payload ? 'force' and kept.created_at < asking.created_at)
 $$;
 
--- Asks, and returns the job's id. An equal job that is pending is the answer, due now and locked until the caller commits.
+-- Asks for product pictures, and returns the job's id. An equal job that is pending is the answer, due now and locked until the caller commits.
 -- A job that another session has locked is not taken: an app's transaction must never wait for another or for a worker.
 -- With its owner's rights: pictures cost money, so a role that asks needs the right to execute this function, and no other.
 create or replace function request_pictures(queue_name text, source_name text, job_kind text, entity_key text, asked jsonb) returns uuid
