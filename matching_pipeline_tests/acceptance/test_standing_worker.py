@@ -21,28 +21,39 @@ from matching_pipeline_tests.acceptance.test_dev import COMMAND, await_schema, u
 
 
 class Machine:
-    """`dev` on an embedded database of its own."""
+    """`dev` on an embedded database, with a copy of the code."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder = folder
-        self.server = start_embedded(folder / ".data" / "postgres")
-        self.said = folder / "said"
-        self.process = self.start(environment)
+    def __init__(self, folder: Path) -> None:
+        self.code = folder / "code"
+        for name in ("matching_pipeline", "sql"):
+            shutil.copytree(ROOT / name, self.code / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dagster.yaml", "workspace.yaml"):
+            shutil.copy(ROOT / name, self.code / name)
+        self.folder = folder / "dev"
+        self.folder.mkdir()
+        self.said = self.folder / "said"
+        self.server = start_embedded(self.folder / ".data" / "postgres")
         self.connection = psycopg.connect(self.server.get_uri(), autocommit=True)
+        self.start()
         await_schema(self.connection, self.process)
 
-    def start(self, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    def start(self) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        environment["PYTHONPATH"] = str(self.code)
         with self.said.open("w") as said:
-            return subprocess.Popen(COMMAND, cwd=self.folder, env=environment, stderr=said)
+            self.process = subprocess.Popen(COMMAND, cwd=self.folder, env=environment, stderr=said)
 
     def all(self, statement: str) -> list[tuple[Any, ...]]:
         return self.connection.execute(statement.encode()).fetchall()
 
     def worker(self, *, after: int = 0) -> tuple[int, str]:
-        """Id and run of the worker that entered after the one named."""
-        return self.until(
-            f"select id, run_id from matching_pipeline.workers where entered_at is not null and id > {after}"
-        )[-1]
+        """Id and run of the newest worker that entered after the one named."""
+        entered = f"select id, run_id from matching_pipeline.workers where entered_at is not null and id > {after}"
+        return self.until(f"{entered} order by id")[-1]
+
+    def status(self, run_id: str) -> str:
+        ((status,),) = self.all(f"select status from dagster.runs where run_id = '{run_id}'")
+        return str(status)
 
     def until(self, statement: str, seconds: float = 90) -> list[tuple[Any, ...]]:
         """The statement's rows, once there are any."""
@@ -69,6 +80,12 @@ class Machine:
                 if Path(process.cwd()) == self.folder and all(word in command for word in words):
                     found.append(process)
         return found
+
+    def await_sensor(self) -> None:
+        """Until `worker_sensor` has looked once more from beginning to end."""
+        ((last,),) = self.all("select coalesce(max(id), 0) from dagster.job_ticks")
+        ended = "tick_body like '%\"worker_sensor\"%' and status in ('SKIPPED', 'SUCCESS')"
+        self.until(f"select from dagster.job_ticks where id > {last} and {ended}")
 
     def reload_code(self) -> None:
         """As the button *Reload* of the UI does."""
@@ -98,68 +115,81 @@ class Machine:
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-
-
-@pytest.fixture
-def machine(tmp_path: Path, environment: dict[str, str]) -> Iterator[Machine]:
-    machine = Machine(tmp_path, environment)
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path)
     try:
         yield machine
     finally:
         machine.end()
 
 
-def test_rows_are_processed_again_whatever_is_killed(machine: Machine) -> None:
-    first, run = machine.worker()
-    machine.seconds_to_embed()
+def test_rows_are_processed_again_whatever_is_killed_and_nothing_stays_behind(machine: Machine) -> None:
+    """One machine for all of it, as to start Dagster takes longer than each part."""
+    the_next_worker_does_the_rows_of_a_killed_one(machine)
+    the_same_run_goes_on_where_the_server_was_away(machine)
+    a_reload_relieves_the_worker_only_where_the_code_has_changed(machine)
+    dev_ends_where_its_daemon_is_killed(machine)
+    machine.all("insert into jobs (title) values ('Baker') returning id")
+    machine.start()
+    machine.until("select 1 where (select count(*) from jobs) = (select count(*) from job_embeddings)")
+    a_killed_dev_leaves_no_worker(machine)
+    machine.start()
+    a_stop_while_the_run_is_just_starting_leaves_nothing(machine)
+    assert machine.all("select count(*) from job_queue where status = 'failed'") == [(0,)]
 
-    # SIGKILL of the run
-    machine.run_process(run).kill()
-    machine.seconds_to_embed()
-    second, run = machine.worker(after=first)
 
-    # SIGTERM of the run, which is what Terminate in the UI sends
-    machine.run_process(run).terminate()
+def the_next_worker_does_the_rows_of_a_killed_one(machine: Machine) -> None:
+    worker, run = machine.worker()
     machine.seconds_to_embed()
-    third, run = machine.worker(after=second)
-    runs = "select status, count(*)::int from dagster.runs where pipeline_name = 'worker' group by status"
-    statuses = dict(machine.all(runs))
-    assert statuses == {"FAILURE": 2, "STARTED": 1}
+    # SIGTERM is what Terminate in the UI sends
+    for kill in (psutil.Process.kill, psutil.Process.terminate):
+        kill(machine.run_process(run))
+        machine.seconds_to_embed()
+        killed = run
+        worker, run = machine.worker(after=worker)
+        assert (machine.status(killed), machine.status(run)) == ("FAILURE", "STARTED")
 
-    # the database is away for some seconds: the same run goes on
+
+def the_same_run_goes_on_where_the_server_was_away(machine: Machine) -> None:
+    before = machine.worker()
     machine.server.stop()
     time.sleep(3)
     machine.server.ensure_postgres_running()
     machine.connection = psycopg.connect(machine.server.get_uri(), autocommit=True)
     machine.seconds_to_embed()
-    assert machine.worker() == (third, run)
-
-    # the code server is killed, and started again by Dagster: the same run goes on
+    assert machine.worker() == before
+    # Dagster starts the code server again
     for process in machine.processes("dagster api grpc"):
         process.kill()
     machine.seconds_to_embed()
-    assert machine.worker() == (third, run)
-    ((jobs, embedded),) = machine.all("select (select count(*) from jobs), (select count(*) from job_embeddings)")
-    assert jobs == embedded
-    assert machine.all("select count(*) from job_queue where status = 'failed'") == [(0,)]
+    assert machine.worker() == before
 
 
-def test_dev_ends_where_its_daemon_is_killed_and_goes_on_where_it_is_started_again(
-    machine: Machine, environment: dict[str, str]
-) -> None:
-    machine.worker()
+def a_reload_relieves_the_worker_only_where_the_code_has_changed(machine: Machine) -> None:
+    first, _ = machine.worker()
+    machine.reload_code()
+    machine.seconds_to_embed()
+    machine.await_sensor()
+    assert machine.worker()[0] == first
+
+    with (machine.code / "matching_pipeline" / "errors.py").open("a") as code:
+        code.write("# another version\n")
+    machine.reload_code()
+    second, _ = machine.worker(after=first)
+    machine.until(f"select 1 where not exists (select from matching_pipeline.workers where id = {first})")
+    machine.seconds_to_embed()
+    assert machine.worker()[0] == second
+    machine.until("select from dagster.runs where pipeline_name = 'worker' and status = 'SUCCESS'")
+
+
+def dev_ends_where_its_daemon_is_killed(machine: Machine) -> None:
     for daemon in machine.processes("dagster._daemon"):
         daemon.kill()
     assert machine.process.wait(90) == 1
     assert "Dagster ended by itself" in machine.said.read_text()
-    ((job,),) = machine.all("insert into jobs (title) values ('Baker') returning id")
-    machine.process = machine.start(environment)
-    machine.until(f"select from job_embeddings where job_id = '{job}'")
 
 
-def test_a_killed_dev_leaves_no_worker(machine: Machine) -> None:
+def a_killed_dev_leaves_no_worker(machine: Machine) -> None:
     _, run = machine.worker()
     worker = machine.run_process(run)
     machine.process.kill()
@@ -168,40 +198,10 @@ def test_a_killed_dev_leaves_no_worker(machine: Machine) -> None:
         worker.wait(60)
 
 
-def test_a_stop_while_the_run_is_just_starting_leaves_nothing(machine: Machine) -> None:
+def a_stop_while_the_run_is_just_starting_leaves_nothing(machine: Machine) -> None:
     machine.until("select from matching_pipeline.workers where started_at is null", seconds=120)
     machine.process.send_signal(signal.SIGINT)
     # 1 where `dev` was still waiting for the UI
     assert machine.process.wait(90) in (0, 1)
     assert not machine.processes("dagster")
     assert machine.all("select from matching_pipeline.workers") == []
-
-
-def test_a_reloaded_code_location_relieves_the_worker_only_where_the_code_has_changed(
-    tmp_path: Path, environment: dict[str, str]
-) -> None:
-    checkout = tmp_path / "checkout"
-    for name in ("matching_pipeline", "sql"):
-        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copy(ROOT / name, checkout / name)
-    folder = tmp_path / "dev"
-    folder.mkdir()
-    machine = Machine(folder, {**environment, "PYTHONPATH": str(checkout)})
-    try:
-        first, _ = machine.worker()
-        machine.reload_code()
-        machine.seconds_to_embed()
-        time.sleep(12)  # two ticks of the sensor
-        assert machine.worker()[0] == first
-
-        with (checkout / "matching_pipeline" / "errors.py").open("a") as code:
-            code.write("# another version\n")
-        machine.reload_code()
-        second, _ = machine.worker(after=first)
-        machine.until(f"select 1 where not exists (select from matching_pipeline.workers where id = {first})")
-        machine.seconds_to_embed()
-        assert machine.worker()[0] == second
-        machine.until("select from dagster.runs where pipeline_name = 'worker' and status = 'SUCCESS'")
-    finally:
-        machine.end()
