@@ -74,6 +74,8 @@ def compare(
     active, other = (Scoring(connection, rule, matching.part_images, name) for name in (None, model))
     entities = sampled(connection, rule, None if embedded else model)
     old, new = _stored(connection, active, entities), embedded or _stored(connection, other, entities)
+    if not set(rule.sources) <= new.keys():
+        return None
     common = {source: set(as_uuids(np.intersect1d(old[source].entities, new[source].entities))) for source in old}
     entities = [each for each in entities if each.id in common[each.source]]
     owners = [each for source in rule.keepers for each in _of(source, entities)[:sample]]

@@ -91,6 +91,16 @@ def test_another_model_embeds_a_sample_for_a_price_and_leaves_no_row(market: Mar
         assert sum(server.asked.values()) == asked
 
 
+def test_a_sample_without_one_of_the_sides_compares_nothing(market: Market, compare: Command) -> None:
+    market.run("update matching_pipeline.items set content = 'file:///lost' where source = 'product'")
+    market.run("update product_images set src = 'file:///lost'")
+    with openai_server() as server:
+        told = compare(VISION, "--yes", server=server.url)
+    assert told.returncode == 0
+    assert "4 of them cannot be embedded" in told.stderr
+    assert "project: the two models have embedded no entities in common" in told.stderr
+
+
 def test_the_active_model_is_not_compared_with_itself(compare: Command) -> None:
     refused = compare(LOCAL_IMAGE)
     assert (refused.returncode, "is the active image model already" in refused.stderr) == (1, True)
