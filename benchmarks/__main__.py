@@ -21,6 +21,7 @@ from benchmarks import (
     kernel,
     kills,
     local_analyzer,
+    local_embedder,
     match_queue,
     posting_queue,
     provider,
@@ -38,7 +39,7 @@ def main() -> None:
         nargs="*",
         metavar="MEASUREMENT",
         help="queue, images, matches, kills, kernel, rebuild, incremental, provider, postings, faces, enqueuing, "
-        "standing, decoding, hosts, analyzer, gallery",
+        "standing, decoding, hosts, analyzer, embedder, gallery",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
     parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
@@ -78,8 +79,10 @@ def main() -> None:
         "standing": partial(standing.main, minutes=asked.minutes, against=asked.against),
         "decoding": partial(decoding.main, against=asked.against),
         "hosts": image_hosts.main,
+        "analyzer": local_analyzer.main,
+        "embedder": local_embedder.main,
     }
-    if unknown := set(asked.measurements) - {*measurements, *on_databases_of_their_own, "analyzer"}:
+    if unknown := set(asked.measurements) - {*measurements, *on_databases_of_their_own}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     print(
         f"On {os.cpu_count()} cores, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
@@ -91,8 +94,6 @@ def main() -> None:
     for name, measure_all in on_databases_of_their_own.items():
         if not asked.measurements or name in asked.measurements:
             measure_all()
-    if not asked.measurements or "analyzer" in asked.measurements:
-        local_analyzer.main()
 
 
 if __name__ == "__main__":

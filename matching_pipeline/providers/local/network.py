@@ -11,6 +11,7 @@ from PIL import Image
 
 from matching_pipeline.providers.local.onnx_file import Graph
 from matching_pipeline.providers.local.packaged import PackagedFile
+from matching_pipeline.providers.local.session import Session, give_back_memory
 from matching_pipeline.providers.local.torch_file import tensors
 
 Floats = NDArray[np.float32]
@@ -33,7 +34,6 @@ DIRECTIONS: Final = 256
 STAGES: Final = ((1, 1), (3, 2), (3, 2), (4, 2), (4, 1), (5, 2), (1, 1))
 """Blocks, and the stride of the first of them."""
 EPSILON: Final = 1e-3
-THREADS: Final = 1
 SURE: Final = 0.6
 """Of 200 labelled photos the network was so sure of 21, in colour and in grey, and right in all of them."""
 
@@ -49,18 +49,14 @@ class Network:
     """Its vectors have a component for each direction in which the classes differ most. Threads may share it."""
 
     def __init__(self, directions: int = DIRECTIONS) -> None:
-        import onnxruntime
-
         weights = tensors(WEIGHTS.read())
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = THREADS
-        self._session = onnxruntime.InferenceSession(_model(weights), options, providers=["CPUExecutionProvider"])
+        self._session = Session(_model(weights))
         self._directions = _directions(weights["_fc.weight"].astype(np.float64), directions)
         self._names: list[str] = json.loads(NAMES.read())
 
     def see(self, picture: Image.Image) -> Seen:
         """Sees the square in the middle of the picture."""
-        features, logits = (values[0] for values in self._session.run(None, {"picture": _pixels(picture)}))
+        features, logits = (values[0] for values in self._session.outputs({"picture": _pixels(picture)}))
         vector = features @ self._directions
         odds = np.exp(logits - logits.max())
         return Seen(vector / np.linalg.norm(vector), odds / odds.sum())
@@ -80,7 +76,9 @@ class Network:
 @cache
 def network() -> Network:
     """One for the process."""
-    return Network()
+    made = Network()
+    give_back_memory()
+    return made
 
 
 def _directions(classifier: NDArray[np.float64], count: int) -> Floats:

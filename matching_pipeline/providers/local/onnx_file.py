@@ -1,9 +1,10 @@
-"""Writes a network as an ONNX model, in the wire format of Protocol Buffers, by the field numbers of `onnx.proto`."""
+"""Writes and reads ONNX models, in the wire format of Protocol Buffers, by the field numbers of `onnx.proto`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 Attribute = int | str | Sequence[int]
@@ -11,6 +12,8 @@ Attribute = int | str | Sequence[int]
 IR_VERSION: Final = 8
 OPSET: Final = 13
 FLOAT: Final = 1
+TYPES: Final = {1: "<f4", 3: "i1"}
+"""The types of constants that are read."""
 
 
 @dataclass
@@ -80,3 +83,71 @@ def _varint(value: int) -> bytes:
         written.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*written, value])
+
+
+class Lookup(NamedTuple):
+    """Rows of eight bits, and the `scale` of each that makes it floats.
+
+    The model takes the rows of its tokens as the input `rows`.
+    """
+
+    table: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    rows: str
+
+
+def without_lookup(model: bytes, table: str) -> tuple[bytes, Lookup]:
+    """The model without its table of rows, which onnxruntime would keep in floats.
+
+    The table is the constant `{table}_q` times the constant `{table}_scale`, and a Gather takes rows from it.
+    """
+    constants: dict[str, NDArray[Any]] = {}
+    kept: list[bytes] = []
+    rows = ""
+    graph = next(value for number, value in _fields(model) if number == 7)
+    for number, value in _fields(graph):
+        if number == 5 and (name := _strings(value, 8)[0]) in (f"{table}_q", f"{table}_scale"):
+            constants[name.removeprefix(table)] = _constant(value)
+        elif number == 1 and table in _strings(value, 1):
+            (rows,) = _strings(value, 2)
+        elif number != 1 or _strings(value, 2)[0] not in (table, f"{table}_f"):
+            kept.append(_bytes(number, value))
+    lookup = Lookup(constants["_q"], constants["_scale"], rows)
+    kept.append(_bytes(11, _value(rows, None)))
+    others = (
+        _number(number, value) if isinstance(value, int) else _bytes(number, value)
+        for number, value in _fields(model)
+        if number != 7
+    )
+    return b"".join([*others, _bytes(7, b"".join(kept))]), lookup
+
+
+def _constant(tensor: bytes) -> NDArray[Any]:
+    fields = list(_fields(tensor))
+    shape = [size for number, size in fields if number == 1]
+    return np.frombuffer(dict(fields)[9], TYPES[dict(fields)[2]]).reshape(shape)
+
+
+def _strings(message: bytes, number: int) -> list[str]:
+    return [value.decode() for found, value in _fields(message) if found == number]
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """The number of each field with its value: an integer, or bytes."""
+    position = 0
+    while position < len(message):
+        key, position = _read_varint(message, position)
+        value, position = _read_varint(message, position)
+        if key & 7 == 2:
+            yield key >> 3, message[position : position + value]
+            position += value
+        else:
+            yield key >> 3, value
+
+
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while message[position] > 0x7F:
+        value |= (message[position] & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+    return value | message[position] << shift, position + 1

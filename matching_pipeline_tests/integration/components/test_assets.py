@@ -101,7 +101,7 @@ def test_job_embeddings_processes_what_is_missing_and_shows_the_newest(
     processed = metadata(result, "job_embeddings")
     assert (processed["covered"], processed["rows"], processed["unaccounted"]) == (len(POSTINGS), len(POSTINGS), 0)
     assert processed["newest"].count("\n") == 9
-    assert processed["active model"] == "local-words-1"
+    assert processed["active model"] == "local-text-2"
     assert "shadow model" not in processed
     assert count(connection, "job_embeddings") == len(POSTINGS)
     connection.execute(

@@ -17,7 +17,7 @@ from matching_pipeline_tests.fixtures.openai_server import KEY, openai_server
 from matching_pipeline_tests.fixtures.pictures import PictureServer, picture
 from matching_pipeline_tests.fixtures.postings import JobBoard
 
-LOCAL_IMAGE, LOCAL_TEXT = "local-visual-2", "local-words-1"
+LOCAL_IMAGE, LOCAL_TEXT = "local-visual-2", "local-text-2"
 TEXT = "text-embedding-3-small:64"
 VISION = f"gpt-6-luna/describe-1/{TEXT}"
 COLORS = ("red", "green", "blue", "black", "white", "orange")

@@ -110,7 +110,7 @@ def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection
     connection.execute("insert into jobs (title) values ('Baker'), ('Cook')")
     assert run("process", "--missing", TEXT_EMBEDDER="local").returncode == 0
     assert run("model", "add", "text", "unknown:8").returncode == 1
-    assert "is the active text model already" in run("model", "add", "text", "local-words-1").stderr
+    assert "is the active text model already" in run("model", "add", "text", "local-text-2").stderr
     added = run("model", "add", "text")
     assert "text-embedding-3-small:1536 is the shadow text model; 2 texts queued" in added.stderr
     refused = run("model", "activate", "text-embedding-3-small:1536")
@@ -122,7 +122,7 @@ def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection
     activated = run("model", "activate", "text-embedding-3-small:1536")
     assert "text-embedding-3-small:1536 is active" in activated.stderr, activated.stderr
     assert run("status").stderr == ""
-    assert "2 of its rows are gone" in run("model", "retire", "local-words-1").stderr
+    assert "2 of its rows are gone" in run("model", "retire", "local-text-2").stderr
     assert "retired" in run("model", "list").stdout
     assert json.loads(run("status", "--json").stdout).keys() == {
         *EXAMPLES.queues,

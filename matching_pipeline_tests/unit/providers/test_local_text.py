@@ -1,4 +1,4 @@
-"""The local embedder: similarity of words."""
+"""The local embedder: similarity of meaning."""
 
 import numpy as np
 import pytest
@@ -17,29 +17,32 @@ def embed(*texts: str) -> NDArray[np.float32]:
     return np.stack([answer for answer in answers if isinstance(answer, np.ndarray)])
 
 
-def test_texts_that_share_words_are_nearer_than_those_that_do_not() -> None:
-    one, near, far = embed(
-        "Senior Python developer for data pipelines, remote",
-        "We look for a developer of Python pipelines",
-        "Head gardener for a castle park with roses",
-    )
-    assert one @ near > 0.25 > one @ far
-    assert abs(one @ far) < 0.15
+@pytest.mark.parametrize(
+    ("text", "near", "far"),
+    [
+        ("Registered nurse", "Hospital bedside staff", "Truck haulier"),
+        ("Senior Python developer, remote", "Backend software engineer", "Head gardener for a castle park"),
+        ("gardening", "gardener", "accounting"),
+    ],
+)
+def test_texts_of_one_meaning_are_nearer_than_others(text: str, near: str, far: str) -> None:
+    one, other, another = embed(text, near, far)
+    assert one @ other > one @ another + 0.1
 
 
-def test_a_word_in_another_form_is_still_near() -> None:
-    one, near, far = embed("gardening", "gardener", "accounting")
-    assert one @ near > one @ far + 0.1
+def test_a_long_text_is_cut() -> None:
+    long, longer = embed("bread " * 300, "bread " * 300 + "software " * 300)
+    assert np.array_equal(long, longer)
 
 
-@pytest.mark.parametrize("text", ["", " \n\t", "…"])
+@pytest.mark.parametrize("text", ["", " \n\t", "\u200b"])
 def test_a_text_without_words_fails(text: str) -> None:
     (answer,) = EMBEDDER.embed([text])
-    assert isinstance(answer, PermanentFailure) or text == "…"
+    assert isinstance(answer, PermanentFailure)
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.text(max_size=200), max_size=5))
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.text(max_size=80), max_size=3))
 def test_a_text_has_the_same_unit_vector_alone_and_in_company(texts: list[str]) -> None:
     for text, together in zip(texts, EMBEDDER.embed(texts), strict=True):
         (alone,) = EMBEDDER.embed([text])

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from matching_pipeline.errors import ConfigurationError
+from matching_pipeline.providers.local import text
 from matching_pipeline.providers.local.network import NAMES, WEIGHTS, network
 from matching_pipeline.providers.local.packaged import PackagedFile
 from matching_pipeline.providers.local.torch_file import tensors
@@ -48,7 +49,7 @@ def test_a_package_that_is_not_installed_is_named() -> None:
 
 def test_the_packages_are_those_of_the_constraints() -> None:
     pinned = Path("constraints.txt").read_text().splitlines()
-    assert {WEIGHTS.package, NAMES.package} <= {*pinned}
+    assert {file.package for file in (WEIGHTS, NAMES, text.WEIGHTS, text.VOCABULARY)} <= {*pinned}
 
 
 def test_a_pickle_that_holds_more_than_tensors_is_refused() -> None:

@@ -64,7 +64,7 @@ def test_a_name_holds_its_models() -> None:
     name = VisionName("meta/llama-4", "describe-1", EmbeddingName("BAAI/bge-m3:latest", 1024))
     assert VisionName.parse(str(name)) == name
     assert EmbeddingName.parse(str(name.embedding)) == name.embedding
-    assert EmbeddingName.parse("local-words-1") is None
+    assert EmbeddingName.parse("local-text-2") is None
     assert VisionName.parse("local-visual-2") is None
 
 
