@@ -68,7 +68,7 @@ def serve(database_url: str, provider_url: str, folder: str) -> None:
     settings = Settings(
         openai_api_key=SecretStr(KEY),
         openai_base_url=provider_url,
-        image_analyzer="local",
+        image_model="local",
         image_file_roots=(Path(folder),),
         openai_concurrency=2,
     )

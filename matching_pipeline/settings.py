@@ -12,6 +12,8 @@ from matching_pipeline.database_url import libpq_url
 
 SAMPLE_PICTURES: Final = Path(__file__).resolve().parent / "sample_data" / "pictures"
 
+ModelChoice = Annotated[str, Field(pattern=r"^(local|openai(:\S+)?|fastembed:\S+)$")]
+
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
@@ -33,9 +35,9 @@ class Settings(BaseSettings):
     sample_data: bool = False
     """Where there are no declarations, those of the examples are used with `DATABASE_URL` too."""
 
-    image_analyzer: Literal["openai", "local"] | None = None
-    """This provider analyses images: the first model, and the model that `model add` takes. By default it
-    is `openai` with a key, else `local`."""
+    image_model: ModelChoice | None = None
+    """This model analyses pictures: the first model, and the model that `model add` takes. It is `local`, `openai`,
+    `openai:NAME` or `fastembed:NAME`; by default `openai` with a key, else `local`."""
     image_generator: Literal["openai", "local"] | None = None
     """This provider makes product pictures. By default it is `openai` with a key, else `local`."""
     image_file_roots: Annotated[tuple[Path, ...], NoDecode] = ()
@@ -64,16 +66,18 @@ class Settings(BaseSettings):
     """A picture is fetched again when it was last fetched so long ago, within the hour. A host that gives an
     ETag or a date is only asked whether it changed."""
 
-    text_embedder: Literal["openai", "local"] | None = None
-    """This provider embeds texts: the first model, and the model that `model add` takes. By default it is
-    `openai` with a key, else `local`."""
+    text_model: ModelChoice | None = None
+    """This model embeds texts: the first model, and the model that `model add` takes. It is `local`, `openai`,
+    `openai:NAME` or `fastembed:NAME`; by default `openai` with a key, else `local`."""
+    fastembed_folder: Path | None = None
+    """The weights of `fastembed:NAME` are read from `NAME` below this folder. Without it fastembed fetches them."""
     openai_api_key: SecretStr | None = None
     """The provider's key. A compatible server that needs none takes any word."""
     openai_base_url: str | None = None
     """Another server that speaks OpenAI's protocol has this address: `http://host:port/v1`. By default it is
     OpenAI itself."""
     openai_embedding_model: str = "text-embedding-3-small"
-    """This model embeds texts."""
+    """This model embeds texts, and the descriptions of pictures, where `TEXT_MODEL` names none."""
     openai_embedding_dimensions: int = Field(1536, gt=0)
     """Its embeddings have this many dimensions."""
     openai_embedding_max_tokens: int = Field(8192, gt=0)
@@ -81,7 +85,7 @@ class Settings(BaseSettings):
     openai_embedding_usd_per_million_tokens: float = Field(0.02, ge=0)
     """Its input costs this much."""
     openai_vision_model: str = "gpt-6-luna"
-    """This model describes pictures."""
+    """This model describes pictures, where `IMAGE_MODEL` names none."""
     openai_vision_reasoning_effort: str = "none"
     """It reasons this much before it answers. With `unsaid` the server decides."""
     openai_vision_input_usd_per_million_tokens: float = Field(0.1, ge=0)

@@ -44,9 +44,12 @@ def findings(settings: Settings, database_url: str, declarations: Declarations) 
     database = _finding("database", lambda: _database(database_url))
     yield database
     images, texts, pictures = image_provider(settings), text_provider(settings), picture_provider(settings)
-    for what, provider in (("images", images), ("texts", texts), ("pictures", pictures)):
-        if provider == "local":
-            yield Finding(what, True, "the local provider: no key, no network")
+    if images != "openai":
+        yield _finding("images", partial(_made_here, settings, database_url, "image"))
+    if texts != "openai":
+        yield _finding("texts", partial(_made_here, settings, database_url, "text"))
+    if pictures == "local":
+        yield Finding("pictures", True, "the local provider: no key, no network")
     if not database.fits:
         if "openai" in (images, texts, pictures):
             yield Finding("provider", False, "not asked: the call log needs the database")
@@ -110,17 +113,23 @@ def _sources(database_url: str, declarations: Declarations) -> Iterator[Finding]
             yield Finding(f"matcher {publication.matcher}", not publication.problems, because)
 
 
+def _made_here(settings: Settings, database_url: str, modality: Modality) -> str:
+    made = require_working(settings, database_url, QUEUE, modality, chosen_models(settings)[modality])
+    return f"{made.model} works, with {made.dimensions} dimensions"
+
+
 def _embeddings(settings: Settings, database_url: str) -> str:
     with openai_client(settings, database_url, QUEUE) as client:
         embedder = openai_text_embedder(settings, client)
         embedder.probe()
-        return f"the key is accepted; {settings.openai_embedding_model} gives {embedder.dimensions} dimensions"
+        return f"the key is accepted; {embedder.name.model} gives {embedder.dimensions} dimensions"
 
 
 def _vision(settings: Settings, database_url: str) -> str:
     with openai_client(settings, database_url, QUEUE) as client:
-        openai_image_analyzer(settings, client).probe_vision()
-        return f"the key is accepted; {settings.openai_vision_model} describes pictures by the schema"
+        analyzer = openai_image_analyzer(settings, client)
+        analyzer.probe_vision()
+        return f"the key is accepted; {analyzer.described_by} describes pictures by the schema"
 
 
 def _pictures(settings: Settings, database_url: str) -> str:

@@ -10,6 +10,8 @@ from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.providers.answer_cache import AnswerCache
 from matching_pipeline.providers.budget import Budget
 from matching_pipeline.providers.call_log import CallLog
+from matching_pipeline.providers.fastembed import PREFIX as FASTEMBED
+from matching_pipeline.providers.fastembed import FastembedImageAnalyzer, FastembedTextEmbedder
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.providers.local.generator import LocalImageGenerator
 from matching_pipeline.providers.local.text import LocalTextEmbedder
@@ -24,7 +26,7 @@ from matching_pipeline.providers.session import ReconnectingSession
 from matching_pipeline.providers.single_flight import SingleFlight
 from matching_pipeline.settings import Settings
 
-Provider = Literal["openai", "local"]
+Provider = Literal["openai", "local", "fastembed"]
 Modality = Literal["image", "text"]
 
 
@@ -53,23 +55,24 @@ class WorkingModel:
 
 
 def image_provider(settings: Settings) -> Provider:
-    return settings.image_analyzer or _default(settings)
+    return _provider(settings.image_model, settings)
 
 
 def text_provider(settings: Settings) -> Provider:
-    return settings.text_embedder or _default(settings)
+    return _provider(settings.text_model, settings)
 
 
 def picture_provider(settings: Settings) -> Provider:
-    return settings.image_generator or _default(settings)
+    return _provider(settings.image_generator, settings)
 
 
 def chosen_models(settings: Settings) -> dict[Modality, str]:
     """The names of the models that the settings choose."""
-    images, texts = image_provider(settings), text_provider(settings)
+    images = {"local": LocalImageAnalyzer.model, "openai": str(_chosen_vision(settings))}
+    texts = {"local": LocalTextEmbedder.model, "openai": str(_chosen_embedding(settings))}
     return {
-        "image": LocalImageAnalyzer.model if images == "local" else str(_chosen_vision(settings)),
-        "text": LocalTextEmbedder.model if texts == "local" else str(_chosen_embedding(settings)),
+        "image": images.get(image_provider(settings)) or str(settings.image_model),
+        "text": texts.get(text_provider(settings)) or str(settings.text_model),
     }
 
 
@@ -81,6 +84,8 @@ def image_analyzer(
     model = model or chosen_models(settings)["image"]
     if model == LocalImageAnalyzer.model:
         yield LocalImageAnalyzer()
+    elif model.startswith(FASTEMBED):
+        yield FastembedImageAnalyzer(model.removeprefix(FASTEMBED), settings.fastembed_folder)
     elif name := VisionName.parse(model):
         with openai_client(settings, database_url, queue) as client:
             yield openai_image_analyzer(settings, client, name)
@@ -96,6 +101,8 @@ def text_embedder(
     model = model or chosen_models(settings)["text"]
     if model == LocalTextEmbedder.model:
         yield LocalTextEmbedder()
+    elif model.startswith(FASTEMBED):
+        yield FastembedTextEmbedder(model.removeprefix(FASTEMBED), settings.fastembed_folder)
     elif (name := EmbeddingName.parse(model)) and not VisionName.parse(model):
         with openai_client(settings, database_url, queue) as client:
             yield openai_text_embedder(settings, client, name)
@@ -177,12 +184,27 @@ def _said(value: str) -> str | None:
 
 
 def _chosen_embedding(settings: Settings) -> EmbeddingName:
-    return EmbeddingName(settings.openai_embedding_model, settings.openai_embedding_dimensions)
+    name = _named(settings.text_model) or settings.openai_embedding_model
+    return EmbeddingName(name, settings.openai_embedding_dimensions)
 
 
 def _chosen_vision(settings: Settings) -> VisionName:
-    return VisionName(settings.openai_vision_model, PROMPT_VERSION, _chosen_embedding(settings))
+    name = _named(settings.image_model) or settings.openai_vision_model
+    return VisionName(name, PROMPT_VERSION, _chosen_embedding(settings))
 
 
-def _default(settings: Settings) -> Provider:
+def _named(choice: str | None) -> str | None:
+    """The model of OpenAI's that a setting names."""
+    provider, _, name = (choice or "").partition(":")
+    return name if provider == "openai" and name else None
+
+
+def _provider(choice: str | None, settings: Settings) -> Provider:
+    match (choice or "").partition(":")[0]:
+        case "openai":
+            return "openai"
+        case "local":
+            return "local"
+        case "fastembed":
+            return "fastembed"
     return "openai" if settings.openai_api_key else "local"

@@ -78,8 +78,8 @@ class App:
         settings = Settings(
             database_url=url,
             data_dir=self._folder,
-            image_analyzer="local",
-            text_embedder="local",
+            image_model="local",
+            text_model="local",
             image_generator="local",
             image_allow_private_hosts=True,
         )

@@ -314,7 +314,7 @@ def test_a_wrong_use_is_explained(arguments: list[str], message: str, capsys: py
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("IMAGE_TIMEOUT_SECONDS", "abc"), ("IMAGE_ANALYZER", "foo"), ("IMAGE_CONCURRENCY", "0")],
+    [("IMAGE_TIMEOUT_SECONDS", "abc"), ("IMAGE_MODEL", "foo"), ("IMAGE_CONCURRENCY", "0")],
 )
 def test_a_wrong_setting_is_named(run: Run, name: str, value: str) -> None:
     result = run("status", **{name: value})

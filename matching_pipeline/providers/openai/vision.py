@@ -107,7 +107,7 @@ class OpenAIImageAnalyzer:
         self.concurrency = client.threads
         self._client = client
         self._model = model
-        self._described_by = name.described_by
+        self.described_by = name.described_by
         self._prompt = PROMPTS[prompt]
         self._embedder = embedder
         self._effort = {} if effort is None else {"reasoning_effort": effort}
@@ -166,7 +166,7 @@ class OpenAIImageAnalyzer:
         }
         return Question(
             self._model,
-            answered_by=self._described_by,
+            answered_by=self.described_by,
             estimated_tokens=ESTIMATED_TOKENS,
             most_tokens=(MOST_INPUT_TOKENS, MAX_OUTPUT_TOKENS),
             options={"max_completion_tokens": MAX_OUTPUT_TOKENS, **self._effort},

@@ -29,8 +29,8 @@ def work(database_url: str) -> Iterator[Work]:
     """Works a queue off: the settings choose local providers, and the stand-in has the models of OpenAI."""
     with openai_server() as server:
         settings = Settings(
-            image_analyzer="local",
-            text_embedder="local",
+            image_model="local",
+            text_model="local",
             openai_api_key=KEY,
             openai_base_url=server.url,
             image_allow_private_hosts=True,

@@ -55,8 +55,10 @@ def test_each_thing_that_fits_has_a_line_and_the_requests_are_in_the_call_log(
 def test_without_a_key_the_local_providers_fit(run: Run, server: OpenAIServer) -> None:
     result = run("doctor", OPENAI_API_KEY="")
     assert result.returncode == 0
-    for what in ("images", "texts", "pictures"):
-        assert lines(result)[what][1].startswith("the local provider")
+    found = {what: lines(result)[what][1] for what in ("images", "texts", "pictures")}
+    assert found["images"].startswith("local-visual-2 works")
+    assert found["texts"].startswith("local-text-2 works")
+    assert found["pictures"].startswith("the local provider")
     assert not server.asked
 
 
@@ -70,7 +72,7 @@ def test_without_a_key_the_local_providers_fit(run: Run, server: OpenAIServer) -
         ({"OPENAI_IMAGE_MODEL": "unknown"}, "pictures", "OPENAI_IMAGE_MODEL"),
         ({"GENERATED_IMAGES_URL": "ftp://pictures"}, "picture store", "GENERATED_IMAGES_URL"),
         ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "vision", "http://127.0.0.1:9/v1"),
-        ({"OPENAI_API_KEY": "", "IMAGE_ANALYZER": "openai"}, "vision", "OPENAI_API_KEY"),
+        ({"OPENAI_API_KEY": "", "IMAGE_MODEL": "openai"}, "vision", "OPENAI_API_KEY"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_named(run: Run, environment: dict[str, str], what: str, message: str) -> None:
@@ -108,7 +110,7 @@ def test_an_empty_database_and_another_active_model_are_reported(
 
 def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection, server: OpenAIServer) -> None:
     connection.execute("insert into jobs (title) values ('Baker'), ('Cook')")
-    assert run("process", "--missing", TEXT_EMBEDDER="local").returncode == 0
+    assert run("process", "--missing", TEXT_MODEL="local").returncode == 0
     assert run("model", "add", "text", "unknown:8").returncode == 1
     assert "is the active text model already" in run("model", "add", "text", "local-text-2").stderr
     added = run("model", "add", "text")

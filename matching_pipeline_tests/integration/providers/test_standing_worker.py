@@ -83,7 +83,7 @@ def test_sigterm_in_a_long_request_releases_the_job_and_keeps_the_answer(
 def test_while_a_provider_is_down_its_queue_waits_and_comes_back_and_other_queues_go_on(
     server: OpenAIServer, connection: Connection, database_url: str, settings_for: Callable[..., Settings]
 ) -> None:
-    settings = settings_for(image_analyzer="local", image_file_roots=str(SAMPLE_PICTURES))
+    settings = settings_for(image_model="local", image_file_roots=str(SAMPLE_PICTURES))
     queues = ["job_embeddings", "image_ai"]
 
     def opened(queue: str) -> AbstractContextManager[Handler]:

@@ -4,9 +4,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.providers.factory import (
+    chosen_models,
     image_analyzer,
     image_generator,
     image_provider,
@@ -27,11 +29,12 @@ KEY: dict[str, Any] = {"openai_api_key": "sk-test"}
     [
         ({}, "local", "local", "local"),
         (KEY, "openai", "openai", "openai"),
-        ({**KEY, "image_analyzer": "local"}, "local", "openai", "openai"),
-        ({**KEY, "text_embedder": "local"}, "openai", "local", "openai"),
+        ({**KEY, "image_model": "local"}, "local", "openai", "openai"),
+        ({**KEY, "text_model": "local"}, "openai", "local", "openai"),
         ({**KEY, "image_generator": "local"}, "openai", "openai", "local"),
-        ({"image_analyzer": "openai"}, "openai", "local", "local"),
+        ({"image_model": "openai"}, "openai", "local", "local"),
         ({"image_generator": "openai"}, "local", "local", "openai"),
+        ({**KEY, "image_model": "fastembed:a/b", "text_model": "openai:c"}, "fastembed", "openai", "openai"),
     ],
 )
 def test_a_key_chooses_openai_and_an_explicit_value_wins(
@@ -45,6 +48,28 @@ def test_a_key_chooses_openai_and_an_explicit_value_wins(
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "images", "texts"),
+    [
+        ({}, "local-visual-2", "local-text-2"),
+        (
+            {"text_model": "openai:e", "openai_embedding_dimensions": 8, "image_model": "openai:v"},
+            "v/describe-1/e:8",
+            "e:8",
+        ),
+        ({"image_model": "fastembed:a/b", "text_model": "fastembed:c"}, "fastembed:a/b", "fastembed:c"),
+    ],
+)
+def test_a_setting_names_the_model(changes: dict[str, Any], images: str, texts: str) -> None:
+    assert chosen_models(Settings(**changes)) == {"image": images, "text": texts}
+
+
+@pytest.mark.parametrize("choice", ["", "foo", "openai:", "fastembed", "fastembed:", "local:x", "openai:a b"])
+def test_any_other_choice_is_refused(choice: str) -> None:
+    with pytest.raises(ValidationError, match="text_model"):
+        Settings(text_model=choice)
+
+
 def test_the_local_providers_need_no_database() -> None:
     with image_analyzer(Settings(), "nowhere", "image_ai") as analyzer:
         assert analyzer.model.startswith("local")
@@ -55,7 +80,7 @@ def test_the_local_providers_need_no_database() -> None:
 
 
 def test_openai_without_a_key_names_the_setting() -> None:
-    settings = Settings(image_analyzer="openai")
+    settings = Settings(image_model="openai")
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY"), openai_client(settings, "nowhere", "image_ai"):
         pass
 
