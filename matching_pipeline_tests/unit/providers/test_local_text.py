@@ -30,9 +30,10 @@ def test_texts_of_one_meaning_are_nearer_than_others(text: str, near: str, far: 
     assert one @ other > one @ another + 0.1
 
 
-def test_a_long_text_is_cut() -> None:
-    long, longer = embed("bread " * 300, "bread " * 300 + "software " * 300)
-    assert np.array_equal(long, longer)
+def test_the_end_of_a_long_text_is_embedded_in_a_part_of_its_own() -> None:
+    first, *_, last = EMBEDDER.parts("We bake bread and cakes. " * 60 + "We write software in Python. " * 60)
+    programmer, begin, end = embed("Software engineer", first, last)
+    assert programmer @ end > programmer @ begin + 0.1
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\u200b"])
