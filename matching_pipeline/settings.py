@@ -12,7 +12,8 @@ from matching_pipeline.database_url import libpq_url
 
 SAMPLE_PICTURES: Final = Path(__file__).resolve().parent / "sample_data" / "pictures"
 
-ModelChoice = Annotated[str, Field(pattern=r"^(local|openai(:\S+)?|fastembed:\S+)$")]
+TextChoice = Annotated[str, Field(pattern=r"^(local|openai(:\S+)?|fastembed:\S+)$")]
+ImageChoice = Annotated[str, Field(pattern=r"^(local|openai(:\S+)?|fastembed:\S+|multimodal:\S+:[1-9]\d{0,4})$")]
 
 
 class Settings(BaseSettings):
@@ -35,9 +36,12 @@ class Settings(BaseSettings):
     sample_data: bool = False
     """Where there are no declarations, those of the examples are used with `DATABASE_URL` too."""
 
-    image_model: ModelChoice | None = None
+    image_model: ImageChoice | None = None
     """This model analyses pictures: the first model, and the model that `model add` takes. It is `local`, `openai`,
-    `openai:NAME` or `fastembed:NAME`; by default `openai` with a key, else `local`."""
+    `openai:NAME`, `fastembed:NAME` or `multimodal:NAME:DIMENSIONS`; by default `openai` with a key, else `local`."""
+    multimodal_input: Literal["messages", "objects", "modality"] = "messages"
+    """The server of `multimodal:NAME:DIMENSIONS` takes a picture in this form: `messages` (vLLM), `objects` (Jina) or
+    `modality` (Infinity)."""
     image_generator: Literal["openai", "local"] | None = None
     """This provider makes product pictures. By default it is `openai` with a key, else `local`."""
     image_file_roots: Annotated[tuple[Path, ...], NoDecode] = ()
@@ -66,7 +70,7 @@ class Settings(BaseSettings):
     """A picture is fetched again when it was last fetched so long ago, within the hour. A host that gives an
     ETag or a date is only asked whether it changed."""
 
-    text_model: ModelChoice | None = None
+    text_model: TextChoice | None = None
     """This model embeds texts: the first model, and the model that `model add` takes. It is `local`, `openai`,
     `openai:NAME` or `fastembed:NAME`; by default `openai` with a key, else `local`."""
     fastembed_folder: Path | None = None

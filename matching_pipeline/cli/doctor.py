@@ -45,13 +45,13 @@ def findings(settings: Settings, database_url: str, declarations: Declarations) 
     yield database
     images, texts, pictures = image_provider(settings), text_provider(settings), picture_provider(settings)
     if images != "openai":
-        yield _finding("images", partial(_made_here, settings, database_url, "image"))
+        yield _finding("images", partial(_working, settings, database_url, "image"))
     if texts != "openai":
-        yield _finding("texts", partial(_made_here, settings, database_url, "text"))
+        yield _finding("texts", partial(_working, settings, database_url, "text"))
     if pictures == "local":
         yield Finding("pictures", True, "the local provider: no key, no network")
     if not database.fits:
-        if "openai" in (images, texts, pictures):
+        if {"openai", "multimodal"} & {images, texts, pictures}:
             yield Finding("provider", False, "not asked: the call log needs the database")
         return
     yield from _sources(database_url, declarations)
@@ -113,7 +113,7 @@ def _sources(database_url: str, declarations: Declarations) -> Iterator[Finding]
             yield Finding(f"matcher {publication.matcher}", not publication.problems, because)
 
 
-def _made_here(settings: Settings, database_url: str, modality: Modality) -> str:
+def _working(settings: Settings, database_url: str, modality: Modality) -> str:
     made = require_working(settings, database_url, QUEUE, modality, chosen_models(settings)[modality])
     return f"{made.model} works, with {made.dimensions} dimensions"
 

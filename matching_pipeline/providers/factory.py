@@ -17,6 +17,7 @@ from matching_pipeline.providers.local.generator import LocalImageGenerator
 from matching_pipeline.providers.local.text import LocalTextEmbedder
 from matching_pipeline.providers.openai.client import OpenAIClient
 from matching_pipeline.providers.openai.embeddings import OpenAITextEmbedder
+from matching_pipeline.providers.openai.multimodal import MultimodalAnalyzer, MultimodalName
 from matching_pipeline.providers.openai.names import EmbeddingName, VisionName
 from matching_pipeline.providers.openai.pictures import OpenAIImageGenerator
 from matching_pipeline.providers.openai.prices import embedding_model, image_model, vision_model
@@ -26,7 +27,7 @@ from matching_pipeline.providers.session import ReconnectingSession
 from matching_pipeline.providers.single_flight import SingleFlight
 from matching_pipeline.settings import Settings
 
-Provider = Literal["openai", "local", "fastembed"]
+Provider = Literal["openai", "local", "fastembed", "multimodal"]
 Modality = Literal["image", "text"]
 
 
@@ -86,6 +87,10 @@ def image_analyzer(
         yield LocalImageAnalyzer()
     elif model.startswith(FASTEMBED):
         yield FastembedImageAnalyzer(model.removeprefix(FASTEMBED), settings.fastembed_folder)
+    elif shared := MultimodalName.parse(model):
+        with openai_client(settings, database_url, queue) as client:
+            priced = embedding_model(settings, shared.embedding.model)
+            yield MultimodalAnalyzer(client, priced, shared.embedding.dimensions, settings.multimodal_input)
     elif name := VisionName.parse(model):
         with openai_client(settings, database_url, queue) as client:
             yield openai_image_analyzer(settings, client, name)
@@ -207,4 +212,6 @@ def _provider(choice: str | None, settings: Settings) -> Provider:
             return "local"
         case "fastembed":
             return "fastembed"
+        case "multimodal":
+            return "multimodal"
     return "openai" if settings.openai_api_key else "local"

@@ -48,6 +48,8 @@ class OpenAITextEmbedder:
     batch_items = 100
     batch_tokens = 250_000
     """The provider's limit is 300,000 true tokens; these are estimated."""
+    shortens = True
+    """A text that the server finds too long is cut."""
 
     def __init__(self, client: OpenAIClient, model: PricedModel, dimensions: int, max_tokens: int) -> None:
         self.name = EmbeddingName(model.name, dimensions)
@@ -152,7 +154,7 @@ class OpenAITextEmbedder:
                     self._answer(part, began, answers)
                 return
             ((input_hash, text),) = texts.items()
-            if isinstance(fault, InputTooLong) and len(text) > SHORT:
+            if isinstance(fault, InputTooLong) and self.shortens and len(text) > SHORT:
                 self._answer({input_hash: text[: len(text) // 2]}, began, answers)
             else:
                 answers[input_hash] = self._failure(fault)

@@ -113,7 +113,7 @@ class OpenAIImageAnalyzer:
         self._effort = {} if effort is None else {"reasoning_effort": effort}
 
     def analyze(self, picture: Image.Image) -> ImageAnalysis:
-        data = _jpeg(picture)
+        data = as_jpeg(picture)
         answer = self._client.answer(
             self._question(data), hashlib.sha256(data).digest(), self._as_json, lambda doubt: self.probe_vision()
         )
@@ -130,7 +130,7 @@ class OpenAIImageAnalyzer:
 
     def analyze_again(self, picture: Image.Image) -> ImageAnalysis:
         described: list[dict[str, str | list[str]]] = []
-        question = self._question(_jpeg(picture))
+        question = self._question(as_jpeg(picture))
         try:
             reply = self._client.send(question, lambda reply: described.append(self._attributes(reply.body)))
         except Doubtful as doubt:
@@ -148,7 +148,7 @@ class OpenAIImageAnalyzer:
 
     def probe_vision(self) -> None:
         """Has a plain picture described."""
-        picture = _jpeg(Image.new("RGB", (64, 64), "teal"))
+        picture = as_jpeg(Image.new("RGB", (64, 64), "teal"))
         self._client.send(self._question(picture), lambda reply: self._as_json(reply.body))
 
     def _question(self, data: bytes) -> Question:
@@ -220,7 +220,7 @@ def _as_text(attributes: dict[str, str | list[str]]) -> str:
     return "\n".join([str(attributes["caption"]), *(f"{name}: {text}" for name, text in lines.items() if text)])
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def as_jpeg(picture: Image.Image) -> bytes:
     small = picture.copy()
     small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     file = BytesIO()

@@ -58,13 +58,16 @@ def test_a_key_chooses_openai_and_an_explicit_value_wins(
             "e:8",
         ),
         ({"image_model": "fastembed:a/b", "text_model": "fastembed:c"}, "fastembed:a/b", "fastembed:c"),
+        ({"image_model": "multimodal:a/b:8"}, "multimodal:a/b:8", "local-text-2"),
     ],
 )
 def test_a_setting_names_the_model(changes: dict[str, Any], images: str, texts: str) -> None:
     assert chosen_models(Settings(**changes)) == {"image": images, "text": texts}
 
 
-@pytest.mark.parametrize("choice", ["", "foo", "openai:", "fastembed", "fastembed:", "local:x", "openai:a b"])
+@pytest.mark.parametrize(
+    "choice", ["", "foo", "openai:", "fastembed", "fastembed:", "local:x", "openai:a b", "multimodal:a:8"]
+)
 def test_any_other_choice_is_refused(choice: str) -> None:
     with pytest.raises(ValidationError, match="text_model"):
         Settings(text_model=choice)
