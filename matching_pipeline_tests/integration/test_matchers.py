@@ -22,7 +22,9 @@ from matching_pipeline_tests.integration.matchmaking import (
 )
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "matchers.md"
-EXAMPLES = dict(re.findall(r"^## (.+?)\n.*?```yaml\n(.*?)```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL))
+EXAMPLES = dict(
+    re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?```yaml\n(.*?)```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+)
 DIMENSIONS = 4
 ROUNDS, CHANGES = 6, 15
 
