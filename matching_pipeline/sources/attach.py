@@ -151,13 +151,9 @@ def overruled(connection: Connection, declarations: Declarations) -> list[str]:
     for matcher in declarations.matchers:
         declared = (matcher.threshold, matcher.top, matcher.attribute_weight)
         row = connection.execute(query("match_policy"), {"matcher": matcher.name, "model": None}).fetchone()
-        for name, value, stored in zip(
-            ("threshold", "match_limit", "attribute_weight"), declared, row or (), strict=False
-        ):
+        for name, value, stored in zip(("threshold", "top", "attribute_weight"), declared, row or (), strict=False):
             if value != stored:
-                told.append(
-                    f"the matcher {matcher.name} has the {name} {stored} of match_settings, declared is {value}"
-                )
+                told.append(f"the matcher {matcher.name} has {name} {stored} in match_settings, declared is {value}")
     return told
 
 

@@ -342,7 +342,7 @@ def test_audit_lists_what_is_wrong_and_repairs_it(run: Run, connection: Connecti
     result = run("audit")
     assert result.returncode == 0, result.stdout
     assert "all that is derived is as it should be" in result.stderr
-    said = "the matcher project has the attribute_weight 0.0 of match_settings, declared is 0.2\n"
+    said = "the matcher project has attribute_weight 0.0 in match_settings, declared is 0.2\n"
     assert said in run("status").stderr
 
     app.run("update matching_pipeline.matches set left_rank = 2")

@@ -117,16 +117,62 @@ language sql stable set search_path from current as $$
     from (select declared_key_type(declaration, pictures) as type from sources where name = any (source_names)) as types
 $$;
 
--- Has a view of a queue take the app's inserts, updates and deletes, which the trigger function `writer` carries out. Postgres runs
--- triggers in the order of their names: the guard comes first.
-create or replace function accept_jobs(of_schema text, view_name text, writer text, queue_name text, source_name text, key_column text)
-returns void
+-- Has a view of a queue take the app's inserts, updates and deletes. Postgres runs triggers in the order of their names: the guard
+-- comes first.
+create or replace function accept_jobs(of_schema text, view_name text, queue_name text, source_name text, key_column text) returns void
 language plpgsql set search_path from current as $$
 begin
     execute format('create or replace trigger matching_pipeline_guard instead of insert or update or delete on %I.%I '
         'for each row execute function queue_view_guarded()', of_schema, view_name);
     execute format('create or replace trigger matching_pipeline_write instead of insert or update or delete on %I.%I '
-        'for each row execute function %I(%L, %L, %L)', of_schema, view_name, writer, queue_name, source_name, key_column);
+        'for each row execute function queue_view_written(%L, %L, %L)', of_schema, view_name, queue_name, source_name, key_column);
+end
+$$;
+
+-- A job of an exposed view of a queue. The app may insert one, which adds one more job at most. It may have one tried again: of texts by
+-- clearing `processed_at` and `error_message`, else by setting the status of a failed one to pending.
+create or replace function queue_view_written() returns trigger
+language plpgsql security definer set search_path from current as $$
+declare
+    queue_name text := tg_argv[0];
+    source_name text := tg_argv[1];
+    row_of_new jsonb := to_jsonb(new);
+    key_of_new text := row_of_new ->> tg_argv[2];
+    is_of_texts boolean := row_of_new ? 'processed_at';
+    found_id uuid;
+    answer record;
+begin
+    if tg_op = 'DELETE' then
+        delete from jobs where id = old.id;
+        return old;
+    elsif tg_op = 'INSERT' then
+        if not exists (select from read_source(source_name, 'entity', array[key_of_new])) then
+            raise exception '%: there is no % %', tg_table_name, source_name, key_of_new using errcode = 'foreign_key_violation';
+        end if;
+        perform enqueue_for_models(queue_name, source_name, 'entity', array[key_of_new]);
+    elsif new is not distinct from old then
+        return new;
+    elsif not is_of_texts and (old.status <> 'failed' or new.status <> 'pending') then
+        raise exception '%: of a job only its status can be changed, from failed to pending, which retries it', tg_table_name
+            using errcode = 'feature_not_supported';
+    elsif is_of_texts and (
+        key_of_new is distinct from to_jsonb(old) ->> tg_argv[2] or row_of_new ->> 'processed_at' is not null or new.error_message is not null
+    ) then
+        raise exception '%: to try a job again set its processed_at and error_message to null; nothing else can be set', tg_table_name
+            using errcode = 'feature_not_supported';
+    elsif old.status = 'failed' then
+        perform retry_jobs(queue_name, array[old.id]);
+    elsif old.status <> 'processing' then
+        perform enqueue_jobs(queue_name, source_name, 'entity', array[key_of_new]);
+    end if;
+    -- what RETURNING shows
+    select id into found_id from jobs
+    where queue = queue_name and kind = 'entity' and key = key_of_new and status = 'pending' order by created_at desc limit 1;
+    if found then
+        execute format('select * from %I.%I where id = $1', tg_table_schema, tg_table_name) into answer using found_id;
+        return answer;
+    end if;
+    return new;
 end
 $$;
 

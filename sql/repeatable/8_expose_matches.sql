@@ -105,40 +105,6 @@ begin
         return;
     end if;
     perform open_to_users(of_schema, matcher ->> 'queue_view');
-    perform accept_jobs(of_schema, matcher ->> 'queue_view', 'match_queue_written', 'matches_' || (matcher ->> 'name'), source_name, key_column);
-end
-$$;
-
--- A job of the exposed view of a matcher's queue. The app may insert one, which adds one more job at most, and may retry a failed one.
-create or replace function match_queue_written() returns trigger
-language plpgsql security definer set search_path from current as $$
-declare
-    queue_name text := tg_argv[0];
-    source_name text := tg_argv[1];
-    key_of_new text := to_jsonb(new) ->> tg_argv[2];
-    found_id uuid;
-    answer record;
-begin
-    if tg_op = 'DELETE' then
-        delete from jobs where id = old.id;
-        return old;
-    end if;
-    if tg_op = 'UPDATE' then
-        if old.status = 'failed' and new.status = 'pending' then
-            perform retry_jobs(queue_name, array[old.id]);
-        elsif new is distinct from old then
-            raise exception '%: of a job only its status can be changed, from failed to pending, which retries it', tg_table_name
-                using errcode = 'feature_not_supported';
-        end if;
-        return new;
-    end if;
-    if not exists (select from read_source(source_name, 'entity', array[key_of_new])) then
-        raise exception '%: there is no % %', tg_table_name, source_name, key_of_new using errcode = 'foreign_key_violation';
-    end if;
-    perform enqueue_jobs(queue_name, source_name, 'entity', array[key_of_new]);
-    select id into found_id from jobs
-    where queue = queue_name and kind = 'entity' and key = key_of_new and status = 'pending' order by created_at desc limit 1;
-    execute format('select * from %I.%I where id = $1', tg_table_schema, tg_table_name) into answer using found_id;
-    return answer;
+    perform accept_jobs(of_schema, matcher ->> 'queue_view', 'matches_' || (matcher ->> 'name'), source_name, key_column);
 end
 $$;

@@ -31,7 +31,7 @@ begin
     $view$, type, key_column, asset)) then
         return;
     end if;
-    perform accept_jobs(of_schema, declaration ->> 'queue_view', 'text_queue_written', asset, source_names[1], key_column);
+    perform accept_jobs(of_schema, declaration ->> 'queue_view', asset, source_names[1], key_column);
 end
 $$;
 
@@ -48,45 +48,4 @@ language sql stable security definer set search_path from current as $$
     ), greatest(coalesce(match_count, 10), 0) + 1) as near
     where source_modality(source_name) = 'text' and near.similarity is not null and near.key <> entity_key
     limit greatest(coalesce(match_count, 10), 0)
-$$;
-
--- A job of the exposed view of a queue of texts. The app may insert one, and may clear `processed_at` and `error_message` of one to have it
--- tried again.
-create or replace function text_queue_written() returns trigger
-language plpgsql security definer set search_path from current as $$
-declare
-    queue_name text := tg_argv[0];
-    source_name text := tg_argv[1];
-    key_of_new text := to_jsonb(new) ->> tg_argv[2];
-    found_id uuid;
-    answer record;
-begin
-    if tg_op = 'DELETE' then
-        delete from jobs where id = old.id;
-        return old;
-    end if;
-    if tg_op = 'INSERT' then
-        if not exists (select from read_source(source_name, 'entity', array[key_of_new])) then
-            raise exception '%: there is no % %', tg_table_name, source_name, key_of_new using errcode = 'foreign_key_violation';
-        end if;
-        perform enqueue_for_models(queue_name, source_name, 'entity', array[key_of_new]);
-    elsif new is not distinct from old then
-        return new;
-    elsif key_of_new is distinct from to_jsonb(old) ->> tg_argv[2] or new.processed_at is not null or new.error_message is not null then
-        raise exception '%: to try a job again set its processed_at and error_message to null; nothing else can be set', tg_table_name
-            using errcode = 'feature_not_supported';
-    elsif old.status = 'failed' then
-        perform retry_jobs(queue_name, array[old.id]);
-    elsif old.status <> 'processing' then
-        perform enqueue_jobs(queue_name, source_name, 'entity', array[key_of_new]);
-    end if;
-    -- what RETURNING shows
-    select id into found_id from jobs
-    where queue = queue_name and kind = 'entity' and key = key_of_new and status = 'pending' limit 1;
-    if found then
-        execute format('select * from %I.%I where id = $1', tg_table_schema, tg_table_name) into answer using found_id;
-        return answer;
-    end if;
-    return new;
-end
 $$;

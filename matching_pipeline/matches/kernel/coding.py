@@ -1,7 +1,7 @@
 """Vectors as codes whose inner products cost little, and a bound of how far such a product may be off."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,20 +104,16 @@ class Split:
         return columns
 
 
-class Int8Coding:
-    """NumKong's integer products: exact in int32, by AMX, AVX-512 VNNI, NEON or plain code, as the processor can.
-
-    Right vectors are coded less their centre. The difference is shorter than the vector, so 8 bits lose less of it.
-    """
-
-    REST_COLUMNS = 16
+class _SplitCoding:
+    KIND: ClassVar[str]
+    REST_COLUMNS: ClassVar[int]
 
     def __init__(self, centre: Vectors, basis: Basis | None = None) -> None:
         self._split = Split(centre, basis, self.REST_COLUMNS)
 
     @property
     def name(self) -> str:
-        return f"8-bit products of {self._split}"
+        return f"{self.KIND} products of {self._split}"
 
     @property
     def columns(self) -> int:
@@ -126,6 +122,16 @@ class Int8Coding:
     @property
     def two_sided(self) -> bool:
         return self._split.basis is None
+
+
+class Int8Coding(_SplitCoding):
+    """NumKong's integer products: exact in int32, by AMX, AVX-512 VNNI, NEON or plain code, as the processor can.
+
+    Right vectors are coded less their centre. The difference is shorter than the vector, so 8 bits lose less of it.
+    """
+
+    KIND = "8-bit"
+    REST_COLUMNS = 16
 
     def left(self, vectors: Vectors) -> Coded:
         columns = self._split.left(vectors)
@@ -151,25 +157,11 @@ class Int8Coding:
         return codes.astype(np.int8), scale.astype(np.float64), length, residual
 
 
-class FloatCoding:
+class FloatCoding(_SplitCoding):
     """numpy's float32 products. A sum of n of them is off by less than n·u·|x||y| in any order."""
 
+    KIND = "float"
     REST_COLUMNS = 1
-
-    def __init__(self, centre: Vectors, basis: Basis | None = None) -> None:
-        self._split = Split(centre, basis, self.REST_COLUMNS)
-
-    @property
-    def name(self) -> str:
-        return f"float products of {self._split}"
-
-    @property
-    def columns(self) -> int:
-        return self._split.columns
-
-    @property
-    def two_sided(self) -> bool:
-        return self._split.basis is None
 
     def left(self, vectors: Vectors) -> Coded:
         columns = self._split.left(vectors)
