@@ -3,7 +3,6 @@
 import random
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from threading import Event
 from time import sleep
 from typing import Any, cast
 from uuid import UUID
@@ -11,13 +10,14 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers.images import ImageHandler
 from matching_pipeline.pictures.fetch import ImageFetcher
 from matching_pipeline.pictures.memory import DEFAULT_MEMORY, Memory
 from matching_pipeline.pictures.web import Content
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, picture
+from matching_pipeline_tests.integration.meanwhile import change_while_workers_run
 
 URLS = ("red", "green", "blue", "black", None)
 STATEMENTS = (
@@ -114,28 +114,7 @@ def holds(connection: Connection) -> None:
 def test_it_holds_whatever_the_app_does_while_workers_run(
     connection: Connection, database_url: str, seed: int
 ) -> None:
-    stop = Event()
-
-    def app(number: int) -> None:
-        choose = random.Random(f"{seed} {number}")
-        with connect(database_url) as session:
-            for _ in range(100):
-                act(session, choose)
-
-    def serve() -> None:
-        while not stop.is_set():
-            work(database_url)
-
-    with ThreadPoolExecutor(5) as threads:
-        workers = [threads.submit(serve) for _ in range(2)]
-        apps = [threads.submit(app, number) for number in range(3)]
-        try:
-            for each in apps:
-                each.result()
-        finally:
-            stop.set()
-        for each in workers:
-            each.result()
+    change_while_workers_run(database_url, seed, act, lambda: work(database_url))
     for _ in range(3):  # what a worker released, and what it then enqueued for a second later
         connection.execute("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
         work(database_url)

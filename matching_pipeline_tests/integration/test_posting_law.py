@@ -2,9 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from threading import Event
 from time import sleep
 from typing import Any
 from uuid import UUID
@@ -15,9 +13,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline_tests.fixtures.postings import LetterEmbedder, work_postings
+from matching_pipeline_tests.integration.meanwhile import change_while_workers_run
 
 TITLES = ("Baker", "Cook", "Nurse", "", None)
 STATEMENTS = (
@@ -70,32 +69,16 @@ def test_it_holds_whatever_the_app_does_while_workers_run(
 ) -> None:
     # so that each text is sent
     monkeypatch.setattr(TextHandler, "_known", lambda *_: {})
-    stop = Event()
 
-    def app(number: int) -> None:
-        choose = random.Random(f"{seed} {number}")
-        with connect(database_url) as session:
-            for _ in range(150):
-                act(session, choose.choice(STATEMENTS), choose)
-                sleep(choose.random() / 200)
+    def change(session: Connection, choose: random.Random) -> None:
+        act(session, choose.choice(STATEMENTS), choose)
+        sleep(choose.random() / 200)
 
     def wait_a_little(texts: Sequence[str]) -> None:
         sleep(random.random() / 50)
 
-    def work() -> None:
-        while not stop.is_set():
-            work_postings(database_url, LetterEmbedder(wait_a_little, batch_items=3, concurrency=3))
-
-    with ThreadPoolExecutor(5) as threads:
-        workers = [threads.submit(work) for _ in range(2)]
-        apps = [threads.submit(app, number) for number in range(3)]
-        try:
-            for each in apps:
-                each.result()
-        finally:
-            stop.set()
-        for each in workers:
-            each.result()
+    embedder = LetterEmbedder(wait_a_little, batch_items=3, concurrency=3)
+    change_while_workers_run(database_url, seed, change, lambda: work_postings(database_url, embedder))
     connection.execute("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
     work_postings(database_url)
     holds(connection)
