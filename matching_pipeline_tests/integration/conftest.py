@@ -1,4 +1,4 @@
-"""A queue of the tests' own, with a handler that records what it wrote; and a studio."""
+"""A queue of the tests' own, with a handler that records what it wrote; a school and a studio."""
 
 import time
 from collections import Counter
@@ -14,6 +14,7 @@ from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline_tests.fixtures.studio import Studio
+from matching_pipeline_tests.integration.school import School
 
 QUEUE = "recording"
 SOURCE = "thing"
@@ -42,6 +43,11 @@ class RecordingHandler:
 
     def forget(self, connection: Connection, job: Job) -> None:
         connection.execute("insert into forgotten (key) values (%s)", (job.key,))
+
+
+@pytest.fixture
+def school(connection: Connection, database_url: str) -> School:
+    return School(connection, database_url)
 
 
 @pytest.fixture

@@ -32,11 +32,6 @@ changes = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 
 
 @pytest.fixture
-def school(connection: Connection, database_url: str) -> School:
-    return School(connection, database_url)
-
-
-@pytest.fixture
 def couple(school: School) -> tuple[list[UUID], list[UUID]]:
     """Two faces each of two users: his first matches her first, and his second her second."""
     users = school.user("male"), school.user("female")

@@ -85,11 +85,6 @@ class Paused(FaceHandler):
         assert self.go_on.wait(20)
 
 
-@pytest.fixture
-def school(connection: Connection, database_url: str) -> School:
-    return School(connection, database_url)
-
-
 def vector() -> list[float]:
     """A vector unlike any other, and similar to all."""
     return [1.0, *(random.uniform(0.001, 0.04) for _ in range(50))]

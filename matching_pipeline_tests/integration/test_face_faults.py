@@ -33,11 +33,6 @@ create trigger refuse before insert or update on matching_pipeline.matches for e
 """
 
 
-@pytest.fixture
-def school(connection: Connection, database_url: str) -> School:
-    return School(connection, database_url)
-
-
 def failures(school: School) -> list[tuple[UUID, int, str]]:
     return school.connection.execute(
         "select face_id, attempts, error_message from match_jobs where status = 'failed'"

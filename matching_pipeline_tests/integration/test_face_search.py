@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.connections import connect
 from matching_pipeline_tests.integration.school import DIMENSIONS, School, embedding
 
 Found = list[tuple[UUID, UUID, float]]
@@ -20,11 +20,6 @@ Face = tuple[UUID, UUID, str, str, str, tuple[int, ...]]
 TOLERANCE = 1e-6
 """pgvector adds up in single precision."""
 NAME = "find_similar_faces_filtered"
-
-
-@pytest.fixture
-def school(connection: Connection, database_url: str) -> School:
-    return School(connection, database_url)
 
 
 def search(

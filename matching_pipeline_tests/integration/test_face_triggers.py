@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.connections import connect
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.queues import client
@@ -35,11 +35,6 @@ def faces(rule: Matcher) -> Declarations:
 FACES = faces(FACE_RULE)
 VIEWED_FACES = faces(FACE_RULE.model_copy(update={"publish": None}))
 """The matches are in a view, not in a table of the app."""
-
-
-@pytest.fixture
-def school(connection: Connection, database_url: str) -> School:
-    return School(connection, database_url)
 
 
 @pytest.fixture

@@ -23,11 +23,6 @@ from matching_pipeline_tests.integration.school import School
 
 
 @pytest.fixture
-def school(connection: Connection, database_url: str) -> School:
-    return School(connection, database_url)
-
-
-@pytest.fixture
 def listener(database_url: str) -> Iterator[Connection]:
     with connect(database_url) as connection:
         connection.execute("listen matches")

@@ -5,17 +5,12 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.connections import connect
 from matching_pipeline.queues import client
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.integration.school import School, embedding
 
 INSERT = "insert into match_jobs (face_id, user_id, embedding, status) values (%s, %s, %s, 'pending') returning id"
-
-
-@pytest.fixture
-def school(connection: Connection, database_url: str) -> School:
-    return School(connection, database_url)
 
 
 @pytest.fixture

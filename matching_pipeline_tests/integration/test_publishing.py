@@ -1,4 +1,4 @@
-"""Pairs in a table of the app's own: what is written, what the app keeps, and what the table may refuse."""
+"""Pairs in a table of the app's own: what is written, and what the app keeps."""
 
 import json
 from typing import Any
@@ -7,62 +7,16 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.queues import client
 from matching_pipeline.sources.attach import attach, detach
-from matching_pipeline.sources.declarations import Declarations
-from matching_pipeline.sources.matcher import PublishedColumns
-from matching_pipeline.sources.publications import publication_states
 from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.integration.publication import COLUMNS, is_exact, matched_pair, publishing, state, stored
 from matching_pipeline_tests.integration.school import School, embedding
-
-COLUMNS = {"left": "face_a_id", "right": "face_b_id", "similarity": "similarity", "rank": "rank_for_a"}
-
-
-def publishing(columns: dict[str, str] | None = None, **changes: Any) -> Declarations:
-    """The example apps, whose faces publish otherwise."""
-    matches = EXAMPLES.matches[0]
-    project, face = matches.matchers
-    assert face.publish is not None
-    if columns is not None:
-        changes["columns"] = PublishedColumns.model_validate(columns)
-    face = face.model_copy(update={"publish": face.publish.model_copy(update=changes)})
-    return EXAMPLES.model_copy(update={"matches": (matches.model_copy(update={"matchers": (project, face)}),)})
-
-
-@pytest.fixture
-def school(connection: Connection, database_url: str) -> School:
-    return School(connection, database_url)
 
 
 @pytest.fixture
 def pair(school: School) -> tuple[UUID, UUID]:
-    """Two faces that match, and are published."""
-    ann, bob = school.face_of("female"), school.face_of("male")
-    school.process()
-    assert school.pairs() == {frozenset((ann, bob))}
-    return ann, bob
-
-
-def state(school: School) -> tuple[int, bool, list[str]]:
-    (state,) = (each for each in publication_states(school.connection) if each.matcher == "face")
-    return state.unpublished, state.is_compared, state.reasons
-
-
-def stored(school: School) -> set[frozenset[UUID]]:
-    """The pairs of `matches`, whatever the app's table has."""
-    rows = school.connection.execute("select left_id, right_id from matching_pipeline.matches where matcher = 'face'")
-    return {frozenset(row) for row in rows}
-
-
-def is_exact(school: School) -> bool:
-    """Whether the app's table says of every pair what `matches` says."""
-    rows = school.connection.execute(
-        """select left_id, right_id, similarity, left_rank, right_rank
-        from matching_pipeline.matches where matcher = 'face' order by 1, 2"""
-    ).fetchall()
-    return school.rows() == rows
+    return matched_pair(school)
 
 
 def test_a_pair_that_changes_keeps_what_the_app_wrote_into_its_row(school: School, pair: tuple[UUID, UUID]) -> None:
@@ -110,166 +64,6 @@ def test_a_row_that_the_app_inserted_is_taken_over_and_others_of_its_own_stay(sc
     assert school.run("select similarity from matches where id = %s", own) == [1]
     school.run(insert, ann, bob)
     assert school.pairs() == {frozenset((ann, bob)), frozenset((bob, eve))}
-
-
-REFUSALS = {
-    "a foreign key": (
-        "create table likes (match_id uuid constraint likes_match_id_fkey references matches); "
-        "insert into likes select id from matches",
-        "alter table likes drop constraint likes_match_id_fkey, "
-        "add constraint likes_match_id_fkey foreign key (match_id) references matches on delete cascade",
-        "likes_match_id_fkey",
-    ),
-    "a foreign key that is checked at the end": (
-        "create table likes (match_id uuid constraint likes_match_id_fkey references matches "
-        "deferrable initially deferred); "
-        "insert into likes select id from matches",
-        "truncate likes",
-        "likes_match_id_fkey",
-    ),
-    "a missing right of one row": (
-        "create function refuse() returns trigger language plpgsql as "
-        "$$ begin raise insufficient_privilege using message = 'not this one'; end $$; "
-        "create trigger refuse before delete on matches for each row execute function refuse()",
-        "drop trigger refuse on matches",
-        "SQLSTATE 42501 in PL/pgSQL function refuse() line 1 at RAISE",
-    ),
-    "a trigger": (
-        "create function refuse() returns trigger language plpgsql as $$ begin raise 'not %%', old.id; end $$; "
-        "create trigger refuse before delete on matches for each row execute function refuse()",
-        "drop trigger refuse on matches",
-        "SQLSTATE P0001 in PL/pgSQL function refuse() line 1 at RAISE",
-    ),
-}
-
-
-@pytest.mark.parametrize("refusal", sorted(REFUSALS))
-@pytest.mark.parametrize(
-    "removal", ["delete from faces where id = %s", "update faces set embedding = '[0,1]' where id = %s"]
-)
-def test_a_refused_removal_fails_nothing_and_is_made_up_for(
-    school: School, pair: tuple[UUID, UUID], refusal: str, removal: str
-) -> None:
-    breaks, mends, reason = REFUSALS[refusal]
-    school.run(breaks)
-    school.run(removal.replace("[0,1]", embedding(0, 1)), pair[0])
-    school.process()
-    assert stored(school) == set()
-    assert school.pairs() == {frozenset(pair)}
-    assert school.publish().counts["completed"] == 0
-    unpublished, is_compared, (told,) = state(school)
-    assert (unpublished, is_compared, reason in told) == (1, True, True), told
-    # others are published all the same
-    eve, joe = school.face_of("female", (0, 0, 1)), school.face_of("male", (0, 0, 1))
-    school.process()
-    assert frozenset((eve, joe)) in school.pairs()
-    school.run(mends)
-    assert school.publish().counts["completed"] == 1
-    assert state(school) == (0, True, [])
-    assert is_exact(school)
-
-
-@pytest.mark.parametrize(
-    ("breaks", "mends", "reason"),
-    [
-        (
-            "alter table matches add constraint likely check (similarity < 0.9) not valid",
-            "alter table matches drop constraint likely",
-            'violates check constraint "likely"',
-        ),
-        (
-            "alter table matches add column asked text; alter table matches alter asked set not null",
-            "alter table matches drop column asked",
-            "asked",
-        ),
-    ],
-)
-def test_a_refused_row_waits_alone(school: School, breaks: str, mends: str, reason: str) -> None:
-    school.run(breaks)
-    ann, bob = school.face_of("female"), school.face_of("male")
-    eve, joe = school.face_of("female", (0, 1, 1)), school.face_of("male", (0, 1))
-    assert school.process().counts["failed"] == 0
-    school.publish()
-    assert frozenset((ann, bob)) in stored(school) - school.pairs()
-    _, is_compared, (told,) = state(school)
-    assert (is_compared, reason in told) == (True, True), told
-    assert (frozenset((eve, joe)) in school.pairs()) == ("likely" in breaks)
-    school.run(mends)
-    school.publish()
-    assert state(school) == (0, True, [])
-    assert is_exact(school)
-
-
-@pytest.mark.parametrize(
-    ("breaks", "mends", "reason"),
-    [
-        (
-            "alter table matches rename face_a_id to one",
-            "alter table matches rename one to face_a_id",
-            "has no column face_a_id",
-        ),
-        (
-            "alter table matches rename to pairs",
-            "alter table pairs rename to matches",
-            "there is no table public.matches",
-        ),
-        (
-            "drop table matches",
-            "create table matches (like copied including all)",
-            "there is no table public.matches",
-        ),
-        (
-            "drop policy matches_of_own_faces on matches; alter table matches alter face_a_id type integer using 1",
-            "alter table matches alter face_a_id type uuid using null",
-            "takes no left",
-        ),
-    ],
-)
-def test_a_table_that_does_not_fit_stops_only_publishing(
-    school: School, pair: tuple[UUID, UUID], breaks: str, mends: str, reason: str
-) -> None:
-    school.run("create table copied (like matches including all)")
-    school.run(breaks)
-    eve = school.face_of("female")
-    assert school.process().counts["failed"] == 0
-    school.run("delete from faces where id = %s", pair[0])
-    assert school.publish().counts["completed"] == 0
-    assert client.hasten_publishing(school.connection) == 1
-    assert stored(school) == {frozenset((pair[1], eve))}
-    unpublished, is_compared, reasons = state(school)
-    assert (unpublished, is_compared) == (1, False)
-    assert any(reason in told for told in reasons), reasons
-    school.run(mends)
-    assert school.publish().counts["completed"] == 1
-    assert state(school) == (0, True, [])
-    assert is_exact(school)
-
-
-def test_a_lock_of_the_apps_holds_up_neither_side(school: School, pair: tuple[UUID, UUID]) -> None:
-    with connect(school.database_url) as app, app.transaction():
-        app.execute("select from matches for update")
-        school.run("update faces set embedding = %s where id = %s", embedding(1, 1), pair[0])
-        assert school.process().counts["completed"] == 1
-        assert stored(school) == {frozenset(pair)}
-        assert not is_exact(school)
-        school.run("delete from faces where id = %s", pair[0])
-        assert stored(school) == set()
-        assert school.pairs() == {frozenset(pair)}
-        school.publish()
-        assert school.pairs() == {frozenset(pair)}
-    school.publish()
-    assert state(school) == (0, True, [])
-    assert is_exact(school)
-
-
-def test_a_pair_that_the_app_inserts_meanwhile_is_taken_over(school: School) -> None:
-    ann, bob = school.face_of("female"), school.face_of("male")
-    with connect(school.database_url) as app, app.transaction():
-        app.execute("insert into matches (face_a_id, face_b_id) values (%s, %s)", (ann, bob))
-        assert school.process().counts["completed"] == 2
-        assert stored(school) == {frozenset((ann, bob))}
-    school.publish()
-    assert is_exact(school)
 
 
 def test_what_no_trigger_sees_is_compared_once_a_day(school: School, pair: tuple[UUID, UUID]) -> None:
@@ -344,6 +138,8 @@ def test_quoted_names_and_keys_of_other_types_are_published(school: School) -> N
 
 
 TWICE = "alter table matches add column twice float8 generated always as (similarity * 2) stored"
+
+
 MISFITS: list[tuple[str, dict[str, str] | None, str, str]] = [
     ("", None, "public.pairs", "there is no table public.pairs"),
     ("create view pairs as select 1 as a", None, "public.pairs", "public.pairs is a view"),
