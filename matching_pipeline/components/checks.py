@@ -36,7 +36,7 @@ class ReportedCheck:
 
 
 def everything_is_accounted_for(asset: str, name: str, description: str) -> ReportedCheck:
-    """Whether all that the queue of the asset's name is for has a result, waits or has failed."""
+    """Whether each item that the queue `asset` is for has a result, waits or has failed."""
 
     def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
         with pipeline.connection() as connection:
@@ -49,7 +49,7 @@ def everything_is_accounted_for(asset: str, name: str, description: str) -> Repo
 def no_failed_jobs(asset: str, queue: str, name: str, description: str, *, anonymous: bool = False) -> ReportedCheck:
     """Warns of dead letters: jobs that failed for good, until a person retries or deletes them.
 
-    `anonymous` names no entity: an erasure does not reach the copies that Dagster keeps.
+    With `anonymous` it names no entity, because an erasure does not reach the copies that Dagster keeps.
     """
 
     def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:

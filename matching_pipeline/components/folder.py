@@ -21,7 +21,7 @@ def definitions_in(folder: Path) -> dg.Definitions:
     package = importlib.util.module_from_spec(spec)
     sys.modules[PACKAGE] = package
     with warnings.catch_warnings():
-        # of Dagster's own code: `load_from_defs_folder` ignores them too, but needs a project
+        # they are about Dagster's own code; `load_from_defs_folder`, which needs a project, ignores them too
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
         return dg.ComponentTree.from_module(package, project_root=folder.parent).build_defs()

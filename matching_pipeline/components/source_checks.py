@@ -1,4 +1,4 @@
-"""Whether the sources stand as they are attached: a check on each table, which the worker looks at each minute."""
+"""A check on each source: its table and triggers are as they were attached. The worker looks once a minute."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def is_attached(source: Source) -> ReportedCheck:
-    """Of the source's table: it exists, is attached as declared, and its triggers stand."""
+    """Whether the source's table exists, is attached as it is declared, and has its triggers."""
 
     def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
         with pipeline.connection() as connection:
@@ -30,7 +30,7 @@ def is_attached(source: Source) -> ReportedCheck:
         described = "; ".join(state.problems) or f"attached to {state.table}"
         return dg.AssetCheckResult(passed=not state.problems, metadata=counts, description=described)
 
-    described = f"The source {source.name} stands as it is attached."
+    described = f"The table and triggers of the source {source.name} are as they were attached."
     return ReportedCheck(table_key(source.table), f"{source.name}_is_attached", described, evaluate)
 
 

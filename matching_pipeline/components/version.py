@@ -18,10 +18,10 @@ def _hash_of_code() -> str:
 
 
 CODE = _hash_of_code()
-"""Of the files as they were when this process loaded them."""
+"""The hash of the files as they were when this process loaded them."""
 
 
 def version_of(settings: Settings, declarations: Declarations) -> str:
-    """Of this process' code, and of settings and declarations, which change the hash but cannot be read from it."""
+    """A hash of this process' code, the settings and the declarations. It reveals none of them."""
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
     return hashlib.sha256(f"{CODE}\n{settings!r}\n{key}\n{declarations!r}".encode()).hexdigest()[:16]

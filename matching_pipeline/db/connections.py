@@ -13,7 +13,7 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError
 
 AWAY = frozenset({"57P01", "57P02", "57P03", "57P05", "53300"})
-"""Shut down by an administrator or a crash, starting up, idle too long, too many connections."""
+"""SQLSTATE of a server that stops, crashed, starts or has too many connections, or that ended an idle session."""
 _UNKNOWN_PARAMETER = re.compile(r'invalid URI query parameter: "(?P<name>\w+)"')
 
 Connection = psycopg.Connection[TupleRow]
@@ -84,7 +84,7 @@ def _parse(database_url: str) -> dict[str, Any]:
 
 
 def _is_refused(error: psycopg.OperationalError) -> bool:
-    """Whether waiting cannot help: wrong password, role or database, against a server that is away."""
+    """Whether waiting cannot help, because the password, the role or the database is wrong."""
     refusals = (
         "authentication failed",
         "no password supplied",

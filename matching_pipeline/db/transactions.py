@@ -18,11 +18,11 @@ GAVE_WAY = (
     psycopg.errors.SerializationFailure,
 )
 _LOCK_WAIT = "10ms"
-"""Far below Postgres' deadlock_timeout of one second, after which it sacrifices whoever waited longest: where we
-and the app wait for each other, we give way first."""
+"""Far below Postgres' deadlock_timeout of one second. Where the pipeline and the app wait for each other, we give up
+first, so that Postgres aborts no transaction of the app."""
 _COMMIT_WAIT = "5s"
-_PASSING = (*GAVE_WAY, psycopg.errors.ForeignKeyViolation, psycopg.errors.UniqueViolation)
-"""The two violations pass too: another session deleted or inserted the row between our look and our write."""
+_WORTH_A_RETRY = (*GAVE_WAY, psycopg.errors.ForeignKeyViolation, psycopg.errors.UniqueViolation)
+"""A violation is worth a retry: another session deleted or inserted the row between our look and our write."""
 _RETRYING = stamina.RetryingCaller(
     attempts=10, timeout=None, wait_initial=0.02, wait_max=0.2, wait_jitter=0.1, wait_exp_base=2
 )
@@ -40,15 +40,15 @@ def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
         with impatient_transaction(connection):
             return action()
 
-    return _RETRYING(_PASSING, act)
+    return _RETRYING(_WORTH_A_RETRY, act)
 
 
 @contextmanager
 def impatient_transaction(connection: Connection) -> Iterator[None]:
     """Waits for no lock longer than 10 ms, except for its turn to commit.
 
-    Transactions that notify commit one after another, which takes as long as the disk or a standby takes. The
-    transaction whose turn it is waits for no row of ours.
+    Transactions that notify commit one after another, each as slowly as the disk or a standby. The one that commits
+    waits for no row that we have locked.
     """
     with connection.transaction():
         limit_lock_waits(connection)
@@ -58,7 +58,7 @@ def impatient_transaction(connection: Connection) -> Iterator[None]:
 
 
 def limit_lock_waits(connection: Connection, limit: str = _LOCK_WAIT) -> None:
-    """For the rest of the transaction."""
+    """The limit holds for the rest of the transaction."""
     connection.execute(query("limit_lock_waits"), {"limit": limit})
 
 
