@@ -17,7 +17,7 @@ from matching_pipeline.handlers.registry import in_use
 from matching_pipeline.matches.feed import Announcement
 from matching_pipeline.models.registry import ModelCoverage
 from matching_pipeline.queues import client
-from matching_pipeline.sources.attach import SourceState
+from matching_pipeline.sources.attached import SourceState
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.matcher import Matcher
 

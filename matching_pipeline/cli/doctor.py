@@ -24,7 +24,7 @@ from matching_pipeline.providers.factory import (
     text_provider,
 )
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources import attach
+from matching_pipeline.sources import attached
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.publications import publication_states
 
@@ -103,10 +103,10 @@ def _database(database_url: str) -> str:
 def _sources(database_url: str, declarations: Declarations) -> Iterator[Finding]:
     """A finding for each source that is declared or attached."""
     with connect(database_url) as connection:
-        misfits, others = attach.misfits(connection, declarations), attach.undeclared(connection, declarations)
+        misfits, others = attached.misfits(connection, declarations), attached.undeclared(connection, declarations)
         because = "; ".join([*misfits, *others]) or "all declared sources and matchers are attached"
         yield Finding("sources", not misfits, because)
-        for state in attach.source_states(connection):
+        for state in attached.source_states(connection):
             yield Finding(f"source {state.name}", not state.problems, "; ".join(state.problems) or str(state))
         for publication in publication_states(connection):
             because = "; ".join(publication.problems) or str(publication)

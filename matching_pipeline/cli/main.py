@@ -46,16 +46,8 @@ from matching_pipeline.matches.feed import announcements
 from matching_pipeline.models.activation import ModelChangeRefused
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.attach import (
-    attach,
-    detach,
-    detach_queue,
-    differences,
-    make_example_tables,
-    misfits,
-    set_notify,
-    source_states,
-)
+from matching_pipeline.sources.attach import attach, detach, detach_queue, make_example_tables, set_notify
+from matching_pipeline.sources.attached import differences, misfits, source_states
 from matching_pipeline.sources.declarations import PUBLISHING, Declarations
 from matching_pipeline.sources.enqueue import NotFound
 from matching_pipeline.sources.guess import guess

@@ -15,7 +15,7 @@ from matching_pipeline.db.queries import named_rows
 from matching_pipeline.handlers import registry
 from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.queues import client
-from matching_pipeline.sources.attach import differences, overruled, source_states
+from matching_pipeline.sources.attached import differences, overruled, source_states
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.publications import publication_states
 

@@ -9,7 +9,7 @@ import psycopg
 from matching_pipeline.components.checks import ReportedCheck, evaluation
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.components.sources import table_key
-from matching_pipeline.sources.attach import source_states
+from matching_pipeline.sources.attached import source_states
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.source import Source
 

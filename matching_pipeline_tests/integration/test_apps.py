@@ -14,7 +14,8 @@ from sqlalchemy.pool import NullPool
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate
-from matching_pipeline.sources.attach import attach, detach, fit_problems, source_states
+from matching_pipeline.sources.attach import attach, detach, fit_problems
+from matching_pipeline.sources.attached import source_states
 from matching_pipeline.sources.documents import load
 from matching_pipeline.sources.guess import guess
 from matching_pipeline_tests.apps.app import NAMES, WRITER, App, catalog, picture_server

@@ -7,13 +7,19 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.sources.attach import attach, detach, differences, misfits, source_states, undeclared
+from matching_pipeline.sources.attach import attach, detach
+from matching_pipeline.sources.attached import differences, misfits, source_states, undeclared
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.reading import text_hash
 from matching_pipeline.sources.source import Source
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.notes import TRIGGERS, Notes, declared
 from matching_pipeline_tests.integration.school import School
+
+
+@pytest.fixture
+def notes(connection: Connection) -> Notes:
+    return Notes(connection)
 
 
 def test_attaching_twice_changes_nothing_and_waits_for_no_transaction_of_the_app(

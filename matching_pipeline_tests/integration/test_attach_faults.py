@@ -17,7 +17,8 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.sources import attach as attaching
-from matching_pipeline.sources.attach import SourceState, attach, detach, source_states
+from matching_pipeline.sources.attach import attach, detach
+from matching_pipeline.sources.attached import SourceState, source_states
 from matching_pipeline.sources.declarations import Declarations, GeneratedImages
 from matching_pipeline.sources.source import Source
 from matching_pipeline_tests.fixtures.notes import QUEUE, Notes, declared

@@ -6,7 +6,8 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.sources.attach import attach, source_states
+from matching_pipeline.sources.attach import attach
+from matching_pipeline.sources.attached import source_states
 from matching_pipeline.sources.declarations import Declarations, GeneratedImages, ImageEmbeddings, Matches
 from matching_pipeline.sources.source import Source
 from matching_pipeline_tests.conftest import EXAMPLES

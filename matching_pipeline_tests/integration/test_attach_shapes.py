@@ -8,7 +8,8 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.sources.attach import attach, source_states
+from matching_pipeline.sources.attach import attach
+from matching_pipeline.sources.attached import source_states
 from matching_pipeline.sources.declarations import Declarations, GeneratedImages, ImageEmbeddings
 from matching_pipeline.sources.enqueue import enqueue_resync
 from matching_pipeline.sources.source import Source

@@ -10,7 +10,8 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.migrations import migrate
-from matching_pipeline.sources.attach import SourceState, attach, make_example_tables, misfits, source_states
+from matching_pipeline.sources.attach import attach, make_example_tables
+from matching_pipeline.sources.attached import SourceState, misfits, source_states
 from matching_pipeline.sources.enqueue import enqueue_missing, enqueue_resync
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.notes import Notes, declared

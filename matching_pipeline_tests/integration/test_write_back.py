@@ -11,7 +11,8 @@ from matching_pipeline.handlers.publishing import PublishingHandler
 from matching_pipeline.queues import client
 from matching_pipeline.queues.progress import Summary
 from matching_pipeline.queues.worker import QueueWorker
-from matching_pipeline.sources.attach import attach, source_states
+from matching_pipeline.sources.attach import attach
+from matching_pipeline.sources.attached import source_states
 from matching_pipeline.sources.source import WriteBack
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.app import App
