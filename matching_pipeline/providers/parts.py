@@ -22,7 +22,8 @@ def parts(text: str, limit: int, estimate_tokens: Callable[[str], int]) -> list[
         # at least one character, however many tokens it has
         end = begin + max(bisect_right(ends, limit, key=lambda end: estimate_tokens(text[begin:end])), 1)
         if end == len(text):
-            return [*found, text[begin:]]
+            # no model embeds spaces
+            return [part for part in [*found, text[begin:]] if part.strip()] or [text]
         eighth = (end - begin) // OVERLAP
         end = _after_space(text, end - eighth, end)
         found.append(text[begin:end])
