@@ -93,12 +93,10 @@ def functions() -> Iterator[str]:
     """Each with the comment above its definition."""
     text = "\n".join(file.read_text() for file in sorted((ROOT / "sql/repeatable").glob("*.sql")))
     for name in FUNCTIONS:
-        found = re.search(
-            rf"((?:^--[^\n]*\n)*)^create or replace function ({name}\(.*?)\nlanguage", text, re.M | re.S
-        )
-        assert found, name
-        signature = " ".join(found[2].split()).replace("( ", "(").replace(" )", ")")
-        yield from (f"**`{signature}`**", "", " ".join(found[1].replace("--", "").split()), "")
+        pattern = rf"((?:^--[^\n]*\n)*)^create or replace function ({name}\(.*?)\nlanguage"
+        for comment, written in re.findall(pattern, text, re.M | re.S):
+            signature = " ".join(written.split()).replace("( ", "(").replace(" )", ")")
+            yield from (f"**`{signature}`**", "", " ".join(comment.replace("--", "").split()), "")
 
 
 def tables() -> Iterator[str]:
