@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 COMPONENTS = ("GeneratedImages", "ImageEmbeddings", "Matches", "Source", "TextEmbeddings", "Worker")
 """YAML names them, as in `type: matching_pipeline.Source`. They are imported on first use, and Dagster with them."""
