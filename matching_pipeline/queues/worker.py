@@ -238,7 +238,7 @@ class QueueWorker:
         except LockBusy as lock_busy:
             self._release(jobs, LOCK_BUSY_DELAY, str(lock_busy))
         except (psycopg.Error, JobFailure, SourceUnreadable) as error:
-            if self._connection.closed:
+            if self._connection.closed or isinstance(error, psycopg.errors.DiskFull):
                 raise
             if len(outcomes) > 1:
                 self._log.split(jobs, _said(error))
