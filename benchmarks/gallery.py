@@ -33,9 +33,7 @@ def main(database_url: str) -> None:
         connection.execute("vacuum analyze")
     with TestClient(make_app(Settings(), database_url), base_url="http://127.0.0.1") as client:
         empty = timed(lambda: client.get("/dead-letters"))
-        print(
-            f"\n## The gallery with {COUNT} entities: milliseconds, and how many times an empty page's {empty:.1f}\n"
-        )
+        print(f"\n## The gallery with {COUNT} entities: milliseconds, and as a ratio to an empty page, {empty:.1f}\n")
         print("| page | ms | ratio |\n|---|---|---|")
         for name, path in PAGES.items():
             took = timed(lambda path=path: client.get(path))  # type: ignore[misc]
@@ -57,6 +55,6 @@ PAIR = b"""
 insert into matching_pipeline.matches
     (matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, model)
 select 'project', matching_pipeline.key_id('p' || number), id, 'p' || number, key, id, id, 0.9, number, 'clustered'
-from (select id, key from matching_pipeline.entities where source = 'product' order by id limit 10000) as some
+from (select id, key from matching_pipeline.entities where source = 'product' order by id limit 10000) as matched
 cross join generate_series(1, %(pairs)s) as number
 """

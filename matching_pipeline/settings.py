@@ -121,6 +121,9 @@ class Settings(BaseSettings):
     """The gallery asks for this password, by any name. Without it, it serves this machine only."""
     gallery_user_header: str | None = None
     """A proxy before the gallery names the user in this header. Only the proxy may reach the gallery."""
+    gallery_face_picture: str | None = Field(
+        None, description="The gallery shows the picture that this property of an entity with a vector names, if set."
+    )
     gallery_url: str | None = None
     """The metadata of each asset links to the gallery at this URL. `dev` sets it."""
 

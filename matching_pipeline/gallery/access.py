@@ -16,7 +16,7 @@ from matching_pipeline.settings import Settings
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-    "img-src 'self' https: http:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "img-src 'self' https: http: data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     # an erasure must reach what a browser keeps

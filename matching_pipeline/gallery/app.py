@@ -18,6 +18,7 @@ from matching_pipeline.gallery import (
     packs,
     pairs,
     pictures,
+    searching,
     sources,
 )
 from matching_pipeline.gallery.access import Access, require_protection
@@ -49,6 +50,7 @@ def make_app(settings: Settings, database_url: str, host: str = "127.0.0.1") -> 
             Route("/sources/{source}", browsing.browse, name="browse"),
             Route("/entities/{source}/{id:uuid}", entities.entity, name="entity"),
             Route("/pairs/{matcher}/{left:uuid}/{right:uuid}", pairs.pair, name="pair"),
+            writes("/search", searching.search, "search"),
             Route("/why-not", pairs.why_not, name="why_not"),
             writes("/label", pairs.label, "label"),
             Route("/judge/{matcher}", judging.judge, name="judge"),

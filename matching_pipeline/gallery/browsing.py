@@ -14,6 +14,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.gallery.cards import cards_of
 from matching_pipeline.gallery.rendering import redirect, render, sessions_of
+from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 
 PAGE = 24
 LAST_ID = UUID(int=2**128 - 1)
@@ -59,7 +60,9 @@ def browse(request: Request) -> Response:
         cards = cards_of(connection, name, [row["id"] for row in rows[:PAGE]])
     following = {"before": str(rows[PAGE - 1]["place"]), "after": rows[PAGE - 1]["id"]} if len(rows) > PAGE else None
     counts = {row["id"]: row["place"] for row in rows} if order == "most" else {}
+    by_words = finds_by_words(source["modality"], source["model"])
     shown: dict[str, Any] = {
+        "by_words": by_words,
         "source": source,
         "cards": cards,
         "order": order,
@@ -72,6 +75,11 @@ def browse(request: Request) -> Response:
 
 def newest(connection: Connection, source: str, count: int) -> list[UUID]:
     return [row["id"] for row in _rows(connection, source, "newest", None, "", Place("infinity", LAST_ID), count)]
+
+
+def finds_by_words(modality: str, model: str | None) -> bool:
+    """Whether a search by meaning takes words: of texts always, of pictures unless the model embeds pictures only."""
+    return modality == "text" or (modality == "image" and model not in (None, LocalImageAnalyzer.model))
 
 
 def source_of(connection: Connection, name: str) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class Card:
     @property
     def note(self) -> str:
         """What a person would say next of it: its properties, else how many pictures it has."""
-        said = [value(held) for name, held in self.properties.items() if held is not None and name not in NAMING]
+        told = {name: value(held) for name, held in self.properties.items() if held is not None}
+        said = [held for name, held in told.items() if name not in NAMING and "://" not in held]
         return " · ".join(said) or (f"{self.item_count} pictures" if self.item_count > 1 else "")
 
     @property

@@ -62,6 +62,7 @@ class State:
             lstrip_blocks=True,
         )
         environment.globals |= {"link": link, "token": token, "here": here, "pages": PAGES}
+        environment.globals["face_picture"] = self.settings.gallery_face_picture
         environment.filters |= words.FILTERS
         return environment
 

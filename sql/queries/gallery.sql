@@ -1,28 +1,42 @@
 -- What the gallery shows.
 
 -- name: gallery_sources
-select name, declaration ->> 'table' as "table", attached_at is not null as is_attached, modality, model,
-    (select count(*) from matching_pipeline.entities where source = name) as entities,
-    (select count(*) from matching_pipeline.items where source = name) as item_count,
-    (select count(*) from matching_pipeline.embeddings where source = name and embeddings.model = described.model) as embedded,
-    (select count(*) from matching_pipeline.jobs where source = name and status in ('pending', 'processing')) as unfinished,
-    (select count(*) from matching_pipeline.jobs where source = name and status = 'failed') as failed
+-- each table is counted once for all sources
+with entities as (
+    select source, count(*) as count from matching_pipeline.entities group by source
+), items as (
+    select source, count(*) as count from matching_pipeline.items group by source
+), embeddings as (
+    select source, model, count(*) as count from matching_pipeline.embeddings group by source, model
+), jobs as (
+    select source, count(*) filter (where status = 'failed') as failed, count(*) filter (where status <> 'failed') as unfinished
+    from matching_pipeline.jobs where status in ('pending', 'processing', 'failed') group by source
+)
+select name, declaration ->> 'table' as "table", attached_at is not null as is_attached, modality, described.model,
+    coalesce(entities.count, 0) as entities, coalesce(items.count, 0) as item_count, coalesce(embeddings.count, 0) as embedded,
+    coalesce(unfinished, 0) as unfinished, coalesce(failed, 0) as failed
 from matching_pipeline.sources
 cross join lateral (select matching_pipeline.source_modality(name) as modality, matching_pipeline.source_model(name) as model) as described
+left join entities on entities.source = name
+left join items on items.source = name
+left join embeddings on embeddings.source = name and embeddings.model = described.model
+left join jobs on jobs.source = name
 order by name
 
 -- name: gallery_source
-select name, declaration ->> 'table' as "table", matching_pipeline.source_modality(name) as modality
+select name, declaration ->> 'table' as "table", matching_pipeline.source_modality(name) as modality,
+    matching_pipeline.source_model(name) as model
 from matching_pipeline.sources where name = %(source)s
 
 -- name: gallery_matchers
 select matchers.name, left_source, right_source, threshold, match_limit, attribute_weight,
-    (select count(*) from matching_pipeline.matches where matcher = matchers.name) as pairs,
+    coalesce(matches.count, 0) as pairs,
     (
         select count(*) from matching_pipeline.embedding_models
         where modality = matching_pipeline.source_modality(left_source) and modality <> 'vector' and status in ('active', 'shadow')
     ) as models
 from matching_pipeline.matchers
+left join (select matcher, count(*) as count from matching_pipeline.matches group by matcher) as matches on matches.matcher = matchers.name
 left join matching_pipeline.match_settings on match_settings.matcher = matchers.name
     and match_settings.model = matching_pipeline.settings_model(left_source)
 order by matchers.name
@@ -341,3 +355,6 @@ from (
     order by exists (select from matching_pipeline.jobs where jobs.key = %(key)s and jobs.source = %(source)s and queue = queues.name) desc, name
     limit 1
 ) as asking
+
+-- name: gallery_near
+select id, similarity from matching_pipeline.find_near(%(source)s, %(sought)s, %(count)s)

@@ -1,12 +1,20 @@
 """What the pages show."""
 
 import re
+from base64 import b64encode
 from html import unescape
+from pathlib import Path
 
 from starlette.testclient import TestClient
 
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.handlers import registry
+from matching_pipeline.settings import Settings
+from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.fixtures.app import App
+from matching_pipeline_tests.fixtures.pictures import picture
 from matching_pipeline_tests.fixtures.postings import JobBoard, work_postings
+from matching_pipeline_tests.integration.gallery.conftest import Open, token_of
 from matching_pipeline_tests.integration.marketplace import Marketplace
 
 
@@ -95,3 +103,36 @@ def test_a_search_finds_keys_words_and_properties(
 def test_a_place_that_is_none_is_refused(gallery: TestClient) -> None:
     assert gallery.get("/sources/product?before=never").status_code == 400
     assert gallery.get("/sources/product?after=x").status_code == 400
+
+
+def test_a_sentence_finds_texts_and_a_picture_finds_pictures(
+    connection: Connection, database_url: str, tmp_path: Path, open_gallery: Open
+) -> None:
+    gallery = open_gallery()
+    board, app = JobBoard(connection), App(connection)
+    for title in ("Head baker of bread", "Welder of steel pipes"):
+        board.post(title)
+    for color in ("red", "blue"):
+        (tmp_path / f"{color}.png").write_bytes(picture(color))
+        app.product_image(app.product(), (tmp_path / f"{color}.png").as_uri())
+    settings = Settings(database_url=database_url, image_file_roots=(tmp_path,))
+    for queue in ("image_ai", "job_embeddings"):
+        registry.process_due(settings, database_url, EXAMPLES, queue)
+    page = gallery.get("/sources/posting").text
+    fields = {"token": token_of(page), "source": "posting"}
+    found = gallery.post("/search", data={**fields, "words": "bread baker"}).text
+    assert re.findall(r'class="name">(\w+)', found) == ["Head", "Welder"]
+    data = "data:image/png;base64," + b64encode(picture("red")).decode()
+    found = gallery.post("/search", data={**fields, "source": "product", "picture": data}).text
+    assert re.findall(r"cosine (\d\.\d+)", found)[0] == "1.000"
+    for asked in ({}, {"picture": data}, {"source": "product", "words": "red"}, {"source": "face", "words": "red"}):
+        assert gallery.post("/search", data={**fields, **asked}).status_code == 400
+
+
+def test_a_face_is_shown_only_where_a_setting_names_its_picture(connection: Connection, open_gallery: Open) -> None:
+    connection.execute(
+        "insert into matching_pipeline.entities (source, id, key, properties) values "
+        """('face', matching_pipeline.key_id('a'), 'a', '{"photo": "https://example.com/face.jpg"}')"""
+    )
+    shown = [open_gallery(**asked).get("/sources/face").text for asked in ({}, {"gallery_face_picture": "photo"})]
+    assert ['src="https://example.com/face.jpg"' in page for page in shown] == [False, True]
