@@ -1,10 +1,14 @@
 """What the documents name exists."""
 
 import re
+import shlex
+from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 
+from matching_pipeline.cli.main import cli
 from matching_pipeline.sources.declarations import KINDS
 from tools.reference import DECLARED, with_reference
 
@@ -45,3 +49,16 @@ def test_every_kind_of_declaration_has_its_attributes_in_a_document() -> None:
     text = (ROOT / "docs/declarations.md").read_text()
     assert [kind.__name__ for kind in DECLARED if f"<!-- generated: {kind.__name__} -->" not in text] == []
     assert set(KINDS.values()) <= set(DECLARED)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_command_that_a_document_shows_is_understood(document: Path) -> None:
+    text = re.sub(r"<!-- generated.*?<!-- end -->", "", document.read_text(), flags=re.DOTALL)
+    for shown in re.findall(r"(?:^|`)(?:\.venv/bin/)?matching-pipeline ([^`\n#…]+)", text, re.MULTILINE):
+        arguments = shlex.split(shown)
+        command: click.Command = cli
+        while isinstance(command, click.Group) and arguments:
+            command = command.commands[arguments.pop(0)]
+        # a document may name an argument without its value
+        with suppress(click.BadParameter):
+            command.make_context("matching-pipeline", arguments)
