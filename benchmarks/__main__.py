@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    backlog,
     decoding,
     enqueuing,
     faces,
@@ -22,6 +23,7 @@ from benchmarks import (
     kills,
     local_analyzer,
     local_embedder,
+    machines,
     match_queue,
     posting_queue,
     provider,
@@ -38,8 +40,8 @@ def main() -> None:
         "measurements",
         nargs="*",
         metavar="MEASUREMENT",
-        help="queue, images, matches, kills, kernel, rebuild, incremental, provider, postings, faces, enqueuing, "
-        "standing, decoding, hosts, analyzer, embedder, gallery",
+        help="queue, backlog, images, matches, kills, kernel, rebuild, machines, incremental, provider, postings, "
+        "faces, enqueuing, standing, decoding, hosts, analyzer, embedder, gallery",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
     parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
@@ -57,6 +59,7 @@ def main() -> None:
     asked = parser.parse_args()
     measurements: dict[str, Callable[[str], None]] = {
         "queue": queue_jobs.main,
+        "backlog": backlog.main,
         "images": image_queue.main,
         "matches": match_queue.main,
         "kernel": partial(kernel.main, left_rows=asked.left, right_rows=asked.right),
@@ -67,6 +70,7 @@ def main() -> None:
             face_count=asked.rebuilt_faces,
             schools=asked.rebuilt_schools,
         ),
+        "machines": partial(machines.main, faces=asked.rebuilt_faces, schools=asked.rebuilt_schools),
         "incremental": partial(incremental.main, sizes=sorted(asked.project_images)),
         "kills": partial(kills.main, kills=asked.kills),
         "provider": provider.main,
