@@ -6,7 +6,7 @@ from math import log10
 from typing import Any
 
 WIDTH, HEIGHT = 720, 200
-LEFT, BOTTOM = 44, 24
+LEFT, BOTTOM = 60, 24
 LOWEST, HIGHEST = 0.01, 1000.0
 """Seconds, on a scale of powers of ten."""
 
