@@ -37,7 +37,8 @@ def describe_matches(pipeline: Pipeline, declared: Matches) -> Metadata:
                 described |= _best_pairs(connection, matcher)
             else:
                 described |= _blocks(connection, matcher)
-    return described
+    pairs = sum(described[f"{matcher.name} pairs"] for matcher in declared.matchers)
+    return {**described, "dagster/row_count": pairs}
 
 
 def _scores(connection: Connection, matcher: Matcher) -> dict[str, Any]:

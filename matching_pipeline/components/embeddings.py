@@ -43,6 +43,7 @@ def embeddings_asset(
         name=declared.name,
         deps=sorted({content_table(source) for source in sources}),
         group_name=group,
+        owners=declared.owners,
         kinds={"postgres", "python"},
         description=f"{description} Materialize it to process what is missing; list entities in the launchpad to "
         "process them again.",
@@ -78,8 +79,10 @@ def embeddings_report(declared: Embeddings, describe_newest: DescribeNewest, *, 
 
     def describe(pipeline: Pipeline) -> Metadata:
         with pipeline.connection() as connection:
+            covered = coverage(connection, name)
             return {
-                **coverage(connection, name),
+                **covered,
+                "dagster/row_count": covered["covered"],
                 **models_of(connection, name),
                 **cost_today(connection, name, shadow),
                 "newest": describe_newest(connection, name),
@@ -90,6 +93,7 @@ def embeddings_report(declared: Embeddings, describe_newest: DescribeNewest, *, 
         detects={name: f"{what} of {sources} that have no current embedding"},
         shadows=(shadow,),
         describe=describe,
+        table=f"{declared.expose}.{name}" if declared.expose else "matching_pipeline.embeddings",
         checks=(
             everything_is_accounted_for(
                 name,

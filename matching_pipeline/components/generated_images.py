@@ -38,6 +38,7 @@ def generated_asset(declared: GeneratedImages, declarations: Declarations) -> dg
         name=declared.name,
         deps=[content_table(declarations.source(declared.source))],
         group_name="pictures",
+        owners=declared.owners,
         kinds={"postgres", "python"},
         description=f"Product pictures made from the photo of each {declared.source}, one a type of the table "
         "`image_types`. Materialize it to make the pictures that wait; list keys in the launchpad to ask for packs.",
@@ -58,6 +59,7 @@ def generated_report(declared: GeneratedImages) -> AssetReport:
         name,
         detects={name: "product pictures that were asked for"},
         describe=lambda pipeline: _describe(pipeline, name),
+        table="matching_pipeline.generated_images",
         checks=(
             everything_is_accounted_for(
                 name,
@@ -83,6 +85,7 @@ def _describe(pipeline: Pipeline, queue: str) -> Metadata:
     table = markdown_table(("type", "pictures", "KB each", "cost in USD"), [_blank(row) for row in costs])
     described = {
         **figures,
+        "dagster/row_count": figures["covered"],
         "cost in USD": float(sum(cost or 0 for *_, cost in costs)),
         "types": dg.MetadataValue.md(table),
     }

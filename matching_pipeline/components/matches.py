@@ -39,6 +39,7 @@ def matches_asset(declared: Matches, declarations: Declarations) -> dg.AssetsDef
         name=declared.name,
         ins=ins,
         group_name="matching",
+        owners=declared.owners,
         kinds={"postgres", "numpy"},
         partitions_def=daily,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -74,6 +75,7 @@ def matches_report(declared: Matches, declarations: Declarations) -> AssetReport
             **({PUBLISHING: "pairs that a table of the app lacks"} if declared is first_publishing else {}),
         },
         describe=lambda pipeline: describe_matches(pipeline, declared),
+        table="matching_pipeline.matches",
         checks=(
             _every_pair_holds(declared),
             *(_is_published(declared, matcher) for matcher in declared.matchers if matcher.publish),

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import dagster as dg
+
 from matching_pipeline.db.connections import Connection
-from matching_pipeline.db.queries import named_rows
+from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.models import registry as models
 from matching_pipeline.providers.call_log import queue_cost_today
 from matching_pipeline.queues.client import queue_pause
@@ -28,6 +30,12 @@ def pauses(connection: Connection, queues: Iterable[str]) -> dict[str, Any]:
     """Of the queues that are paused; empty where none is."""
     found = {queue: pause for queue in queues if (pause := queue_pause(connection, queue))}
     return {"paused": "; ".join(f"{queue}: {pause}" for queue, pause in found.items())} if found else {}
+
+
+def table_metadata(connection: Connection, table: str) -> dict[str, Any]:
+    """What Dagster shows of a table: its name and its columns."""
+    columns = [dg.TableColumn(*row) for row in connection.execute(query("columns_of_table"), {"table": table})]
+    return {"dagster/table_name": table, "dagster/column_schema": dg.TableSchema(columns)}
 
 
 def coverage(connection: Connection, queue: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import dagster as dg
 import psycopg
 
 from matching_pipeline.components.checks import ReportedCheck, evaluation
-from matching_pipeline.components.metadata import Metadata, figures, pauses
+from matching_pipeline.components.metadata import Metadata, figures, pauses, table_metadata
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.errors import ConfigurationError, ProviderUnavailable
 from matching_pipeline.handlers import registry
@@ -38,6 +38,8 @@ class AssetReport:
     detects: Mapping[str, str]
     """by queue, what its jobs are for; each has a sensor"""
     describe: Callable[[Pipeline], Metadata]
+    table: str
+    """where its rows stand, for the UI"""
     checks: Sequence[ReportedCheck]
     """those that are cheap enough to come with every report"""
     shadows: Sequence[str] = ()
@@ -54,8 +56,8 @@ class AssetReport:
 
     def metadata(self, pipeline: Pipeline, work: QueueWork | Summary) -> dict[str, Any]:
         with pipeline.connection() as connection:
-            paused = pauses(connection, self.queues)
-        return {**figures(work), **paused, **self.describe(pipeline)}
+            described = {**table_metadata(connection, self.table), **pauses(connection, self.queues)}
+        return {**figures(work), **described, **self.describe(pipeline)}
 
     def evaluations(self, pipeline: Pipeline) -> dict[str, dg.AssetCheckEvaluation]:
         """The result of each check now, by its name."""

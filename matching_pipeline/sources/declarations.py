@@ -20,7 +20,12 @@ WORKER = f"{TYPE_PREFIX}Worker"
 """A component without a declaration."""
 
 
-class ImageEmbeddings(Fields):
+class Asset(Fields):
+    owners: tuple[str, ...] = ()
+    """The owners that the UI names: `team:catalog`, or an address of mail."""
+
+
+class ImageEmbeddings(Asset):
     """An asset: the embeddings and attributes of the pictures of some sources."""
 
     name: Name
@@ -31,7 +36,7 @@ class ImageEmbeddings(Fields):
     """The schema that gets the view and a function `enqueue_SOURCE_images` for each source."""
 
 
-class TextEmbeddings(Fields):
+class TextEmbeddings(Asset):
     """An asset: the embeddings of the texts of some sources."""
 
     name: Name
@@ -48,7 +53,7 @@ class TextEmbeddings(Fields):
     """The name of a function that finds similar entities, of one source."""
 
 
-class Matches(Fields):
+class Matches(Asset):
     """The asset of all matches."""
 
     name: Name = "matches"
@@ -59,7 +64,7 @@ class Matches(Fields):
     """The schema that gets the view."""
 
 
-class GeneratedImages(Fields):
+class GeneratedImages(Asset):
     """An asset: pictures that a provider makes from the photos of a source."""
 
     name: Name = "generated_images"

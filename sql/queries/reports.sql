@@ -48,3 +48,9 @@ where queue = %(queue)s and error_message is not null
   and (status = 'failed' or status in ('pending', 'processing'))
 order by coalesce(completed_at, started_at) desc nulls last
 limit %(count)s
+
+-- name: columns_of_table
+select attname, format_type(atttypid, atttypmod)
+from pg_attribute
+where attrelid = to_regclass(%(table)s) and attnum > 0 and not attisdropped
+order by attnum
