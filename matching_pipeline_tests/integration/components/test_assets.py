@@ -171,7 +171,7 @@ def test_the_nightly_job_processes_what_is_missing_and_then_rebuilds(
         f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}": evaluation.passed
         for evaluation in result.get_asset_check_evaluations()
     }
-    embeddings = ("every_entity_is_accounted_for", "no_failed_jobs", "no_failed_shadow_jobs")
+    embeddings = ("every_entity_is_accounted_for", "no_failed_jobs", "no_failed_shadow_jobs", "model_is_unchanged")
     matches = ("every_pair_holds", "sampled_lists_are_exact")
     of_matchers = ("no_failed_{}_jobs", "{}_is_published")
     checks = [f"{asset}.{check}" for asset in ("image_ai", "job_embeddings") for check in embeddings]
