@@ -50,6 +50,8 @@ os.environ["DEFINITIONS_DIR"] = str(examples.FOLDER)
 def pytest_configure() -> None:
     # SIGTERM, which `timeout` sends, ends the servers as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # a shell that starts us in the background leaves SIGINT ignored, also in processes that Dagster ends by it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ create sequence refusals;
 create function refuse() returns trigger language plpgsql as $$
 begin
     if nextval('refusals') <= %s then
-        raise exception 'could not extend file: No space left on device' using errcode = 'disk_full';
+        raise exception 'could not write block: No space left on device' using errcode = 'io_error';
     end if;
     return new;
 end $$;

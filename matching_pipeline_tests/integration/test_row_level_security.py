@@ -84,6 +84,7 @@ OPEN = {
     "request_pictures": ["service_role"],
     "enqueue_entity": ["service_role"],
     "find_similar": ["service_role"],
+    "find_similar_images": ["service_role"],
 }
 """The functions with their owner's rights that a role of the API may execute."""
 SEEN = (
