@@ -33,7 +33,7 @@ begin
         ('entity_changes', 'select, insert, delete'),
         ('embeddings', 'select, insert, update, delete'), ('embedding_models', 'select, insert, update (status, dimensions)'),
         ('matches', 'select, insert, update, delete'), ('generated_images', 'select, insert, update, delete'),
-        ('model_probes', 'select, insert, update'), ('match_labels', 'select, insert, update, delete'),
+        ('model_probes', 'select, insert, update, delete'), ('match_labels', 'select, insert, update, delete'),
         ('rebuilds', 'select, insert, delete'), ('rebuild_shards', 'select, insert, update, delete'),
         ('ai_calls', 'select, insert, delete'), ('ai_answers', 'select, insert, delete'),
         ('ai_cache_hits', 'select, insert, update'), ('ai_asking', 'select, insert, update, delete'), ('ai_spending', 'select, insert, update')

@@ -26,6 +26,10 @@ HEADERS = {
 
 def require_protection(settings: Settings, host: str) -> None:
     """Raises ConfigurationError where anybody who reaches the address could read everything."""
+    if settings.gallery_password and settings.gallery_user_header:
+        raise ConfigurationError(
+            "GALLERY_PASSWORD: with GALLERY_USER_HEADER a proxy names the user, and no password is asked: set one"
+        )
     if host not in LOOPBACK and not (settings.gallery_password or settings.gallery_user_header):
         raise ConfigurationError(
             f"GALLERY_PASSWORD: at {host} others can reach the gallery: set a password, or GALLERY_USER_HEADER where "

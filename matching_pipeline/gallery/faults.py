@@ -38,5 +38,8 @@ FAULTS: Mapping[Any, Callable[[Request, Exception], Response]] = {
         "The database is away",
         lambda error: "The gallery cannot reach Postgres. The page works again when the server does.",
     ),
+    psycopg.DataError: _page(
+        400, "Not possible", lambda error: f"The database refuses a value: {error.diag.message_primary or error}."
+    ),
     ConfigurationError: _page(503, "Not set up", lambda error: f"{error}."),
 }

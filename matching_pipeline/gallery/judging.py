@@ -28,7 +28,8 @@ def judge(request: Request) -> Response:
     name = request.path_params["matcher"]
     with sessions_of(request).reading() as connection:
         matcher = matcher_of(connection, name)
-        found = named_rows(connection, "gallery_unjudged", matcher=name, by=request.state.user)
+        within = matcher["left_source"] == matcher["right_source"]
+        found = named_rows(connection, "gallery_unjudged", matcher=name, by=request.state.user, within=within)
         shown = shown_pair(connection, name, found[0]["left_id"], found[0]["right_id"]) if found else {}
     return render(request, "judge.html", **{"matcher": matcher, "pair": found, **shown})
 

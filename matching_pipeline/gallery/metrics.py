@@ -70,11 +70,14 @@ class PipelineCollector(Collector):
     def _count(self, connection: Connection) -> None:
         (until,) = connection.execute(query("metrics_until")).fetchone() or (None,)
         between = {"after": self._until or until, "until": until}
-        for row in named_rows(connection, "metrics_of_ended_jobs", bounds=list(BOUNDS), **between):
+        # both before either counts: where one fails, the next scrape reads the same time again
+        ended = named_rows(connection, "metrics_of_ended_jobs", bounds=list(BOUNDS), **between)
+        calls = named_rows(connection, "metrics_of_ai_calls", **between)
+        for row in ended:
             self._ended[row["queue"], row["status"], row["bucket"]] += row["jobs"]
             if row["status"] == "completed":
                 self._seconds[row["queue"]] += row["seconds"]
-        for row in named_rows(connection, "metrics_of_ai_calls", **between):
+        for row in calls:
             figures = self._calls[row["queue"], row["model"], row["outcome"]]
             figures.update(
                 {name: float(row[name]) for name in ("calls", "input_tokens", "output_tokens", "cost_usd")}

@@ -30,7 +30,10 @@ SIDE = 768
 def search(request: Request, form: Form) -> Response:
     """The nearest entities of a source, best first. No session waits for the provider."""
     name, words, picture = form["source"], (form.get("words") or "").strip(), form.get("picture") or ""
-    if not (words or picture.startswith("data:image/")):
+    # an address would have the gallery fetch it, with its own rights
+    if picture and not picture.startswith("data:image/"):
+        raise HTTPException(400, "The picture is no picture that was dropped on the page.")
+    if not (words or picture):
         raise HTTPException(400, "The search has neither words nor a picture.")
     with sessions_of(request).reading() as connection:
         source = source_of(connection, name)

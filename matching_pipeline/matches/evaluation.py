@@ -39,8 +39,9 @@ def evaluate(connection: Connection, part_images: int = PART_IMAGES) -> Iterator
         for matching in all_attached(connection, part_images):
             rule = matching.rule
             for row in named_rows(connection, "models_of_matcher", matcher=rule.matcher):
-                labels, ranked = labelled(connection, rule.matcher, row["name"])
-                if row["status"] == "shadow":
+                is_shadow = row["status"] == "shadow"
+                labels, ranked = labelled(connection, rule.matcher, row["name"] if is_shadow else None)
+                if is_shadow:
                     ranked = _computed(Scoring(connection, rule, part_images, row["name"]), rule, labels)
                 if labels:
                     yield Evaluation(rule.matcher, row["name"], row["status"], quality_of(labels, ranked))

@@ -176,6 +176,7 @@ def _retire(connection: Connection, name: str, modality: Modality) -> None:
         return
     _require_shadow(name, status)
     _set_status(connection, name, "retired")
+    connection.execute(query("forget_probes"), {"name": name})
     for queue in queues_of(connection, modality):
         connection.execute(query("forget_queue"), {"queue": shadow_queue(queue)})
 

@@ -127,7 +127,7 @@ order by items.key
 
 -- name: gallery_jobs
 -- of the entity and of its items
-select jobs.id, queue, kind, jobs.key, status, attempts - snoozes as attempts, error_message, run_at, created_at, completed_at
+select jobs.id, queue, kind, jobs.key, status, attempts - snoozes as attempts, error_message, created_at, completed_at
 from matching_pipeline.jobs
 where source = %(source)s and status <> 'completed' and (
     (kind <> 'item' and key = (select key from matching_pipeline.entities where source = %(source)s and id = %(id)s))
@@ -146,7 +146,10 @@ where %(source)s in (left_source, right_source)
 order by matchers.name
 
 -- name: gallery_list
-select listed.*, 1 - (own_item.embedding <=> other_item.embedding) as cosine,
+select listed.*, (
+        select max(1 - (one <=> other_one))
+        from unnest(array_prepend(own_item.embedding, own_item.more)) as one, unnest(array_prepend(other_item.embedding, other_item.more)) as other_one
+    ) as cosine,
     matching_pipeline.attribute_overlap(own_item.attributes, other_item.attributes) as overlap
 from (
     select right_id as other, left_item as own_item, right_item as other_item, similarity, left_rank as rank, right_rank as other_rank,
@@ -161,9 +164,9 @@ from (
     limit %(count)s
 ) as listed
 left join matching_pipeline.embeddings as own_item on own_item.source = own_source and own_item.item = listed.own_item
-    and own_item.model = listed.model
+    and own_item.model = matching_pipeline.source_model(own_source)
 left join matching_pipeline.embeddings as other_item on other_item.source = other_source and other_item.item = listed.other_item
-    and other_item.model = listed.model
+    and other_item.model = matching_pipeline.source_model(other_source)
 order by rank nulls last, similarity desc, other
 
 -- name: gallery_picture
@@ -229,7 +232,7 @@ order by 3 desc, 4 desc
 limit 200
 
 -- name: gallery_failed_jobs
-select jobs.id, jobs.source, jobs.kind, jobs.key, error_message, jobs.completed_at, attempts - snoozes as attempts, caused_at,
+select jobs.id, jobs.source, jobs.kind, jobs.key, error_message, jobs.completed_at, attempts - snoozes as attempts,
     items.content as url, coalesce(items.entity, entities.id) as entity
 from matching_pipeline.jobs
 left join matching_pipeline.items on jobs.kind = 'item' and items.source = jobs.source and items.id = matching_pipeline.key_id(jobs.key)
@@ -254,8 +257,10 @@ from (
         select id, left_id, right_id, 0 as turn from matching_pipeline.matches
         where matcher = %(matcher)s and id >= (select gen_random_uuid()) and not exists (
             select from matching_pipeline.match_labels
-            where match_labels.matcher = matches.matcher and match_labels.left_key = matches.left_key
-              and match_labels.right_key = matches.right_key and by in (%(by)s, 'block')
+            where match_labels.matcher = matches.matcher and by in (%(by)s, 'block') and (
+                (match_labels.left_key, match_labels.right_key) = (matches.left_key, matches.right_key)
+                or (%(within)s and (match_labels.left_key, match_labels.right_key) = (matches.right_key, matches.left_key))
+            )
         )
         order by id limit 1
     )
@@ -264,8 +269,10 @@ from (
         select id, left_id, right_id, 1 from matching_pipeline.matches
         where matcher = %(matcher)s and not exists (
             select from matching_pipeline.match_labels
-            where match_labels.matcher = matches.matcher and match_labels.left_key = matches.left_key
-              and match_labels.right_key = matches.right_key and by in (%(by)s, 'block')
+            where match_labels.matcher = matches.matcher and by in (%(by)s, 'block') and (
+                (match_labels.left_key, match_labels.right_key) = (matches.left_key, matches.right_key)
+                or (%(within)s and (match_labels.left_key, match_labels.right_key) = (matches.right_key, matches.left_key))
+            )
         )
         order by id limit 1
     )
@@ -302,7 +309,7 @@ select floor(extract(epoch from now() - completed_at) / 60)::integer as minutes_
     percentile_disc(0.95) within group (order by extract(epoch from completed_at - caused_at))::double precision as slow
 from matching_pipeline.jobs
 join matching_pipeline.queues on queues.name = jobs.queue and queues.work = 'match'
-where status = 'completed' and completed_at > now() - interval '1 hour'
+where status = 'completed' and completed_at > now() - interval '1 hour' and isfinite(caused_at)
 group by 1
 order by 1 desc
 
@@ -312,7 +319,7 @@ select count(*) as jobs,
     percentile_disc(0.95) within group (order by extract(epoch from completed_at - caused_at))::double precision as slow
 from matching_pipeline.jobs
 join matching_pipeline.queues on queues.name = jobs.queue and queues.work = 'match'
-where status = 'completed' and completed_at > now() - interval '1 hour'
+where status = 'completed' and completed_at > now() - interval '1 hour' and isfinite(caused_at)
 
 -- name: gallery_spent_today
 select coalesce(sum(spent_usd), 0) as spent from matching_pipeline.ai_spending where day = (now() at time zone 'utc')::date

@@ -132,3 +132,7 @@ where id = any (array (
 
 -- name: current_model
 select name from matching_pipeline.embedding_models where modality = %(modality)s and status = %(status)s
+
+-- name: forget_probes
+-- a model that is added again may be another one behind its name
+delete from matching_pipeline.model_probes where model = %(name)s

@@ -17,6 +17,8 @@ def test_a_page_of_another_name_reads_nothing(gallery: TestClient) -> None:
 def test_at_another_address_it_needs_a_password_or_a_proxy(open_gallery: Open) -> None:
     with pytest.raises(ConfigurationError, match="GALLERY_PASSWORD"):
         open_gallery("0.0.0.0")
+    with pytest.raises(ConfigurationError, match="set one"):
+        open_gallery("0.0.0.0", gallery_password="secret", gallery_user_header="X-User")
 
 
 def test_the_password_is_asked_for(open_gallery: Open) -> None:

@@ -125,7 +125,9 @@ def test_a_sentence_finds_texts_and_a_picture_finds_pictures(
     data = "data:image/png;base64," + b64encode(picture("red")).decode()
     found = gallery.post("/search", data={**fields, "source": "product", "picture": data}).text
     assert re.findall(r"cosine (\d\.\d+)", found)[0] == "1.000"
-    for asked in ({}, {"picture": data}, {"source": "product", "words": "red"}, {"source": "face", "words": "red"}):
+    at_an_address = {"source": "product", "words": "red", "picture": (tmp_path / "red.png").as_uri()}
+    without_model = {"source": "face", "words": "red"}
+    for asked in ({}, {"picture": data}, {"source": "product", "words": "red"}, at_an_address, without_model):
         assert gallery.post("/search", data={**fields, **asked}).status_code == 400
 
 
