@@ -1,7 +1,6 @@
 """Writes the generated parts of the documents: `python -m tools.reference`.
 
-A part stands between `<!-- generated: NAME -->` and `<!-- end -->` in a document; its text comes
-from the code.
+A part stands between `<!-- generated: NAME -->` and `<!-- end -->` in a document. Its text comes from the code.
 """
 
 import re
@@ -23,8 +22,6 @@ from matching_pipeline.sources.source import Parent, Pictures, Source, WriteBack
 ROOT: Final = Path(__file__).resolve().parents[1]
 DOCUMENTS: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PART: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
 DECLARED: Final[tuple[type[BaseModel], ...]] = (
     *(Source, Parent, Pictures, WriteBack),
     *(ImageEmbeddings, TextEmbeddings, Matches, Matcher, Exceptions, Publish, PublishedColumns, GeneratedImages),

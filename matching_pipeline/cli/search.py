@@ -4,27 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 from pgvector import Vector
 
 from matching_pipeline.cli.console import say, table_of
 from matching_pipeline.cli.opening import Connected, connected
 from matching_pipeline.db.queries import named_rows
 from matching_pipeline.errors import ConfigurationError, JobFailure
-from matching_pipeline.models.drift import words_vector
+from matching_pipeline.models import searching
 from matching_pipeline.models.registry import MODALITIES, current_model
-from matching_pipeline.pictures.decode import decode
-from matching_pipeline.pictures.memory import process_memory
-from matching_pipeline.providers.factory import Modality, image_analyzer, text_embedder
-from matching_pipeline.providers.protocols import EmbedsWords
+from matching_pipeline.providers.factory import Modality
 
-QUEUE = "search"
-"""The call log records the requests under this name."""
-SIDE = 768
-"""Pixels: a picture is scaled down, as one that is embedded."""
-
-Query = tuple[Modality, NDArray[np.float32]]
+Query = tuple[Modality, searching.Vector]
 
 
 @click.command("search")
@@ -56,7 +46,7 @@ def search_command(words: str | None, picture: Path | None, source: str | None, 
                 _show(opened, each["name"], queries[each["modality"]], count)
 
 
-def _show(opened: Connected, source: str, vector: NDArray[np.float32], count: int) -> None:
+def _show(opened: Connected, source: str, vector: searching.Vector, count: int) -> None:
     found = named_rows(opened.connection, "find_near", source=source, sought=[Vector(vector)], count=count)
     rows = [(f"{row['similarity']:.3f}", row["key"], row["content"] or "") for row in found]
     table_of(("similarity", source, "picture"), rows)
@@ -66,16 +56,13 @@ def _word_queries(opened: Connected, words: str) -> Iterator[Query]:
     settings, connection, _ = opened
     assert settings.database_url is not None
     for modality in MODALITIES:
-        model = current_model(connection, modality, "active")
-        if model and modality == "text":
-            with text_embedder(settings, settings.database_url, QUEUE, model) as embedder:
-                yield modality, words_vector(embedder, words)
-        elif model:
-            with image_analyzer(settings, settings.database_url, QUEUE, model) as analyzer:
-                if isinstance(analyzer, EmbedsWords):
-                    yield modality, analyzer.embed_words(words)
-                else:
-                    say(f"{model} embeds no words: --picture searches pictures")
+        if (model := current_model(connection, modality, "active")) is None:
+            continue
+        vector = searching.vector_of_words(settings, settings.database_url, modality, model, words)
+        if vector is None:
+            say(f"{model} embeds no words: --picture searches pictures")
+        else:
+            yield modality, vector
 
 
 def _picture_query(opened: Connected, file: Path) -> Iterator[Query]:
@@ -84,6 +71,4 @@ def _picture_query(opened: Connected, file: Path) -> Iterator[Query]:
     model = current_model(connection, "image", "active")
     if model is None:
         raise ConfigurationError("no picture is embedded yet: `matching-pipeline process --missing` embeds them")
-    decoded = decode(file.read_bytes(), side=SIDE, memory=process_memory(settings.image_memory_bytes))
-    with image_analyzer(settings, settings.database_url, QUEUE, model) as analyzer:
-        yield "image", analyzer.analyze(decoded).embedding
+    yield "image", searching.vector_of_picture(settings, settings.database_url, model, file.read_bytes())

@@ -1,4 +1,4 @@
-"""How fresh the matches are, what waits, who works, and what the requests cost."""
+"""The page of freshness and costs: the time from a change to its match, queues, workers, and requests of today."""
 
 from typing import Any
 

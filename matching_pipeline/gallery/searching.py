@@ -2,8 +2,6 @@
 
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
 from pgvector import Vector
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,16 +13,8 @@ from matching_pipeline.gallery.browsing import PAGE, finds_by_words, source_of
 from matching_pipeline.gallery.cards import cards_of
 from matching_pipeline.gallery.forms import Form
 from matching_pipeline.gallery.rendering import State, render, sessions_of, state_of
-from matching_pipeline.models.drift import words_vector
-from matching_pipeline.pictures.decode import decode
-from matching_pipeline.pictures.memory import process_memory
-from matching_pipeline.providers.factory import image_analyzer, text_embedder
-from matching_pipeline.providers.protocols import EmbedsWords
-
-QUEUE = "search"
-"""The call log records the requests under this name, as those of the command `search`."""
-SIDE = 768
-"""Pixels: a picture is scaled down, as one that is embedded."""
+from matching_pipeline.models import searching
+from matching_pipeline.providers.factory import Modality
 
 
 def search(request: Request, form: Form) -> Response:
@@ -60,18 +50,14 @@ def search(request: Request, form: Form) -> Response:
     )
 
 
-def _vector(state: State, modality: str, model: str, words: str, picture: str) -> NDArray[np.float32]:
+def _vector(state: State, modality: Modality, model: str, words: str, picture: str) -> searching.Vector:
     """Raises a JobFailure or a Stop, and HTTPException where the model does not embed what is given."""
     settings, url = state.settings, state.database_url
-    if modality == "text":
-        if not words:
-            raise HTTPException(400, "Texts are found by words.")
-        with text_embedder(settings, url, QUEUE, model) as embedder:
-            return words_vector(embedder, words)
-    with image_analyzer(settings, url, QUEUE, model) as analyzer:
-        if picture:
-            memory = process_memory(settings.image_memory_bytes)
-            return analyzer.analyze(decode(state.fetcher.fetch(picture), side=SIDE, memory=memory)).embedding
-        if isinstance(analyzer, EmbedsWords):
-            return analyzer.embed_words(words)
-    raise HTTPException(400, f"The model {model} embeds no words. A picture finds pictures.")
+    if modality == "text" and not words:
+        raise HTTPException(400, "Texts are found by words.")
+    if picture and modality == "image":
+        return searching.vector_of_picture(settings, url, model, state.fetcher.fetch(picture))
+    vector = searching.vector_of_words(settings, url, modality, model, words)
+    if vector is None:
+        raise HTTPException(400, f"The model {model} embeds no words. A picture finds pictures.")
+    return vector

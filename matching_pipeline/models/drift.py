@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import STOPS, JobFailure
+from matching_pipeline.models.searching import Vector, embedded_words
 from matching_pipeline.providers.factory import Modality, image_analyzer, text_embedder
 from matching_pipeline.providers.protocols import AnalyzesAgain, EmbedsWords, ImageAnalyzer, TextEmbedder
 from matching_pipeline.settings import Settings
@@ -25,7 +26,6 @@ SAME_DESCRIPTION = 0.8
 """The same, where a model describes the picture: it chooses other words each time."""
 
 Probe = Literal["text", "picture"]
-Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _answers(
     provider: ImageAnalyzer | TextEmbedder
     if modality == "text":
         with text_embedder(settings, database_url, QUEUE, model) as provider:
-            yield "text", words_vector(provider), SAME
+            yield "text", embedded_words(provider, TEXT), SAME
         return
     with image_analyzer(settings, database_url, QUEUE, model) as provider:
         if isinstance(provider, EmbedsWords):
@@ -75,16 +75,6 @@ def _answers(
         again = provider.analyze_again if isinstance(provider, AnalyzesAgain) else provider.analyze
         analysis = again(picture())
         yield "picture", analysis.embedding, SAME_DESCRIPTION if analysis.vision_model else SAME
-
-
-def words_vector(embedder: TextEmbedder, words: str = TEXT) -> Vector:
-    """Raises the failure or the Stop."""
-    if isinstance(embedder, EmbedsWords):
-        return embedder.embed_words(words)
-    (answer,) = embedder.embed([words])
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
 
 
 def picture() -> Image.Image:

@@ -122,7 +122,7 @@ def retry_because(connection: Connection, queue: str, because: str) -> int:
 
 
 def hasten_publishing(connection: Connection) -> int:
-    """Makes what waits for a table of the app due at once; returns how many jobs."""
+    """Makes the waiting jobs of publications due now; returns how many."""
     return connection.execute(query("hasten_publishing")).rowcount
 
 

@@ -1,4 +1,4 @@
-"""What a team declares: sources, and the assets made of them. Each class has the fields of its YAML."""
+"""The declarations of a team: sources, and the assets made of them. Each class has the fields of its YAML."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

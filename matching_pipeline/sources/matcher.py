@@ -1,4 +1,4 @@
-"""What a team declares of a matcher. Each class has the fields of its YAML."""
+"""The declaration of a matcher. Each class has the fields of its YAML."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What a team declares of one of the app's tables. Each class has the fields of its YAML."""
+"""The declaration of a table of the app. Each class has the fields of its YAML."""
 
 from typing import Any, Literal
 
