@@ -272,9 +272,9 @@ def _runs(machine: Machine) -> int:
 
 
 def _filled(machine: Machine) -> bool:
-    if machine.all("select to_regclass('matches') is null") == [(True,)]:
+    if machine.all("select to_regclass('public.matches') is null") == [(True,)]:
         return False
-    return bool(machine.all("select from matches where project_id is not null limit 1"))
+    return bool(machine.all("select from public.matches where project_id is not null limit 1"))
 
 
 def _main(checkout: Path) -> str:
