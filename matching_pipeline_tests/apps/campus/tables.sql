@@ -14,6 +14,6 @@ create policy everybody on wishes using (true) with check (true);
 
 insert into members select 'user_2a' || n, case n % 2 when 0 then 'North' else 'South' end from generate_series(1, 50) as n;
 insert into offers select 'offer_' || n, 'user_2a' || 1 + n % 50, 'Offer ' || n, case when n % 9 = 0 then 'gone' else 'open' end
-from generate_series(1, 300) as n;
-insert into offer_photos select 'offers/' || n || '/front-' || n || '.png', 'offer_' || n from generate_series(1, 300) as n;
-insert into wishes select 'wish_' || n, 'user_2a' || 1 + n % 50, '/wishes/picture ' || n || '.png' from generate_series(1, 200) as n;
+from generate_series(1, 100) as n;
+insert into offer_photos select 'offers/' || n || '/front-' || n || '.png', 'offer_' || n from generate_series(1, 100) as n;
+insert into wishes select 'wish_' || n, 'user_2a' || 1 + n % 50, '/wishes/picture ' || n || '.png' from generate_series(1, 70) as n;

@@ -13,5 +13,5 @@ insert into homes (id, purpose, city, images)
 select n, case when n % 2 = 0 then 'sale' else 'rent' end::purpose, 'City ' || n % 5, jsonb_build_array(
     jsonb_build_object('url', 'http://pictures.test/estate/front' || n || '.png', 'kind', 'photo'),
     jsonb_build_object('url', 'http://pictures.test/estate/plan' || n || '.png', 'kind', 'plan'))
-from generate_series(1, 500) as n;
-select setval(pg_get_serial_sequence('homes', 'id'), 500);
+from generate_series(1, 150) as n;
+select setval(pg_get_serial_sequence('homes', 'id'), 150);

@@ -26,10 +26,10 @@ create table image_ai (id serial primary key, prompt text);
 
 insert into profiles (id, display_name) select uuid_at(n), 'Person ' || n from generate_series(1, 20) as n;
 insert into projects (id, designer, title, is_draft)
-select uuid_at(n), uuid_at(1 + n % 10), 'Project ' || n, n % 10 = 0 from generate_series(1, 200) as n;
+select uuid_at(n), uuid_at(1 + n % 10), 'Project ' || n, n % 10 = 0 from generate_series(1, 80) as n;
 insert into furniture (id, seller, title, sold_at)
 select uuid_at(n), uuid_at(11 + n % 10), 'Furniture ' || n, case when n % 7 = 0 then '2026-01-01'::timestamptz end
-from generate_series(1, 300) as n;
+from generate_series(1, 100) as n;
 insert into gallery (shows, shown_id, picture_url)
 select 'project', id, 'http://pictures.test/interior/p' || right(id::text, 3) || '.png' from projects
 union all

@@ -15,6 +15,6 @@ create table app."Artwork" ("artworkId" bigint primary key, feel vec.vector(3));
 create table app."ArtworkImage" ("artworkId" bigint references app."Artwork" on delete cascade, place integer, bucket text, path text, primary key ("artworkId", place));
 
 insert into app.venues select case when n % 2 = 0 then 'Berlin' else 'Paris' end, n, n % 6 <> 0 from generate_series(1, 20) as n;
-insert into app.rooms select city, number, n, 'rooms/' || number || '-' || n || '.png' from app.venues, generate_series(1, 10) as n;
-insert into app."Artwork" select n, '[1,2,3]' from generate_series(1, 300) as n;
-insert into app."ArtworkImage" select n, 1, 'art', n || '.png' from generate_series(1, 300) as n;
+insert into app.rooms select city, number, n, 'rooms/' || number || '-' || n || '.png' from app.venues, generate_series(1, 5) as n;
+insert into app."Artwork" select n, '[1,2,3]' from generate_series(1, 100) as n;
+insert into app."ArtworkImage" select n, 1, 'art', n || '.png' from generate_series(1, 100) as n;
