@@ -5,7 +5,7 @@ from typing import Any
 
 __version__ = "0.2.0"
 
-COMPONENTS = ("GeneratedImages", "ImageEmbeddings", "Matches", "Source", "TextEmbeddings", "Worker")
+COMPONENTS = ("Derived", "GeneratedImages", "ImageEmbeddings", "Matches", "Source", "TextEmbeddings", "Worker")
 """YAML names them, as in `type: matching_pipeline.Source`. They are imported on first use, and Dagster with them."""
 
 

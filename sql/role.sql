@@ -24,7 +24,11 @@ begin
     end if;
 
     -- the pipeline's own tables, whose row-level security admits no other role
-    for name, right_to in values
+    for name, right_to in
+        select relname, 'select, insert, update, delete' from pg_class
+        where relnamespace = 'matching_pipeline'::regnamespace and relkind = 'r' and starts_with(relname, 'derived_')
+        union all
+        values
         ('queues', 'select'), ('sources', 'select, update (compared_at)'), ('matchers', 'select'), ('match_settings', 'select'),
         ('image_types', 'select'), ('migrations', 'select'), ('publications', 'select, update (compared_at)'),
         ('unpublished_pairs', 'select, insert, update, delete'),
@@ -53,7 +57,7 @@ begin
               'read_source', 'children_of', 'source_keys', 'excepted_values', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar', 'find_similar_images',
               'resume_publication', 'publish_range', 'publish_pairs', 'set_kept_status'
           ))
-          and proname not in ('attach_source', 'detach_source', 'detach_queue', 'make_exception_triggers')
+          and proname not in ('attach_source', 'attach_derived', 'detach_source', 'detach_queue', 'make_exception_triggers')
     loop
         execute format('grant execute on function %s to matching_pipeline', name);
     end loop;

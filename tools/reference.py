@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from matching_pipeline.cli.main import cli
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.declarations import GeneratedImages, ImageEmbeddings, Matches, TextEmbeddings
+from matching_pipeline.sources.declarations import Derived, GeneratedImages, ImageEmbeddings, Matches, TextEmbeddings
 from matching_pipeline.sources.matcher import Exceptions, Matcher, Publish, PublishedColumns
 from matching_pipeline.sources.source import Parent, Pictures, Source, WriteBack
 
@@ -23,8 +23,8 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 DOCUMENTS: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PART: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 DECLARED: Final[tuple[type[BaseModel], ...]] = (
-    *(Source, Parent, Pictures, WriteBack),
-    *(ImageEmbeddings, TextEmbeddings, Matches, Matcher, Exceptions, Publish, PublishedColumns, GeneratedImages),
+    *(Source, Parent, Pictures, WriteBack, ImageEmbeddings, TextEmbeddings, Derived),
+    *(Matches, Matcher, Exceptions, Publish, PublishedColumns, GeneratedImages),
 )
 
 

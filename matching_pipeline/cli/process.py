@@ -109,11 +109,10 @@ def _enqueue_named(
 
 
 def _queues_of(declarations: Declarations, source: str) -> set[str]:
-    """The queues that an entity of the source passes through: those that embed it, and those of its matchers."""
-    embedding = [each.name for each in declarations.images if source in each.sources]
-    embedding += [each.name for each in declarations.texts if source in each.sources]
+    """The queues that an entity of the source passes through: those of its items, and those of its matchers."""
+    of_items = [each.name for each in declarations.of_items if source in each.sources]
     matching = [each.queue for each in declarations.matchers if source in (each.left, each.right)]
-    return {*embedding, *map(shadow_queue, embedding), *matching}
+    return {*of_items, *map(shadow_queue, of_items), *matching}
 
 
 def _work_off(

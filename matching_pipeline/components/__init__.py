@@ -1,6 +1,7 @@
 """What Dagster shows and runs of the declarations. It is the only package that imports Dagster."""
 
 from matching_pipeline.components.declared import (
+    Derived,
     GeneratedImages,
     ImageEmbeddings,
     Matches,
@@ -9,4 +10,4 @@ from matching_pipeline.components.declared import (
     Worker,
 )
 
-__all__ = ["GeneratedImages", "ImageEmbeddings", "Matches", "Source", "TextEmbeddings", "Worker"]
+__all__ = ["Derived", "GeneratedImages", "ImageEmbeddings", "Matches", "Source", "TextEmbeddings", "Worker"]

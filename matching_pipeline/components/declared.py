@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import dagster as dg
 
+from matching_pipeline.components.derived import derived_asset, derived_report
 from matching_pipeline.components.gallery_link import linked
 from matching_pipeline.components.generated_images import generated_asset, generated_report
 from matching_pipeline.components.image_embeddings import image_asset, image_report
@@ -91,6 +92,15 @@ class TextEmbeddings(DeclaredComponent[declared.TextEmbeddings]):
 
     def definitions(self, declarations: Declarations) -> dg.Definitions:
         return reported(text_asset(self.declaration, declarations), text_report(self.declaration))
+
+
+class Derived(DeclaredComponent[declared.Derived]):
+    """An asset: a value that a class of yours computes of each picture or text of some sources."""
+
+    fields = declared.Derived
+
+    def definitions(self, declarations: Declarations) -> dg.Definitions:
+        return reported(derived_asset(self.declaration, declarations), derived_report(self.declaration))
 
 
 class Matches(DeclaredComponent[declared.Matches]):

@@ -1,4 +1,4 @@
-"""What the embeddings of pictures and those of texts have in common: an asset, its checks and its report."""
+"""The asset of a result for each item, and what the embeddings of pictures and of texts report."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +13,12 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.components.sources import content_table
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.models.registry import shadow_queue
-from matching_pipeline.sources.declarations import Declarations, ImageEmbeddings, TextEmbeddings
+from matching_pipeline.sources.declarations import Declarations, ImageEmbeddings, OfItems, TextEmbeddings
 from matching_pipeline.sources.enqueue import NotFound, enqueue_entities, enqueue_missing, enqueue_resync
 
 NEWEST = 8
 """Rows that a report shows."""
 
-Embeddings = ImageEmbeddings | TextEmbeddings
 DescribeNewest = Callable[[Connection, str], dg.MetadataValue[Any]]
 """Shows the newest embeddings of a queue."""
 
@@ -34,8 +33,8 @@ class EntitiesConfig(dg.Config):
     resync: bool = Field(default=False, description="also rows of the app's tables that no trigger saw")
 
 
-def embeddings_asset(
-    declared: Embeddings, declarations: Declarations, report: AssetReport, *, group: str, description: str
+def items_asset(
+    declared: OfItems, declarations: Declarations, report: AssetReport, *, group: str, description: str
 ) -> dg.AssetsDefinition:
     sources = [declarations.source(name) for name in declared.sources]
 
@@ -48,7 +47,7 @@ def embeddings_asset(
         description=f"{description} Materialize it to process what is missing; list entities in the launchpad to "
         "process them again.",
     )
-    def embeddings(
+    def items(
         context: dg.AssetExecutionContext, config: EntitiesConfig, pipeline: Pipeline
     ) -> dg.MaterializeResult[None]:
         with pipeline.connection() as connection:
@@ -61,10 +60,10 @@ def embeddings_asset(
             _enqueue(connection, declared, config.entities)
         return process_by_hand(context, pipeline, report)
 
-    return embeddings
+    return items
 
 
-def _enqueue(connection: Connection, declared: Embeddings, entities: dict[str, list[str]]) -> None:
+def _enqueue(connection: Connection, declared: OfItems, entities: dict[str, list[str]]) -> None:
     with connection.transaction():
         for source, keys in entities.items():
             if source not in declared.sources:
@@ -72,7 +71,9 @@ def _enqueue(connection: Connection, declared: Embeddings, entities: dict[str, l
             enqueue_entities(connection, source, keys)
 
 
-def embeddings_report(declared: Embeddings, describe_newest: DescribeNewest, *, what: str) -> AssetReport:
+def embeddings_report(
+    declared: ImageEmbeddings | TextEmbeddings, describe_newest: DescribeNewest, *, what: str
+) -> AssetReport:
     """`what` is embedded: pictures or texts."""
     name, sources = declared.name, " and ".join(declared.sources)
     shadow = shadow_queue(name)

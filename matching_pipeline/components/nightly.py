@@ -10,8 +10,7 @@ from matching_pipeline.sources.declarations import Declarations
 
 def nightly(declarations: Declarations) -> dg.Definitions:
     """The job of all declared assets of embeddings and matches, and its schedule."""
-    names = [each.name for each in declarations.images] + [each.name for each in declarations.texts]
-    names += [each.name for each in declarations.matches]
+    names = [each.name for each in (*declarations.of_items, *declarations.matches)]
     job = dg.define_asset_job(
         "nightly",
         selection=dg.AssetSelection.assets(*names),

@@ -1,5 +1,6 @@
 """How workers report each declared asset."""
 
+from matching_pipeline.components.derived import derived_report
 from matching_pipeline.components.generated_images import generated_report
 from matching_pipeline.components.image_embeddings import image_report
 from matching_pipeline.components.matches import matches_report
@@ -13,6 +14,7 @@ def reports(declarations: Declarations) -> list[AssetReport]:
     return [
         *(image_report(each) for each in declarations.images),
         *(text_report(each) for each in declarations.texts),
+        *(derived_report(each) for each in declarations.derived),
         *(matches_report(each, declarations) for each in declarations.matches),
         *(generated_report(each) for each in declarations.generated),
     ]

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from matching_pipeline.components.embeddings import NEWEST, embeddings_asset, embeddings_report
+from matching_pipeline.components.embeddings import NEWEST, embeddings_report, items_asset
 from matching_pipeline.components.pictures import markdown_table
 from matching_pipeline.components.reporting import AssetReport
 from matching_pipeline.db.connections import Connection
@@ -13,7 +13,7 @@ from matching_pipeline.sources.declarations import Declarations, TextEmbeddings
 
 
 def text_asset(declared: TextEmbeddings, declarations: Declarations) -> dg.AssetsDefinition:
-    return embeddings_asset(
+    return items_asset(
         declared,
         declarations,
         text_report(declared),

@@ -7,6 +7,7 @@ import matching_pipeline
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.named_class import code_of
 
 
 def _hash_of_code() -> str:
@@ -22,6 +23,12 @@ CODE = _hash_of_code()
 
 
 def version_of(settings: Settings, declarations: Declarations) -> str:
-    """A hash of this process' code, the settings and the declarations. It reveals none of them."""
+    """A hash of this process' code, the settings, the declarations and the files of the classes that they name.
+
+    It reveals none of them.
+    """
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
-    return hashlib.sha256(f"{CODE}\n{settings!r}\n{key}\n{declarations!r}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{CODE}\n{settings!r}\n{key}\n{declarations!r}".encode())
+    for asset in declarations.derived:
+        digest.update(code_of(asset.handler))
+    return digest.hexdigest()[:16]

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import named_rows
-from matching_pipeline.errors import ModelSwitched
+from matching_pipeline.errors import ConfigurationError, ModelSwitched
+from matching_pipeline.handlers.derived import DerivedHandler
 from matching_pipeline.handlers.generation import GenerationHandler
 from matching_pipeline.handlers.images import ImageHandler
 from matching_pipeline.handlers.matches import MatchHandler
@@ -29,6 +30,7 @@ from matching_pipeline.queues.progress import Summary
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.declarations import Declarations
+from matching_pipeline.sources.named_class import load_class
 
 __all__ = ["is_shadow"]
 
@@ -134,6 +136,9 @@ def open_handler(settings: Settings, database_url: str, declarations: Declaratio
         case "text":
             with embedding_handler(settings, database_url, queue, "text", _model(database_url, queue)) as handler:
                 yield handler
+        case "derive":
+            with _derived_handler(settings, declarations, queue) as handler:
+                yield handler
         case "match":
             yield _match_handler(settings, database_url, declarations, queue)
         case "generate":
@@ -208,6 +213,25 @@ def _model(database_url: str, queue: str) -> str | None:
 def _require_dimensions(database_url: str, provider: EmbeddingProvider) -> None:
     with connect(database_url) as connection:
         models.require_dimensions(connection, provider)
+
+
+@contextmanager
+def _derived_handler(settings: Settings, declarations: Declarations, queue: str) -> Iterator[Handler]:
+    (declared,) = (each for each in declarations.derived if each.name == queue)
+    found = load_class(queue, declared.handler)
+    if not issubclass(found, DerivedHandler):
+        raise ConfigurationError(f"{queue}: handler: {declared.handler} is no DerivedHandler")
+    with (
+        ImageFetcher(fetch_limits(settings)) as fetcher,
+        found(
+            declared,
+            fetcher,
+            memory=process_memory(settings.image_memory_bytes),
+            concurrency=settings.image_concurrency,
+            is_text=declarations.source(declared.sources[0]).modality == "text",
+        ) as handler,
+    ):
+        yield handler
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.sources.attached import as_json, stored_declarations
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.enqueue import enqueue_resync
+from matching_pipeline.sources.named_class import load_class
 from matching_pipeline.sources.source import Source
 
 LOCK_WAIT = "200ms"
@@ -34,6 +35,9 @@ def attach(connection: Connection, declarations: Declarations) -> None:
         with connection.transaction():
             for name, work in declarations.queues.items():
                 connection.execute(query("declare_queue"), {"name": name, "work": work})
+        for asset in declarations.derived:
+            statement = query("attach_derived")
+            _execute_giving_way(connection, asset.name, statement, what="asset", declaration=as_json(asset))
         for source in declarations.sources:
             _attach_source(connection, source, declarations)
         with connection.transaction():
@@ -55,6 +59,8 @@ def attach(connection: Connection, declarations: Declarations) -> None:
 def fit_problems(connection: Connection, declarations: Declarations) -> list[str]:
     """All that is declared and does not fit the database."""
     problems: list[str] = []
+    for asset in declarations.derived:
+        load_class(asset.name, asset.handler)
     for source in declarations.sources:
         found = _execute_giving_way(connection, source.name, query("source_problems"), declaration=as_json(source))
         problems += [problem for (problem,) in found]
@@ -177,6 +183,7 @@ def _exposing(declarations: Declarations) -> list[tuple[bytes, list[Any]]]:
     statements: list[tuple[bytes, Sequence[Any]]] = [
         (query("expose_images"), declarations.images),
         (query("expose_texts"), declarations.texts),
+        (query("expose_derived"), declarations.derived),
         (query("expose_matches"), declarations.matches),
         (query("expose_generated_images"), declarations.generated),
     ]

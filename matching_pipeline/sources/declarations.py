@@ -2,17 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from matching_pipeline.errors import ConfigurationError
-from matching_pipeline.sources.fields import Fields, Name
+from matching_pipeline.sources.fields import Code, Fields, Name
 from matching_pipeline.sources.matcher import Matcher
 from matching_pipeline.sources.source import Source
 
 VIEW_COLUMNS = frozenset({"id", "kind", "rank", "rank_for_a", "rank_for_b", "similarity", "model", "computed_at"})
 """What the exposed view of matches shows beside the keys."""
+DERIVED_COLUMNS = frozenset({"source", "key", "item", "input", "derived_at"})
+"""What the table and the view of derived values have beside the declared columns."""
 PUBLISHING = "publishing"
 """The queue of what the app's tables still lack."""
 TYPE_PREFIX = "matching_pipeline."
@@ -28,6 +30,8 @@ class Asset(Fields):
 class ImageEmbeddings(Asset):
     """An asset: the embeddings and attributes of the pictures of some sources."""
 
+    work: ClassVar = "image"
+    needs: ClassVar = ("pictures", "photo")
     name: Name
     """The name of the asset, its queue and its view."""
     sources: tuple[Name, ...] = Field(min_length=1)
@@ -39,6 +43,8 @@ class ImageEmbeddings(Asset):
 class TextEmbeddings(Asset):
     """An asset: the embeddings of the texts of some sources."""
 
+    work: ClassVar = "text"
+    needs: ClassVar = ("text",)
     name: Name
     """The name of the asset, its queue and its view."""
     sources: tuple[Name, ...] = Field(min_length=1)
@@ -51,6 +57,24 @@ class TextEmbeddings(Asset):
     """The name of a view of the queue, of one source."""
     search: Name | None = None
     """The name of a function that finds similar entities, of one source."""
+
+
+class Derived(Asset):
+    """An asset: a value that a class of yours computes of each picture or text of some sources."""
+
+    work: ClassVar = "derive"
+    needs: ClassVar = ("pictures", "photo", "text")
+    name: Name
+    """The name of the asset, its queue and its view; its table is `derived_` and the name."""
+    sources: tuple[Name, ...] = Field(min_length=1)
+    """Sources with `pictures` or `photo`, or sources with `text`."""
+    handler: Code
+    """The class that computes it, such as `our_package.colours.Colours`; `.colours.Colours` stands in the folder of
+    the declarations."""
+    columns: dict[Name, str] = Field(min_length=1)
+    """The columns of the value, each with its type."""
+    expose: Name | None = None
+    """The schema that gets the view."""
 
 
 class Matches(Asset):
@@ -75,10 +99,10 @@ class GeneratedImages(Asset):
     """The schema that gets views and functions."""
 
 
-Declaration = Source | ImageEmbeddings | TextEmbeddings | Matches | GeneratedImages
-KINDS: dict[str, type[Declaration]] = {
-    kind.__name__: kind for kind in (Source, ImageEmbeddings, TextEmbeddings, Matches, GeneratedImages)
-}
+OfItems = ImageEmbeddings | TextEmbeddings | Derived
+"""An asset that has a result for each picture or text of its sources."""
+Declaration = Source | OfItems | Matches | GeneratedImages
+KINDS: dict[str, type[Declaration]] = {kind.__name__: kind for kind in get_args(Declaration)}
 
 
 class Declarations(Fields):
@@ -87,6 +111,7 @@ class Declarations(Fields):
     sources: tuple[Source, ...] = ()
     images: tuple[ImageEmbeddings, ...] = ()
     texts: tuple[TextEmbeddings, ...] = ()
+    derived: tuple[Derived, ...] = ()
     matches: tuple[Matches, ...] = ()
     generated: tuple[GeneratedImages, ...] = ()
 
@@ -100,6 +125,7 @@ class Declarations(Fields):
                 sources=tuple(parts[Source]),
                 images=tuple(parts[ImageEmbeddings]),
                 texts=tuple(parts[TextEmbeddings]),
+                derived=tuple(parts[Derived]),
                 matches=tuple(parts[Matches]),
                 generated=tuple(parts[GeneratedImages]),
             )
@@ -110,11 +136,15 @@ class Declarations(Fields):
     @property
     def queues(self) -> dict[str, str]:
         """The work of each queue by its name, in the order in which work flows through them."""
-        works = {each.name: "image" for each in self.images} | {each.name: "text" for each in self.texts}
+        works = {each.name: each.work for each in self.of_items}
         works |= {each.queue: "match" for each in self.matchers}
         works |= {each.name: "generate" for each in self.generated}
         writes = any(each.publish for each in self.matchers) or any(each.write_back for each in self.sources)
         return works | ({PUBLISHING: "publish"} if writes else {})
+
+    @property
+    def of_items(self) -> list[OfItems]:
+        return [*self.images, *self.texts, *self.derived]
 
     @property
     def matchers(self) -> list[Matcher]:
@@ -125,8 +155,7 @@ class Declarations(Fields):
 
     def queues_of(self, source: Source) -> list[str]:
         """The queues whose workers read the source's changed rows."""
-        queues = [each.name for each in self.images if source.name in each.sources]
-        queues += [each.name for each in self.texts if source.name in each.sources]
+        queues = [each.name for each in self.of_items if source.name in each.sources]
         if source.vector:
             queues += [each.queue for each in self.matchers if source.name in (each.left, each.right)]
         return queues
@@ -142,8 +171,8 @@ class Declarations(Fields):
         content = {source.name: source for source in self.sources}
         names = [source.name for source in self.sources]
         yield from (f"two sources have the name {name}" for name, times in Counter(names).items() if times > 1)
-        queues = [each.name for each in self.images] + [each.name for each in self.texts]
-        queues += [each.name for each in self.generated] + [matcher.queue for matcher in self.matchers]
+        queues = [each.name for each in (*self.of_items, *self.generated)]
+        queues += [matcher.queue for matcher in self.matchers]
         queues += [PUBLISHING]
         yield from (f"two queues have the name {name}" for name, times in Counter(queues).items() if times > 1)
         for text in self.texts:
@@ -152,6 +181,11 @@ class Declarations(Fields):
                     yield f"{text.name}: `{name}` is for an asset of one source"
                 if getattr(text, name) and not text.expose:
                     yield f"{text.name}: `{name}` needs `expose`, which names its schema"
+        for each in self.derived:
+            if len({content[name].modality for name in each.sources if name in content}) > 1:
+                yield f"{each.name}: it is of pictures or of texts: declare an asset of each"
+            if taken := sorted(each.columns.keys() & DERIVED_COLUMNS):
+                yield f"{each.name}: columns: its view has a column {taken[0]} already"
         for matcher in self.matchers:
             if taken := sorted({*matcher.columns} & VIEW_COLUMNS):
                 yield f"matcher {matcher.name}: the view of matches has a column {taken[0]} already"
@@ -192,10 +226,8 @@ class Declarations(Fields):
                 )
 
     def _uses(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-        for image in self.images:
-            yield from ((image.name, name, ("pictures", "photo")) for name in image.sources)
-        for text in self.texts:
-            yield from ((text.name, name, ("text",)) for name in text.sources)
+        for asset in self.of_items:
+            yield from ((asset.name, name, asset.needs) for name in asset.sources)
         for each in self.generated:
             yield each.name, each.source, ("photo",)
         for matcher in self.matchers:

@@ -14,6 +14,7 @@ from matching_pipeline import examples
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.declarations import KINDS, TYPE_PREFIX, WORKER, Declaration, Declarations, Matches
+from matching_pipeline.sources.named_class import as_package
 from matching_pipeline.sources.source import Source
 
 _NO_DECLARATION = "a declaration has the fields type and attributes"
@@ -65,6 +66,7 @@ def load(folder: Path) -> Declarations:
 
     Raises FaultyDeclarations, which names all that is wrong, with the file and the attribute.
     """
+    as_package(folder)
     found: list[Declaration] = []
     unread: set[str] = set()
     problems: list[str] = []

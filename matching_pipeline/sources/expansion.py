@@ -2,7 +2,7 @@
 
 A job of the kind `parent` names a row that several entities point to. A job of the kind `table` compares a part of a
 table with the mirror and enqueues what differs, then the next part. A job of the kind `entity` of a source with
-pictures enqueues the pictures that have no current embedding.
+pictures enqueues the pictures that have no current result.
 """
 
 from collections import defaultdict
@@ -103,7 +103,7 @@ def _refresh_pictures(connection: Connection, queue: str, job: Job, known: Seque
     stored = connection.execute(query("items_of_entities"), {"source": job.source, "keys": [job.key]}).fetchall()
     mirror.erase(connection, queue, job.source, "item", [key for (key,) in stored if key not in urls])
     parameters = {"source": job.source, "queue": queue, "keys": list(urls), "contents": list(urls.values())}
-    lacking = connection.execute(query("items_without_embedding"), parameters).fetchall()
+    lacking = connection.execute(query("items_without_result"), parameters).fetchall()
     _enqueue(connection, queue, job.source, [key for (key,) in lacking], "item")
 
 

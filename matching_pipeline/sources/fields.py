@@ -21,6 +21,8 @@ Table = Annotated[str, AfterValidator(_with_schema)]
 Expression = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 """SQL over the row `t` of the source's table and the row `p` of its parent."""
 Column = Annotated[str, StringConstraints(min_length=1)]
+Code = Annotated[str, StringConstraints(pattern=r"^\.?[^\W\d]\w*(\.[^\W\d]\w*)+$")]
+"""A class of Python, after its module. With a dot at first, the module stands beside the declarations."""
 Columns = Column | Annotated[tuple[Column, ...], Field(min_length=2)]
 """The columns of a key: one, or a list of several."""
 

@@ -4,11 +4,11 @@ create table queues (
     name text constraint queues_pkey primary key,
     work text not null,
     notify boolean not null default true,
-    constraint queues_work_allowed check (work in ('image', 'text', 'match', 'generate', 'publish'))
+    constraint queues_work_allowed check (work in ('image', 'text', 'derive', 'match', 'generate', 'publish'))
 );
 alter table queues enable row level security;
 comment on table queues is 'one queue for each embeddings asset, each matcher and the generated images; `attach` writes the rows';
-comment on column queues.work is 'what a worker does to the jobs: it embeds pictures or texts, keeps lists of matches, makes pictures, or writes into the app''s tables';
+comment on column queues.work is 'what a worker does to the jobs: it embeds pictures or texts, computes values of them, keeps lists of matches, makes pictures, or writes into the app''s tables';
 comment on column queues.notify is 'whether enqueuing wakes the workers; where it does not they look for jobs every tenth of a second';
 
 create table pauses (

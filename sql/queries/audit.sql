@@ -15,7 +15,7 @@ select id, key from matching_pipeline.entities where source = %(source)s and id 
 select count(*) over (), states.source, states.key, each.queue_name
 from matching_pipeline.queues
 cross join lateral matching_pipeline.model_queues(queues.name) as each
-cross join lateral matching_pipeline.embedding_states(each.queue_name) as states
+cross join lateral matching_pipeline.item_states(each.queue_name) as states
 where queues.name = %(queue)s and not up_to_date and not waiting and not failed and not exists (
     select from matching_pipeline.embeddings
     where source = states.source and item = matching_pipeline.key_id(states.key) and model = each.model
@@ -27,7 +27,7 @@ limit %(count)s
 select count(*) over (), states.source, states.key, each.queue_name
 from matching_pipeline.queues
 cross join lateral matching_pipeline.model_queues(queues.name) as each
-cross join lateral matching_pipeline.embedding_states(each.queue_name) as states
+cross join lateral matching_pipeline.item_states(each.queue_name) as states
 where queues.name = %(queue)s and not up_to_date and not waiting and not failed and exists (
     select from matching_pipeline.embeddings
     where source = states.source and item = matching_pipeline.key_id(states.key) and model = each.model

@@ -79,6 +79,12 @@ where embeddings.source = %(source)s and embeddings.item = matching_pipeline.key
   and items.source = embeddings.source and items.id = embeddings.item
   and (embeddings.input is distinct from items.content or (items.content_hash is not null and items.content_hash <> embeddings.input_hash))
 
+-- name: write_derived
+select matching_pipeline.write_derived(%(queue)s, %(values)s)
+
+-- name: forget_derived
+select matching_pipeline.forget_derived(%(queue)s, %(source)s, %(item_key)s)
+
 -- name: queue_coverage
 select what, rows, covered, waiting, failed_for_good, unaccounted from matching_pipeline.queue_coverage(%(queue)s)
 

@@ -88,8 +88,8 @@ where queue in (%(queue)s, %(shadow_queue)s) and status <> 'completed'
 -- name: items_lacking_shadow
 select count(*)
 from matching_pipeline.queues
-cross join lateral matching_pipeline.embedding_states(queues.name) as active
-cross join lateral matching_pipeline.embedding_states(queues.name || '_shadow') as shadow
+cross join lateral matching_pipeline.item_states(queues.name) as active
+cross join lateral matching_pipeline.item_states(queues.name || '_shadow') as shadow
 where active.source = shadow.source and active.key = shadow.key and work = %(modality)s and active.up_to_date and not shadow.up_to_date
 
 -- name: has_rows_of_retired

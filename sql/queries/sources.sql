@@ -229,17 +229,25 @@ where id = any (%(ids)s::uuid[]) and status = 'completed' and kind = 'entity' an
     select from matching_pipeline.entities where entities.source = jobs.source and entities.id = matching_pipeline.key_id(jobs.key)
 )
 
--- name: items_without_embedding
+-- name: items_without_result
 select key
 from unnest(%(keys)s::text[], %(contents)s::text[]) as read (key, content)
 where not exists (
     select from matching_pipeline.embeddings
     where source = %(source)s and item = matching_pipeline.key_id(read.key)
       and model = matching_pipeline.queue_model(%(queue)s) and input is not distinct from read.content
+) and matching_pipeline.key_id(key) not in (
+    select item from matching_pipeline.derived_items(%(queue)s, %(source)s, (select matching_pipeline.key_ids(%(keys)s))::uuid[])
 )
 
 -- name: expose_images
 select matching_pipeline.expose_images(%(declaration)s)
+
+-- name: attach_derived
+select matching_pipeline.attach_derived(%(declaration)s)
+
+-- name: expose_derived
+select matching_pipeline.expose_derived(%(declaration)s)
 
 -- name: expose_texts
 select matching_pipeline.expose_texts(%(declaration)s)

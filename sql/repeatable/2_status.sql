@@ -36,7 +36,7 @@ language sql stable set search_path from current as $$
         'message', format('%s jobs pending %s', unfinished.pending, coalesce((
             select case work
                 when 'image' then 'image analysis' when 'text' then 'embedding generation'
-                when 'match' then 'matching' when 'publish' then 'publishing' else 'image generation'
+                when 'match' then 'matching' when 'derive' then 'derivation' when 'publish' then 'publishing' else 'image generation'
             end || case when name = queue_name then '' else ' by the shadow model' end
             from queues where name in (queue_name, regexp_replace(queue_name, '_shadow$', ''))
             limit 1

@@ -1,7 +1,7 @@
--- What a queue's model has embedded, and what it lacks.
+-- What the queues of items have done, and what they lack.
 
--- The items that the queue's sources have, with the state of each under the queue's model.
-create or replace function embedding_states(queue_name text)
+-- The items that the queue's sources have, with the state of each: of an embedding under the queue's model.
+create or replace function item_states(queue_name text)
 returns table (source text, kind text, key text, up_to_date boolean, waiting boolean, failed boolean)
 language sql stable set search_path from current as $$
     with served as (
@@ -13,8 +13,9 @@ language sql stable set search_path from current as $$
         where jobs.queue = queue_name and jobs.status <> 'completed'
         group by jobs.source, jobs.key
     ), mirrored as (
-        select items.source, items.key, embeddings.item is not null as up_to_date
+        select items.source, items.key, coalesce(embeddings.item, derived.item) is not null as up_to_date
         from items join served using (source)
+        left join derived_items(queue_name) as derived on derived.source = items.source and derived.item = items.id
         left join embeddings on embeddings.source = items.source and embeddings.item = items.id
             and embeddings.model = (select queue_model(queue_name)) and embeddings.input is not distinct from items.content
             and (items.content_hash is null or embeddings.input_hash = items.content_hash)
@@ -35,11 +36,11 @@ language sql set search_path from current as $$
     cross join model_queues(queues.name) as each
     cross join lateral (
         select source, kind, array_agg(key) as keys
-        from embedding_states(each.queue_name)
+        from item_states(each.queue_name)
         where not up_to_date and not waiting and not failed
         group by source, kind
     ) as missing
-    where queues.work in ('image', 'text') and enqueue_missing.queue_name in (each.queue_name, queues.name) is not false
+    where queues.work in ('image', 'text', 'derive') and enqueue_missing.queue_name in (each.queue_name, queues.name) is not false
 $$;
 
 -- Enqueues the pictures that were fetched longer ago than that. Those that wait or have failed stay as they are.
@@ -50,7 +51,7 @@ language sql set search_path from current as $$
     cross join model_queues(queues.name) as each
     cross join lateral (
         select states.source, states.kind, array_agg(states.key) as keys
-        from embedding_states(each.queue_name) as states
+        from item_states(each.queue_name) as states
         join embeddings on embeddings.source = states.source and embeddings.item = key_id(states.key)
             and embeddings.model = queue_model(each.queue_name)
         where up_to_date and not waiting and not failed and looked_at < now() - age and input not like 'data:%'
@@ -66,13 +67,13 @@ language plpgsql stable set search_path from current as $$
 declare
     queue_work text := (select work from queues where name in (queue_name, regexp_replace(queue_name, '_shadow$', '')) limit 1);
 begin
-    if queue_work in ('image', 'text') then
-        select case queue_work when 'image' then 'images' else 'texts' end, count(*), count(*) filter (where states.up_to_date),
+    if queue_work in ('image', 'text', 'derive') then
+        select case queue_work when 'image' then 'images' when 'text' then 'texts' else 'items' end, count(*), count(*) filter (where states.up_to_date),
             count(*) filter (where not states.up_to_date and states.waiting),
             count(*) filter (where not states.up_to_date and not states.waiting and states.failed),
             count(*) filter (where not states.up_to_date and not states.waiting and not states.failed)
         into what, rows, covered, waiting, failed_for_good, unaccounted
-        from embedding_states(queue_name) as states;
+        from item_states(queue_name) as states;
     elsif queue_work = 'match' then
         select 'entities have matches', count(*),
             count(*) filter (where exists (select from matches where matcher = matchers.name and left_id = entities.id)

@@ -35,7 +35,7 @@ begin
     perform set_config('matching_pipeline.status_waits', case when pg_trigger_depth() > 0 then 'on' else waits end, true);
     select coalesce(sum(enqueue_for_models(queues.name, source_name, each.kind, each.keys)), 0) into enqueued
     from sources
-    join queues on queues.name = any (sources.queues) and queues.work in ('image', 'text')
+    join queues on queues.name = any (sources.queues) and queues.work in ('image', 'text', 'derive')
     cross join lateral (
         select case when declaration ->> 'pictures' is null then 'entity' else 'item' end as kind, array_agg(item_key) as keys
         from read_source(source_name, 'entity', array[entity_key])

@@ -53,7 +53,7 @@ begin
             where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
               -- a function with its owner's rights, by name only
               and (not prosecdef or proname in ('read_source', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar', 'find_similar_images'))
-              and proname not in ('attach_source', 'detach_source', 'detach_queue', 'make_trigger_function', 'make_triggers', 'drop_triggers', 'make_exception_triggers')
+              and proname not in ('attach_source', 'attach_derived', 'detach_source', 'detach_queue', 'make_trigger_function', 'make_triggers', 'drop_triggers', 'make_exception_triggers')
         loop
             execute format('grant execute on function %s to service_role', object);
         end loop;

@@ -1,0 +1,114 @@
+"""Queues of derived values: computes a value of each picture or text, by a class of the app's team."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Self
+
+from PIL import Image
+from psycopg.types.json import Jsonb
+
+from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.queries import query
+from matching_pipeline.errors import HostBusy, JobFailure, PermanentFailure
+from matching_pipeline.pictures.decode import decode
+from matching_pipeline.pictures.fetch import ImageFetcher
+from matching_pipeline.pictures.memory import Memory
+from matching_pipeline.queues.client import Job
+from matching_pipeline.queues.futures import PATIENCE_SECONDS, Futures
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.sources import declarations
+from matching_pipeline.sources.items import forget_outdated, read_items, write_mirror
+from matching_pipeline.sources.keys import key_id
+from matching_pipeline.sources.reading import SourceRow, text_hash
+
+
+@dataclass(frozen=True)
+class Derived:
+    row: SourceRow
+    values: Mapping[str, Any]
+
+
+class DerivedHandler(ABC):
+    """A subclass says what is computed; this class reads, retries, writes and erases."""
+
+    lease = timedelta(minutes=2)
+
+    def __init__(
+        self,
+        declared: declarations.Derived,
+        fetcher: ImageFetcher,
+        *,
+        memory: Memory,
+        concurrency: int,
+        is_text: bool,
+    ) -> None:
+        self.queue = declared.name
+        self.batch_size = 4 * concurrency
+        self._columns = declared.columns.keys()
+        self._fetcher = fetcher
+        self._memory = memory
+        self._is_text = is_text
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="derive")
+
+    @abstractmethod
+    def derive(self, row: SourceRow) -> Mapping[str, Any]:
+        """The declared columns of the item's row: what JSON can hold, such as texts, numbers and lists.
+
+        Several threads call it at once. Of texts `row.content` is the text, of pictures the URL. Raises
+        PermanentFailure where it can never be computed; another error is tried again.
+        """
+
+    def picture(self, row: SourceRow) -> Image.Image:
+        """The picture of the row, upright and in sRGB, scaled down to 1,536 pixels."""
+        return decode(self._fetcher.fetch(row.content or ""), memory=self._memory)
+
+    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        rows, outcomes = read_items(connection, jobs)
+        yield outcomes
+        running: Futures[Job] = Futures()
+        for job, row in rows.items():
+            running.add(self._threads.submit(self.derive, row), job)
+        for ended in running.ended(PATIENCE_SECONDS):
+            yield [self._outcome(job, rows[job], result) for job, result in ended if result is not None]
+
+    def prepare_write(self, connection: Connection) -> None:  # noqa: B027
+        """The values of two items need no lock against each other."""
+
+    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        current = write_mirror(connection, self.queue, outcomes, is_text=self._is_text)
+        values = [
+            {
+                "source": outcome.job.source,
+                "item": str(key_id(row.item_key or "")),
+                "input": text_hash(row.content).hex() if self._is_text else row.content,
+                **outcome.result.values,
+            }
+            for outcome, row in current
+            # an edit after the item was read has queued it again
+            if row.content == outcome.result.row.content
+        ]
+        if values:
+            connection.execute(query("write_derived"), {"queue": self.queue, "values": Jsonb(values)})
+
+    def forget(self, connection: Connection, job: Job) -> None:
+        forget_outdated(connection, self.queue, job, is_text=self._is_text)
+        connection.execute(query("forget_derived"), {"queue": self.queue, "source": job.source, "item_key": job.key})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _outcome(self, job: Job, row: SourceRow, result: Mapping[str, Any] | JobFailure) -> Outcome:
+        if isinstance(result, HostBusy):
+            return Outcome(job, must_wait=result)
+        if isinstance(result, JobFailure):
+            return Outcome(job, failure=result)
+        if result.keys() != self._columns:
+            given, declared = ", ".join(result), ", ".join(self._columns)
+            return Outcome(job, failure=PermanentFailure(f"derive gave {given}; the declared columns are {declared}"))
+        return Outcome(job, Derived(row, result))
