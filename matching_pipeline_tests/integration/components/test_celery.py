@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -72,24 +73,30 @@ def workers(environment: dict[str, str], tmp_path: Path) -> Iterator[list["subpr
         yield started
 
 
-@pytest.mark.usefixtures("matched", "workers")
-def test_two_machines_share_the_shards_and_one_serves_the_queues(
-    instance: dg.DagsterInstance, connection: Connection, database_url: str
+@pytest.mark.usefixtures("matched")
+def test_a_machine_does_the_shard_of_one_that_vanishes_and_serves_the_queues(
+    instance: dg.DagsterInstance,
+    connection: Connection,
+    database_url: str,
+    workers: list["subprocess.Popen[bytes]"],
 ) -> None:
     with ThreadPoolExecutor() as pool:
-        watching = pool.submit(hold_until_both_wait, database_url)
+        watching = pool.submit(kill_when_both_wait, database_url, workers[1])
         result = execute(instance, celery)
         watching.result(0)
     assert result.success
-    on = {
-        event.step_key: event.engine_event_data.metadata["Celery worker"].value
-        for event in result.all_events
-        if event.is_engine_event and "Celery worker" in event.engine_event_data.metadata
-    }
-    shards = {worker for step, worker in on.items() if "rebuild_shard" in str(step)}
-    assert shards == {"celery@first", "celery@second"}
+    events = [record.event_log_entry.dagster_event for record in instance.get_records_for_run(result.run_id).records]
+    began = Counter(
+        (str(event.step_key).split("[")[1][:4], str(event.engine_event_data.metadata["Celery worker"].value))
+        for event in events
+        if event and event.is_engine_event and "Celery worker" in event.engine_event_data.metadata
+        if "rebuild_shard" in str(event.step_key)
+    )
+    (lost,) = (shard for shard, worker in began if worker == "celery@second")
+    assert began == {("proj", "celery@first"): 1, ("face", "celery@first"): 1, (lost, "celery@second"): 1}
     rows = connection.execute("select matcher from matching_pipeline.matches order by matcher").fetchall()
     assert rows == [("face",), ("project",)]
+    assert connection.execute("select count(*) from dagster.kombu_message").fetchone() == (0,)
 
     launch(instance, "worker")
     until(connection, "select count(*) from matching_pipeline.workers where entered_at is not null", 1)
@@ -105,8 +112,8 @@ def launch(instance: dg.DagsterInstance, job: str) -> None:
     launcher.launch_run(LaunchRunContext(run, workspace=None))
 
 
-def hold_until_both_wait(database_url: str) -> None:
-    """Holds the lists of both matchers once they are planned, until two shards wait for them."""
+def kill_when_both_wait(database_url: str, worker: "subprocess.Popen[bytes]") -> None:
+    """Holds the lists of both matchers once they are planned, until two shards wait for them, each in a worker."""
     planned = "select count(distinct matcher) from matching_pipeline.rebuilds"
     waiting = (
         "select count(*) from pg_locks where locktype = 'advisory' and not granted and database = "
@@ -116,6 +123,7 @@ def hold_until_both_wait(database_url: str) -> None:
         until(watching, planned, 2)
         with ListsLock(one, "project").alone(), ListsLock(one, "face").alone():
             until(watching, waiting, 2)
+            os.killpg(worker.pid, signal.SIGKILL)
 
 
 def until(connection: Connection, count: str, wanted: int) -> None:
