@@ -15,8 +15,11 @@ install: .venv/installed ## Make .venv with everything in it
 	$(PYTHON) tools/install.py dev
 	touch $@
 
-demo: install ## Run everything with sample rows, Dagster's UI included; Ctrl-C ends it
-	$(BIN)/matching-pipeline dev --sample-data
+# in a folder without .env and defs, so that the sample rows never go into a database of the user's
+demo: install ## Run everything with sample rows on an embedded Postgres, whatever .env says; Ctrl-C ends it
+	mkdir -p .data
+	cd .data && env -u DATABASE_URL -u DAGSTER_POSTGRES_URL -u DEFINITIONS_DIR -u GENERATED_IMAGES_URL DATA_DIR=. \
+		$(abspath $(BIN))/matching-pipeline dev --sample-data
 
 dev: install ## Run everything on DATABASE_URL, or on an embedded Postgres
 	$(BIN)/matching-pipeline dev

@@ -98,9 +98,9 @@ def best_matches_table(connection: Connection, matcher: Matcher, count: int = 20
 
 def print_announcement(announcement: Announcement) -> None:
     """A line a pair, tab-separated: matcher, similarity, the two keys; where they are too many, how many."""
-    for pair in announcement.pairs:
+    for pair in announcement.best:
         print(pair.matcher, f"{pair.similarity:.3f}", pair.left_key, pair.right_key, sep="\t", flush=True)
-    if unnamed := announcement.count - len(announcement.pairs):
+    if unnamed := announcement.count - len(announcement.best):
         print(announcement.matcher, f"{unnamed} more pairs", sep="\t", flush=True)
 
 

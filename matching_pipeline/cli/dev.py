@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
+from dotenv import dotenv_values
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
@@ -25,6 +26,13 @@ from matching_pipeline.settings import Settings
 PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 8.0
 """How long workers may take to finish their batch. Another worker does the jobs of those that are killed then."""
+
+
+def require_one_value_each() -> None:
+    """Raises ConfigurationError if `.env` and the environment differ: Dagster prefers `.env`, unlike us."""
+    for name, value in dotenv_values(".env").items():
+        if value and os.environ.get(name, "") not in ("", value):
+            raise ConfigurationError(f"{name}: .env and the environment have different values: remove one of them")
 
 
 @contextmanager

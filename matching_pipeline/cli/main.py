@@ -63,7 +63,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--sample-data", is_flag=True, help="Insert sample pictures and postings first.")
+@click.option("--sample-data", is_flag=True, help="Insert sample rows first, also if DATABASE_URL is set.")
 @click.option("--until-idle", is_flag=True, help="End once everything due is done, and print the best matches.")
 @click.option("--port", default=3000, show_default=True, help="The UI's; another is taken if it is in use.")
 @click.option("--verbose", is_flag=True, help="A line each time that jobs are claimed, completed or snoozed.")
@@ -76,6 +76,7 @@ def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
     from matching_pipeline.gallery.serving import serving
     from matching_pipeline.sample_data.insert import insert_sample_data
 
+    machine.require_one_value_each()
     if embedded := Settings().database_url is None:
         say("Starting Postgres …")
     # to import Dagster takes as long as to start Postgres
@@ -100,7 +101,7 @@ def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
         with machine.running_dagster(settings, database_url, machine.free_port(port), environment) as dagster:
             follow_log = LogFollower(dagster.log, verbose=verbose)
             dagster.wait_until_serving()
-            say(f"Dagster's UI: {dagster.url}/assets   (its log: {os.path.relpath(dagster.log)})")
+            say(f"Dagster's UI: {dagster.url}/assets   (its log: {dagster.log})")
             say(f"The gallery: {gallery}")
             if until_idle:
                 machine.wait_until_idle(

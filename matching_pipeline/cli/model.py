@@ -62,7 +62,7 @@ def compare_command(modality: Modality, name: str | None, sample: int, yes: bool
         require_another(opened.connection, modality, name)
         matchings = matchings_of(opened.connection, modality, opened.settings.match_part_images)
         if not matchings:
-            raise ModelChangeRefused(f"no matcher compares {EMBEDDED[modality]}")
+            raise ModelChangeRefused(f"no matcher compares {EMBEDDED[modality]}: declare one first")
         embedded = None if name == shadow else compare.embed_sample(opened, matchings, modality, name, sample, yes)
         for found in compare.comparisons(opened, matchings, name, embedded):
             compare.show(found)
@@ -107,15 +107,19 @@ def _proposed(opened: Connected, name: str) -> dict[str, float]:
     callback=_thresholds,
     help="The matcher's threshold by this model. `--threshold proposed` takes what `model compare` proposes for all.",
 )
-@click.option("--accept-loss", is_flag=True, help="Even if more than half of the entities lose all their matches.")
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Even if more than half of the entities that have matches by a matcher lose all of them.",
+)
 def activate(name: str, force: bool, thresholds: dict[str, float | None], accept_loss: bool) -> None:
     """Let the shadow and the active model change places, at once for all readers; going back is the same."""
     with connected() as opened:
         chosen = {matcher: value for matcher, value in thresholds.items() if value is not None}
         if None in thresholds.values():
             chosen = _proposed(opened, name) | chosen
-        change = activation.Change(force=force, accept_loss=accept_loss, thresholds=chosen)
-        figures = activation.activate(opened.connection, name, change, part_images=opened.settings.match_part_images)
+        options = activation.Options(force=force, accept_loss=accept_loss, thresholds=chosen)
+        figures = activation.activate(opened.connection, name, options, part_images=opened.settings.match_part_images)
     say(f"{name} is active; the model before it is kept and goes on, until `matching-pipeline model retire`")
     if figures.lists:
         say("matches: " + ", ".join(f"{count} {figure}" for figure, count in vars(figures).items()))

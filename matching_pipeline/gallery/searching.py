@@ -1,4 +1,4 @@
-"""A search by meaning: by a sentence, or by a picture that a person drops on the page."""
+"""The search by meaning: by words, or by a picture that a person drops on the page."""
 
 from uuid import UUID
 
@@ -18,21 +18,21 @@ from matching_pipeline.providers.factory import Modality
 
 
 def search(request: Request, form: Form) -> Response:
-    """The nearest entities of a source, best first. No session waits for the provider."""
+    """The nearest entities of a source, best first. No database session is held while the provider works."""
     name, words, picture = form["source"], (form.get("words") or "").strip(), form.get("picture") or ""
-    # an address would have the gallery fetch it, with its own rights
+    # the gallery would fetch a URL, also one that the visitor cannot reach
     if picture and not picture.startswith("data:image/"):
-        raise HTTPException(400, "The picture is no picture that was dropped on the page.")
-    if not (words or picture):
-        raise HTTPException(400, "The search has neither words nor a picture.")
+        raise HTTPException(400, "Only a picture that was dropped on the page can be searched by, not a URL.")
+    if bool(words) == bool(picture):
+        raise HTTPException(400, "Search by words or by a picture: give one of them.")
     with sessions_of(request).reading() as connection:
         source = source_of(connection, name)
     if source["model"] is None or source["modality"] == "vector":
-        raise HTTPException(400, f"Nothing of {name} is embedded by a model that a search could use.")
+        raise HTTPException(400, f"The source {name} has no embeddings that a search can use.")
     try:
         vector = _vector(state_of(request), source["modality"], source["model"], words, picture)
     except (JobFailure, *STOPS) as error:
-        raise HTTPException(400, f"The search cannot be embedded. {error}") from None
+        raise HTTPException(400, f"No embedding could be made of the words or the picture. {error}") from None
     with sessions_of(request).reading() as connection:
         found = named_rows(connection, "gallery_near", source=name, sought=[Vector(vector)], count=PAGE)
         scores: dict[UUID, float] = {row["id"]: row["similarity"] for row in found}
@@ -51,13 +51,13 @@ def search(request: Request, form: Form) -> Response:
 
 
 def _vector(state: State, modality: Modality, model: str, words: str, picture: str) -> searching.Vector:
-    """Raises a JobFailure or a Stop, and HTTPException where the model does not embed what is given."""
+    """Raises a JobFailure or a Stop, and HTTPException if the model does not embed what is given."""
     settings, url = state.settings, state.database_url
-    if modality == "text" and not words:
-        raise HTTPException(400, "Texts are found by words.")
-    if picture and modality == "image":
+    if picture and modality == "text":
+        raise HTTPException(400, "Texts are searched by words, not by a picture.")
+    if picture:
         return searching.vector_of_picture(settings, url, model, state.fetcher.fetch(picture))
     vector = searching.vector_of_words(settings, url, modality, model, words)
     if vector is None:
-        raise HTTPException(400, f"The model {model} embeds no words. A picture finds pictures.")
+        raise HTTPException(400, f"The model {model} embeds no words. Search by a picture.")
     return vector

@@ -1,4 +1,4 @@
-"""Queues of pictures: fetches images, has each picture analysed once and writes its embedding and attributes."""
+"""The handler of the queues of pictures: it fetches each image, analyses it once, and writes what was found."""
 
 import hashlib
 import time
@@ -29,20 +29,21 @@ from matching_pipeline.sources.items import forget_outdated, read_items, write_m
 from matching_pipeline.sources.reading import SourceRow
 
 GATHER_SECONDS = 0.25
-"""The results of this time are written in one transaction."""
+"""The handler collects results for this long. The worker writes them in one transaction."""
 ANALYSED_SIDE = 768
-"""No analyzer takes a larger picture."""
+"""Pixels of the longer side. Each picture is scaled down to this before it is analysed."""
 NO_URL = PermanentFailure("the image has no URL")
 
 
 @dataclass(frozen=True)
-class Seen:
-    """An image that was analysed before, by its URL."""
+class KnownVersion:
+    """The version of the picture at this URL that was analysed before."""
 
     source: str
     item_key: str
     url: str
     version: str
+    """an ETag or a date, as its host gave it"""
     content_hash: bytes
 
 
@@ -53,14 +54,16 @@ class QueuedImage:
     job: Job
     row: SourceRow = field(hash=False)
     url: str
-    seen: Seen | None = None
+    known: KnownVersion | None = None
 
 
 @dataclass(frozen=True)
 class Fetched:
+    """What the host answered: a picture, or that it has not changed since the known version."""
+
     content_hash: bytes
     data: bytes | None
-    """None where the host says that the picture is the one with this hash"""
+    """None if the picture has not changed"""
     version: str | None
 
 
@@ -95,15 +98,15 @@ class ImageHandler:
         memory: Memory,
         concurrency: int,
         queue: str,
-        looks_again: bool = False,
+        revalidates: bool = False,
     ) -> None:
         self.queue = queue
-        # so many that the other threads have work while one is slow
+        # more jobs than threads, so that the others have work while one is slow
         self.batch_size = max(2 * concurrency, 4 * analyzer.concurrency)
         self._analyzer = analyzer
         self._fetcher = fetcher
         self._memory = memory
-        self._looks_again = looks_again
+        self._revalidates = revalidates
         self._analyses = ThreadPoolExecutor(analyzer.concurrency, thread_name_prefix="analyse")
 
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
@@ -111,20 +114,21 @@ class ImageHandler:
         yield outcomes
         yield [Outcome(job, failure=NO_URL) for job, row in images.items() if not row.content]
         running: Futures[QueuedImage] = Futures()
-        seen = self._seen(connection, images)
+        known_versions = self._known_versions(connection, images)
         for job, row in images.items():
             if row.content:
-                image = QueuedImage(job, row, row.content, seen.get((job.source, row.item_key, row.content)))
-                version = image.seen.version if image.seen else None
+                known_version = known_versions.get((job.source, row.item_key, row.content))
+                image = QueuedImage(job, row, row.content, known_version)
+                version = known_version.version if known_version else None
                 running.add(self._fetcher.submit(row.content, version), image, paid=False)
         analyses: dict[bytes, Future[Analysis]] = {}
         versions: dict[QueuedImage, str | None] = {}
         ready: list[Outcome] = []
-        yielded = time.monotonic()
+        last_yield = time.monotonic()
         for ended in running.ended(GATHER_SECONDS):
             fetched = {image: _fetched(image, result) for image, result in ended if isinstance(result, Content)}
             versions |= {image: picture.version for image, picture in fetched.items()}
-            known = self._known(connection, {picture.content_hash for picture in fetched.values()})
+            known = self._known_analyses(connection, {picture.content_hash for picture in fetched.values()})
             for image, picture in fetched.items():
                 if picture.content_hash not in known:
                     if picture.content_hash not in analyses:
@@ -134,12 +138,12 @@ class ImageHandler:
             ready += _outcomes(
                 [(image, known.get(picture.content_hash)) for image, picture in fetched.items()], versions
             )
-            if not running or time.monotonic() - yielded >= GATHER_SECONDS:
+            if not running or time.monotonic() - last_yield >= GATHER_SECONDS:
                 yield ready
-                ready, yielded = [], time.monotonic()
+                ready, last_yield = [], time.monotonic()
 
     def prepare_write(self, connection: Connection) -> None:
-        """Images need no lock against each other. The analyzer must still be the model of the queue."""
+        """Raises ModelSwitched if the analyzer is not the model of the queue any more."""
         models.hold_role(connection, self._analyzer, self.queue)
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
@@ -147,7 +151,7 @@ class ImageHandler:
         rows = []
         for outcome, row in analysed:
             analysis, url = outcome.result.analysis, outcome.result.row.content
-            # an edit of the URL after it was read has queued the image again
+            # if the app has changed the URL since it was read, the image is in the queue again
             if row.content == url:
                 image = {"source": outcome.job.source, "item_key": row.item_key, "input": url, **vars(analysis)}
                 image["version"] = outcome.result.version
@@ -163,24 +167,24 @@ class ImageHandler:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # a request under way is paid for: its answer is kept before the provider's client closes
+        # A running request costs money, so its answer is stored before the provider's client closes.
         self._analyses.shutdown(wait=True, cancel_futures=True)
 
-    def _seen(
+    def _known_versions(
         self, connection: Connection, images: Mapping[Job, SourceRow]
-    ) -> dict[tuple[str, str | None, str], Seen]:
-        """By source, item and URL. Nothing where no picture is looked at again: then each is fetched."""
-        if not (images and self._looks_again):
+    ) -> dict[tuple[str, str | None, str], KnownVersion]:
+        """By source, item and URL. Without IMAGE_LOOK_AGAIN_DAYS there are none, so each picture is fetched whole."""
+        if not (images and self._revalidates):
             return {}
         parameters = {
             "sources": [job.source for job in images],
             "item_keys": [row.item_key for row in images.values()],
         }
-        with connection.cursor(row_factory=class_row(Seen)) as cursor:
+        with connection.cursor(row_factory=class_row(KnownVersion)) as cursor:
             rows = cursor.execute(query("seen_pictures"), {**parameters, "model": self._analyzer.model}).fetchall()
         return {(row.source, row.item_key, row.url): row for row in rows}
 
-    def _known(self, connection: Connection, content_hashes: set[bytes]) -> dict[bytes, Analysis]:
+    def _known_analyses(self, connection: Connection, content_hashes: set[bytes]) -> dict[bytes, Analysis]:
         if not content_hashes:
             return {}
         with connection.cursor(row_factory=class_row(Analysis)) as cursor:
@@ -189,7 +193,7 @@ class ImageHandler:
 
     def _analyse(self, fetched: Fetched) -> Analysis:
         if fetched.data is None:
-            raise TransientFailure("its analysis was deleted while the host was asked whether the picture changed")
+            raise TransientFailure("its stored analysis was deleted while the host answered: it is fetched again")
         picture = decode(fetched.data, side=ANALYSED_SIDE, memory=self._memory)
         result = self._analyzer.analyze(picture)
         norm = float(np.linalg.norm(result.embedding))
@@ -203,15 +207,15 @@ class ImageHandler:
 
 def _fetched(image: QueuedImage, content: Content) -> Fetched:
     if content.data is None:
-        assert image.seen is not None
-        return Fetched(image.seen.content_hash, None, image.seen.version)
+        assert image.known is not None
+        return Fetched(image.known.content_hash, None, image.known.version)
     return Fetched(hashlib.sha256(content.data).digest(), content.data, content.version)
 
 
 def _outcomes(
     results: Iterable[tuple[QueuedImage, Any]], versions: Mapping[QueuedImage, str | None]
 ) -> Iterator[Outcome]:
-    """Of the images that are analysed or have failed."""
+    """The outcome of each image that was analysed or has failed. Other results have none."""
     for image, result in results:
         if isinstance(result, HostBusy):
             yield Outcome(image.job, must_wait=result)

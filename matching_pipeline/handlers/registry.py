@@ -185,7 +185,7 @@ def _image_handler(settings: Settings, database_url: str, queue: str, model: str
             memory=process_memory(settings.image_memory_bytes),
             concurrency=settings.image_concurrency,
             queue=queue,
-            looks_again=settings.image_look_again_days is not None,
+            revalidates=settings.image_look_again_days is not None,
         )
         with handler:
             yield handler

@@ -1,4 +1,4 @@
-"""New pairs as they come: the announcements of `sql/repeatable/6_feed.sql` on the channel `matches`."""
+"""Receives the announcements of new pairs: `sql/repeatable/6_feed.sql` sends them on the channel `matches`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ class NewPair:
 
 @dataclass(frozen=True)
 class Announcement:
-    """The number of pairs of a matcher that one statement added, and the best of them that still exist."""
+    """The number of pairs of a matcher that one statement added, and those of its best 100 that still exist."""
 
     matcher: str
     count: int
-    pairs: list[NewPair]
+    best: list[NewPair]
 
 
 class _Message(BaseModel):
@@ -35,19 +35,22 @@ class _Message(BaseModel):
 
 
 def announcements(connection: Connection, timeout: float | None = None) -> Iterator[Announcement]:
-    """All announcements from now on, until none has come for `timeout` seconds."""
+    """The announcements from now on. It ends when none has come for `timeout` seconds, or never.
+
+    Statements under `matching_pipeline.notify = off` announce nothing.
+    """
     connection.execute(query("listen_to_matches"))
-    return _heard(connection, timeout)
+    return _received(connection, timeout)
 
 
-def _heard(connection: Connection, timeout: float | None) -> Iterator[Announcement]:
-    # a statement cannot run while notifications are being read
+def _received(connection: Connection, timeout: float | None) -> Iterator[Announcement]:
+    # one at a time, as no statement can run while notifications are being read
     while notices := list(connection.notifies(timeout=timeout, stop_after=1)):
         for notice in notices:
             try:
                 message = _Message.model_validate_json(notice.payload)
             except ValidationError:
-                # every role may notify, on any channel
+                # any role can send on this channel: a message of another form is ignored
                 continue
             yield Announcement(message.matcher, message.pairs, _pairs(connection, message.ids))
 

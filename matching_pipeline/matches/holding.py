@@ -1,8 +1,8 @@
-"""The images of blocks, kept between jobs and brought up to date by what has changed since.
+"""Keeps the images of blocks in memory between jobs, and updates them by the records of what has changed.
 
-Each statement that changes what an image set reads notes the entities in `entity_changes`, with its transaction's
+Each statement that changes what an image set reads records the entities in `entity_changes`, with its transaction's
 number (`sql/repeatable/5_changes.sql`). A block is held together with the snapshot of its last look at that table. So
-the next look finds exactly the transactions that this snapshot did not see. What was rolled back left no note.
+the next look finds exactly the transactions that this snapshot did not see. A rolled back change left no record.
 
 The session's own transaction is different: it sees its own changes, which may still be rolled back. So the entities
 that it loaded are loaded again at the next look, whatever became of it.

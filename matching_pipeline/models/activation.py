@@ -32,16 +32,18 @@ from matching_pipeline.providers.protocols import EmbeddingProvider
 from matching_pipeline.queues import client
 
 MOST_LOSING = 0.5
+"""The share of a matcher's entities with matches that may lose all of them."""
 ROWS_AT_ONCE = 1000
+"""One transaction deletes at most this many rows of a retired model."""
 RETIRE_SECONDS = 20.0
-LOCKED_SECONDS = 0.05
-"""Between two looks at rows that the app has locked."""
+"""`retire` gives up when all rows that are left have been locked for this long."""
+RETRY_PAUSE_SECONDS = 0.05
 REGISTRY_WAIT = "5s"
-"""For workers that are writing. This session holds no other lock by then, so that no other session waits for it."""
+"""How long a session waits for workers that are writing with one of the models."""
 
 
 class ModelChangeRefused(Exception):
-    """The message gives the reason and the remedy."""
+    """The message gives the reason, and says what to do."""
 
 
 def add(connection: Connection, provider: EmbeddingProvider, modality: Modality) -> tuple[Status, int]:
@@ -51,12 +53,14 @@ def add(connection: Connection, provider: EmbeddingProvider, modality: Modality)
     """
     require_dimensions(connection, provider)
     with connection.transaction():
-        names = {status: name for name, status in _hold(connection, modality) if status != "retired"}
+        names = {status: name for name, status in _lock_models(connection, modality) if status != "retired"}
         for status, name in names.items():
             if name == provider.model:
-                raise ModelChangeRefused(f"{name} is the {status} {modality} model already")
+                raise ModelChangeRefused(
+                    f"{name} is the {status} {modality} model already: `model add` takes the name of another"
+                )
         if "shadow" in names:
-            raise ModelChangeRefused(f"{names['shadow']} is the shadow already: retire it first")
+            raise ModelChangeRefused(f"{names['shadow']} is the shadow already: retire it first, with `model retire`")
         parameters = {"name": provider.model, "dimensions": provider.dimensions, "modality": modality}
         connection.execute(query("add_shadow"), parameters)
         if "active" not in names:
@@ -66,28 +70,28 @@ def add(connection: Connection, provider: EmbeddingProvider, modality: Modality)
 
 
 @dataclass(frozen=True)
-class Change:
-    """What an activation may do."""
+class Options:
+    """What an activation may do. `thresholds` are new ones for the model, by matcher."""
 
     force: bool = False
-    """even if the model lacks rows that the active model has"""
+    """even if the model lacks embeddings that the active model has"""
     accept_loss: bool = False
-    """even if more than MOST_LOSING of the entities lose all their matches"""
+    """even if more than MOST_LOSING of the entities that have matches by a matcher lose all of them"""
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    """new ones for the model, by matcher"""
 
 
 def activate(
-    connection: Connection, name: str, change: Change = Change(), *, part_images: int = PART_IMAGES
+    connection: Connection, name: str, options: Options = Options(), *, part_images: int = PART_IMAGES
 ) -> Figures:
-    """Lets the shadow and the active model change places, in one transaction with all that readers see of it.
+    """Makes the shadow active and the active model the shadow.
 
-    Returns the figures of the change in `matches`. Raises ModelChangeRefused if the model is no shadow, or for what
-    `change` does not allow.
+    The same transaction computes all matches again, so readers see only old or only new pairs. Returns the figures
+    of the change in `matches`. Raises ModelChangeRefused if the model is not a shadow, or as `options` says.
     """
     modality = modality_of_model(connection, name)
-    action = partial(_activate, connection, name, modality, change, part_images)
-    # so that few workers write while this session waits for the registry
+    action = partial(_activate, connection, name, modality, options, part_images)
+    # Workers open their handlers again after their batch, so fewer of them write while this session waits for the
+    # lock on the registry.
     client.reopen_all(connection)
     with ExitStack() as stack:
         for matching in matchings_of(connection, modality, part_images):
@@ -96,61 +100,66 @@ def activate(
 
 
 def retire(connection: Connection, name: str) -> int:
-    """Removes the shadow's jobs, then its rows; returns how many rows.
+    """Deletes the shadow's jobs, then its rows in short transactions; returns the number of rows.
 
-    It deletes rows in short transactions, which lock their entities: an erasure by the app waits for no lock. Raises
-    ModelChangeRefused where the app has locked the last rows for too long; a second call goes on.
+    It skips rows that the app has locked. Raises ModelChangeRefused if no others are left for RETIRE_SECONDS; a
+    second call deletes them.
     """
     modality = modality_of_model(connection, name)
     give_way(connection, partial(_retire, connection, name, modality))
     removed, failed = 0, 0
-    while not _all_forgotten(connection, name):
-        deleted = give_way(connection, partial(_forget_some, connection, name))
+    while _has_rows(connection, name):
+        deleted = give_way(connection, partial(_delete_some_rows, connection, name))
         removed += deleted
         failed = 0 if deleted else failed + 1
-        if failed > RETIRE_SECONDS / LOCKED_SECONDS:
-            raise ModelChangeRefused(f"{name} is retired; the app has locked its last rows: `model retire` goes on")
+        if failed > RETIRE_SECONDS / RETRY_PAUSE_SECONDS:
+            raise ModelChangeRefused(
+                f"{name} is retired, but the app has locked some of its rows: run `model retire {name}` again later"
+            )
         if not deleted:
-            time.sleep(LOCKED_SECONDS)
+            time.sleep(RETRY_PAUSE_SECONDS)
     return removed
 
 
-def _activate(connection: Connection, name: str, modality: Modality, change: Change, part_images: int) -> Figures:
-    statuses = dict(_hold(connection, modality))
+def _activate(connection: Connection, name: str, modality: Modality, options: Options, part_images: int) -> Figures:
+    statuses = dict(_lock_models(connection, modality))
     _require_shadow(name, statuses.get(name))
-    if not change.force:
+    if not options.force:
         _require_complete(connection, name, modality)
-    for matcher, threshold in change.thresholds.items():
-        # the model's own row, which counts for no list yet
+    for matcher, threshold in options.thresholds.items():
+        # this row is of the shadow, so it changes no list before the activation
         parameters = {"matcher": matcher, "model": name, "threshold": threshold}
         if not connection.execute(query("set_threshold"), parameters).rowcount:
-            raise ModelChangeRefused(f"no matcher {matcher} compares {EMBEDDED[modality]}")
+            raise ModelChangeRefused(
+                f"no matcher {matcher} compares {EMBEDDED[modality]}: --threshold takes the name of one that does"
+            )
+    # a modality has at most one shadow and one active model, so each leaves its status before the other takes it
     _set_status(connection, name, "retired")
     for other, status in statuses.items():
         if status == "active":
             _set_status(connection, other, "shadow")
     _set_status(connection, name, "active")
-    # jobs stay with the model that they are for
+    # the name of a queue depends on the status of its model: each unfinished job stays with its model
     for queue in queues_of(connection, modality):
         connection.execute(query("exchange_queues"), {"queue": queue, "shadow_queue": shadow_queue(queue)})
-    # workers hear this at the commit, those too that started since the first call
+    # workers receive this when the transaction commits, also those that started after the first call
     client.reopen_all(connection)
     figures = Figures()
     for matching in matchings_of(connection, modality, part_images):
-        before = _with_matches(connection, matching.name)
+        before = _entities_with_matches(connection, matching.name)
         figures += matching.rebuild_at_once(connection)
-        lost = np.setdiff1d(before, _with_matches(connection, matching.name))
-        if len(lost) > MOST_LOSING * len(before) and not change.accept_loss:
+        lost = np.setdiff1d(before, _entities_with_matches(connection, matching.name))
+        if len(lost) > MOST_LOSING * len(before) and not options.accept_loss:
             raise ModelChangeRefused(
                 f"{len(lost)} of the {len(before)} entities that have matches by the matcher {matching.name} would "
-                f"lose all of them: its threshold may not suit the scores of {name}. `model compare {modality}` "
-                "proposes one, --threshold sets it, --accept-loss activates the model nevertheless"
+                f"lose all of them: its threshold may not suit {name}. Run `model compare {modality}` for a better "
+                "one and give it with --threshold, or use --accept-loss"
             )
     return figures
 
 
-def _with_matches(connection: Connection, matcher: str) -> Ids:
-    """The entities that have a list with pairs."""
+def _entities_with_matches(connection: Connection, matcher: str) -> Ids:
+    """The ids of the entities that have at least one match in their list."""
     return read_columns(connection, query("copy_entities_with_matches"), {"matcher": matcher}, {"id": UUID})["id"]
 
 
@@ -163,7 +172,9 @@ def require_another(connection: Connection, modality: Modality, name: str) -> No
     """Raises ModelChangeRefused if the modality has no active model, or if `name` is the active one."""
     active = current_model(connection, modality, "active")
     if active is None:
-        raise ModelChangeRefused(f"there is no active {modality} model yet: the first that writes becomes active")
+        raise ModelChangeRefused(
+            f"there is no active {modality} model yet: start a worker, whose first embedding makes its model active"
+        )
     if name == active:
         raise ModelChangeRefused(
             f"{name} is the active {modality} model already: name another, or `matching-pipeline model add` one"
@@ -171,8 +182,8 @@ def require_another(connection: Connection, modality: Modality, name: str) -> No
 
 
 def _retire(connection: Connection, name: str, modality: Modality) -> None:
-    status = dict(_hold(connection, modality)).get(name)
-    if status == "retired" and not _all_forgotten(connection, name):
+    status = dict(_lock_models(connection, modality)).get(name)
+    if status == "retired" and _has_rows(connection, name):
         return
     _require_shadow(name, status)
     _set_status(connection, name, "retired")
@@ -181,30 +192,30 @@ def _retire(connection: Connection, name: str, modality: Modality) -> None:
         connection.execute(query("forget_queue"), {"queue": shadow_queue(queue)})
 
 
-def _all_forgotten(connection: Connection, name: str) -> bool:
-    """Also where the model has another status again."""
-    return connection.execute(query("has_rows_of_retired"), {"name": name}).fetchone() == (False,)
+def _has_rows(connection: Connection, name: str) -> bool:
+    """Whether the retired model has rows left. It is false if the model is not retired any more."""
+    return connection.execute(query("has_rows_of_retired"), {"name": name}).fetchone() == (True,)
 
 
-def _forget_some(connection: Connection, name: str) -> int:
+def _delete_some_rows(connection: Connection, name: str) -> int:
     held = connection.execute(query("hold_role"), {"name": name}).fetchone()
     if held != ("retired",):
         return 0
     return connection.execute(query("forget_rows_of_model"), {"name": name, "size": ROWS_AT_ONCE}).rowcount
 
 
-def _hold(connection: Connection, modality: Modality) -> list[tuple[str, Status]]:
-    """The modality's models. Until the transaction ends nothing changes them, and no worker writes by them."""
+def _lock_models(connection: Connection, modality: Modality) -> list[tuple[str, Status]]:
+    """Locks the modality's models until the transaction ends, so that no worker writes embeddings of them."""
     limit_lock_waits(connection, REGISTRY_WAIT)
-    models = connection.execute(query("hold_models"), {"modality": modality}).fetchall()
+    models = connection.execute(query("lock_models"), {"modality": modality}).fetchall()
     limit_lock_waits(connection)
     return models
 
 
 def _require_shadow(name: str, status: Status | None) -> None:
     if status != "shadow":
-        way = "activate another first" if status == "active" else "`matching-pipeline model add` makes it one"
-        raise ModelChangeRefused(f"{name} is {status or 'unknown'}, no shadow: {way}")
+        way = "activate another first" if status == "active" else "`matching-pipeline model add` adds it"
+        raise ModelChangeRefused(f"{name} is {status or 'unknown'}, not a shadow: {way}")
 
 
 def _require_complete(connection: Connection, name: str, modality: Modality) -> None:
@@ -213,9 +224,8 @@ def _require_complete(connection: Connection, name: str, modality: Modality) -> 
         queues = [shadow_queue(queue) for queue in queues_of(connection, modality)]
         retry = " and ".join(f"`retry {queue} --all`" for queue in queues)
         raise ModelChangeRefused(
-            f"{name} lacks {lacking} of the {EMBEDDED[modality]} that the active model has: `dev` or `process "
-            f"--missing` does the jobs that wait, {retry} makes failed ones wait, --force activates the model "
-            "nevertheless"
+            f"{name} lacks {lacking} of the {EMBEDDED[modality]} that the active model has: run `dev` or `process "
+            f"--missing` to do the waiting jobs, and {retry} to try failed jobs again, or use --force"
         )
 
 

@@ -1,4 +1,4 @@
-"""The vector of what a person searches by, words or a picture, by a model that is there already."""
+"""Embeds the words or the picture that a person searches by, with a model that the sources use already."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from matching_pipeline.settings import Settings
 QUEUE = "search"
 """The call log records the requests under this name."""
 SIDE = 768
-"""Pixels: a picture is scaled down, as one that is embedded."""
+"""Pixels of the longer side: a picture is scaled down to this, as before it is embedded."""
 
 Vector = NDArray[np.float32]
 
@@ -20,7 +20,7 @@ Vector = NDArray[np.float32]
 def vector_of_words(
     settings: Settings, database_url: str, modality: Modality, model: str, words: str
 ) -> Vector | None:
-    """None where a model of pictures embeds no words. Raises a JobFailure or a Stop."""
+    """None if a model of pictures embeds no words. Raises a JobFailure or a Stop."""
     if modality == "text":
         with text_embedder(settings, database_url, QUEUE, model) as embedder:
             return embedded_words(embedder, words)

@@ -1,24 +1,26 @@
-"""Undoes the compression of an answer's body."""
+"""Decompresses the body of an HTTP response."""
 
 import zlib
 from collections.abc import Callable
-from io import BytesIO
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import brotli
-import zstandard
+from backports import zstd
 
 from matching_pipeline.errors import PermanentFailure
 from matching_pipeline.pictures.size_limit import refuse_oversize
 
-MAX_WINDOW: Final = 8 * 2**20
-"""of zstd, as browsers have it"""
+GZIP_BEGIN: Final = b"\x1f\x8b"
+ZSTD_WINDOW: Final[dict[int, int]] = {zstd.DecompressionParameter.window_log_max: 23}
+"""A larger window is refused; browsers have the same limit."""
 
 
 def decoded(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
-    """Undoes each encoding that the header names, the last first, up to `max_bytes`.
+    """The body without the encodings that the header names, of which the last is undone first.
 
-    As in browsers, a word that names no encoding means nothing: stores send `base64`, `utf-8`, `aws-chunked`, …
+    An encoding that DECODERS does not have is ignored, as browsers do: some object stores send `base64`, `utf-8` or
+    `aws-chunked`. Raises PermanentFailure if the body is damaged, truncated, or larger than `max_bytes`.
     """
     for encoding in reversed(content_encoding.lower().split(",")):
         decode = DECODERS.get(encoding.strip())
@@ -26,7 +28,7 @@ def decoded(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
             continue
         try:
             body = decode(body, max_bytes + 1)
-        except (zlib.error, brotli.error, zstandard.ZstdError) as error:
+        except (zlib.error, brotli.error, zstd.ZstdError) as error:
             raise PermanentFailure(f"damaged {encoding.strip()} content: {error}") from error
         except EOFError as error:
             raise PermanentFailure(f"truncated {encoding.strip()} content") from error
@@ -34,48 +36,49 @@ def decoded(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
     return body
 
 
-def _gzip(body: bytes, size: int) -> bytes:
-    return _inflated(zlib.decompressobj(zlib.MAX_WBITS | 32), body, size)  # 32: gzip or zlib, by the header
+def _members(start: Callable[[], Any], begin: bytes, body: bytes, limit: int) -> bytes:
+    """The content of the first member, and of those that follow it and begin with `begin`."""
+    content = bytearray()
+    while True:
+        decompressor = start()
+        content += decompressor.decompress(body, limit - len(content))
+        if len(content) >= limit:
+            return bytes(content)
+        if not decompressor.eof:
+            raise EOFError
+        body = decompressor.unused_data
+        if not body or not body.startswith(begin):
+            return bytes(content)
 
 
-def _deflate(body: bytes, size: int) -> bytes:
+# 32: gzip or zlib, as the header says
+_zlib_or_gzip = partial(_members, lambda: zlib.decompressobj(zlib.MAX_WBITS | 32), GZIP_BEGIN)
+_zstd = partial(_members, lambda: zstd.ZstdDecompressor(options=ZSTD_WINDOW), b"")
+
+
+def _deflate(body: bytes, limit: int) -> bytes:
     try:
-        return _gzip(body, size)
+        return _zlib_or_gzip(body, limit)
     except zlib.error:  # some servers leave out zlib's header
-        return _inflated(zlib.decompressobj(-zlib.MAX_WBITS), body, size)
+        return _members(lambda: zlib.decompressobj(-zlib.MAX_WBITS), GZIP_BEGIN, body, limit)
 
 
-def _inflated(decompressor: "zlib._Decompress", body: bytes, size: int) -> bytes:
-    content = decompressor.decompress(body, size)
-    if len(content) < size and not decompressor.eof:
-        raise EOFError
-    return content
-
-
-def _brotli(body: bytes, size: int) -> bytes:
+def _brotli(body: bytes, limit: int) -> bytes:
     decompressor = brotli.Decompressor()
-    content = bytearray(decompressor.process(body, output_buffer_limit=size))
-    while len(content) < size and not decompressor.is_finished():
-        more = decompressor.process(b"", output_buffer_limit=size - len(content))
+    content = bytearray(decompressor.process(body, output_buffer_limit=limit))
+    while len(content) < limit and not decompressor.is_finished():
+        more = decompressor.process(b"", output_buffer_limit=limit - len(content))
         if not more:
             raise EOFError
         content += more
     return bytes(content)
 
 
-def _zstd(body: bytes, size: int) -> bytes:
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-    with decompressor.stream_reader(BytesIO(body), read_across_frames=True) as reader:
-        content = bytearray()
-        while len(content) < size and (chunk := reader.read(min(size - len(content), 2**20))):
-            content += chunk
-    return bytes(content)
-
-
 DECODERS: Final[dict[str, Callable[[bytes, int], bytes]]] = {
-    "gzip": _gzip,
-    "x-gzip": _gzip,
+    "gzip": _zlib_or_gzip,
+    "x-gzip": _zlib_or_gzip,
     "deflate": _deflate,
     "br": _brotli,
     "zstd": _zstd,
 }
+"""Each takes the body and the most bytes that it returns; it raises EOFError if the body is truncated."""

@@ -100,7 +100,7 @@ def test_verify_live_match_feed_auto_updates(app: FaceApp) -> None:
         photo = upload(app.connection, user)
         heard = next(feed)
     assert (heard.matcher, heard.count) == ("face", 2)
-    assert all(str(photo) in (pair.left_key, pair.right_key) for pair in heard.pairs)
+    assert all(str(photo) in (pair.left_key, pair.right_key) for pair in heard.best)
 
 
 def test_supabase_realtime_broadcasts_matches(new_database: Callable[..., str]) -> None:

@@ -127,7 +127,7 @@ def test_attach_mends_a_table_that_was_swapped_by_rename(notes: Notes, database_
     assert {problem for problem, *_ in problems} == {
         f"the trigger matching_pipeline_note_{event} {problem}"
         for event in ("insert", "update", "delete", "truncate")
-        for problem in ("on public.notes is missing", "is left behind on public.old_notes")
+        for problem in ("on public.notes is missing", "is on public.old_notes, which the source does not declare")
     }
     # rows of the old table are not rows of the source any more
     notes.run("delete from old_notes")

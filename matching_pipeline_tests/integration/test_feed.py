@@ -123,7 +123,7 @@ def test_what_others_say_on_the_channel_is_passed_over(school: School, database_
             school.run("select pg_notify('matches', %s)", payload)
         add_pairs(school, one, others)
         (told,) = feed
-        assert (told.matcher, told.count, [pair.left_key for pair in told.pairs]) == ("face", 1, [str(one)])
+        assert (told.matcher, told.count, [pair.left_key for pair in told.best]) == ("face", 1, [str(one)])
 
 
 def test_a_pair_that_is_gone_when_it_is_told_is_counted_only(school: School, database_url: str) -> None:

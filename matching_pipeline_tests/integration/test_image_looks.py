@@ -39,7 +39,7 @@ def images(app: App, database_url: str, server: PictureServer) -> dict[str, UUID
     """They were analysed eight days ago."""
     product = app.product()
     images = {path: app.product_image(product, server.url(path)) for path in VERSIONS}
-    work_images(database_url, CountingAnalyzer(), looks_again=True)
+    work_images(database_url, CountingAnalyzer(), revalidates=True)
     app.run("update matching_pipeline.embeddings set looked_at = now() - interval '8 days'")
     app.run("delete from matching_pipeline.jobs")
     return images
@@ -52,7 +52,7 @@ def test_a_picture_that_is_the_same_is_not_sent_again(
     before = app.run("select embedded_at from matching_pipeline.embeddings order by item")
     assert enqueue_looks(connection, AGE) == 4
     analyzer = CountingAnalyzer()
-    assert work_images(database_url, analyzer, looks_again=True).completed == 4
+    assert work_images(database_url, analyzer, revalidates=True).completed == 4
     assert server.unchanged == {"/etag": 1, "/date": 1, "/weak": 1}
     assert server.asked["/none"] == 2
     assert analyzer.count == 0
@@ -69,7 +69,7 @@ def test_a_picture_that_changed_is_analysed_again(
     server.pictures[path] = (200, picture("red"), {name: newer[name] for name in VERSIONS[path]}, lambda: None)
     enqueue_looks(connection, AGE)
     analyzer = CountingAnalyzer()
-    work_images(database_url, analyzer, looks_again=True)
+    work_images(database_url, analyzer, revalidates=True)
     assert analyzer.count == 1
     assert [row for row in app.queue_rows() if row[0] == "matches_project"]
     assert app.analysed() == set(images.values())
@@ -81,7 +81,7 @@ def test_a_picture_that_is_gone_keeps_its_embedding_and_is_not_asked_for_again(
 ) -> None:
     del server.pictures["/etag"]
     enqueue_looks(connection, AGE)
-    assert work_images(database_url, CountingAnalyzer(), looks_again=True).counts["failed"] == 1
+    assert work_images(database_url, CountingAnalyzer(), revalidates=True).counts["failed"] == 1
     assert len(app.analysed()) == 4
     assert enqueue_looks(connection, AGE) == 0
 

@@ -182,7 +182,7 @@ class MatchingLaw(Law):
             self.change(upheaval)
         else:
             (shadow,) = [model.name for model, _ in registered_models(self.connection) if model.status == "shadow"]
-            change = activation.Change(force=True, accept_loss=True, thresholds={"project": 0.4})
+            change = activation.Options(force=True, accept_loss=True, thresholds={"project": 0.4})
             activation.activate(self.connection, shadow, change, part_images=PART_IMAGES)
 
     def entities(self, kind: str) -> list[UUID]:

@@ -175,7 +175,7 @@ def test_without_a_right_on_the_apps_tables_it_processes_rebuilds_listens_and_cl
             assert +registry.process_due(settings, url, EXAMPLES, queue).counts == done
         assert connection.execute("select distinct status from projects").fetchall() == [("COMPLETED",)]
         assert kinds(connection) == [("face", 1.0), ("project", 1.0)]
-        assert {(told.matcher, len(told.pairs)) for told in feed} == {("face", 1), ("project", 1)}
+        assert {(told.matcher, len(told.best)) for told in feed} == {("face", 1), ("project", 1)}
         assert PROJECT.rebuild(own).unchanged == FACE.rebuild(own).unchanged == 1
         connection.execute("delete from matching_pipeline.matches")
         assert PROJECT.rebuild(own).added == FACE.rebuild(own).added == 1
@@ -185,7 +185,7 @@ def test_without_a_right_on_the_apps_tables_it_processes_rebuilds_listens_and_cl
         assert audit(own, EXAMPLES).faults == []
         assert client.status(own, FACE_RULE.queue)["failed"] == 0
         activation.add(own, WorkingModel("other", 3), "image")
-        activation.activate(own, "other", activation.Change(force=True, accept_loss=True))
+        activation.activate(own, "other", activation.Options(force=True, accept_loss=True))
         activation.activate(own, "local-visual-2")
         activation.retire(own, "other")
 

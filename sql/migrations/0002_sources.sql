@@ -62,7 +62,7 @@ create unlogged table entity_changes (
     changed_at timestamptz not null default now()
 );
 alter table entity_changes enable row level security;
-comment on table entity_changes is 'the entities whose images, vectors or properties changed; notes are kept for an hour';
+comment on table entity_changes is 'the entities whose images, vectors or properties changed; records are kept for an hour';
 comment on column entity_changes.entity is 'with tail null: any entity of the source may have changed';
 comment on column entity_changes.tail is 'the last two bytes of the id of an entity that was deleted, or that lost something: the id itself must leave no trace';
 create index entity_changes_entity_idx on entity_changes (source, entity) where entity is not null;

@@ -30,7 +30,7 @@ where work = %(modality)s
 -- name: hold_role
 select status from matching_pipeline.embedding_models where name = %(name)s for share skip locked
 
--- name: hold_models
+-- name: lock_models
 select name, status from matching_pipeline.embedding_models where modality = %(modality)s order by name for no key update
 
 -- name: add_shadow

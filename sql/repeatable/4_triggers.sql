@@ -1,7 +1,7 @@
 -- The triggers of a source. They enqueue keys.
 
--- Whether a condition only compares columns of the row itself with literals, so that it cannot fail in a trigger. In a trigger a
--- virtual generated column has no value.
+-- Whether a condition only compares columns of the row itself with literals, so that the trigger function can compute it. `attach` finds
+-- literals of a wrong type. In a trigger a virtual generated column has no value, so a condition that reads one is not simple.
 create or replace function is_simple_condition(condition text, row_name text, of_table regclass) returns boolean
 language sql stable set search_path from current as $$
     select condition ~* ('^\s*(not\s+)?' || term || '(\s+(and|or)\s+(not\s+)?' || term || ')*\s*$')
@@ -22,7 +22,8 @@ language sql stable set search_path from current as $$
     )
 $$;
 
--- The tables of a source that have triggers: what a key of each names, the first part of the triggers' names, and whether inserts matter.
+-- The tables of a source that get triggers. `kind` says what a key of the table names, and `declared` is the table as the declaration
+-- writes it. `prefix` is the first part of the triggers' names, and `watches_inserts` says whether they need an insert trigger.
 create or replace function tables_to_watch(declaration jsonb)
 returns table (kind text, declared text, of_table regclass, key_columns text[], prefix text, watches_inserts boolean)
 language sql stable set search_path from current as $$
@@ -32,7 +33,7 @@ language sql stable set search_path from current as $$
             nullif(declaration -> 'parent', 'null'), nullif(declaration -> 'pictures', 'null')
     ) as has (prefix, own, parent, pictures)
     cross join lateral (values
-        -- With an immediate foreign key the app inserts this row first. The insert of the row that refers to it enqueues the job.
+        -- With an immediate foreign key the app inserts this row before the row that refers to it. The insert of that row enqueues the job.
         ('entity', declaration ->> 'table', declaration -> 'key', has.prefix, pictures ->> 'table' is null
             or not has_immediate_reference(declared_table(pictures ->> 'table'), key_columns(pictures -> 'entity'), own)),
         ('parent', parent ->> 'table', parent -> 'key', has.prefix || '_parent',
@@ -53,7 +54,7 @@ language sql immutable set search_path from current as $$
     select format('%s_%s_changed', source_name, kind)
 $$;
 
--- The triggers that call the source's functions, on whatever table.
+-- The triggers on any table that call the trigger functions of the source. `type` is `tgtype` of pg_trigger.
 create or replace function existing_triggers(source_name text)
 returns table (kind text, name text, of_table regclass, type smallint, is_enabled boolean)
 language sql stable set search_path from current as $$
@@ -63,7 +64,7 @@ language sql stable set search_path from current as $$
     join pg_trigger on tgfoid = pg_proc.oid
 $$;
 
--- The triggers that a table of the source must have: their events, and `tgtype` of pg_trigger for them.
+-- The triggers that the tables of the source must have, each with its event and the `tgtype` that pg_trigger has for it.
 create or replace function needed_triggers(source_name text)
 returns table (kind text, of_table regclass, name text, event text, type smallint)
 language sql stable set search_path from current as $$
@@ -73,7 +74,7 @@ language sql stable set search_path from current as $$
     where of_table is not null and (event <> 'insert' or watches_inserts)
 $$;
 
--- The triggers of a source that are missing or disabled, or are on a table that is no longer declared.
+-- The triggers of a source that are missing, disabled or of another type, or on a table that is not declared any more.
 create or replace function trigger_problems(source_name text) returns setof text
 language sql stable set search_path from current as $$
     select format('%s on %s is %s', needed.name, qualified(needed.of_table), case when existing.name is null then 'missing' else 'disabled' end)
@@ -81,7 +82,7 @@ language sql stable set search_path from current as $$
     left join existing_triggers(source_name) as existing using (kind, of_table, name, type)
     where exists (select from sources where name = source_name and attached_at is not null) and is_enabled is not true
     union all
-    select format('%s is left behind on %s', existing.name, qualified(existing.of_table))
+    select format('%s is on %s, which the source does not declare', existing.name, qualified(existing.of_table))
     from existing_triggers(source_name) as existing
     where not exists (
         select from watched_tables(source_name) as watched join sources on sources.name = source_name
@@ -90,8 +91,8 @@ language sql stable set search_path from current as $$
 $$;
 
 -- Makes the function that the triggers of one table call. `inputs` are the columns whose change matters, `condition` is a simple
--- condition over the row, called `row_name`, or null. `blanks` is the column of a vector that is erased when it becomes null. Returns
--- whether the triggers called another body before.
+-- condition over the row, called `row_name`, or null. `blanks` is the column of a vector: when it becomes null, the entity is erased.
+-- Returns whether the function was there with another body.
 create or replace function make_trigger_function(
     source_name text, kind text, of_table regclass, row_name text, key_columns text[], inputs text[], condition text, blanks text
 ) returns boolean
@@ -99,18 +100,18 @@ language plpgsql set search_path from current as $$
 declare
     signature text := format('%I()', trigger_function(source_name, kind));
     former text := (select prosrc from pg_proc where oid = to_regprocedure(signature));
-    applies text := coalesce(
+    applies_sql text := coalesce(
         nullif(concat_ws(' and ', '(' || condition || ')', case when blanks is not null then format('t.%I is not null', blanks) end), ''),
         'true'
     );
-    differs text;
+    differs_sql text;
     body text;
 begin
-    -- bytes are compared: 1.0 and 1.00 are different texts, and a type such as json has no equality
+    -- compares bytes: 1.0 and 1.00 are equal and have different texts, and a type such as json has no operator `=`
     select coalesce(string_agg(format('row(old_rows.%1$I)::record *<> row(new_rows.%1$I)::record', input), ' or '), 'false')
-    into differs from unnest(inputs) as input;
-    -- `source_gone` erases the keys that it can lock. A worker erases the others. An update by `write_status` is none of the app's.
-    -- Of what it enqueues a worker writes the statuses: see `jobs_write_back`.
+    into differs_sql from unnest(inputs) as input;
+    -- `source_gone` erases the keys that it can lock, and a worker erases the others. The trigger ignores an update by `write_status`,
+    -- which is not the app's. With `status_waits`, a worker writes the statuses of what it enqueues: see `jobs_write_back`.
     body := format($body$
 declare
     waits text := coalesce(current_setting('matching_pipeline.status_waits', true), '');
@@ -119,7 +120,7 @@ begin
     begin
         perform set_config('matching_pipeline.status_waits', 'on', true);
         if tg_relid is distinct from to_regclass(%7$L) then
-            -- another table has the declared name now
+            -- another table has the declared name now, so a worker compares all of it
             perform source_changed(%1$L, 'table', array['']);
         elsif tg_op = 'INSERT' then
             perform source_changed(%1$L, %2$L, array(select %9$s from new_rows as %8$I where %4$s));
@@ -151,7 +152,7 @@ begin
     return null;
 end
 $body$,
-        source_name, kind, key_columns[1], applies, differs,
+        source_name, kind, key_columns[1], applies_sql, differs_sql,
         case when blanks is null then '' else format('or (old_rows.%1$I is not null and new_rows.%1$I is null)', blanks) end,
         qualified(of_table), row_name, key_text(row_name, key_columns), key_text('new_rows', key_columns), key_text('old_rows', key_columns),
         keys_equal('old_rows', key_columns, 'new_rows', key_columns), qualified(of_table), key_is_in(row_name, key_columns, 'old_rows'),
@@ -169,8 +170,8 @@ $body$,
 end
 $$;
 
--- Waits until the transactions end that may have called the former body of a trigger function: the comparison that follows
--- sees what they have written.
+-- Waits until all transactions have ended that may have called the former body of a trigger function. So the comparison that follows
+-- sees their changes.
 create or replace function wait_for_writers(source_name text, of_kind text) returns void
 language plpgsql set search_path from current as $$
 declare
@@ -178,12 +179,12 @@ declare
 begin
     execute format('lock table %s in share mode', qualified(of_table));
 exception when insufficient_privilege then
-    -- such an owner may only make triggers: the daily comparison finds what those transactions changed
+    -- The schema's owner may make triggers on the table and not lock it. The daily comparison then finds what those transactions changed.
 end
 $$;
 
--- Creates the triggers that are missing or wrong. Each `create trigger` waits for open transactions, and new statements wait
--- for it.
+-- Creates the triggers that are missing or wrong. Each `create trigger` waits for the transactions that have written to the table, and
+-- new writing statements wait for it.
 create or replace function make_triggers(source_name text, of_kind text) returns void
 language plpgsql set search_path from current as $$
 declare
@@ -218,7 +219,7 @@ begin
 end
 $$;
 
--- Drops the triggers of a source that stand on this table.
+-- Drops the triggers of a source on this table.
 create or replace function drop_triggers(source_name text, from_table regclass) returns void
 language plpgsql set search_path from current as $$
 declare

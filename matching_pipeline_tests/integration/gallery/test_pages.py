@@ -125,9 +125,17 @@ def test_a_sentence_finds_texts_and_a_picture_finds_pictures(
     data = "data:image/png;base64," + b64encode(picture("red")).decode()
     found = gallery.post("/search", data={**fields, "source": "product", "picture": data}).text
     assert re.findall(r"cosine (\d\.\d+)", found)[0] == "1.000"
-    at_an_address = {"source": "product", "words": "red", "picture": (tmp_path / "red.png").as_uri()}
+    of_both = {"source": "product", "words": "red", "picture": data}
+    at_an_address = {"source": "product", "picture": (tmp_path / "red.png").as_uri()}
     without_model = {"source": "face", "words": "red"}
-    for asked in ({}, {"picture": data}, {"source": "product", "words": "red"}, at_an_address, without_model):
+    for asked in (
+        {},
+        {"picture": data},
+        {"source": "product", "words": "red"},
+        of_both,
+        at_an_address,
+        without_model,
+    ):
         assert gallery.post("/search", data={**fields, **asked}).status_code == 400
 
 

@@ -11,7 +11,7 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline.models import activation
-from matching_pipeline.models.activation import Change, ModelChangeRefused
+from matching_pipeline.models.activation import ModelChangeRefused, Options
 from matching_pipeline.queues.progress import Summary
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder
@@ -190,7 +190,7 @@ def test_of_two_activations_at_once_one_is_refused(market: Market, work: Work, d
             try:
                 activation.activate(session, VISION)
             except ModelChangeRefused as refusal:
-                assert f"{VISION} is active, no shadow" in str(refusal)
+                assert f"{VISION} is active, not a shadow" in str(refusal)
                 return False
             return True
 
@@ -215,7 +215,7 @@ def test_an_activation_in_the_middle_of_a_backfill_loses_nothing_and_asks_once(
 
     def activate(texts: Sequence[str]) -> None:
         if len(new.requests) == 3:
-            activation.activate(board.connection, "other", Change(force=True))
+            activation.activate(board.connection, "other", Options(force=True))
 
     new = LetterEmbedder(activate, batch_items=1, concurrency=1)
     new.model = "other"
@@ -241,7 +241,7 @@ def test_the_thresholds_change_with_the_model(market: Market, work: Work) -> Non
     work("image_ai_shadow")
     market.settle()
     with pytest.raises(ModelChangeRefused, match="no matcher face compares images"):
-        activation.activate(market.connection, VISION, Change(thresholds={"face": 0.1}))
+        activation.activate(market.connection, VISION, Options(thresholds={"face": 0.1}))
     turn = (
         "update matching_pipeline.embeddings "
         "set embedding = array(select -value from unnest(embedding::real[]) as value)::vector "
@@ -249,10 +249,10 @@ def test_the_thresholds_change_with_the_model(market: Market, work: Work) -> Non
     )
     market.run(turn, VISION)
     with pytest.raises(ModelChangeRefused, match="4 of the 4 entities that have matches by the matcher project"):
-        activation.activate(market.connection, VISION, Change(thresholds={"project": 0.99}))
+        activation.activate(market.connection, VISION, Options(thresholds={"project": 0.99}))
     assert len(market.pairs()) == 16
     market.run(turn, VISION)
-    activation.activate(market.connection, VISION, Change(thresholds={"project": 0.99}))
+    activation.activate(market.connection, VISION, Options(thresholds={"project": 0.99}))
     assert len(market.pairs()) == 4
     assert market.queue_rows() == set()
     settings = "select threshold from matching_pipeline.match_settings where matcher = 'project' order by model"

@@ -7,7 +7,7 @@ import pytest
 
 from matching_pipeline.db.connections import connect
 from matching_pipeline.models import activation
-from matching_pipeline.models.activation import Change, ModelChangeRefused
+from matching_pipeline.models.activation import ModelChangeRefused, Options
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.sources.orphans import delete_orphan_rows
 from matching_pipeline_tests.fixtures.postings import JobBoard
@@ -125,9 +125,9 @@ def test_a_model_that_lacks_rows_is_refused_unless_forced(market: Market, work: 
         activation.activate(market.connection, VISION)
     assert statuses(market.connection) == {LOCAL_IMAGE: "active", VISION: "shadow"}
     with pytest.raises(ModelChangeRefused, match=r"2 of the 2 entities .* would lose all.*--accept-loss"):
-        activation.activate(market.connection, VISION, Change(force=True))
+        activation.activate(market.connection, VISION, Options(force=True))
     assert statuses(market.connection) == {LOCAL_IMAGE: "active", VISION: "shadow"}
-    activation.activate(market.connection, VISION, Change(force=True, accept_loss=True))
+    activation.activate(market.connection, VISION, Options(force=True, accept_loss=True))
     assert market.pairs() == []
     assert market.run("select distinct queue from job_queue where status = 'pending'") == ["image_ai"]
     work("image_ai"), work("matches_project")
@@ -145,7 +145,7 @@ def test_a_change_that_cannot_be_made_is_refused_with_the_reason(board: JobBoard
     with pytest.raises(ModelChangeRefused, match=f"{TEXT} is the shadow already: retire it first"):
         activation.add(connection, WorkingModel("third:3", 3), "text")
     for action in (activation.activate, activation.retire):
-        with pytest.raises(ModelChangeRefused, match="is active, no shadow"):
+        with pytest.raises(ModelChangeRefused, match="is active, not a shadow"):
             action(connection, LOCAL_TEXT)
         for unknown in ("unknown", "faces"):
             with pytest.raises(ModelChangeRefused, match="there is no model"):

@@ -1,6 +1,7 @@
 """A web server on loopback that misbehaves on demand, pictures to serve from it, and picture stores."""
 
 import gzip
+import re
 import socket
 import struct
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import brotli
 import pytest
-import zstandard
+from backports import zstd
 from PIL import Image
 
 from matching_pipeline.pictures.fetch import FetchLimits, ImageFetcher
@@ -117,7 +118,11 @@ def _compressed(data: bytes, encodings: str) -> bytes:
             case "br":
                 data = brotli.compress(data, quality=1)
             case "zstd":
-                data = zstandard.compress(data)
+                data = zstd.compress(data)
+            case "gzip-members":
+                data = gzip.compress(data[:99]) + gzip.compress(data[99:])
+            case "zstd-frames":
+                data = zstd.compress(data[:99]) + zstd.compress(data[99:])
             case "deflate":
                 data = zlib.compress(data)
             case "raw-deflate":
@@ -164,7 +169,9 @@ ROUTES: dict[str, Callable[[Handler, str], None]] = {
     "redirect": _redirect,
     "html": lambda handler, _: handler.answer(200, b"<!DOCTYPE html><html>No picture</html>"),
     "encoded": lambda handler, argument: handler.answer(
-        200, _compressed(handler.server.picture, argument), Content_Encoding=argument.removeprefix("raw-")
+        200,
+        _compressed(handler.server.picture, argument),
+        Content_Encoding=re.sub("raw-|-members|-frames", "", argument),
     ),
     "cut": lambda handler, argument: handler.answer(
         200, _compressed(handler.server.picture, argument)[:-9], Content_Encoding=argument

@@ -144,7 +144,7 @@ def test_size_is_limited_declared_or_not(fetch: Fetch, server: Server, path: str
 
 
 def test_unasked_compression_is_undone(fetch: Fetch, server: Server, picture_bytes: bytes) -> None:
-    for name in ["gzip", "br", "zstd", "deflate", "raw-deflate", "gzip,br"]:
+    for name in ["gzip", "br", "zstd", "deflate", "raw-deflate", "gzip,br", "gzip-members", "zstd-frames"]:
         assert fetch(f"{server.url}/encoded/{name}") == picture_bytes
     assert server.requests[0][1]["Accept-Encoding"] == "identity"
 
@@ -154,6 +154,7 @@ def test_unasked_compression_is_undone(fetch: Fetch, server: Server, picture_byt
     [
         ("cut-gzip", "truncated gzip"),
         ("cut/br", "truncated br"),
+        ("cut/zstd", "truncated zstd"),
         ("cut/deflate", "truncated deflate"),
         ("wrong/br", "damaged br"),
         ("wrong/zstd", "damaged zstd"),

@@ -23,9 +23,8 @@ def test_parts_fit_overlap_and_cover_the_text(text: str, limit: int) -> None:
     assert all(size(part) <= limit and part.strip() for part in found)
     end = 0
     for part in found:
-        begin = text.index(part, max(0, end - len(part)))
-        assert not text[end:begin].strip()
-        end = max(end, begin + len(part))
+        next_word = len(text) - len(text[end:].lstrip())
+        end = text.rindex(part, 0, next_word + len(part)) + len(part)
     assert not text[end:].strip()
 
 
