@@ -12,8 +12,10 @@ from matching_pipeline.database_url import libpq_url
 
 SAMPLE_PICTURES: Final = Path(__file__).resolve().parent / "sample_data" / "pictures"
 
-TextChoice = Annotated[str, Field(pattern=r"^(local|openai(:\S+)?|fastembed:\S+)$")]
-ImageChoice = Annotated[str, Field(pattern=r"^(local|openai(:\S+)?|fastembed:\S+|multimodal:\S+:[1-9]\d{0,4})$")]
+TextChoice = Annotated[str, Field(pattern=r"^(local|openai(:\S+)?|fastembed:\S+)(@float16)?$")]
+ImageChoice = Annotated[
+    str, Field(pattern=r"^(local|openai(:\S+)?|fastembed:\S+|multimodal:\S+:[1-9]\d{0,4})(@float16)?$")
+]
 
 
 class Settings(BaseSettings):
@@ -38,7 +40,8 @@ class Settings(BaseSettings):
 
     image_model: ImageChoice | None = None
     """This model analyses pictures: the first model, and the model that `model add` takes. It is `local`, `openai`,
-    `openai:NAME`, `fastembed:NAME` or `multimodal:NAME:DIMENSIONS`; by default `openai` with a key, else `local`."""
+    `openai:NAME`, `fastembed:NAME` or `multimodal:NAME:DIMENSIONS`; by default `openai` with a key, else `local`.
+    With `@float16` after it the vectors take half the space."""
     multimodal_input: Literal["messages", "objects", "modality"] = "messages"
     """The server of `multimodal:NAME:DIMENSIONS` takes a picture in this form: `messages` (vLLM), `objects` (Jina) or
     `modality` (Infinity)."""
@@ -72,7 +75,8 @@ class Settings(BaseSettings):
 
     text_model: TextChoice | None = None
     """This model embeds texts: the first model, and the model that `model add` takes. It is `local`, `openai`,
-    `openai:NAME` or `fastembed:NAME`; by default `openai` with a key, else `local`."""
+    `openai:NAME` or `fastembed:NAME`; by default `openai` with a key, else `local`. With `@float16` after it the
+    vectors take half the space."""
     fastembed_folder: Path | None = None
     """The weights of `fastembed:NAME` are read from `NAME` below this folder. Without it fastembed fetches them."""
     openai_api_key: SecretStr | None = None

@@ -2,7 +2,7 @@
 
 PostgreSQL's documentation, "COPY", Binary Format: a signature, flags and extension length; then a row as a field
 count and, for each field, its length and its bytes; a trailer. pgvector sends a vector as its dimensions (int16), an
-unused int16 and big-endian float32s.
+unused int16 and big-endian floats: float32s, or float16s of a halfvec.
 """
 
 import sys
@@ -17,7 +17,7 @@ VECTOR = "vector"
 
 Fields = Mapping[str, str]
 """The columns' names and formats, in their order: UUID, FLOAT and INTEGER of `arrays`, or VECTOR. No value is null.
-All vectors of a column have the same number of dimensions."""
+All vectors of a column have the same type and number of dimensions."""
 ColumnsByName = dict[str, NDArray[Any]]
 
 _HEADER_BYTES = 19
@@ -64,7 +64,10 @@ def _rows(connection: psycopg.Connection[Any], statement: bytes, parameters: Map
 
 def _columns(data: bytes | bytearray, fields: Fields) -> ColumnsByName:
     rows = np.frombuffer(data, dtype=_layout(fields, data))
-    return {name: rows[name].astype(rows[name].dtype.newbyteorder("=")) for name in fields}
+    return {
+        name: rows[name].astype(np.float32 if form == VECTOR else rows[name].dtype.newbyteorder("="))
+        for name, form in fields.items()
+    }
 
 
 def _layout(fields: Fields, row: bytes | bytearray) -> "np.dtype[np.void]":
@@ -73,8 +76,9 @@ def _layout(fields: Fields, row: bytes | bytearray) -> "np.dtype[np.void]":
     for name, form in fields.items():
         start = np.dtype(layout).itemsize
         if form == VECTOR:
-            dimensions = int.from_bytes(row[start + 4 : start + 6])
-            layout += [(f"head of {name}", "V8"), (name, ">f4", (dimensions,))]
+            size, dimensions = int.from_bytes(row[start : start + 4]), int.from_bytes(row[start + 4 : start + 6])
+            number = ">f4" if size == 4 + 4 * dimensions else ">f2"
+            layout += [(f"head of {name}", "V8"), (name, number, (dimensions,))]
         else:
             layout += [(f"length of {name}", "V4"), (name, form)]
     return np.dtype(layout)

@@ -21,7 +21,7 @@ from matching_pipeline.pictures.decode import decode, thumbnail
 from matching_pipeline.pictures.fetch import ImageFetcher
 from matching_pipeline.pictures.memory import Memory
 from matching_pipeline.pictures.web import Content
-from matching_pipeline.providers.protocols import ImageAnalyzer
+from matching_pipeline.providers.protocols import ImageAnalyzer, same_vectors
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import Futures
 from matching_pipeline.queues.handler import Outcome
@@ -188,7 +188,7 @@ class ImageHandler:
         if not content_hashes:
             return {}
         with connection.cursor(row_factory=class_row(Analysis)) as cursor:
-            parameters = {"content_hashes": list(content_hashes), "model": self._analyzer.model}
+            parameters = {"content_hashes": list(content_hashes), "models": same_vectors(self._analyzer)}
             return {known.content_hash: known for known in cursor.execute(query("known_analyses"), parameters)}
 
     def _analyse(self, fetched: Fetched) -> Analysis:

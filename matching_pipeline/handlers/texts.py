@@ -15,7 +15,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.errors import STOPS, JobFailure, PermanentFailure, Stop, TransientFailure
 from matching_pipeline.models import registry as models
-from matching_pipeline.providers.protocols import Divides, TextEmbedder
+from matching_pipeline.providers.protocols import Divides, TextEmbedder, same_vectors
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import PATIENCE_SECONDS, Futures
 from matching_pipeline.queues.handler import Outcome
@@ -120,7 +120,7 @@ class TextHandler:
     def _known(self, connection: Connection, texts: Iterable[Text]) -> dict[Text, list[Vector]]:
         rows = connection.execute(
             query("known_embeddings"),
-            {"input_hashes": [text.input_hash for text in texts], "model": self._embedder.model},
+            {"input_hashes": [text.input_hash for text in texts], "models": same_vectors(self._embedder)},
             binary=True,
         )
         known: dict[bytes, list[Vector]] = dict(rows.fetchall())

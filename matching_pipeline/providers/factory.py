@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.providers.answer_cache import AnswerCache
@@ -22,7 +22,7 @@ from matching_pipeline.providers.openai.names import EmbeddingName, VisionName
 from matching_pipeline.providers.openai.pictures import OpenAIImageGenerator
 from matching_pipeline.providers.openai.prices import embedding_model, image_model, vision_model
 from matching_pipeline.providers.openai.vision import PROMPT_VERSION, OpenAIImageAnalyzer
-from matching_pipeline.providers.protocols import ImageAnalyzer, ImageGenerator, TextEmbedder
+from matching_pipeline.providers.protocols import FLOAT16, ImageAnalyzer, ImageGenerator, TextEmbedder
 from matching_pipeline.providers.session import ReconnectingSession
 from matching_pipeline.providers.single_flight import SingleFlight
 from matching_pipeline.settings import Settings
@@ -71,9 +71,10 @@ def chosen_models(settings: Settings) -> dict[Modality, str]:
     """The names of the models that the settings choose."""
     images = {"local": LocalImageAnalyzer.model, "openai": str(_chosen_vision(settings))}
     texts = {"local": LocalTextEmbedder.model, "openai": str(_chosen_embedding(settings))}
+    image, text = _halved(settings.image_model), _halved(settings.text_model)
     return {
-        "image": images.get(image_provider(settings)) or str(settings.image_model),
-        "text": texts.get(text_provider(settings)) or str(settings.text_model),
+        "image": images.get(image_provider(settings), image.name) + image.suffix,
+        "text": texts.get(text_provider(settings), text.name) + text.suffix,
     }
 
 
@@ -82,7 +83,14 @@ def image_analyzer(
     settings: Settings, database_url: str, queue: str, model: str | None = None
 ) -> Iterator[ImageAnalyzer]:
     """The analyzer of this name or of the settings' choice. The call log records its requests under the queue."""
-    model = model or chosen_models(settings)["image"]
+    named = _halved(model or chosen_models(settings)["image"])
+    with _image_analyzer(settings, database_url, queue, named.name) as analyzer:
+        analyzer.model = named.name + named.suffix
+        yield analyzer
+
+
+@contextmanager
+def _image_analyzer(settings: Settings, database_url: str, queue: str, model: str) -> Iterator[ImageAnalyzer]:
     if model == LocalImageAnalyzer.model:
         yield LocalImageAnalyzer()
     elif model.startswith(FASTEMBED):
@@ -103,7 +111,14 @@ def text_embedder(
     settings: Settings, database_url: str, queue: str, model: str | None = None
 ) -> Iterator[TextEmbedder]:
     """The embedder of this name or of the settings' choice. The call log records its requests under the queue."""
-    model = model or chosen_models(settings)["text"]
+    named = _halved(model or chosen_models(settings)["text"])
+    with _text_embedder(settings, database_url, queue, named.name) as embedder:
+        embedder.model = named.name + named.suffix
+        yield embedder
+
+
+@contextmanager
+def _text_embedder(settings: Settings, database_url: str, queue: str, model: str) -> Iterator[TextEmbedder]:
     if model == LocalTextEmbedder.model:
         yield LocalTextEmbedder()
     elif model.startswith(FASTEMBED):
@@ -198,14 +213,25 @@ def _chosen_vision(settings: Settings) -> VisionName:
     return VisionName(name, PROMPT_VERSION, _chosen_embedding(settings))
 
 
+class _Halved(NamedTuple):
+    name: str
+    suffix: str
+    """FLOAT16, or nothing"""
+
+
+def _halved(model: str | None) -> _Halved:
+    name = (model or "").removesuffix(FLOAT16)
+    return _Halved(name, (model or "")[len(name) :])
+
+
 def _named(choice: str | None) -> str | None:
     """The model of OpenAI's that a setting names."""
-    provider, _, name = (choice or "").partition(":")
+    provider, _, name = _halved(choice).name.partition(":")
     return name if provider == "openai" and name else None
 
 
 def _provider(choice: str | None, settings: Settings) -> Provider:
-    match (choice or "").partition(":")[0]:
+    match _halved(choice).name.partition(":")[0]:
         case "openai":
             return "openai"
         case "local":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 from uuid import UUID
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from matching_pipeline.errors import JobFailure, Stop
+
+FLOAT16: Final = "@float16"
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,18 @@ class ImageAnalysis:
 
 
 class EmbeddingProvider(Protocol):
-    """`model` names the vector space: it changes whenever the same input would get another vector."""
+    """`model` names the vector space: it changes whenever the same input would get another vector.
+
+    Of a model whose name ends in FLOAT16 the database keeps vectors in half precision.
+    """
 
     model: str
     dimensions: int
+
+
+def same_vectors(provider: EmbeddingProvider) -> list[str]:
+    """The models whose vectors the provider's model may take: its own, and the same ones before they are rounded."""
+    return list({provider.model, provider.model.removesuffix(FLOAT16)})
 
 
 class ImageAnalyzer(EmbeddingProvider, Protocol):

@@ -82,7 +82,8 @@ def write_embedding(
         select source, id, %s, %s, %s::float4[]::vector, %s, content, 'hash', 'thumbnail'
         from matching_pipeline.items where source = %s and key = %s
         on conflict (source, item, model)
-        do update set embedding = excluded.embedding, attributes = excluded.attributes, input = excluded.input""",
+        do update set embedding = excluded.embedding, halves = excluded.halves, attributes = excluded.attributes,
+            input = excluded.input""",
         (model, len(vector), [float(value) for value in vector], Jsonb({"colors": list(colors)}), source, image),
     )
 

@@ -43,7 +43,7 @@ select source, matching_pipeline.key_id(key), model, vector_dims(embedding), emb
 from (values (%s, %s, %s, %s::vector, %s::vector[], %s::bytea))
     as embedded (model, source, key, embedding, more, input_hash)
 on conflict (source, item, model) do update set
-    embedding = excluded.embedding, more = excluded.more, input_hash = excluded.input_hash
+    embedding = excluded.embedding, more = excluded.more, halves = excluded.halves, input_hash = excluded.input_hash
 """
 
 

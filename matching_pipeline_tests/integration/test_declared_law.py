@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.queries import named_rows
 from matching_pipeline.db.transactions import snapshot
 from matching_pipeline.handlers import matches
 from matching_pipeline.matches import matching, scoring
 from matching_pipeline.matches.matching import matching_of
 from matching_pipeline.matches.parity import expected_lists
+from matching_pipeline.matches.scoring import match_policy
 from matching_pipeline.matches.writing import Figures
+from matching_pipeline.providers.protocols import FLOAT16
 from matching_pipeline.queues.handler import Handler
 from matching_pipeline.sources import expansion
 from matching_pipeline.sources.attach import attach, detach
@@ -95,12 +98,23 @@ def declare(content: str, within: bool, rule: dict[str, Any]) -> Declarations:
 class DeclaredLaw(Law):
     content: str
 
-    @initialize(content=contents, within=st.booleans(), rule=rules, given=st.lists(vectors, min_size=8, max_size=12))
-    def declare(self, content: str, within: bool, rule: dict[str, Any], given: list[Vector]) -> None:
+    @initialize(
+        content=contents,
+        within=st.booleans(),
+        suffix=st.sampled_from(["", FLOAT16]),
+        rule=rules,
+        given=st.lists(vectors, min_size=8, max_size=12),
+    )
+    def declare(self, content: str, within: bool, suffix: str, rule: dict[str, Any], given: list[Vector]) -> None:
         for name in ("one", "other"):
             detach(self.connection, name, forget=True)
         for table in ("things", "photos", "refusals", "matching_pipeline.jobs"):
             self.connection.execute(f"truncate {table} cascade".encode())
+        self.connection.execute(
+            "update matching_pipeline.embedding_models set name = 'given ' || modality || %s "
+            "where modality in ('image', 'text')",
+            (suffix,),
+        )
         self.content, self.declarations = content, declare(content, within, rule)
         (self.matcher,) = self.declarations.matchers
         self.sources = [source.name for source in self.declarations.sources]
@@ -245,6 +259,23 @@ class DeclaredLaw(Law):
         assert self.rows() == self.expected_rows()
         figures = self.rebuild_lists(self.connection)
         assert (figures.added, figures.changed, figures.removed) == (0, 0, 0)
+        self.scores_are_explained()
+
+    def scores_are_explained(self) -> None:
+        """By `explain_match` and by the gallery, also where items have several vectors."""
+        weight = match_policy(self.connection, "drawn").attribute_weight
+        for id, *row in self.connection.execute(
+            """select left_id, similarity, matches.left_item, matches.right_item,
+                score, said.left_item, said.right_item
+            from matching_pipeline.matches
+            cross join lateral matching_pipeline.explain_match(matcher, left_key, right_key) as said
+            where matcher = 'drawn'"""
+        ).fetchall():
+            assert row[:3] == row[3:]
+            shown = {"matcher": "drawn", "source": self.matcher.left, "id": id, "count": 99}
+            for each in named_rows(self.connection, "gallery_list", **shown):
+                score = (1 - weight) * each["cosine"] + weight * each["overlap"]
+                assert score == pytest.approx(each["similarity"], abs=1e-6)
 
     @rule(
         upheaval=upheavals(

@@ -106,7 +106,7 @@ create table embeddings (
     item uuid not null,
     model text not null,
     dimensions integer not null,
-    embedding vector not null,
+    embedding vector,
     attributes jsonb not null default '{}',
     input text,
     input_hash bytea,
@@ -118,18 +118,21 @@ create table embeddings (
     version text,
     looked_at timestamptz not null default now(),
     more vector[] not null default '{}',
+    halves halfvec[],
     constraint embeddings_pkey primary key (source, item, model),
     constraint embeddings_item_fkey foreign key (source, item) references items (source, id) on delete cascade,
     -- The foreign key fixes `dimensions` to the model's. The check fixes the vector to `dimensions`.
     constraint embeddings_model_fkey foreign key (model, dimensions) references embedding_models (name, dimensions) on update cascade,
-    constraint embeddings_dimensions check (vector_dims(embedding) = dimensions),
-    constraint embeddings_not_zero check (vector_norm(embedding) > 0)
+    constraint embeddings_either check ((embedding is null) = (halves is not null)),
+    constraint embeddings_dimensions check (coalesce(vector_dims(embedding), vector_dims(halves[1])) = dimensions),
+    constraint embeddings_not_zero check (coalesce(vector_norm(embedding), l2_norm(halves[1])) > 0)
 );
 -- A vector of 512 dimensions is too long for one chunk of TOAST. Three rows fit a page, as three of such chunks would.
-alter table embeddings alter column embedding set storage main;
+alter table embeddings alter column embedding set storage main, alter column halves set storage main;
 alter table embeddings set (toast_tuple_target = 2720);
 alter table embeddings enable row level security;
 comment on column embeddings.more is 'of a text that is longer than the model takes: the vectors of its further parts; `embedding` is that of the first one';
+comment on column embeddings.halves is 'the vectors of all parts, in half precision, by a model whose name ends in @float16: such a row has them instead of `embedding` and `more`';
 comment on column embeddings.input is 'the URL that was fetched: where it differs from the item''s, the row is out of date';
 comment on column embeddings.input_hash is 'SHA-256 of the picture''s bytes or of the text: equal inputs are embedded once';
 comment on column embeddings.version is 'what the host of the picture calls this version of it: an ETag, which has quotes, or a date';

@@ -1,8 +1,8 @@
 -- name: known_analyses
 select distinct on (input_hash)
-    input_hash as content_hash, embedding, attributes, thumbnail, vision_model, input_tokens, output_tokens
+    input_hash as content_hash, coalesce(embedding, halves[1]::vector) as embedding, attributes, thumbnail, vision_model, input_tokens, output_tokens
 from matching_pipeline.embeddings
-where input_hash = any (%(content_hashes)s::bytea[]) and model = %(model)s
+where input_hash = any (%(content_hashes)s::bytea[]) and model = any (%(models)s)
 order by input_hash
 
 -- name: seen_pictures
@@ -15,9 +15,9 @@ where version is not null and input_hash is not null
 
 -- name: known_embeddings
 -- the vectors of all parts
-select distinct on (input_hash) input_hash, array_prepend(embedding, more)
+select distinct on (input_hash) input_hash, array(select part from matching_pipeline.vectors_of(embedding, more, halves) as part)
 from matching_pipeline.embeddings
-where input_hash = any (%(input_hashes)b::bytea[]) and model = %(model)s
+where input_hash = any (%(input_hashes)b::bytea[]) and model = any (%(models)s)
 order by input_hash
 
 -- name: write_image_embeddings
@@ -35,7 +35,7 @@ from unnest(
     source, item_key, embedding, attributes, input, content_hash, thumbnail, vision_model, input_tokens, output_tokens, version
 )
 on conflict (source, item, model) do update set
-    embedding = excluded.embedding, attributes = excluded.attributes, input = excluded.input,
+    embedding = excluded.embedding, halves = excluded.halves, attributes = excluded.attributes, input = excluded.input,
     input_hash = excluded.input_hash, thumbnail = excluded.thumbnail, vision_model = excluded.vision_model,
     input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens, version = excluded.version, looked_at = now(),
     embedded_at = case when embeddings.input_hash = excluded.input_hash then embeddings.embedded_at else now() end
@@ -53,7 +53,7 @@ from unnest(%(sources)b::text[], %(item_keys)b::text[], %(input_hashes)b::bytea[
     as embedded (source, item_key, input_hash, number)
 join parts on part_of = number
 on conflict (source, item, model) do update set
-    embedding = excluded.embedding, more = excluded.more, input_hash = excluded.input_hash, embedded_at = now()
+    embedding = excluded.embedding, more = excluded.more, halves = excluded.halves, input_hash = excluded.input_hash, embedded_at = now()
 
 -- name: write_vectors
 insert into matching_pipeline.embeddings as stored (source, item, model, dimensions, embedding)

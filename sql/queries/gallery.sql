@@ -148,9 +148,9 @@ order by matchers.name
 -- name: gallery_list
 select listed.*, (
         select max(1 - (one <=> other_one))
-        from unnest(array_prepend(own_item.embedding, own_item.more)) as one, unnest(array_prepend(other_item.embedding, other_item.more)) as other_one
+        from matching_pipeline.vectors_of(own.embedding, own.more, own.halves) as one, matching_pipeline.vectors_of(others.embedding, others.more, others.halves) as other_one
     ) as cosine,
-    matching_pipeline.attribute_overlap(own_item.attributes, other_item.attributes) as overlap
+    matching_pipeline.attribute_overlap(own.attributes, others.attributes) as overlap
 from (
     select right_id as other, left_item as own_item, right_item as other_item, similarity, left_rank as rank, right_rank as other_rank,
         model, computed_at, left_source as own_source, right_source as other_source
@@ -163,10 +163,10 @@ from (
     order by rank nulls last, similarity desc, other
     limit %(count)s
 ) as listed
-left join matching_pipeline.embeddings as own_item on own_item.source = own_source and own_item.item = listed.own_item
-    and own_item.model = matching_pipeline.source_model(own_source)
-left join matching_pipeline.embeddings as other_item on other_item.source = other_source and other_item.item = listed.other_item
-    and other_item.model = matching_pipeline.source_model(other_source)
+left join matching_pipeline.embeddings as own on own.source = own_source and own.item = listed.own_item
+    and own.model = matching_pipeline.source_model(own_source)
+left join matching_pipeline.embeddings as others on others.source = other_source and others.item = listed.other_item
+    and others.model = matching_pipeline.source_model(other_source)
 order by rank nulls last, similarity desc, other
 
 -- name: gallery_picture

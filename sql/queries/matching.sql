@@ -52,11 +52,16 @@ select id, properties from matching_pipeline.entities where source = %(source)s 
 
 -- name: copy_items
 copy (
-    select entities.id, items.id, part.embedding, embeddings.attributes::text
+    select entities.id, items.id, part.sent, embeddings.attributes::text
     from matching_pipeline.entities
     join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
     join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
-    cross join lateral (select embeddings.embedding union all select further from unnest(embeddings.more) as further where %(divided)s) as part
+    -- as COPY sends the types itself, half the bytes for halves
+    cross join lateral (
+        select coalesce(vector_send(embedding), halfvec_send(halves[1])) as sent
+        union all select vector_send(further) from unnest(more) as further where %(divided)s
+        union all select halfvec_send(further) from unnest(halves[2:]) as further where %(divided)s
+    ) as part
     where entities.source = %(source)s and embeddings.model = %(model)s
       and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
       and (%(never_same)s::text is null or entities.id in (
@@ -69,7 +74,7 @@ copy (
 ) to stdout (format binary)
 
 -- name: count_items
-select coalesce(sum(1 + cardinality(embeddings.more)), 0)
+select coalesce(sum(coalesce(cardinality(halves), 1 + cardinality(more))), 0)
 from matching_pipeline.entities
 join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
 join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
@@ -116,7 +121,10 @@ copy (
             from matching_pipeline.entities
             join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
             join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
-            cross join lateral (select embeddings.embedding union all select further from unnest(embeddings.more) as further where %(divided)s) as part
+            cross join lateral (
+                select coalesce(embedding, halves[1]::vector) as embedding where not %(divided)s
+                union all select part from matching_pipeline.vectors_of(embedding, more, halves) as part where %(divided)s
+            ) as part
             where entities.source = %(source)s and embeddings.model = %(model)s
               and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
               and (%(never_same)s::text is null or entities.id in (

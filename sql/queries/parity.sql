@@ -23,7 +23,7 @@ join matching_pipeline.sources on sources.name = entities.source
 join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
 join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
 join matching_pipeline.embedding_models on embedding_models.name = embeddings.model
-cross join lateral (select embeddings.embedding union all select unnest(embeddings.more)) as part
+cross join matching_pipeline.vectors_of(embedding, more, halves) as part (embedding)
 where entities.source = %(source)s and embedding_models.status = 'active'
   and (%(ids)s::uuid[] is null or entities.id = any (%(ids)s::uuid[]))
 

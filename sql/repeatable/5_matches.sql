@@ -157,7 +157,8 @@ begin
         join items on items.source = new_rows.source and items.id = new_rows.item
         join embedding_models on embedding_models.name = new_rows.model and embedding_models.status = 'active'
         left join old_rows on old_rows.source = new_rows.source and old_rows.item = new_rows.item and old_rows.model = new_rows.model
-        where (old_rows.embedding, old_rows.attributes, old_rows.more) is distinct from (new_rows.embedding, new_rows.attributes, new_rows.more)
+        where (old_rows.embedding, old_rows.more, old_rows.halves, old_rows.attributes)
+            is distinct from (new_rows.embedding, new_rows.more, new_rows.halves, new_rows.attributes)
         group by items.source;
     end if;
     return null;

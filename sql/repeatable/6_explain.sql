@@ -52,7 +52,7 @@ language sql stable set search_path from current as $$
         ) as side (is_left, source, model, entity)
         join items on items.source = side.source and items.entity = side.entity
         join embeddings on embeddings.source = items.source and embeddings.item = items.id and embeddings.model = side.model
-        cross join unnest(array_prepend(embeddings.embedding, embeddings.more)) as part (embedding)
+        cross join vectors_of(embedding, more, halves) as part (embedding)
     ), near as (
         select one.id as left_item, other.id as right_item, one.embedding as left_embedding, other.embedding as right_embedding,
             attribute_overlap(one.attributes, other.attributes) as overlap, shared_attributes(one.attributes, other.attributes) as shared, one.weight

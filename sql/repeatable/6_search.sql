@@ -11,7 +11,7 @@ language sql stable set search_path from current as $$
         join embeddings on embeddings.source = items.source and embeddings.item = items.id
         cross join lateral (
             select min(part.embedding <=> one.direction) as distance
-            from (select embeddings.embedding union all select unnest(embeddings.more)) as part, unnest(sought) as one (direction)
+            from vectors_of(embedding, more, halves) as part (embedding), unnest(sought) as one (direction)
         ) as near
         where items.source = source_name and embeddings.model = (select source_model(source_name))
         order by items.entity, near.distance, items.id
@@ -37,9 +37,10 @@ returns table (key text, image_key text, image_url text, similarity double preci
 language sql stable security definer set search_path from current as $$
     select near.key, near.item_key, near.content, near.similarity
     from find_near(source_name, array(
-        select embeddings.embedding
+        select part.embedding
         from items
         join embeddings on embeddings.source = items.source and embeddings.item = items.id
+        cross join vectors_of(embedding, more, halves) as part (embedding)
         where items.source = coalesce(of_source, source_name) and items.entity = key_id(entity_key)
           and embeddings.model = source_model(source_name)
     ), greatest(coalesce(match_count, 10), 0) + 1) as near

@@ -11,8 +11,8 @@ declare
     type text := key_type(array(select jsonb_array_elements_text(declaration -> 'sources')));
 begin
     perform expose_view(of_schema, asset, format($view$
-        select items.key::%1$s as %2$I, embeddings.model, embeddings.dimensions, embeddings.embedding, embeddings.input_hash,
-            embeddings.embedded_at
+        select items.key::%1$s as %2$I, embeddings.model, embeddings.dimensions,
+            coalesce(embeddings.embedding, embeddings.halves[1]::vector) as embedding, embeddings.input_hash, embeddings.embedded_at
         from matching_pipeline.embeddings
         join matching_pipeline.items on items.source = embeddings.source and items.id = embeddings.item
         where embeddings.source = any (%3$L)
@@ -43,7 +43,7 @@ returns table (key text, similarity double precision)
 language sql stable security definer set search_path from current as $$
     select near.key, near.similarity
     from find_near(source_name, array(
-        select unnest(array_prepend(embedding, more)) from embeddings
+        select part.embedding from embeddings cross join vectors_of(embedding, more, halves) as part (embedding)
         where source = source_name and item = key_id(entity_key) and model = source_model(source_name)
     ), greatest(coalesce(match_count, 10), 0) + 1) as near
     where source_modality(source_name) = 'text' and near.similarity is not null and near.key <> entity_key

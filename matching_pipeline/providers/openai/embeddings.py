@@ -79,7 +79,7 @@ class OpenAITextEmbedder:
         hashes = [hashlib.sha256(text.encode()).digest() for text in sent]
         by_hash = {input_hash: text for input_hash, text in zip(hashes, sent, strict=True) if text}
         answers = self._client.single_flight.answers(
-            self.model,
+            str(self.name),
             by_hash,
             lambda missing: self._ask({input_hash: by_hash[input_hash] for input_hash in missing}),
         )
@@ -189,7 +189,7 @@ class OpenAITextEmbedder:
 
         question = Question(
             self._model,
-            answered_by=self.model,
+            answered_by=str(self.name),
             items=len(hashes),
             estimated_tokens=sum(map(self.estimate_tokens, texts.values())),
             # no token has less than a byte; some models add a first and a last one

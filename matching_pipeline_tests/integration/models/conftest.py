@@ -73,7 +73,7 @@ class Market(JobBoard):
 
 
 def add(connection: Connection, name: str, dimensions: int = 64) -> int:
-    return activation.add(connection, WorkingModel(name, dimensions), "text" if name == TEXT else "image")[1]
+    return activation.add(connection, WorkingModel(name, dimensions), "text" if name.startswith(TEXT) else "image")[1]
 
 
 def statuses(connection: Connection) -> dict[str, str]:

@@ -227,6 +227,8 @@ def test_an_activation_in_the_middle_of_a_backfill_loses_nothing_and_asks_once(
     assert done < 6
     new = LetterEmbedder()
     new.model = "other"
+    # a job that met the activation is due after some seconds
+    board.run("update matching_pipeline.jobs set run_at = now() where status = 'pending'")
     for embedder, queue, left in ((new, "job_embeddings", 6 - done), (LetterEmbedder(), "job_embeddings_shadow", 0)):
         with TextHandler(embedder, queue) as handler:
             assert QueueWorker(database_url, handler).run().completed == left

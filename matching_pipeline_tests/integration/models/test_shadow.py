@@ -9,6 +9,7 @@ from matching_pipeline.db.connections import connect
 from matching_pipeline.models import activation
 from matching_pipeline.models.activation import ModelChangeRefused, Options
 from matching_pipeline.providers.factory import WorkingModel
+from matching_pipeline.providers.protocols import FLOAT16
 from matching_pipeline.sources.orphans import delete_orphan_rows
 from matching_pipeline_tests.fixtures.postings import JobBoard
 from matching_pipeline_tests.integration.conftest import until
@@ -74,6 +75,29 @@ def test_a_text_model_embeds_and_the_search_follows_the_active_one(board: JobBoa
     assert board.run(search, jobs[0]) == before
     activation.retire(connection, TEXT)
     assert models_of(connection, "job_embeddings") == {LOCAL_TEXT: 3}
+
+
+def test_a_shadow_in_half_precision_takes_the_vectors_that_are_there(board: JobBoard, work: Work) -> None:
+    connection, halved = board.connection, TEXT + FLOAT16
+    jobs = [board.post(title) for title in ("Baker", "Baker early", "Nurse")]
+    add(connection, TEXT)
+    work("job_embeddings")
+    search = "select similarity from find_similar_jobs(%s)"
+    before, asked = board.run(search, jobs[0]), board.run("select id from matching_pipeline.ai_calls")
+    board.run("delete from matching_pipeline.ai_answers")
+    assert add(connection, halved) == 3
+    assert work("job_embeddings_shadow").completed == 3
+    assert board.run("select id from matching_pipeline.ai_calls") == asked
+    activation.activate(connection, halved)
+    after = board.run(search, jobs[0])
+    assert after == pytest.approx(before, abs=1e-3)
+    assert after != before
+    kept = "select vector_dims(halves[1]) from matching_pipeline.embeddings where model = %s and embedding is null"
+    assert board.run(kept, halved) == [64] * 3
+    assert board.run("select vector_dims(embedding) from job_embeddings") == [64] * 6
+    board.run("update jobs set title = 'Cook' where id = %s", jobs[1])
+    work("job_embeddings")
+    assert board.run(search, jobs[0]) != after
 
 
 def test_inserts_edits_and_deletes_beside_a_shadow_reach_both(market: Market, work: Work) -> None:

@@ -59,6 +59,12 @@ def test_a_key_chooses_openai_and_an_explicit_value_wins(
         ),
         ({"image_model": "fastembed:a/b", "text_model": "fastembed:c"}, "fastembed:a/b", "fastembed:c"),
         ({"image_model": "multimodal:a/b:8"}, "multimodal:a/b:8", "local-text-2"),
+        (
+            {"text_model": "openai:e@float16", "openai_embedding_dimensions": 8, "image_model": "local@float16"},
+            "local-visual-2@float16",
+            "e:8@float16",
+        ),
+        ({"text_model": "fastembed:a/b@float16"}, "local-visual-2", "fastembed:a/b@float16"),
     ],
 )
 def test_a_setting_names_the_model(changes: dict[str, Any], images: str, texts: str) -> None:
