@@ -10,7 +10,8 @@ declare
 begin
     perform expose_view(of_schema, declaration ->> 'name', format($view$
         select embeddings.source, items.key::%1$s as image_id, embeddings.model, embeddings.dimensions,
-            coalesce(embeddings.embedding, embeddings.halves[1]::vector) as embedding, embeddings.attributes, embeddings.input as image_url, embeddings.input_hash as content_hash, embeddings.thumbnail,
+            coalesce(embeddings.embedding, embeddings.halves[1]::vector) as embedding, embeddings.attributes,
+            embeddings.input as image_url, embeddings.input_hash as content_hash, embeddings.thumbnail,
             embeddings.vision_model, embeddings.input_tokens, embeddings.output_tokens, embeddings.embedded_at as analyzed_at
         from matching_pipeline.embeddings
         join matching_pipeline.items on items.source = embeddings.source and items.id = embeddings.item
