@@ -24,9 +24,9 @@ demo: install ## Run everything with sample rows on an embedded Postgres, whatev
 dev: install ## Run everything on DATABASE_URL, or on an embedded Postgres
 	$(BIN)/matching-pipeline dev
 
-# More workers than cores: the tests wait for Postgres, HTTP and clocks more than they compute.
+# More workers than cores: the tests wait for Postgres, HTTP and clocks too. Each computes in one thread.
 test: install ## Run all tests
-	$(BIN)/pytest -n 3 --dist worksteal
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
 
 lint: install ## Check style
 	$(BIN)/ruff check

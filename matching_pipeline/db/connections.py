@@ -4,8 +4,9 @@ import re
 from typing import Any
 
 import psycopg
-from pgvector.psycopg import register_vector
+from pgvector.psycopg.vector import register_vector_info
 from psycopg.rows import TupleRow
+from psycopg.types import TypeInfo
 
 from matching_pipeline.database_url import libpq_url
 from matching_pipeline.db.arrays import register_arrays
@@ -41,14 +42,16 @@ def connect(database_url: str, **options: Any) -> Connection:
         if _is_refused(error):
             raise ConfigurationError(f"DATABASE_URL: the server refuses it: {error}") from None
         raise
-    if connection.execute(query("set_up_session")).fetchone() == (True,):
+    ((is_standby, vector, vectors),) = connection.execute(query("set_up_session")).fetchall()
+    if is_standby:
         connection.close()
         raise ConfigurationError(
             "DATABASE_URL: the server is a standby, which takes no writes: name the primary server"
         )
     register_arrays(connection)
-    if psycopg.types.TypeInfo.fetch(connection, "vector"):
-        register_vector(connection)
+    if vector:
+        # pgvector's own `register_vector` asks the database 15 times
+        register_vector_info(connection, TypeInfo("vector", vector, vectors))
     return connection
 
 

@@ -1,7 +1,14 @@
 -- name: set_up_session
--- What our statements rely on, whatever the database and the role set; and whether the server takes no writes. Expressions of
--- sources are compared as text, so all sessions write dates and numbers alike.
-select pg_is_in_recovery() and count(set_config(name, value, false)) > 0
+-- What our statements rely on, whatever the database and the role set; whether the server takes no writes; and the type of
+-- vectors and of their arrays. Expressions of sources are compared as text, so all sessions write dates and numbers alike.
+with vector as (
+    select nspname, pg_type.oid, typarray
+    from pg_extension join pg_namespace on pg_namespace.oid = extnamespace
+    left join pg_type on typnamespace = extnamespace and typname = extname
+    where extname = 'vector'
+)
+select
+    pg_is_in_recovery() and count(set_config(name, value, false)) > 0, (select oid from vector), (select typarray from vector)
 from (
     values
     ('default_transaction_read_only', 'off'), ('default_transaction_isolation', 'read committed'),
@@ -10,8 +17,7 @@ from (
     ('row_security', 'on'), ('client_min_messages', 'notice'), ('TimeZone', 'UTC'), ('DateStyle', 'ISO, MDY'),
     ('IntervalStyle', 'postgres'), ('bytea_output', 'hex'), ('extra_float_digits', '1'),
     ('search_path', (
-        select concat_ws(', ', 'public', max(quote_ident(nspname)))
-        from pg_extension join pg_namespace on pg_namespace.oid = extnamespace where extname = 'vector' and nspname <> 'public'
+        select concat_ws(', ', 'public', max(quote_ident(nspname))) from vector where nspname <> 'public'
     ))
 ) as relied (name, value)
 -- a setting that this version of Postgres lacks has no value

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw
+from threadpoolctl import threadpool_limits
 
 from matching_pipeline.providers.local.studio.arrays import Mask, Values
 from matching_pipeline.providers.local.studio.cutout import cut_out
@@ -34,7 +35,9 @@ def find_subject(photo: Image.Image) -> Subject:
     shorter, longer = sorted(photo.size)
     if shorter >= SMALLEST_PHOTO and longer / shorter <= SLENDEREST_PHOTO:
         small = scaled_to(photo, ANALYSED)
-        cutout = cut_out(in_lab(small))
+        # the vectors are short: several threads of BLAS would mostly wait for each other
+        with threadpool_limits(1, user_api="blas"):
+            cutout = cut_out(in_lab(small))
         if cutout.trusted:
             return outlined(photo, small, cutout.mask)
     return whole(photo)
