@@ -1,7 +1,6 @@
 """The whole pipeline on one machine: the database, Dagster's processes, and a clean end of both."""
 
 import ctypes
-import fcntl
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from pathlib import Path
 import psycopg
 from dotenv import dotenv_values
 
+from matching_pipeline.cli.daemon import only_daemon
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.queries import query
@@ -42,18 +42,13 @@ def running_dagster(
     """Webserver, daemon and code location, until the block ends."""
     home = settings.data_dir.resolve() / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    lock = (home / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigurationError(f"DATA_DIR: another `dev` runs on {settings.data_dir.resolve()}") from None
     (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
     log = home / "dagster.log"
     command = [
         *(sys.executable, "-m", "dagster", "dev", "--workspace", str(ROOT / "workspace.yaml")),
         *("--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"),
     ]
-    with lock, log.open("a") as output:
+    with only_daemon(database_url), log.open("a") as output:
         process = subprocess.Popen(
             command,
             env={**os.environ, **environment, "DAGSTER_HOME": str(home)},

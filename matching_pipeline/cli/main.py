@@ -22,6 +22,7 @@ from matching_pipeline.cli.console import (
     say,
     say_all,
 )
+from matching_pipeline.cli.daemon import daemon_command
 from matching_pipeline.cli.doctor import findings, unchosen_models
 from matching_pipeline.cli.evaluate import evaluate_command
 from matching_pipeline.cli.follow import LogFollower
@@ -244,6 +245,7 @@ def watch() -> None:
 
 
 cli.add_command(audit_command)
+cli.add_command(daemon_command)
 cli.add_command(gallery_command)
 cli.add_command(evaluate_command)
 cli.add_command(init_command)

@@ -43,3 +43,15 @@ delete from matching_pipeline.workers where id = any (%(ids)s)
 
 -- name: delete_requested_workers
 delete from matching_pipeline.workers where started_at is null
+
+-- name: hold_daemon
+select pg_try_advisory_lock(matching_pipeline.worker_lock(), -1)
+
+-- name: daemon_holder
+select application_name as name, backend_start as since
+from pg_locks join pg_stat_activity using (pid)
+where locktype = 'advisory' and granted and objsubid = 2
+  and database = (select oid from pg_database where datname = current_database())
+  and (classid, objid) = (matching_pipeline.worker_lock()::text::oid, (-1)::text::oid)
+  -- another role's is not to be seen
+  and backend_start is not null
