@@ -69,7 +69,7 @@ class Derived(Asset):
     sources: tuple[Name, ...] = Field(min_length=1)
     """Sources with `pictures` or `photo`, or sources with `text`."""
     handler: Code
-    """The class that computes it, such as `our_package.colours.Colours`; `.colours.Colours` stands in the folder of
+    """The class that computes it, such as `our_package.colours.Colours`; `.colours.Colours` is in the folder of
     the declarations."""
     columns: dict[Name, str] = Field(min_length=1)
     """The columns of the value, each with its type."""
