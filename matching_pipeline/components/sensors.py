@@ -10,7 +10,7 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.handlers import registry
 from matching_pipeline.models.registry import shadow_queue
 from matching_pipeline.queues import client
-from matching_pipeline.queues.supervision import Policy, request_worker
+from matching_pipeline.queues.supervision import WorkerPolicy, request_worker
 
 TICK_SECONDS = 5
 """Dagster looks at sensors no more often."""
@@ -76,7 +76,7 @@ def _ask(instance: dg.DagsterInstance, connection: Connection, pipeline: Pipelin
         return dg.SkipReason("a run of the worker waits in Dagster's run queue for its turn")
     settings = pipeline.settings
     version = version_of(settings, pipeline.declarations)
-    policy = Policy(version, settings.worker_seconds, settings.max_workers)
+    policy = WorkerPolicy(version, settings.worker_seconds, settings.max_workers)
     asked = request_worker(connection, queues, policy)
     if isinstance(asked, str):
         return dg.SkipReason(asked)

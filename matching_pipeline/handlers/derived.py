@@ -26,7 +26,7 @@ from matching_pipeline.sources.reading import SourceRow, text_hash
 
 
 @dataclass(frozen=True)
-class Derived:
+class DerivedValue:
     row: SourceRow
     values: Mapping[str, Any]
 
@@ -111,4 +111,4 @@ class DerivedHandler(ABC):
         if result.keys() != self._columns:
             given, declared = ", ".join(result), ", ".join(self._columns)
             return Outcome(job, failure=PermanentFailure(f"derive gave {given}; the declared columns are {declared}"))
-        return Outcome(job, Derived(row, result))
+        return Outcome(job, DerivedValue(row, result))

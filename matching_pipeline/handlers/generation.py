@@ -26,7 +26,7 @@ from matching_pipeline.pictures.memory import Memory
 from matching_pipeline.pictures.orders import (
     AskedPicture,
     Order,
-    State,
+    PictureState,
     StoredPicture,
     is_missing,
     keep_unchanged,
@@ -76,7 +76,7 @@ class GenerationHandler:
         orders = read_orders(connection, readable)
         for order in orders:
             if not order.source_url.strip():
-                order.settle(State.FAILED, PermanentFailure("there is none: its URL is empty"))
+                order.settle(PictureState.FAILED, PermanentFailure("there is none: its URL is empty"))
         yield from ([order.outcome()] for order in orders if order.is_decided)
         if undecided := [order for order in orders if not order.is_decided]:
             self._store.probe()  # before anything is paid for
@@ -167,28 +167,28 @@ class _Batch:
 
     def _begin(self, order: Order, photo: Photo | JobFailure | None) -> None:
         if photo is None:
-            order.settle(State.STOPPED)
+            order.settle(PictureState.STOPPED)
         elif isinstance(photo, JobFailure):
-            order.settle(State.FAILED, photo)
+            order.settle(PictureState.FAILED, photo)
         else:
             try:
                 keep_unchanged(self._connection, order, photo.content_hash)
             except GAVE_WAY:
-                order.settle(State.LOCK_BUSY, "its rows are locked")
-            for picture in order.in_state(State.WAITING):
+                order.settle(PictureState.LOCK_BUSY, "its rows are locked")
+            for picture in order.in_state(PictureState.WAITING):
                 self._make(picture, photo)
 
     def _make(self, picture: AskedPicture, photo: Photo) -> None:
         if picture.prompt is None:
-            picture.become(State.FAILED, PermanentFailure("there is no such image type any more"))
+            picture.become(PictureState.FAILED, PermanentFailure("there is no such image type any more"))
         elif self._is_being_made(picture) or not lock_picture(self._connection, picture):
-            picture.become(State.LOCK_BUSY, "another worker is making it")
+            picture.become(PictureState.LOCK_BUSY, "another worker is making it")
         elif is_missing(self._connection, picture):
-            picture.become(State.MAKING)
+            picture.become(PictureState.MAKING)
             self._running.add(self._handler.make(photo, picture), picture)
         else:
             unlock_picture(self._connection, picture)
-            picture.become(State.UNCHANGED)
+            picture.become(PictureState.UNCHANGED)
 
     def _is_being_made(self, picture: AskedPicture) -> bool:
         """For another job of the batch: Postgres would give this session the lock that it has a second time."""
@@ -198,11 +198,11 @@ class _Batch:
     def _finish(self, picture: AskedPicture, result: StoredPicture | JobFailure | None) -> None:
         try:
             if result is None:
-                picture.become(State.STOPPED)
-            elif picture.order.in_state(State.LOST):
-                picture.become(State.LOST)
+                picture.become(PictureState.STOPPED)
+            elif picture.order.in_state(PictureState.LOST):
+                picture.become(PictureState.LOST)
             elif isinstance(result, JobFailure):
-                picture.become(State.FAILED, result)
+                picture.become(PictureState.FAILED, result)
             else:
                 self._keep(picture, result)
         finally:
@@ -213,25 +213,25 @@ class _Batch:
         try:
             saved = save_picture(self._connection, picture, stored)
         except GAVE_WAY:
-            picture.become(State.LOCK_BUSY, "its rows are locked")
+            picture.become(PictureState.LOCK_BUSY, "its rows are locked")
         except psycopg.Error as error:
             if self._connection.closed:
                 raise
-            picture.become(State.FAILED, TransientFailure(f"the database refuses its row: {error}"))
+            picture.become(PictureState.FAILED, TransientFailure(f"the database refuses its row: {error}"))
         else:
-            picture.become(State.KEPT if saved else State.LOST)
+            picture.become(PictureState.KEPT if saved else PictureState.LOST)
             if not saved:
                 self._lose(picture.order)
 
     def _lose(self, order: Order) -> None:
         """Its pictures that a thread makes already become LOST when they are made."""
-        for picture in order.in_state(State.MAKING):
+        for picture in order.in_state(PictureState.MAKING):
             if self._running.cancel(picture):
-                picture.become(State.LOST)
+                picture.become(PictureState.LOST)
                 unlock_picture(self._connection, picture)
 
     def _making(self) -> list[AskedPicture]:
-        return [picture for order in self._orders for picture in order.in_state(State.MAKING)]
+        return [picture for order in self._orders for picture in order.in_state(PictureState.MAKING)]
 
     def _let_go(self) -> None:
         """Where the worker ends this batch before its end. A session that is lost has no locks any more."""

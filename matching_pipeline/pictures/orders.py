@@ -15,7 +15,7 @@ from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import LockBusy, Outcome
 
 
-class State(Enum):
+class PictureState(Enum):
     """Of one asked picture. No picture waits for its lock: it is LOCK_BUSY at once where another session holds it."""
 
     WAITING = "the entity's photo is not fetched yet"
@@ -29,8 +29,20 @@ class State(Enum):
 
 
 NEXT = {
-    State.WAITING: {State.MAKING, State.UNCHANGED, State.FAILED, State.LOCK_BUSY, State.STOPPED},
-    State.MAKING: {State.KEPT, State.FAILED, State.LOCK_BUSY, State.LOST, State.STOPPED},
+    PictureState.WAITING: {
+        PictureState.MAKING,
+        PictureState.UNCHANGED,
+        PictureState.FAILED,
+        PictureState.LOCK_BUSY,
+        PictureState.STOPPED,
+    },
+    PictureState.MAKING: {
+        PictureState.KEPT,
+        PictureState.FAILED,
+        PictureState.LOCK_BUSY,
+        PictureState.LOST,
+        PictureState.STOPPED,
+    },
 }
 """The other states are final."""
 
@@ -43,12 +55,12 @@ class AskedPicture:
     """None where the image type was deleted."""
     source_hash: bytes | None
     """Of the photo that the present picture shows, where the job may keep that picture."""
-    state: State
+    state: PictureState
     reason: JobFailure | str = ""
     """Why it is FAILED or LOCK_BUSY; `culprit` is the image type or the photo."""
     culprit: str = ""
 
-    def become(self, state: State, reason: JobFailure | str = "", culprit: str = "") -> None:
+    def become(self, state: PictureState, reason: JobFailure | str = "", culprit: str = "") -> None:
         assert state in NEXT[self.state]
         self.state, self.reason, self.culprit = state, reason, culprit or self.image_type
 
@@ -75,12 +87,12 @@ class Order:
         """The job's id, where the job asks for other pictures than those that are there."""
         return self.job.id if self.job.payload.get("force") else None
 
-    def in_state(self, *states: State) -> list[AskedPicture]:
+    def in_state(self, *states: PictureState) -> list[AskedPicture]:
         return [picture for picture in self.pictures.values() if picture.state in states]
 
-    def settle(self, state: State, reason: JobFailure | str = "") -> None:
+    def settle(self, state: PictureState, reason: JobFailure | str = "") -> None:
         """Gives every WAITING picture the state that its photo decides."""
-        for picture in self.in_state(State.WAITING):
+        for picture in self.in_state(PictureState.WAITING):
             picture.become(state, reason, "photo")
 
     @property
@@ -89,7 +101,7 @@ class Order:
 
     @property
     def is_complete(self) -> bool:
-        return len(self.in_state(State.KEPT, State.UNCHANGED)) == len(self.pictures)
+        return len(self.in_state(PictureState.KEPT, PictureState.UNCHANGED)) == len(self.pictures)
 
     def outcome(self) -> Outcome:
         """Of a decided order without a STOPPED picture.
@@ -97,8 +109,8 @@ class Order:
         A retry helps if it helps one of the pictures. A job with a LOST picture is completed like one without:
         the worker finds then that it no longer holds the job.
         """
-        failed, busy = self.in_state(State.FAILED), self.in_state(State.LOCK_BUSY)
-        if self.in_state(State.LOST) or not failed + busy:
+        failed, busy = self.in_state(PictureState.FAILED), self.in_state(PictureState.LOCK_BUSY)
+        if self.in_state(PictureState.LOST) or not failed + busy:
             return Outcome(self.job)
         if not failed:
             return Outcome(self.job, must_wait=LockBusy(_reasons(busy)))
@@ -125,7 +137,7 @@ def read_orders(connection: Connection, jobs: Sequence[Job]) -> list[Order]:
     for row in named_rows(connection, "asked_pictures", job_ids=list(orders)):
         order, image_type = orders[row["job_id"]], row["image_type"]
         order.source_url = row["source_url"] or ""
-        state = State.UNCHANGED if row["made"] else State.WAITING
+        state = PictureState.UNCHANGED if row["made"] else PictureState.WAITING
         order.pictures[image_type] = AskedPicture(order, image_type, row["prompt"], row["source_hash"], state)
     return list(orders.values())
 
@@ -147,12 +159,12 @@ def is_missing(connection: Connection, picture: AskedPicture) -> bool:
 
 def keep_unchanged(connection: Connection, order: Order, source_hash: bytes) -> None:
     """Keeps the pictures that were made from the same photo at another URL. Raises one of GAVE_WAY."""
-    if same := [picture for picture in order.in_state(State.WAITING) if picture.source_hash == source_hash]:
+    if same := [picture for picture in order.in_state(PictureState.WAITING) if picture.source_hash == source_hash]:
         parameters = {**order.key, "source_url": order.source_url, "source_hash": source_hash}
         parameters["image_types"] = [picture.image_type for picture in same]
         give_way(connection, lambda: connection.execute(query("keep_unchanged_images"), parameters))
         for picture in same:
-            picture.become(State.UNCHANGED)
+            picture.become(PictureState.UNCHANGED)
 
 
 def save_picture(connection: Connection, picture: AskedPicture, stored: StoredPicture) -> bool:

@@ -62,7 +62,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Policy:
+class WorkerPolicy:
     version: str
     """of the code and settings that a worker should run"""
     max_age_seconds: float
@@ -75,7 +75,7 @@ def worker_states(connection: Connection) -> list[WorkerState]:
         return cursor.execute(query("worker_states")).fetchall()
 
 
-def decide(workers: Sequence[WorkerState], queues: Mapping[str, QueueState], policy: Policy) -> Request | str:
+def decide(workers: Sequence[WorkerState], queues: Mapping[str, QueueState], policy: WorkerPolicy) -> Request | str:
     """The worker to start now, or the reason why none is."""
     present = [worker for worker in workers if not worker.is_gone]
     for worker in present:
@@ -105,7 +105,7 @@ def decide(workers: Sequence[WorkerState], queues: Mapping[str, QueueState], pol
     return "; ".join(_described(worker) for worker in present)
 
 
-def request_worker(connection: Connection, queues: Iterable[str], policy: Policy) -> tuple[int, Request] | str:
+def request_worker(connection: Connection, queues: Iterable[str], policy: WorkerPolicy) -> tuple[int, Request] | str:
     """Asks for a worker where one must be started and returns its id; otherwise the reason why none is.
 
     Two sensors that ask at once get one worker.

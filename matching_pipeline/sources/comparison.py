@@ -9,14 +9,14 @@ from matching_pipeline.sources.expansion import differences
 from matching_pipeline.sources.reading import KEYS_AT_ONCE, keys_after, read_each
 
 
-class Difference(NamedTuple):
+class MirrorDifference(NamedTuple):
     """An entity or an item whose mirror is not as its row says."""
 
     key: str
     what: Literal["missing", "stale", "orphaned"]
 
 
-def unexplained_differences(connection: Connection, source: str) -> Iterator[Difference]:
+def unexplained_differences(connection: Connection, source: str) -> Iterator[MirrorDifference]:
     """The differences that no unfinished or failed job explains.
 
     Raises SourceUnreadable where the declaration does not fit the table any more.
@@ -30,7 +30,7 @@ def unexplained_differences(connection: Connection, source: str) -> Iterator[Dif
         yield from part
 
 
-def _of_rows(connection: Connection, source: str, explained: set[str]) -> Iterator[Difference]:
+def _of_rows(connection: Connection, source: str, explained: set[str]) -> Iterator[MirrorDifference]:
     after = ""
     while keys := keys_after(connection, source, after):
         after = keys[-1]
@@ -44,10 +44,10 @@ def _of_rows(connection: Connection, source: str, explained: set[str]) -> Iterat
         parameters = {"source": source, "keys": list(different)}
         mirrored = {key for (key,) in connection.execute(query("mirrored_keys"), parameters)}
         for key in sorted(different - explained):
-            yield Difference(key, "orphaned" if key not in there else "stale" if key in mirrored else "missing")
+            yield MirrorDifference(key, "orphaned" if key not in there else "stale" if key in mirrored else "missing")
 
 
-def _of_mirror(connection: Connection, source: str, explained: set[str]) -> Iterator[Difference]:
+def _of_mirror(connection: Connection, source: str, explained: set[str]) -> Iterator[MirrorDifference]:
     after = None
     while True:
         parameters = {"source": source, "after": after, "size": KEYS_AT_ONCE}
@@ -58,4 +58,4 @@ def _of_mirror(connection: Connection, source: str, explained: set[str]) -> Iter
         keys = [key for _, key in mirrored]
         reading = read_each(connection, source, "entity", keys)
         there = {row.entity_key for row in reading.rows if row.applies} | reading.failures.keys()
-        yield from (Difference(key, "orphaned") for key in keys if key not in there and key not in explained)
+        yield from (MirrorDifference(key, "orphaned") for key in keys if key not in there and key not in explained)

@@ -23,7 +23,7 @@ from matching_pipeline.matches.parity import sampled_parity
 from matching_pipeline.models import activation
 from matching_pipeline.providers.factory import WorkingModel
 from matching_pipeline.queues import client
-from matching_pipeline.queues.supervision import Policy, request_worker
+from matching_pipeline.queues.supervision import WorkerPolicy, request_worker
 from matching_pipeline.settings import Settings
 from matching_pipeline.sources.attach import attach, make_example_tables
 from matching_pipeline_tests.conftest import EXAMPLES
@@ -167,7 +167,7 @@ def test_without_a_right_on_the_apps_tables_it_processes_rebuilds_listens_and_cl
     url = as_role(database_url)
     settings = Settings(database_url=url, image_file_roots=(tmp_path,), data_dir=tmp_path)
     with connect(url) as own, connect(url) as listener:
-        assert isinstance(request_worker(own, registry.queues(EXAMPLES), Policy("1", 3600, 2)), tuple)
+        assert isinstance(request_worker(own, registry.queues(EXAMPLES), WorkerPolicy("1", 3600, 2)), tuple)
         feed = announcements(listener, timeout=3)
         for queue in registry.in_use(own, EXAMPLES):
             # the app's tables took all pairs at once

@@ -217,7 +217,7 @@ def test_a_part_goes_on_though_the_last_row_that_was_compared_is_deleted(
     assert notes.embedded() == notes.expected()
 
 
-def test_a_comparison_that_is_asked_for_while_another_ends_begins_anew(notes: Notes) -> None:
+def test_a_comparison_that_is_asked_for_while_another_ends_begins_again(notes: Notes) -> None:
     notes.attach()
     notes.add("Baker")
     notes.work()

@@ -214,7 +214,7 @@ def test_what_the_owner_granted_stays_when_our_schema_is_brought_up_to_date(shop
     assert shop.execute(RIGHTS).fetchall() == before
 
 
-def test_what_the_owner_granted_stays_where_a_view_or_function_is_made_anew(shop: Connection) -> None:
+def test_what_the_owner_granted_stays_where_a_view_or_function_is_made_again(shop: Connection) -> None:
     """As when the app gives a key another type."""
     for grant in GRANTS:
         shop.execute(grant.encode())

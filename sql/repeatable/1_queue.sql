@@ -212,7 +212,7 @@ $$;
 -- Makes the queue's pending jobs due after the delay at the earliest, except jobs that the app enqueues meanwhile.
 create or replace function snooze_queue(queue_name text, delay interval, reason text) returns bigint
 language sql set search_path from current as $$
-    with deferred as (
+    with snoozed as (
         update jobs set run_at = now() + delay, error_message = reason
         where id in (
             select id from jobs
@@ -221,7 +221,7 @@ language sql set search_path from current as $$
         )
         returning 1
     )
-    select count(*) from deferred
+    select count(*) from snoozed
 $$;
 
 -- A person retries failed jobs with fresh attempts: all jobs of a queue, or the given rows. Of several rows for the same

@@ -72,13 +72,13 @@ class Message(BaseModel):
     refusal: str | None = None
 
 
-class Choice(BaseModel):
+class ChatChoice(BaseModel):
     finish_reason: str | None = None
     message: Message
 
 
 class ChatBody(BaseModel):
-    choices: list[Choice]
+    choices: list[ChatChoice]
 
 
 class OpenAIImageAnalyzer:

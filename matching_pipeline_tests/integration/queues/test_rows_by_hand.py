@@ -5,7 +5,7 @@ import pytest
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.queues import client
-from matching_pipeline.queues.supervision import Policy, request_worker
+from matching_pipeline.queues.supervision import WorkerPolicy, request_worker
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.integration.conftest import MINUTE, QUEUE, RecordingHandler, enqueue, recorded
 from matching_pipeline_tests.integration.notes import Notes
@@ -43,7 +43,7 @@ def test_the_worker_does_the_others(connection: Connection, database_url: str, w
     found = connection.execute("select status from matching_pipeline.jobs where key = %s", (odd,))
     assert found.fetchone() == (status,)
     # what sensors and people ask
-    assert isinstance(request_worker(connection, [QUEUE], Policy("1", 3600, 2)), tuple)
+    assert isinstance(request_worker(connection, [QUEUE], WorkerPolicy("1", 3600, 2)), tuple)
     assert client.status(connection, QUEUE)
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from matching_pipeline.queues.client import QueueState
-from matching_pipeline.queues.supervision import Policy, Request, WorkerState, decide
+from matching_pipeline.queues.supervision import Request, WorkerPolicy, WorkerState, decide
 
-POLICY = Policy(version="new", max_age_seconds=3600, max_workers=2)
+POLICY = WorkerPolicy(version="new", max_age_seconds=3600, max_workers=2)
 IDLE = {"images": QueueState(due=False, seconds_to_next=None, waiting=0, workers=1)}
 OVERDUE = {"images": QueueState(due=True, seconds_to_next=-11, waiting=700, workers=1)}
 
