@@ -18,7 +18,7 @@ _SSL_MODES = {"true": "require", "1": "require", "no-verify": "require", "false"
 def libpq_url(url: str) -> str:
     """The same URL with the scheme and the parameters that libpq knows. A connection string of another form stays.
 
-    Raises ConfigurationError where the URL leads to a transaction pooler.
+    Raises ConfigurationError if the URL leads to a transaction pooler.
     """
     if not _SCHEME.match(url):
         return url

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 
 class JobFailure(Exception):
-    """This one job could not be done. Where `permanent` is false, trying again can help."""
+    """This one job could not be done. If `permanent` is false, trying again can help."""
 
     permanent: ClassVar[bool]
 

@@ -27,26 +27,26 @@ class Settings(BaseSettings):
     """The pipeline works on this Postgres with pgvector. Without it the pipeline starts an embedded
     one."""
     dagster_postgres_url: str | None = None
-    """Dagster keeps its own tables in this database: `postgresql+psycopg2://…`. Without it they stand in the
-    schema `dagster` of DATABASE_URL."""
+    """Dagster keeps its own tables in this database: `postgresql+psycopg2://…`. Without it they are in the schema
+    `dagster` of DATABASE_URL."""
     data_dir: Path = Path(".data")
     """This folder holds the embedded database, Dagster's files, and generated pictures."""
 
     definitions_dir: Path | None = None
-    """Declarations are read from this folder, `defs` by default. Where it is missing, the embedded database has those
-    of the examples."""
+    """Declarations are read from this folder, `defs` by default. If it is missing, the embedded database has those of
+    the examples."""
     sample_data: bool = False
-    """Where there are no declarations, those of the examples are used with `DATABASE_URL` too."""
+    """If there are no declarations, those of the examples are used with `DATABASE_URL` too."""
 
     image_model: ImageChoice | None = None
     """This model analyses pictures: the first model, and the model that `model add` takes. It is `local`, `openai`,
-    `openai:NAME`, `fastembed:NAME` or `multimodal:NAME:DIMENSIONS`; by default `openai` with a key, else `local`.
+    `openai:NAME`, `fastembed:NAME` or `multimodal:NAME:DIMENSIONS`; by default `openai` with a key, or `local`.
     With `@float16` after it the vectors take half the space."""
     multimodal_input: Literal["messages", "objects", "modality"] = "messages"
     """The server of `multimodal:NAME:DIMENSIONS` takes a picture in this form: `messages` (vLLM), `objects` (Jina) or
     `modality` (Infinity)."""
     image_generator: Literal["openai", "local"] | None = None
-    """This provider makes product pictures. By default it is `openai` with a key, else `local`."""
+    """This provider makes product pictures. By default it is `openai` with a key, otherwise `local`."""
     image_file_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """The pipeline may read `file://` images below these folders, which `:` separates."""
     image_allow_private_hosts: bool = False
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
 
     text_model: TextChoice | None = None
     """This model embeds texts: the first model, and the model that `model add` takes. It is `local`, `openai`,
-    `openai:NAME` or `fastembed:NAME`; by default `openai` with a key, else `local`. With `@float16` after it the
+    `openai:NAME` or `fastembed:NAME`; by default `openai` with a key, otherwise `local`. With `@float16` after it the
     vectors take half the space."""
     fastembed_folder: Path | None = None
     """The weights of `fastembed:NAME` are read from `NAME` below this folder. Without it fastembed fetches them."""
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     """Another server that speaks OpenAI's protocol has this address: `http://host:port/v1`. By default it is
     OpenAI itself."""
     openai_embedding_model: str = "text-embedding-3-small"
-    """This model embeds texts, and the descriptions of pictures, where `TEXT_MODEL` names none."""
+    """This model embeds texts, and the descriptions of pictures, if `TEXT_MODEL` names none."""
     openai_embedding_dimensions: int = Field(1536, gt=0)
     """Its embeddings have this many dimensions."""
     openai_embedding_max_tokens: int = Field(8192, gt=0)
@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     openai_embedding_usd_per_million_tokens: float = Field(0.02, ge=0)
     """Its input costs this much."""
     openai_vision_model: str = "gpt-6-luna"
-    """This model describes pictures, where `IMAGE_MODEL` names none."""
+    """This model describes pictures, if `IMAGE_MODEL` names none."""
     openai_vision_reasoning_effort: str = "none"
     """It reasons this much before it answers. With `unsaid` the server decides."""
     openai_vision_input_usd_per_million_tokens: float = Field(0.1, ge=0)

@@ -1,4 +1,4 @@
-"""What `matching-pipeline model compare` does: it embeds a sample where needed, compares, and prints."""
+"""What `matching-pipeline model compare` does: it embeds a sample if needed, compares, and prints."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence

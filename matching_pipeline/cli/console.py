@@ -84,7 +84,7 @@ class QueueReporter:
 
 
 def best_matches_table(connection: Connection, matcher: Matcher, count: int = 20) -> None:
-    """Of a matcher of pictures."""
+    """The best pairs of a matcher of pictures, with the URLs of their images."""
     left, right = matcher.left, matcher.right
     table = Table("similarity", left, f"{left} image", right, f"{right} image", title=f"Best {matcher.name} matches")
     for best in named_rows(connection, "best_matches", matcher=matcher.name, count=count):
@@ -97,7 +97,7 @@ def best_matches_table(connection: Connection, matcher: Matcher, count: int = 20
 
 
 def print_announcement(announcement: Announcement) -> None:
-    """A line a pair, tab-separated: matcher, similarity, the two keys; where they are too many, how many."""
+    """A line a pair, tab-separated: matcher, similarity, the two keys; if they are too many, how many."""
     for pair in announcement.best:
         print(pair.matcher, f"{pair.similarity:.3f}", pair.left_key, pair.right_key, sep="\t", flush=True)
     if unnamed := announcement.count - len(announcement.best):
@@ -144,7 +144,7 @@ def models_table(models: Sequence[ModelCoverage]) -> None:
 
 
 def failures_table(state: dict[str, dict[str, Any]]) -> None:
-    """From the status of each queue by its name, with its `newest_failures`; nothing where there are none."""
+    """From the status of each queue by its name, with its `newest_failures`; nothing if there are none."""
     table = Table("queue", "what", "status", "because", "job", title="Newest failures: `retry QUEUE ID` tries again")
     for queue, figures in state.items():
         for row in figures["newest_failures"]:

@@ -74,7 +74,7 @@ class Dagster:
         self.log = log
 
     def wait_until_serving(self, seconds: float = 120) -> None:
-        """Raises ConfigurationError where Dagster ends or does not answer in time."""
+        """Raises ConfigurationError if Dagster ends or does not answer in time."""
         deadline = time.monotonic() + seconds
         address = self.url.removeprefix("http://").split(":")
         while time.monotonic() < deadline:
@@ -146,7 +146,7 @@ def run_until_interrupted(dagster: Dagster, follow_log: Callable[[], None]) -> N
 
 
 def free_port(preferred: int) -> int:
-    """The preferred port, or one that the system picks where it is taken."""
+    """The preferred port, or one that the system picks if it is taken."""
     for port in (preferred, 0):
         with socket.socket() as candidate:
             candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

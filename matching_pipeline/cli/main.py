@@ -59,7 +59,7 @@ from matching_pipeline.sources.guess import guess
 def cli() -> None:
     """Keeps AI embeddings and matches fresh over Postgres and pgvector.
 
-    Works on DATABASE_URL, or on an embedded Postgres in .data where it is not set.
+    Works on DATABASE_URL, or on an embedded Postgres in .data if it is not set.
     """
 
 
@@ -174,7 +174,7 @@ def detach_command(name: str, forget: bool) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Ask the database, the provider and the place of pictures whether all fits; status 1 where something does not.
+    """Ask the database, the provider and the place of pictures whether all fits; status 1 if something does not.
 
     A line each says whether sources, triggers, rights, key, models or dimensions fit.
     """
@@ -212,11 +212,11 @@ def rebuild() -> None:
 def retry(queue: str, ids: tuple[UUID, ...], everything: bool, because: str | None) -> None:
     """Make failed jobs of QUEUE pending again, with fresh attempts: those of the IDs, or of an option.
 
-    A queue has the name of its asset (image_ai), publishing, or matches_ and the name of a matcher; of a shadow
-    model, image_ai_shadow.
+    A queue has the name of its asset (image_ai), publishing, or matches_ and the name of a matcher. That of a shadow
+    model has the name image_ai_shadow.
 
-    Where equal jobs failed, only the newest becomes pending. Status 1 where an ID is no failed job of QUEUE; the
-    others are pending again.
+    If equal jobs failed, only the newest becomes pending. Status 1 if an ID is not a failed job of QUEUE; the others
+    are pending again.
     """
     if [bool(ids), everything, because is not None].count(True) != 1:
         raise click.UsageError("name the jobs' ids, or say --all, or --because TEXT")
@@ -303,7 +303,7 @@ def _migrate(settings: Settings, database_url: str) -> None:
 
 @contextmanager
 def _session(database_url: str) -> Iterator[Connection]:
-    """Of the owner; it says Postgres' warnings."""
+    """A session with the owner's rights, which prints Postgres' warnings."""
     with connect(database_url) as connection:
         if not_owner := _not_owner(connection):
             raise ConfigurationError(f"DATABASE_URL: {not_owner}")
@@ -319,7 +319,7 @@ def _attach(settings: Settings, connection: Connection, declarations: Declaratio
 
 
 def _attach_or_remark(settings: Settings, connection: Connection, declarations: Declarations) -> None:
-    """Attaches where that changes something. A role that only works cannot; it says what the owner has to do."""
+    """Attaches if that changes something. A role that only works cannot; it says what the owner has to do."""
     if _not_owner(connection) is not None:
         say_all(differences(connection, declarations))
     elif misfits(connection, declarations) or any(state.needs_attaching for state in source_states(connection)):
@@ -339,7 +339,7 @@ def _migrate_or_require_migrated(settings: Settings, database_url: str) -> None:
 
 
 def _not_owner(connection: Connection) -> str | None:
-    """Why our role cannot migrate; None where it can, as far as can be told before."""
+    """Why our role cannot migrate; None if it can, as far as can be told before."""
     row = connection.execute(query("other_owner")).fetchone()
     if row is None:
         return None

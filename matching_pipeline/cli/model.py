@@ -46,13 +46,15 @@ def add(modality: Modality, name: str | None) -> None:
 @model.command("compare")
 @click.argument("modality", type=click.Choice(list(MODALITIES)))
 @click.argument("name", required=False)
-@click.option("--sample", default=1000, show_default=True, help="NAME embeds so many entities, if it is no shadow.")
+@click.option(
+    "--sample", default=1000, show_default=True, help="NAME embeds so many entities, unless it is the shadow."
+)
 @click.option("--yes", is_flag=True, help="Do not ask whether the price of the sample is right.")
 def compare_command(modality: Modality, name: str | None, sample: int, yes: bool) -> None:
     """Compare the active model with the shadow, or with NAME, and propose thresholds; nothing changes.
 
     The shadow is compared on what it has embedded so far. Another model embeds a sample first, after its price was
-    printed. Of two models the scores differ. The proposed threshold keeps as many pairs as there are.
+    printed. The scores of two models differ. The proposed threshold keeps as many pairs as there are.
     """
     from matching_pipeline.cli import compare
 
@@ -98,14 +100,14 @@ def _proposed(opened: Connected, name: str) -> dict[str, float]:
 
 @model.command()
 @click.argument("name")
-@click.option("--force", is_flag=True, help="Even where it lacks rows that the active model has.")
+@click.option("--force", is_flag=True, help="Even if it lacks embeddings that the active model has.")
 @click.option(
     "--threshold",
     "thresholds",
     multiple=True,
     metavar="MATCHER=NUMBER",
     callback=_thresholds,
-    help="The matcher's threshold by this model. `--threshold proposed` takes what `model compare` proposes for all.",
+    help="The matcher's threshold with this model; `--threshold proposed` takes those of `model compare` for all.",
 )
 @click.option(
     "--accept-loss",
@@ -120,7 +122,7 @@ def activate(name: str, force: bool, thresholds: dict[str, float | None], accept
             chosen = _proposed(opened, name) | chosen
         options = activation.Options(force=force, accept_loss=accept_loss, thresholds=chosen)
         figures = activation.activate(opened.connection, name, options, part_images=opened.settings.match_part_images)
-    say(f"{name} is active; the model before it is kept and goes on, until `matching-pipeline model retire`")
+    say(f"{name} is active; the model before it still embeds too, until `matching-pipeline model retire`")
     if figures.lists:
         say("matches: " + ", ".join(f"{count} {figure}" for figure, count in vars(figures).items()))
 

@@ -30,9 +30,9 @@ class Connected(NamedTuple):
 
 
 def open_settings(*, sample_data: bool = False) -> Opened:
-    """Starts an embedded server where the settings name no database.
+    """Starts an embedded server if the settings name no database.
 
-    Raises ConfigurationError where there are no declarations.
+    Raises ConfigurationError if there are no declarations.
     """
     settings = Settings()
     if sample_data:
@@ -44,9 +44,9 @@ def open_settings(*, sample_data: bool = False) -> Opened:
 
 
 def open_to_attach(*, migrates: bool = False) -> Opened:
-    """As `open_settings`. Of faulty declarations the error also names those that do not fit the database.
+    """As `open_settings`. If declarations are faulty, the error also names those that do not fit the database.
 
-    With `migrates` it makes our schema for that, where it is missing.
+    With `migrates` it makes our schema for that, if it is missing.
     """
     try:
         return open_settings()

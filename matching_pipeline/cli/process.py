@@ -54,7 +54,7 @@ def process_command(
     """Embed pictures and texts and make product pictures here and now, and bring changed matches up to date.
 
     It works beside the standing worker, and does all that is due in the same queues. It names the jobs that another
-    worker has leased, and waits for them. Status 1 where a job failed, or waits because its queue is paused.
+    worker has leased, and waits for them. Status 1 if a job failed, or waits because its queue is paused.
     """
     if not (entities or packs or missing):
         raise click.UsageError("say what to process: --entity SOURCE KEY, --pack-for KEY or --missing")
@@ -143,7 +143,7 @@ def _work_off(
 
 
 def _leased(connection: Connection, queue: str, ids: Sequence[UUID]) -> str | None:
-    """Says for which jobs we wait, and for how long at most; None where no job is leased.
+    """Says for which jobs we wait, and for how long at most; None if no job is leased.
 
     A live worker ends or renews its lease. A killed worker looks the same until the lease runs out.
     """

@@ -27,7 +27,7 @@ Query = tuple[Modality, searching.Vector]
 def search_command(words: str | None, picture: Path | None, source: str | None, count: int) -> None:
     """Print the entities that are nearest to WORDS, or to a picture, by the active models.
 
-    Words find texts, and pictures where one model embeds both.
+    Words find texts, and pictures if one model embeds both.
     """
     if bool(words) == bool(picture):
         raise click.UsageError("give WORDS, or --picture FILE")

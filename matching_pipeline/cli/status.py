@@ -1,4 +1,4 @@
-"""`matching-pipeline status`: how each queue and each source stands, and what troubles there are."""
+"""`matching-pipeline status`: the state of each queue and each source, and what troubles there are."""
 
 import json
 from decimal import Decimal
@@ -23,7 +23,7 @@ from matching_pipeline.sources.publications import publication_states
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status_command(as_json: bool) -> None:
-    """Show the jobs of each queue that wait, are processed or failed, what is covered, and how each source stands.
+    """Show the jobs of each queue that wait, are processed or failed, what is covered, and the state of each source.
 
     A line each says why jobs wait, what fails, why entities have no matches, and what is slow.
     """

@@ -24,7 +24,7 @@ class Step(Task):
             raise RuntimeError(f"{deaths} Celery workers ended while they did this step: their logs may say why")
 
 
-# The worker acknowledges a shard when it is done, so that a broker hands it to another where the worker is gone.
+# The worker acknowledges a shard when it is done, so that a broker hands it to another if the worker is gone.
 # A shard may be done twice. A run may not: the sensors replace a worker whose machine is gone.
 execute_plan = create_task(app, base=Step, acks_late=True, reject_on_worker_lost=True)
 execute_job = create_execute_job_task(app)

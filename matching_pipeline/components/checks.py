@@ -73,7 +73,7 @@ def no_failed_jobs(asset: str, queue: str, name: str, description: str, *, anony
 
 
 def model_is_unchanged(queue: str) -> ReportedCheck:
-    """Fails where a model of the queue gives its probes other vectors than it gave them first."""
+    """Fails if a model of the queue gives its probes other vectors than it gave them first."""
 
     def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
         with pipeline.connection() as connection:

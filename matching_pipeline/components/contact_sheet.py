@@ -41,7 +41,7 @@ def _tile(data: bytes, side: int) -> Image.Image:
 
 
 def _small_jpeg(picture: Image.Image) -> bytes:
-    """In the best quality that fits into MAX_BYTES; where none does, smaller."""
+    """In the best quality that fits into MAX_BYTES; if none does, smaller."""
     for quality in QUALITIES:
         file = BytesIO()
         picture.save(file, "JPEG", quality=quality, optimize=True)

@@ -46,7 +46,7 @@ class DeclaredComponent(PipelineComponent, Generic[D]):
 
     @classmethod
     def load(cls, attributes: Any, context: dg.ComponentLoadContext) -> Self:
-        # Dagster gives None where the YAML has no attributes
+        # Dagster gives None if the YAML has no attributes
         declaration: Any = cls.fields.model_validate({}) if attributes is None else attributes
         return cls(declaration)
 

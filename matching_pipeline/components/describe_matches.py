@@ -1,6 +1,6 @@
 """What a report of matches shows of each matcher.
 
-Of vectors that the app made, such as faces, it shows only numbers: an erasure does not reach the copies that Dagster
+For vectors that the app made, such as faces, it shows only numbers: an erasure does not reach the copies that Dagster
 keeps.
 """
 
@@ -49,7 +49,7 @@ def _scores(connection: Connection, matcher: Matcher) -> dict[str, Any]:
 
 
 def _quality(connection: Connection, matcher: Matcher) -> dict[str, Any]:
-    """Numbers, so that the UI plots them over time; none where no pair is judged."""
+    """Numbers, so that the UI plots them over time; none if no pair is judged."""
     quality = stored_quality(connection, matcher.name)
     measures = {"nDCG@10": quality.ndcg, "precision": quality.precision, "recall": quality.recall}
     described: dict[str, Any] = {f"{matcher.name} judged pairs": quality.pairs} if quality.pairs else {}

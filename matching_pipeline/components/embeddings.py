@@ -111,7 +111,7 @@ def embeddings_report(
                 name,
                 shadow,
                 "no_failed_shadow_jobs",
-                "No job has failed for good with the shadow model, where there is one.",
+                "No job has failed for good with the shadow model, if there is one.",
             ),
             model_is_unchanged(name),
         ),

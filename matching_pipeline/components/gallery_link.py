@@ -1,4 +1,4 @@
-"""Each asset's metadata links to the gallery, where GALLERY_URL names one."""
+"""Each asset's metadata links to the gallery, if GALLERY_URL names one."""
 
 from typing import Any
 

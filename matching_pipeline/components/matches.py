@@ -99,7 +99,7 @@ def _sources(matcher: Matcher) -> str:
 
 
 def _is_published(declared: Matches, matcher: Matcher) -> ReportedCheck:
-    """Of the matcher's table of the app: it has each pair, or a worker writes it soon."""
+    """Checks that the app's table has each pair of the matcher, or that a worker writes it soon."""
 
     def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
         with pipeline.connection() as connection:

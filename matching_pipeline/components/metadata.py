@@ -27,7 +27,7 @@ def figures(work: QueueWork | Summary) -> dict[str, Any]:
 
 
 def pauses(connection: Connection, queues: Iterable[str]) -> dict[str, Any]:
-    """Of the queues that are paused; empty where none is."""
+    """The pauses of these queues; empty if none is paused."""
     found = {queue: pause for queue in queues if (pause := queue_pause(connection, queue))}
     return {"paused": "; ".join(f"{queue}: {pause}" for queue, pause in found.items())} if found else {}
 
@@ -44,7 +44,7 @@ def coverage(connection: Connection, queue: str) -> dict[str, Any]:
 
 
 def cost_today(connection: Connection, *queues: str) -> dict[str, Any]:
-    """Of queues whose handler asks a provider; empty where it asked none today."""
+    """What the requests of these queues cost today; empty if there were none."""
     cost = queue_cost_today(connection, *queues)
     if not cost.requests:
         return {}

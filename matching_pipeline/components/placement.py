@@ -11,7 +11,7 @@ from matching_pipeline.settings import Settings
 
 
 def step_executor(settings: Settings) -> dg.ExecutorDefinition:
-    """Raises ConfigurationError where the executor's package is not installed."""
+    """Raises ConfigurationError if the executor's package is not installed."""
     try:
         if settings.step_executor == "celery":
             from dagster_celery import celery_executor
@@ -31,8 +31,7 @@ def step_executor(settings: Settings) -> dg.ExecutorDefinition:
 def celery_config(settings: Settings) -> dict[str, Any]:
     """What Dagster's executor and the Celery workers agree on.
 
-    Results go into Dagster's Postgres, and messages too where no broker is named: so
-    machines share nothing else.
+    Results go into Dagster's Postgres, and messages too if no broker is named: so machines share nothing else.
     """
     url = settings.dagster_postgres_url or instance_url(resolve_database_url(settings))
     broker = settings.celery_broker_url.get_secret_value() if settings.celery_broker_url else f"sqla+{url}"

@@ -1,6 +1,6 @@
 """Celery's messages in Postgres: a worker's session locks the message that it takes until it acknowledges it.
 
-Kombu's own transport hides a message that a worker takes, and never shows it again where the machine vanishes. Here
+Kombu's own transport hides a message that a worker takes, and never shows it again if the machine vanishes. Here
 the lock ends with the session, and another worker takes the message.
 """
 

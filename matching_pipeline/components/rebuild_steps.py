@@ -71,7 +71,7 @@ def report(context: dg.OpExecutionContext, pipeline: Pipeline) -> dg.Output[None
 
 
 def first_run(context: dg.OpExecutionContext) -> str:
-    """Of several runs of which each re-executes what failed in the one before; they share one rebuild."""
+    """The first of several runs that each re-execute what failed in the run before. They share one rebuild."""
     return context.run.root_run_id or context.run_id
 
 

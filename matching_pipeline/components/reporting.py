@@ -39,7 +39,7 @@ class AssetReport:
     """by queue, what its jobs are for; each has a sensor"""
     describe: Callable[[Pipeline], Metadata]
     table: str
-    """where its rows stand, for the UI"""
+    """the table that has its rows, for the UI"""
     checks: Sequence[ReportedCheck]
     """those that are cheap enough to come with every report"""
     shadows: Sequence[str] = ()
@@ -115,7 +115,7 @@ class Reporter:
             except psycopg.OperationalError as error:
                 log.warning("%s is reported later: %s", asset.key, error)
             except Exception:
-                # a worker goes on where only its report fails
+                # a worker goes on if only its report fails
                 log.exception("the report of %s failed", asset.key)
                 asset.mark_reported()
 
@@ -161,7 +161,7 @@ class _Reported:
         try:
             evaluations = self._report.evaluations(pipeline)
         finally:
-            # also where it failed: it is not repeated each second
+            # also if it failed: it is not repeated each second
             taken = time.monotonic() - began
             self._next_check = time.monotonic() + max(GAP_SECONDS, taken / CHECKING_SHARE)
         self._unchecked = False

@@ -48,5 +48,5 @@ class Pipeline(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 @cache
 def pipeline_in(folder: Path) -> Pipeline:
-    """The resource of all components in a folder: Dagster merges definitions only where they share the object."""
+    """The resource of all components in a folder: Dagster merges definitions only if they share the object."""
     return Pipeline(definitions_dir=str(folder))

@@ -15,7 +15,7 @@ from matching_pipeline.queues.supervision import WorkerPolicy, request_worker
 TICK_SECONDS = 5
 """Dagster looks at sensors no more often."""
 QUEUE_TICK_SECONDS = 15
-"""The sensors of queues tick less often: `worker_sensor` keeps a worker alive. They replace it where it is off."""
+"""The sensors of queues tick less often: `worker_sensor` keeps a worker alive. They replace it if it is off."""
 
 
 @dg.sensor(

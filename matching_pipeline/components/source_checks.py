@@ -35,7 +35,7 @@ def is_attached(source: Source) -> ReportedCheck:
 
 
 class SourceWatch:
-    """Reports the checks of all sources at first, and where one changes."""
+    """Reports the checks of all sources at first, and if one changes."""
 
     def __init__(self, instance: dg.DagsterInstance, pipeline: Pipeline, declarations: Declarations) -> None:
         self._instance = instance

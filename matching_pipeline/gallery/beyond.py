@@ -27,7 +27,7 @@ class NotKept:
 
 
 def not_kept_quickly(connection: Connection, matcher: str, source: str, id: UUID, count: int) -> list[NotKept] | None:
-    """None where it would hold up the page."""
+    """None if it would hold up the page."""
     try:
         with connection.transaction():
             connection.execute(query("limit_statements_here"), {"limit": QUICK})

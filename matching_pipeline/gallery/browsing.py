@@ -30,7 +30,7 @@ class Place:
 
     @classmethod
     def of(cls, asked: Mapping[str, str], order: str) -> "Place":
-        """Raises HTTPException where the parameters are no place."""
+        """Raises HTTPException if the parameters name no place."""
         first = str(2**62) if order == "most" else "infinity"
         before, after = asked.get("before") or first, asked.get("after")
         try:
@@ -78,7 +78,8 @@ def newest(connection: Connection, source: str, count: int) -> list[UUID]:
 
 
 def finds_by_words(modality: str, model: str | None) -> bool:
-    """Whether a search by meaning takes words: of texts always, of pictures unless the model embeds pictures only."""
+    """Whether a search by meaning takes words: yes for texts, and for pictures unless the model embeds pictures
+    only."""
     return modality == "text" or (modality == "image" and model not in (None, LocalImageAnalyzer.model))
 
 

@@ -37,14 +37,14 @@ class Card:
 
     @property
     def title(self) -> str:
-        """What a person would call it, or else its key."""
+        """What a person would call it, or its key."""
         named = (self.text.partition("\n")[0], *(self.properties.get(name) for name in NAMING))
         found = (*named, self.attributes.get("caption"), file_words(self.url or ""))
         return next((str(name).strip() for name in found if name and str(name).strip()), self.key)
 
     @property
     def note(self) -> str:
-        """What a person would say next of it: its properties, else how many pictures it has."""
+        """What a person would say next of it: its properties, or how many pictures it has."""
         told = {name: value(held) for name, held in self.properties.items() if held is not None}
         said = [held for name, held in told.items() if name not in NAMING and "://" not in held]
         return " · ".join(said) or (f"{self.item_count} pictures" if self.item_count > 1 else "")
@@ -56,27 +56,27 @@ class Card:
 
     @property
     def beginning(self) -> str:
-        """Of the text, after its first line."""
+        """The beginning of the text after its first line."""
         rest = " ".join(self.text.partition("\n")[2].split())
         return rest if len(rest) <= TEXT_LENGTH else rest[: TEXT_LENGTH - 1] + "…"
 
 
 def file_words(url: str) -> str:
-    """The words of a file's name, or nothing where it has no two of them."""
+    """The words of a file's name, or nothing if it has no two of them."""
     name = unquote(urlsplit(url).path).rpartition("/")[2].rpartition(".")[0]
     found = _WORDS.fullmatch(name)
     return re.sub(r"[-_ ]+", " ", found[1]).capitalize() if found else ""
 
 
 def cards_of(connection: Connection, source: str, ids: Sequence[UUID]) -> list[Card]:
-    """In the order of the ids, without those that are no entities."""
+    """In the order of the ids, without those that are not entities."""
     cards = {row["id"]: row for row in named_rows(connection, "gallery_cards", source=source, ids=list(ids))}
     texts = _texts(connection, source, [row["key"] for row in cards.values() if row["modality"] == "text"])
     return [Card(**cards[id], text=texts.get(cards[id]["key"], "")) for id in ids if id in cards]
 
 
 def _texts(connection: Connection, source: str, keys: list[str]) -> dict[str, str]:
-    """The app's own texts. Where they cannot be read now, a card shows the key."""
+    """The app's own texts. If they cannot be read now, a card shows the key."""
     if not keys:
         return {}
     try:

@@ -53,7 +53,7 @@ def uuid_of(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise HTTPException(400, f"{text!r} is no id.") from None
+        raise HTTPException(400, f"{text!r} is not an id.") from None
 
 
 def back(form: Form) -> RedirectResponse:

@@ -77,7 +77,7 @@ def _list(connection: Connection, matcher: str, model: str, source: str, id: UUI
 
 
 def _labels(connection: Connection, matcher: str, key: str, is_left: bool) -> dict[str, list[dict[str, Any]]]:
-    """Of the entity, by the key of the other."""
+    """The labels of the entity's pairs, by the key of the other entity."""
     labels: dict[str, list[dict[str, Any]]] = {}
     for row in named_rows(connection, "gallery_labels_of", matcher=matcher, key=key, is_left=is_left):
         labels.setdefault(row["other"], []).append(row)

@@ -27,7 +27,7 @@ COUNT_SECONDS: Final = 300.0
 """Pairs are counted again after so long: the count reads the whole table."""
 
 _NAMES: Final[dict[str, tuple[Callable[..., Metric], str, tuple[str, ...]]]] = {
-    "database_up": (GaugeMetricFamily, "1 where Postgres answers", ()),
+    "database_up": (GaugeMetricFamily, "1 if Postgres answers", ()),
     "workers_alive": (GaugeMetricFamily, "Standing workers that serve the queues", ()),
     "jobs": (GaugeMetricFamily, "Jobs that are not completed", ("queue", "state")),
     "oldest_due_job_age_seconds": (GaugeMetricFamily, "How long the oldest due job waits", ("queue",)),
@@ -70,7 +70,7 @@ class PipelineCollector(Collector):
     def _count(self, connection: Connection) -> None:
         (until,) = connection.execute(query("metrics_until")).fetchone() or (None,)
         between = {"after": self._until or until, "until": until}
-        # both before either counts: where one fails, the next scrape reads the same time again
+        # both before either counts: if one fails, the next scrape reads the same time again
         ended = named_rows(connection, "metrics_of_ended_jobs", bounds=list(BOUNDS), **between)
         calls = named_rows(connection, "metrics_of_ai_calls", **between)
         for row in ended:

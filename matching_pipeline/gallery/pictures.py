@@ -22,7 +22,7 @@ def thumbnail(request: Request) -> Response:
 
 
 def picture(request: Request) -> Response:
-    """Of an item."""
+    """Answers the picture of an item."""
     return _fetched(request, _found(request, "gallery_picture", **request.path_params))
 
 
@@ -51,5 +51,5 @@ def _fetched(request: Request, url: str) -> Response:
 def _picture(content: bytes) -> Response:
     kind = next((kind for start, kind in KINDS.items() if content.startswith(start)), None)
     if kind is None:
-        raise HTTPException(404, "The file is no picture that browsers show.")
+        raise HTTPException(404, "The file is not a picture that browsers show.")
     return Response(content, media_type=f"image/{kind}", headers={"Cache-Control": "private, max-age=60"})

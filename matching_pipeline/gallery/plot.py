@@ -14,7 +14,7 @@ LOWEST, HIGHEST = 0.01, 1000.0
 @dataclass(frozen=True)
 class Mark:
     x: float
-    """of a minute"""
+    """where the minute is"""
     middle: float
     """the height of the median"""
     slow: float

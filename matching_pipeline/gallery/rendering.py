@@ -45,7 +45,7 @@ class State:
 
     @cached_property
     def fetcher(self) -> ImageFetcher:
-        """Of the pictures that no browser can fetch."""
+        """Fetches the pictures that no browser can fetch."""
         return self._open.enter_context(ImageFetcher(fetch_limits(self.settings)))
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ class Sessions:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Raises psycopg.OperationalError where the server is away."""
+        """Raises psycopg.OperationalError if the server is away."""
         connection = self._take()
         try:
             yield connection

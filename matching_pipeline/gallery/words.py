@@ -38,14 +38,14 @@ def duration(seconds: float) -> str:
 
 
 def value(attribute: Any) -> str:
-    """Of a property or an attribute."""
+    """A property or an attribute in words."""
     if isinstance(attribute, list):
         return ", ".join(map(value, attribute))
     return "–" if attribute is None else str(attribute)
 
 
 def share(part: float) -> str:
-    """Of a bar that is 100 units wide."""
+    """The length of a bar for this share, if the whole is 100 units wide."""
     return f"{100 * min(max(part, 0), 1):.2f}"
 
 

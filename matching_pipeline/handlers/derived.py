@@ -57,8 +57,8 @@ class DerivedHandler(ABC):
     def derive(self, row: SourceRow) -> Mapping[str, Any]:
         """The declared columns of the item's row: what JSON can hold, such as texts, numbers and lists.
 
-        Several threads call it at once. Of texts `row.content` is the text, of pictures the URL. Raises
-        PermanentFailure where it can never be computed; another error is tried again.
+        Several threads call it at once. `row.content` is the text, or the URL of the picture. Raises PermanentFailure
+        if it can never be computed; after another error it is tried again.
         """
 
     def picture(self, row: SourceRow) -> Image.Image:

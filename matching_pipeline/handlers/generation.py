@@ -234,7 +234,7 @@ class _Batch:
         return [picture for order in self._orders for picture in order.in_state(PictureState.MAKING)]
 
     def _let_go(self) -> None:
-        """Where the worker ends this batch before its end. A session that is lost has no locks any more."""
+        """For a worker that gives up this batch. A session that is lost has no locks any more."""
         for picture in self._making():
             self._running.cancel(picture)
             with suppress(psycopg.Error):

@@ -152,7 +152,7 @@ class MatchHandler:
         return figures
 
     def _look_again(self, connection: Connection) -> None:
-        """The next batch does it where rows are locked or the app's table cannot be read."""
+        """The next batch does it if rows are locked or the app's table cannot be read."""
         with _quoting_no_row(), suppress(*GAVE_WAY, SourceUnreadable):
             self._matching.look_again(connection, as_ids(self._written))
             self._written.clear()

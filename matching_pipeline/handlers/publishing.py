@@ -93,12 +93,12 @@ class PublishingHandler:
 
 
 def _set_status(connection: Connection, job: Job) -> str | None:
-    """Why the status cannot be written; None where it is."""
+    """Why the status cannot be written; None if it is."""
     return _first(connection, "set_kept_status", source=job.source, kind=job.kind, key=job.key)
 
 
 def _resume(connection: Connection, matcher: str) -> str | None:
-    """Why the table takes no pairs; None where it does."""
+    """Why the table takes no pairs; None if it does."""
     return _first(connection, "resume_publication", matcher=matcher)
 
 
@@ -115,7 +115,7 @@ def _publish_range(connection: Connection, matcher: str, after: UUID | None) -> 
 
 
 def _publish_pairs(connection: Connection, matcher: str, after: int) -> int | None:
-    """Writes or removes the next pairs that are kept. Returns the id of the last, None where there is none."""
+    """Writes or removes the next pairs that are kept. Returns the id of the last, None if there is none."""
     parameters = {"matcher": matcher, "after": after, "size": PAIRS_AT_ONCE}
     pairs = connection.execute(query("unpublished_pairs"), parameters).fetchall()
     if not pairs:

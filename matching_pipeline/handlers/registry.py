@@ -45,7 +45,7 @@ def queues(declarations: Declarations) -> list[str]:
 
 
 def in_use(connection: Connection, declarations: Declarations) -> list[str]:
-    """The queues, without those of a shadow model where there is none."""
+    """The queues, without those of a shadow model if there is none."""
     return [queue for queue in queues(declarations) if not is_shadow(queue) or models.model_of(connection, queue)]
 
 
@@ -98,7 +98,7 @@ def work_off(
 ) -> WorkedOff:
     """Does the jobs that are due in one queue now, and waits for those that other workers have leased.
 
-    It ends where the queue is paused.
+    It ends if the queue is paused.
 
     `on_progress` is called with (done, total); `on_wait` with the jobs' ids whenever nothing was left to do here.
     """
@@ -128,7 +128,7 @@ def work_off(
 
 @contextmanager
 def open_handler(settings: Settings, database_url: str, declarations: Declarations, queue: str) -> Iterator[Handler]:
-    """Raises ModelSwitched where the queue's model is no longer registered."""
+    """Raises ModelSwitched if the queue's model is no longer registered."""
     match declarations.queues.get(queue.removesuffix(models.SHADOW)):
         case "image":
             with embedding_handler(settings, database_url, queue, "image", _model(database_url, queue)) as handler:
@@ -200,7 +200,7 @@ def _text_handler(settings: Settings, database_url: str, queue: str, model: str 
 
 
 def _model(database_url: str, queue: str) -> str | None:
-    """The queue's model; None where the settings choose the first. Raises ModelSwitched where there is no shadow."""
+    """The queue's model; None if the settings choose the first. Raises ModelSwitched if there is no shadow."""
     with connect(database_url) as connection:
         model = models.model_of(connection, queue)
         if model is None and is_shadow(queue):
@@ -220,7 +220,7 @@ def _derived_handler(settings: Settings, declarations: Declarations, queue: str)
     (declared,) = (each for each in declarations.derived if each.name == queue)
     found = load_class(queue, declared.handler)
     if not issubclass(found, DerivedHandler):
-        raise ConfigurationError(f"{queue}: handler: {declared.handler} is no DerivedHandler")
+        raise ConfigurationError(f"{queue}: handler: {declared.handler} is not a DerivedHandler")
     with (
         ImageFetcher(fetch_limits(settings)) as fetcher,
         found(

@@ -41,7 +41,7 @@ class EmbeddedText:
     row: SourceRow
     input_hash: bytes
     embeddings: list[Vector]
-    """of each part of the text; most texts have one"""
+    """one for each part of the text; most texts have one part"""
 
 
 Jobs = Mapping[Job, SourceRow]
@@ -172,7 +172,7 @@ def _no_text(connection: Connection, source: str) -> PermanentFailure:
 
 
 def _outcomes(batch: Batch, answer: Answers | JobFailure | None) -> Iterator[Outcome]:
-    """None where a request was stopped: the worker releases its jobs, and those of texts that have a Stop."""
+    """None if a request was stopped: the worker releases its jobs, and those of texts that have a Stop."""
     if answer is None:
         return
     answers = [answer] * len(batch) if isinstance(answer, JobFailure) else answer

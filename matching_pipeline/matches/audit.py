@@ -49,7 +49,7 @@ class Fault:
     rows: int
     columns: Sequence[str]
     first: Sequence[Sequence[Any]]
-    """The first rows as they should be; of orphaned and mixed-model rows, as they are; of the mirror only keys."""
+    """The first rows as they should be; orphaned and mixed-model rows as they are; only the keys of the mirror."""
 
 
 class Report(NamedTuple):
@@ -151,7 +151,7 @@ def _match_fault(connection: Connection, matching: Matching, what: What, rows: M
 
 
 def _keys(connection: Connection, source: str, ids: Ids) -> list[str]:
-    """The key of each entity; its id where the entity is gone."""
+    """The key of each entity; its id if the entity is gone."""
     parameters = {"source": source, "ids": Uuids(np.unique(ids))}
     keys: dict[UUID, str] = dict(connection.execute(query("keys_of_entities"), parameters).fetchall())
     return [keys.get(id, str(id)) for id in as_uuids(ids)]

@@ -41,7 +41,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """Of one matcher. Of two values the first is of the active model."""
+    """The lists of one matcher with two models. The first of two values belongs to the active model."""
 
     rule: Rule
     models: tuple[str, str]
@@ -49,7 +49,7 @@ class ModelComparison:
     thresholds: tuple[float, float]
     """those by which `found` compares"""
     proposed: float | None
-    """the new model's threshold of equal quantile; None where no pair of the sample reaches the active one's"""
+    """the new model's threshold of equal quantile; None if no pair of the sample reaches the active one's"""
     found: Comparison
     scores: Scores
     old_quality: Quality
@@ -65,7 +65,7 @@ def compare(
     threshold: float | None = None,
     sample: int = SAMPLE,
 ) -> ModelComparison | None:
-    """Compares the active model with this one. None where they have embedded no entity in common.
+    """Compares the active model with this one. None if they have embedded no entity in common.
 
     `embedded` are images by a model whose embeddings are not stored. Without `threshold` the new model's is the
     proposed one. The caller sees to it that nothing changes meanwhile.

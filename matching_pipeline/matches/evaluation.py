@@ -1,4 +1,4 @@
-"""The quality of a matcher's lists by a model, from what people say of pairs (`match_labels`)."""
+"""The quality of a matcher's lists with a model, from the labels that people give to pairs (`match_labels`)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Evaluation:
 
 
 def evaluate(connection: Connection, part_images: int = PART_IMAGES) -> Iterator[Evaluation]:
-    """Of each matcher with labels, the lists of the active model as they are stored, and those of a shadow."""
+    """Evaluates, for each matcher with labels, the stored lists of the active model, and those of a shadow."""
     with snapshot(connection):
         for matching in all_attached(connection, part_images):
             rule = matching.rule
@@ -48,7 +48,7 @@ def evaluate(connection: Connection, part_images: int = PART_IMAGES) -> Iterator
 
 
 def stored_quality(connection: Connection, matcher: str) -> Quality:
-    """Of the lists in `matches`."""
+    """The quality of the lists in `matches`."""
     return quality_of(*labelled(connection, matcher))
 
 
@@ -75,7 +75,7 @@ def _computed(scoring: Scoring, rule: Rule, labels: Labels) -> Ranks:
 
 
 def ranks_of(source: str, lists: Pairs) -> Ranks:
-    """Of entities of the source."""
+    """The ranks in the lists of entities of the source."""
     listings = zip(as_uuids(lists.left), as_uuids(lists.right), lists.ranks.tolist(), strict=True)
     return {(source, owner, listed): rank for owner, listed, rank in listings}
 

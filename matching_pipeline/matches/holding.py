@@ -38,7 +38,7 @@ class Look(NamedTuple):
 
     snapshot: str
     own: str | None
-    """the number of the session's own transaction, which its snapshots count as seen; None where it has none"""
+    """the number of the session's own transaction, which its snapshots count as seen; None if it has none"""
     all_changed: bool
     changed: Sequence[UUID]
     tails: Sequence[int]
@@ -81,8 +81,8 @@ _lock = Lock()
 def held_near(
     connection: Connection, members: Members, sought: ImageSet, policy: Policy, most_images: int
 ) -> ImageSet | None:
-    """The members' images that reach the threshold with one of those sought, and few others; None where the block is
-    not held."""
+    """The members' images that reach the threshold with one of those sought, and few others; None if the block is not
+    held."""
     with _lock:
         session = _sessions.setdefault(connection, SessionBlocks())
     block = _up_to_date(connection, members, session.held.pop(members, None))
@@ -96,7 +96,7 @@ def held_near(
 
 
 def _up_to_date(connection: Connection, members: Members, block: HeldBlock | None) -> HeldBlock | None:
-    """None where the block must be loaded again."""
+    """None if the block must be loaded again."""
     if block is None:
         return None
     look = _look(connection, members.source, block.look)
@@ -109,7 +109,7 @@ def _up_to_date(connection: Connection, members: Members, block: HeldBlock | Non
 
 
 def _loaded(connection: Connection, members: Members, session: SessionBlocks, most_images: int) -> HeldBlock | None:
-    """None where the block has too many images or none, or where a rollback could bring back others."""
+    """None if the block has too many images or none, or if a rollback could bring back others."""
     look = _look(connection, members.source, None)
     if look.all_changed or look.tails:
         return None

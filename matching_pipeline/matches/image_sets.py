@@ -22,7 +22,7 @@ from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline.matches.rule import Block
 
 PART_IMAGES = 100_000
-"""Images in a part, where the caller does not give the setting MATCH_PART_IMAGES."""
+"""Images in a part, if the caller does not give the setting MATCH_PART_IMAGES."""
 FEW_SOUGHT = 20
 """For up to this number of images Postgres computes which others are near. To send one costs more than its score."""
 
@@ -42,7 +42,7 @@ class Members:
     first: str | None = None
     before: str | None = None
     divided: bool = False
-    """whether items may have several vectors, as texts have; Postgres is faster where it knows that none has"""
+    """whether items may have several vectors, as texts have; Postgres is faster if it knows that none has"""
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class ListsLock:
     def take(self) -> None:
         """Takes the lists alone until the transaction ends.
 
-        Raises LockBusy where others hold them for longer than MOST_SECONDS.
+        Raises LockBusy if others hold them for longer than MOST_SECONDS.
         """
         deadline = time.monotonic() + MOST_SECONDS
         for name in ("try_shut_turnstile", "try_take_lists"):

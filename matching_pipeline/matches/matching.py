@@ -40,7 +40,7 @@ from matching_pipeline.sources.matcher import Matcher
 LISTS_AT_ONCE = 1000
 """A rebuild writes the rows of so many left entities in one transaction."""
 SHARD_ENTITIES = 10_000
-"""Entities in a shard. Where only left entities keep lists, a larger block is divided."""
+"""Entities in a shard. If only left entities keep lists, a larger block is divided."""
 
 Changed = Mapping[str, Collection[UUID]]
 """Entities by source."""
@@ -50,7 +50,7 @@ Changed = Mapping[str, Collection[UUID]]
 class Matching:
     rule: Rule
     part_images: int = PART_IMAGES
-    """how many images of the other side are held at once, where only left entities keep lists"""
+    """how many images of the other side are held at once, if only left entities keep lists"""
 
     @property
     def name(self) -> str:
@@ -90,8 +90,8 @@ class Matching:
         return rebuilds.run_all(connection, self.name, self.plan, self.rebuild_shard, on_progress)
 
     def rebuild_shard(self, connection: Connection, shard: Shard, on_part: rebuilds.OnPart) -> Figures:
-        """Leaves parts whose rows the app has locked for last. Raises one of GAVE_WAY where they still are locked,
-        when all other parts are done."""
+        """Leaves parts whose rows the app has locked for last. Raises one of GAVE_WAY if they still are locked, when
+        all other parts are done."""
         figures, locked = Figures(), []
         for part in shard.parts:
             try:
@@ -249,7 +249,7 @@ def matching_of(matcher: Matcher, part_images: int = PART_IMAGES) -> Matching:
 
 
 def attached(connection: Connection, name: str, part_images: int = PART_IMAGES) -> Matching:
-    """Raises ConfigurationError where no such matcher is attached."""
+    """Raises ConfigurationError if no such matcher is attached."""
     for matching in all_attached(connection, part_images):
         if matching.name == name:
             return matching

@@ -38,7 +38,7 @@ class Parity:
 
     @property
     def holds(self) -> bool | None:
-        """None where unfinished jobs may still remove the differences."""
+        """None if unfinished jobs may still remove the differences."""
         return True if self.equal == self.sampled else None if self.waiting else False
 
     def add(self, expected: Lists, stored: RankedPairs) -> None:

@@ -69,14 +69,14 @@ def begin(connection: Connection, matcher: str, plan: Plan, begun_by: str | None
 
 
 def shard_at(connection: Connection, rebuild: int, place: int) -> Shard:
-    """Raises RebuildSuperseded where the rebuild is so old that it was deleted."""
+    """Raises RebuildSuperseded if the rebuild is so old that it was deleted."""
     for shard in _shards(connection, rebuild, place):
         return shard
     raise RebuildSuperseded(f"rebuild {rebuild} began so long ago that its shards were forgotten: begin another")
 
 
 def run(connection: Connection, shard: Shard, publish: Publish, on_part: OnPart = lambda done: None) -> Figures:
-    """Raises RebuildSuperseded where a newer rebuild began, and one of GAVE_WAY where the app has locked rows."""
+    """Raises RebuildSuperseded if a newer rebuild began, and one of GAVE_WAY if the app has locked rows."""
     with ListsLock(connection, shard.matcher).shared():
         newest = connection.execute(query("newest_rebuild"), {"matcher": shard.matcher}).fetchone()
         if newest != (shard.rebuild,):
@@ -95,7 +95,7 @@ def run(connection: Connection, shard: Shard, publish: Publish, on_part: OnPart 
 def run_all(connection: Connection, matcher: str, plan: Plan, publish: Publish, on_progress: OnProgress) -> Figures:
     """Rebuilds in this process, shard by shard, and leaves shards whose rows the app has locked for last.
 
-    Raises one of GAVE_WAY where they still are locked, when all others are done.
+    Raises one of GAVE_WAY if they still are locked, when all others are done.
     """
     shards = begin(connection, matcher, plan)
     figures, done, total = Figures(), 0, sum(shard.entities for shard in shards)

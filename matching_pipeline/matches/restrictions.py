@@ -1,4 +1,4 @@
-"""The pairs that must not stand, and the items that prove a pair."""
+"""The pairs that must not match, and the items that prove a pair."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ PAIRS_AT_ONCE = 10_000
 
 
 def allowed(connection: Connection, rule: Rule, source: str, pairs: Pairs) -> Mask:
-    """Which of the pairs may stand. Entities of `source` list the others. Raises SourceUnreadable."""
+    """Which of the pairs may match. Entities of `source` list the others. Raises SourceUnreadable."""
     by_left = rule.are_left(source, pairs.left, pairs.right)
     left, right = np.where(by_left, pairs.left, pairs.right), np.where(by_left, pairs.right, pairs.left)
     may: Mask = left != right if rule.is_within else np.ones(len(pairs), dtype=np.bool_)
@@ -56,8 +56,8 @@ def look_again(connection: Connection, rule: Rule, entities: Ids) -> None:
 def by_left_item(pairs: Pairs, owners: ImageSet, listed: ImageSet, weight: float) -> Pairs:
     """The pairs of right entities that list left ones, with the items that the left entities' lists have.
 
-    Of equal scores the first left item proves the pair, then the first right item. A search takes the first item of
-    the entity that keeps the list.
+    If scores are equal, the first left item proves the pair, then the first right item. A search takes the first item
+    of the entity that keeps the list.
     """
     scorer, owner_items, listed_items = Scorer(owners, listed, weight), [], []
     for begin in range(0, len(pairs), PAIRS_AT_ONCE):
@@ -85,7 +85,7 @@ def _best_rows(pairs: Pairs, scorer: Scorer) -> tuple[Rows, Rows]:
 
 
 def _values(connection: Connection, source: str, name: str, entities: Ids) -> Ids:
-    """A digest of the value of each entity; empty where the entity is gone."""
+    """A digest of the value of each entity; empty if the entity is gone."""
     parameters = {"source": source, "name": name, "ids": _unique(entities)}
     columns = read_columns(connection, query("copy_values"), parameters, {"id": UUID, "value": UUID})
     ids, values = columns["id"], np.append(columns["value"], np.zeros(1, dtype=UUID))

@@ -24,7 +24,7 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class MatchRows(PairRows):
-    """A rank of 0 is none. Within one source the left entity has the lower id."""
+    """A rank of 0 means that there is none. Within one source the left entity has the lower id."""
 
     left: Ids
     right: Ids
@@ -94,7 +94,8 @@ def lists_in(listings: Listings) -> Lists:
 
 
 def rows_from(listings: Listings) -> MatchRows:
-    """The rows that the listings make, sorted by (left, right). Of two listings the first gives score and items."""
+    """The rows that the listings make, sorted by (left, right). If both entities list the pair, the first listing
+    gives score and items."""
     forth = listings.by_left
     left, right = _either(forth, listings.owner, listings.listed)
     left_item, right_item = _either(forth, listings.owner_item, listings.listed_item)

@@ -30,7 +30,7 @@ class Rule:
     never_same: str | None = None
     """a column or property that differs between the two entities"""
     has_exceptions: bool = False
-    """whether a table of the app's names pairs that must not stand"""
+    """whether a table of the app's names pairs that must not match"""
 
     @property
     def is_within(self) -> bool:
@@ -39,7 +39,7 @@ class Rule:
 
     @property
     def restricts(self) -> bool:
-        """Whether some pairs of two opposite blocks must not stand. An entity never matches itself."""
+        """Whether some pairs of two opposite blocks must not match. An entity never matches itself."""
         return bool((self.is_within and not self.opposite) or self.never_same or self.has_exceptions)
 
     @property
@@ -59,7 +59,7 @@ class Rule:
         return owners < listed if self.is_within else np.full(len(owners), source == self.left)
 
     def block_of(self, properties: Mapping[str, str | None]) -> Block | None:
-        """The block of an entity with these properties; None where it can match no other."""
+        """The block of an entity with these properties; None if it can match no other."""
         block = []
         for name in (*self.same, *dict(self.opposite)):
             value = properties.get(name)

@@ -33,7 +33,7 @@ class Scoring:
     """Settings and models are read once. So it serves one transaction, or a time in which no list is written."""
 
     def __init__(self, connection: Connection, rule: Rule, part_images: int, model: str | None = None) -> None:
-        """Scores by this model, or by the active one."""
+        """Scores with this model, or with the active one."""
         self._connection, self._rule, self._part_images = connection, rule, part_images
         self.policy = match_policy(connection, rule.matcher, model)
         active = {source: self._model(source) for source in rule.sources}
@@ -64,14 +64,14 @@ class Scoring:
         return self.members(self._rule.other(members.source), self._rule.opposite_of(members.block))
 
     def best(self, source: str, here: ImageSet, others: Members) -> Pairs:
-        """The list of every entity, of these others."""
+        """The list of every entity, with these others in it."""
         return self._lists(source, here, lambda: self._near(here, others))
 
     def best_of(self, source: str, here: ImageSet, others: ImageSet) -> Pairs:
         return self._lists(source, here, lambda: [others])
 
     def top(self, source: str, here: ImageSet, others: ImageSet, policy: Policy) -> Pairs:
-        """The list of every entity by another policy, of images that need not be stored."""
+        """The list of every entity with another policy. The images need not be stored."""
         return self._found(source, here, lambda: [others], policy)
 
     def changed(self, members: Members, here: ImageSet) -> tuple[Pairs | None, Pairs | None]:
@@ -108,7 +108,7 @@ class Scoring:
         return self._proven(source, self._found(source, here, parts, self.policy))
 
     def _found(self, source: str, here: ImageSet, parts: Callable[[], Iterable[ImageSet]], policy: Policy) -> Pairs:
-        """The list of every entity. Where pairs that must not stand took places, it searches further."""
+        """The list of every entity. If pairs that must not match took places, it searches further."""
         if not self._rule.restricts:
             return best_pairs(here, parts(), policy)
         most, done, short = policy.limit + 1, list[Pairs](), here.entities
@@ -152,7 +152,7 @@ class Scoring:
         return stream_near(self._connection, others, here, self.policy, self._part_images, floors)
 
     def _floors(self, source: str, owners: Ids | None = None) -> dict[UUID, float]:
-        """The last score of each list that is full, of all entities of the source or of those named."""
+        """The last score of each full list, for all entities of the source or for the owners."""
         rule = self._rule
         parameters = {
             **{"matcher": rule.matcher, "limit": self.policy.limit},

@@ -42,8 +42,8 @@ def write(
 ) -> Figures:
     """Writes the change, in the caller's transaction, without pairs of which an entity or an item is gone.
 
-    It enqueues the entities whose lists lack such a pair, and entities that lose a pair and are none of those whose
-    lists were computed.
+    It enqueues the entities whose lists lack such a pair, and entities that lose a pair and whose lists were not
+    computed.
     """
     there = _hold(connection, rule, change.upserts)
     for source in rule.keepers:

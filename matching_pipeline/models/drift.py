@@ -23,7 +23,7 @@ TEXT = "A walnut sideboard with brass handles, made in Denmark in 1962."
 SAME = 0.99
 """The least similarity of the same input's vectors; servers round a little otherwise each time."""
 SAME_DESCRIPTION = 0.8
-"""The same, where a model describes the picture: it chooses other words each time."""
+"""The same, if a model describes the picture: it chooses other words each time."""
 
 Probe = Literal["text", "picture"]
 

@@ -55,7 +55,7 @@ class BucketStore:
         return reason_of(error), is_permanent(error, transient_status=CONFLICT)
 
     def _look_up(self, name: str) -> tuple[int | None, datetime]:
-        """Size and time of last change. The size is None where there is no such object."""
+        """Size and time of last change. The size is None if there is no such object."""
         try:
             found = obstore.head(self._bucket, self._prefix + name)
             return found["size"], found["last_modified"]

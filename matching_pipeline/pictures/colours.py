@@ -34,7 +34,7 @@ def in_srgb(picture: Image.Image, profile: object) -> Image.Image:
 
 @lru_cache(16)
 def _conversion(profile: bytes) -> Conversion | None:
-    """The mode of pictures that have this profile, and how they become sRGB. None where the profile is damaged."""
+    """The mode of pictures that have this profile, and how they become sRGB. None if the profile is damaged."""
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
         mode = MODES[source.profile.xcolor_space.strip()]

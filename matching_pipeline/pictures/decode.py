@@ -51,7 +51,7 @@ OPENERS: Final[dict[str, Callable[[BytesIO], ImageFile]]] = {
 """Not Image.open: it refuses large pictures by a limit of the whole process, and warns of some."""
 
 BYTES_A_PIXEL: Final = {"WebP": 18, "GIF": 9, "BMP": 4, "TIFF": 9, "AVIF": 12, "HEIC": 9}
-"""What decoding takes at most, by measurement. Of JPEG and PNG it is computed."""
+"""What decoding takes at most, by measurement. For JPEG and PNG it is computed."""
 
 STRIPS: Final = 8 * 2**20
 
@@ -139,7 +139,7 @@ def _other(kind: str, data: bytes, side: int, memory: Memory) -> tuple[Image.Ima
         if kind == "PNG" and "transparency" in picture.info:
             picture.info["transparency"] = png.transparent_colour(data, picture.info["transparency"])
         if kind in ("WebP", "AVIF", "HEIC", "TIFF"):
-            # of the last two the library has turned the pixels already
+            # for the last two the library has turned the pixels already
             exif = picture.info.get("exif") if kind in ("WebP", "AVIF") else None
             stripped = Stripped(b"", picture.info.get("icc_profile"), orientation_of(exif))
         return shrunk(_whole_screen(picture) if kind == "GIF" else picture, side), stripped

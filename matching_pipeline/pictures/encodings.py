@@ -17,7 +17,7 @@ ZSTD_WINDOW: Final[dict[int, int]] = {zstd.DecompressionParameter.window_log_max
 
 
 def decoded(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
-    """The body without the encodings that the header names, of which the last is undone first.
+    """Undoes the encodings that the header names, the last one first.
 
     An encoding that DECODERS does not have is ignored, as browsers do: some object stores send `base64`, `utf-8` or
     `aws-chunked`. Raises PermanentFailure if the body is damaged, truncated, or larger than `max_bytes`.

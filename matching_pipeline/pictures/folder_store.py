@@ -54,7 +54,7 @@ class FolderStore:
         _keep_entries(path.parent, self._root)
 
     def remove(self, name: str) -> None:
-        """A file that is not there is no error."""
+        """A file that does not exist is not an error."""
         (self._root / name).unlink(missing_ok=True)
 
     def remove_old(self, name: str, latest: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""Tells a picture's format by its first bytes."""
+"""Finds a picture's format from its first bytes."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ HEIC: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b
 
 
 def format_of(data: bytes) -> str | None:
-    """None where it is none that is decoded."""
+    """None if it is not one that is decoded."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     if data[4:8] == b"ftyp":
@@ -29,7 +29,7 @@ def format_of(data: bytes) -> str | None:
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the header. A file without a known header is none that can be decoded."""
+    """Width and height by the header. A file without a known header cannot be decoded."""
     kind, header = data[12:16], data[20:30]
     if kind == b"VP8X":
         return int.from_bytes(header[4:7], "little") + 1, int.from_bytes(header[7:10], "little") + 1

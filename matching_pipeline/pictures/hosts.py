@@ -16,7 +16,7 @@ import anyio
 from matching_pipeline.errors import HostBusy
 
 WAIT_SECONDS: Final = 30.0
-"""Where a host answers 429 and does not say how long to wait."""
+"""For a host that answers 429 and does not say how long to wait."""
 LONGEST_WAIT_SECONDS: Final = 24 * 3600.0
 FURTHEST_PLACE_SECONDS: Final = 3600.0
 """Jobs are put off by this at most, beyond the end of the host's wait: it may get faster."""
@@ -53,7 +53,7 @@ class Hosts:
 
     @asynccontextmanager
     async def turn(self, name: str) -> AsyncIterator[None]:
-        """Waits until the host has fewer requests than allowed. Raises HostBusy where the host asked to wait."""
+        """Waits until the host has fewer requests than allowed. Raises HostBusy if the host asked to wait."""
         async with self._host(name).turns:
             self.refuse_busy(name)
             yield
@@ -97,7 +97,7 @@ class Hosts:
 
 
 def host_of(url: str) -> str:
-    """Of a web URL its host and port, of an object its bucket. Empty where the picture is on this machine."""
+    """The host and port of a web URL, or the bucket of an object. Empty if the picture is on this machine."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -25,7 +25,7 @@ PROFILE: Final = b"ICC_PROFILE\0"
 EXIF: Final = b"Exif\0\0"
 
 ENOUGH: Final = 0.9
-"""Where a JPEG lacks its last bytes, this share of the picture must be there."""
+"""If a JPEG lacks its last bytes, this share of the picture must be there."""
 BLOCK_LINES: Final = 2
 """of an eighth of the picture's size, in which most JPEGs come"""
 FILLINGS: Final = (b"", random.Random(0).randbytes(1024).replace(b"\xff", b"\x7f"))
@@ -74,7 +74,7 @@ def strip(data: bytes) -> tuple[Stripped, Frame]:
 
 
 def completed(data: bytes, frame: Frame) -> bytes | None:
-    """The file with an end, where it lacks only its last bytes. None where it lacks more of the picture."""
+    """The file with an end, if it lacks only its last bytes. None if it lacks more of the picture."""
     data = data.rstrip(b"\xff")
     is_whole = _has_all_scans(data) if frame.is_progressive else _has_enough(data)
     return data + END if is_whole else None

@@ -24,7 +24,7 @@ class Memory:
     def hold(self, size: int) -> Iterator[None]:
         """Waits until so many bytes are free. Threads that wait get them in the order in which they came.
 
-        Raises PermanentFailure where the limit is lower than that.
+        Raises PermanentFailure if the limit is lower than that.
         """
         if size > self._limit:
             raise PermanentFailure(f"takes {size / 2**20:.0f} MiB to decode, over IMAGE_MEMORY_BYTES ({self._limit})")

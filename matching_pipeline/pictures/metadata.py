@@ -16,7 +16,7 @@ class Stripped:
 
 
 def orientation_of(exif: object) -> int:
-    """1, which is upright, where the EXIF data are damaged or do not say."""
+    """1, which is upright, if the EXIF data are damaged or do not say."""
     if not isinstance(exif, bytes) or not exif:
         return 1
     try:

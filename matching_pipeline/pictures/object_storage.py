@@ -47,7 +47,7 @@ class ObjectStorage:
 
 
 def split_object_url(url: str) -> tuple[str, str]:
-    """The bucket's URL and the key. Raises ValueError where there is no bucket."""
+    """The bucket's URL and the key. Raises ValueError if there is no bucket."""
     scheme, _, place = url.partition("://")
     bucket, _, key = place.partition("/")
     if not bucket:
@@ -56,7 +56,7 @@ def split_object_url(url: str) -> tuple[str, str]:
 
 
 def open_bucket(bucket_url: str, retry_timeout: timedelta) -> ObjectStore:
-    """Raises ValueError where obstore's settings are wrong."""
+    """Raises ValueError if obstore's settings are wrong."""
     try:
         # No client options: given any, obstore ignores those of the environment (AWS_ALLOW_HTTP, …).
         return from_url(bucket_url, retry_config={"max_retries": MAX_RETRIES, "retry_timeout": retry_timeout})
@@ -73,7 +73,7 @@ def is_permanent(error: Exception, *, transient_status: int | None = None) -> bo
 
 
 def _status(error: Exception) -> int | None:
-    """Of HTTP, where obstore states it in its words."""
+    """The HTTP status, if obstore's message has it."""
     found = re.search(r"status code: (\d{3})", str(error))
     return int(found[1]) if found else None
 

@@ -52,7 +52,7 @@ class AskedPicture:
     order: "Order" = field(repr=False)
     image_type: str
     prompt: str | None
-    """None where the image type was deleted."""
+    """None if the image type was deleted."""
     source_hash: bytes | None
     """Of the photo that the present picture shows, where the job may keep that picture."""
     state: PictureState
@@ -84,7 +84,7 @@ class Order:
 
     @property
     def forced_by(self) -> UUID | None:
-        """The job's id, where the job asks for other pictures than those that are there."""
+        """The job's id, if the job asks for other pictures than those that are there."""
         return self.job.id if self.job.payload.get("force") else None
 
     def in_state(self, *states: PictureState) -> list[AskedPicture]:
@@ -104,7 +104,7 @@ class Order:
         return len(self.in_state(PictureState.KEPT, PictureState.UNCHANGED)) == len(self.pictures)
 
     def outcome(self) -> Outcome:
-        """Of a decided order without a STOPPED picture.
+        """The outcome of a decided order without a STOPPED picture.
 
         A retry helps if it helps one of the pictures. A job with a LOST picture is completed like one without:
         the worker finds then that it no longer holds the job.
@@ -132,7 +132,7 @@ class StoredPicture:
 
 
 def read_orders(connection: Connection, jobs: Sequence[Job]) -> list[Order]:
-    """One a job; it has no pictures where the job's entity is deleted."""
+    """One a job; it has no pictures if the job's entity is deleted."""
     orders = {job.id: Order(job) for job in jobs}
     for row in named_rows(connection, "asked_pictures", job_ids=list(orders)):
         order, image_type = orders[row["job_id"]], row["image_type"]
@@ -168,7 +168,7 @@ def keep_unchanged(connection: Connection, order: Order, source_hash: bytes) -> 
 
 
 def save_picture(connection: Connection, picture: AskedPicture, stored: StoredPicture) -> bool:
-    """Writes the row in a transaction of its own. False where the lease has run out or the entity is deleted.
+    """Writes the row in a transaction of its own. False if the lease has run out or the entity is deleted.
 
     Raises one of GAVE_WAY.
     """

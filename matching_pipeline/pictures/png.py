@@ -30,7 +30,7 @@ def strip(data: bytes) -> Stripped:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview | bytes]]:
-    """Name, content and the whole of each chunk. Of a file that is cut off, the last chunk is as long as it is."""
+    """Name, content and the whole of each chunk. If the file is cut off, the last chunk is shorter than it says."""
     position, view = len(SIGNATURE), memoryview(data)
     while position + 8 < len(data):
         (length,) = struct.unpack_from(">I", data, position)

@@ -13,7 +13,8 @@ IN_XML: Final = re.compile(r"<(Code|Message|AuthenticationErrorDetail|Details)>(
 
 
 def reason_in(body: bytes) -> str:
-    """Empty where it gives none. Of S3, Google's, Azure's and Supabase's storage, and others like them."""
+    """The reason in the answer of S3, Google's, Azure's and Supabase's storage, and others like them; empty if it has
+    none."""
     text = body[:MAX_BODY].decode("utf-8", "replace").strip()
     if text.startswith("{"):
         reason = _in_json(text)

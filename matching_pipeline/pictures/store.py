@@ -21,8 +21,8 @@ RETRY_AFTER: Final = timedelta(minutes=2)
 class PictureStore:
     """Pictures below the URL of the setting GENERATED_IMAGES_URL: `file:///folder`, `s3://…`, `gs://…`, `az://…`.
 
-    Many processes may use one store at once. Every method raises ConfigurationError where that setting is wrong, and
-    ProviderUnavailable where the store is full or out of reach.
+    Many processes may use one store at once. Every method raises ConfigurationError if that setting is wrong, and
+    ProviderUnavailable if the store is full or out of reach.
     """
 
     def __init__(self, url: str) -> None:
@@ -52,12 +52,12 @@ class PictureStore:
     def delete(self, url: str, older_than: timedelta) -> bool:
         """Removes a picture of this store if it is still so old. Returns whether it did.
 
-        Raises ValueError where the URL names anything else. In a folder, a `put` at the same moment keeps the
+        Raises ValueError if the URL names anything else. In a folder, a `put` at the same moment keeps the
         picture. In a bucket, a `put` between the look at the picture's age and its removal loses the picture.
         """
         name = url.removeprefix(f"{self._files.url}/")
         if name == url or not NAME.fullmatch(name):
-            raise ValueError(f"{url} is no picture below GENERATED_IMAGES_URL ({self._files.url})")
+            raise ValueError(f"{url} is not a picture below GENERATED_IMAGES_URL ({self._files.url})")
         with self._failures():
             return self._files.remove_old(name, datetime.now(UTC) - older_than)
 

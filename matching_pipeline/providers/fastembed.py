@@ -13,7 +13,7 @@ from matching_pipeline.providers.local import descriptor
 from matching_pipeline.providers.protocols import ImageAnalysis
 
 PREFIX: Final = "fastembed:"
-"""Of the names of these models in the registry."""
+"""The names of these models in the registry begin with it."""
 
 Vector = NDArray[np.float32]
 

@@ -47,7 +47,7 @@ class Pause:
     paused_by: str
     paused_at: str
     pause_end: str | None
-    """None where it lasts until the queue is resumed"""
+    """None if it lasts until the queue is resumed"""
 
     def __str__(self) -> str:
         return f"paused by {self.paused_by} until {self.pause_end or 'it is resumed'}"
@@ -58,7 +58,7 @@ class QueueState:
     due: bool
     """Whether a job may be claimed."""
     seconds_to_next: float | None
-    """Until the earliest job may be claimed; negative when it is due, None where none may ever be."""
+    """Until the earliest job may be claimed; negative when it is due, None if none may ever be."""
     waiting: int
     """Jobs that are due, counted up to a thousand."""
     workers: int
@@ -172,7 +172,7 @@ def take_worker_slot(connection: Connection, queue: str, slots: int) -> int | No
 
 
 def process_claimer() -> int:
-    """The number of this process: its sessions name it, and say by it that its workers are alive."""
+    """The number of this process. Its sessions have it in their name, which shows that its workers are alive."""
     return _claimers.setdefault(os.getpid(), secrets.randbelow(2**31 - 1) + 1)
 
 
@@ -199,7 +199,7 @@ def listen(connection: Connection) -> None:
 def wait_for_work(connection: Connection, queue: str, seconds: float) -> str | None:
     """Waits on a listening session until STOP_ALL, REOPEN, WAKE or the queue's name is announced, and returns it.
 
-    Of several it returns the first in this order. It returns None when the time is up."""
+    If there are several, it returns the first in this order. It returns None when the time is up."""
     deadline = time.monotonic() + seconds
     while True:
         remaining = max(deadline - time.monotonic(), 0)

@@ -51,9 +51,9 @@ class Futures(Generic[Waiter]):
         return False
 
     def ended(self, patience: float) -> Iterator[list[tuple[Waiter, Any]]]:
-        """Yields waiters with their results as futures end; an empty list where none ends within `patience` seconds.
+        """Yields waiters with their results as futures end; an empty list if none ends within `patience` seconds.
 
-        A result is what the future returned, or a JobFailure for what it raised, or None where a stop cancelled it.
+        A result is what the future returned, or a JobFailure for what it raised, or None if a stop cancelled it.
         The caller may add and cancel futures between two yields.
         """
         try:

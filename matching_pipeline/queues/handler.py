@@ -44,15 +44,15 @@ class Handler(Protocol):
     def prepare_write(self, connection: Connection) -> None:
         """Takes the locks that the write needs, before the transaction touches a job.
 
-        Raises LockBusy where another session holds one, ModelSwitched where the handler's model works here no longer.
+        Raises LockBusy if another session holds one, ModelSwitched if the handler's model works here no longer.
         """
         ...
 
     def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> Mapping[str, int] | None:
         """Writes results inside the transaction that completes their jobs; returns figures to add up.
 
-        Raises JobFailure where a job's row has changed so that its result cannot be written, SourceUnreadable where
-        its source has. The worker finds the job by halving the group.
+        Raises JobFailure if a job's row has changed so that its result cannot be written, SourceUnreadable if its
+        source has. The worker finds the job by halving the group.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What a worker says of its jobs: one line an event. Of a job it names the id and the source, never the key."""
+"""A worker's log: one line for each event. A line has the id and the source of a job, never its key."""
 
 import logging
 from collections.abc import Collection
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class QueueLog:
-    """Of one queue. A person at night needs the warnings; the rest is said where the level is INFO."""
+    """The log of one queue. A person at night needs the warnings; the other lines have the level INFO."""
 
     def __init__(self, queue: str) -> None:
         self._queue = queue

@@ -1,4 +1,4 @@
-"""Keeps the memory of a process that lives long small. Where the C library is not glibc, it does nothing."""
+"""Keeps the memory of a process that lives long small. If the C library is not glibc, it does nothing."""
 
 import ctypes
 import sys

@@ -51,7 +51,7 @@ class WorkerSession:
         self.connection.close()
 
     def run(self, action: Callable[[Connection], Result]) -> Result:
-        """Runs the action, on a new session where the old one is lost."""
+        """Runs the action, on a new session if the old one is lost."""
         until = time.monotonic() + RECONNECT_SECONDS
         while True:
             try:

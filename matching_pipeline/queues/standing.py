@@ -48,7 +48,7 @@ class QueuesFailed(Exception):
 
 
 OpenHandler = Callable[[str], AbstractContextManager[Handler]]
-"""Opens the handler of a queue; raises ModelSwitched where the queue has no model now."""
+"""Opens the handler of a queue; raises ModelSwitched if the queue has no model now."""
 
 
 @dataclass
@@ -131,7 +131,7 @@ class StandingWorker:
         self._stop.set(at_once=seconds is not None)
         deadline = float("inf") if seconds is None else time.monotonic() + seconds
         with suppress(psycopg.Error):
-            # another worker is started now where none has entered since
+            # another worker is started now if none has entered since
             self._connection.execute(query("delete_workers"), {"ids": [self._id]})
             client.wake(self._connection)
         for thread in self._threads:
@@ -158,7 +158,7 @@ class StandingWorker:
             yield
 
     def require_no_failure(self) -> None:
-        """Raises QueuesFailed where the handler of a queue failed since the start."""
+        """Raises QueuesFailed if the handler of a queue failed since the start."""
         if failures := dict(self._failures):
             raise QueuesFailed("; ".join(f"queue {queue}: {error}" for queue, error in failures.items()))
 

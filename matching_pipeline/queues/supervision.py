@@ -34,7 +34,7 @@ class WorkerState:
     entered: bool
     requested_seconds: float
     age_seconds: float | None
-    """since it started; None where it has not"""
+    """since it started; None if it has not"""
     alive: bool
 
     @property

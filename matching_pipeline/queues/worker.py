@@ -229,7 +229,7 @@ class QueueWorker:
             self._held.pop(job.id, None)
 
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
-        """Writes a group; where the database refuses it, its halves, so that only the refused job waits or fails."""
+        """Writes a group; if the database refuses it, its halves, so that only the refused job waits or fails."""
         jobs = [outcome.job for outcome in outcomes]
         try:
             counts, lost, figures = self._session.run(

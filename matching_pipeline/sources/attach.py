@@ -27,7 +27,7 @@ _RETRYING = stamina.RetryingCaller(attempts=None, timeout=60, wait_initial=0.1, 
 def attach(connection: Connection, declarations: Declarations) -> None:
     """Attaches every source and matcher, or brings them up to date. Two sessions that attach take turns.
 
-    Raises ConfigurationError, and attaches nothing, where a declaration does not fit the database.
+    Raises ConfigurationError, and attaches nothing, if a declaration does not fit the database.
     """
     with _alone(connection):
         if problems := fit_problems(connection, declarations):
@@ -89,7 +89,7 @@ def detach(connection: Connection, source: str, *, forget: bool = False) -> None
 
 
 def detach_queue(connection: Connection, queue: str) -> bool:
-    """Deletes a matcher with its pairs, or the queue of an asset; the jobs too. False where there is no such queue.
+    """Deletes a matcher with its pairs, or the queue of an asset; the jobs too. False if there is no such queue.
 
     Embeddings stay: other assets may show them.
     """
@@ -114,7 +114,7 @@ def set_notify(connection: Connection, notify: bool) -> None:
 
 
 def make_example_tables(connection: Connection) -> None:
-    """Makes the tables and functions of the example apps where they are missing."""
+    """Makes the tables and functions of the example apps if they are missing."""
     for name in ("tables.sql", "functions.sql"):
         for file in sorted(examples.FOLDER.glob(f"*/{name}")):
             connection.execute(file.read_bytes())

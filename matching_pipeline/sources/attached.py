@@ -74,7 +74,7 @@ def differences(connection: Connection, declarations: Declarations) -> list[str]
 
 @dataclass(frozen=True)
 class SourceState:
-    """How one attached source stands."""
+    """The state of one attached source."""
 
     name: str
     table: str

@@ -19,7 +19,7 @@ class MirrorDifference(NamedTuple):
 def unexplained_differences(connection: Connection, source: str) -> Iterator[MirrorDifference]:
     """The differences that no unfinished or failed job explains.
 
-    Raises SourceUnreadable where the declaration does not fit the table any more.
+    Raises SourceUnreadable if the declaration does not fit the table any more.
     """
     jobs = connection.execute(query("jobs_of_source"), {"source": source}).fetchall()
     if any(kind in ("parent", "table") and not failed for kind, _, failed in jobs):

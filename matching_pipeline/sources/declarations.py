@@ -106,7 +106,7 @@ KINDS: dict[str, type[Declaration]] = {kind.__name__: kind for kind in get_args(
 
 
 class Declarations(Fields):
-    """All that one code location declares. Raises ValueError where the parts do not fit together."""
+    """All that one code location declares. Raises ValueError if the parts do not fit together."""
 
     sources: tuple[Source, ...] = ()
     images: tuple[ImageEmbeddings, ...] = ()
@@ -242,6 +242,6 @@ def _lacking(matcher: Matcher, source: Source) -> Iterator[str]:
     for column in (matcher.never_same, matcher.exceptions.on if matcher.exceptions else None):
         if column not in (None, source.user, source.key, *source.properties):
             yield (
-                f"{column} is no property, user column or key of the source {source.name}: of a column declare "
+                f"{column} is not a property, user column or key of the source {source.name}: for a column declare "
                 f"`properties: {{{column}: t.{column}}}`"
             )

@@ -44,7 +44,7 @@ def declarations_folder(settings: Settings) -> Path:
 
     Without either, the examples, if the embedded Postgres or the sample data is used.
 
-    Raises ConfigurationError where there is no such folder.
+    Raises ConfigurationError if there is no such folder.
     """
     folder = settings.definitions_dir or Path("defs")
     if folder.is_dir():
@@ -93,7 +93,7 @@ def load(folder: Path) -> Declarations:
 
 
 def _sound(found: Iterable[Declaration]) -> Declarations:
-    """Of these the sources, each name once, and the matchers that fit to them."""
+    """The sources among these, each name once, and the matchers that fit to them."""
     sources = {each.name: each for each in found if isinstance(each, Source)}
     sound = Declarations(sources=tuple(sources.values()))
     for matcher in (matcher for each in found if isinstance(each, Matches) for matcher in each.matchers):

@@ -35,9 +35,9 @@ class Expansion:
     entities: Collection[str] = ()
     items: Collection[str] = ()
     known: Sequence[SourceRow] | None = None
-    """of a source with pictures the rows of the entity, whose mirror is refreshed"""
+    """the rows of the entity of a source with pictures, whose mirror is refreshed"""
     after: str | None = None
-    """Where the next table job begins: a key, or an entity's id where `gone`.
+    """Where the next table job begins: a key, or an entity's id if `gone`.
 
     Empty: from the start. None: no next job.
     """

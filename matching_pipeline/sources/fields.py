@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,27}$")]
-"""Of a source, an asset or a matcher: a part of the names of triggers and queues."""
+"""The name of a source, an asset or a matcher. Triggers and queues have it in their names."""
 _TABLE = re.compile(r'(?:(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)\.)?(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)')
 
 
@@ -22,7 +22,7 @@ Expression = Annotated[str, StringConstraints(strip_whitespace=True, min_length=
 """SQL over the row `t` of the source's table and the row `p` of its parent."""
 Column = Annotated[str, StringConstraints(min_length=1)]
 Code = Annotated[str, StringConstraints(pattern=r"^\.?[^\W\d]\w*(\.[^\W\d]\w*)+$")]
-"""A class of Python, after its module. With a dot at first, the module stands beside the declarations."""
+"""A class of Python, after its module. If it begins with a dot, the module is beside the declarations."""
 Columns = Column | Annotated[tuple[Column, ...], Field(min_length=2)]
 """The columns of a key: one, or a list of several."""
 

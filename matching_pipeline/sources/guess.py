@@ -1,4 +1,4 @@
-"""Proposes declarations for a database, from its catalog alone: a reason stands behind each line."""
+"""Proposes declarations for a database, from its catalog alone, with a reason for each line."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -96,7 +96,7 @@ def _content(table: Table, galleries: Sequence[dict[str, Any]]) -> Iterator[Line
         yield Line(
             "pictures",
             {"each": f"t.{quoted(column)}"},
-            f"{column} is a list; of JSON objects add `url`, the field with the address",
+            f"{column} is a list; if it has JSON objects, add `url`, the field with the address",
         )
     titles, bodies = list(table.find(TITLE, TEXTS)), list(table.find(BODY, TEXTS))
     if titles and bodies:
@@ -115,7 +115,7 @@ def _row(table: Table) -> Iterator[Line]:
         name, found = re.subn(plural, singular, name)
         if found:
             break
-    yield Line("name", re.sub(r"\W|^(?=\d|_)", "_", name)[:26], "the table's name, of one row")
+    yield Line("name", re.sub(r"\W|^(?=\d|_)", "_", name)[:26], "the table's name, in the singular")
     yield Line("table", table.full_name, "it has what a source needs")
     yield Line("key", one_or_list(table.key), "the primary key")
 

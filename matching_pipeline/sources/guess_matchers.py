@@ -1,4 +1,4 @@
-"""Proposes matchers: what the catalog shows of users, of blocked pairs, and of a table for the results."""
+"""Proposes matchers from what the catalog shows: users, blocked pairs, and a table for the results."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,7 +93,7 @@ def _column_of(source: Guess, reference: Mapping[str, Any]) -> str | None:
 
 
 def _publication(table: Table, left: Guess, right: Guess) -> Line | None:
-    """A table of two foreign keys to the rows, where the pipeline can fill all that must be given."""
+    """A table of two foreign keys to the rows, if the pipeline can fill all that must be given."""
     if not RESULTS.search(table.name):
         return None
     keys = [(side.table.schema, side.table.name, list(side.table.key)) for side in (left, right)]

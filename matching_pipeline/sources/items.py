@@ -66,7 +66,7 @@ def write_mirror(
             # the photo of such an entity is gone
             mirror.erase(connection, queue, source, "item", [row.entity_key for row in rows if row.item_key is None])
         items = {row.item_key: row for row in rows}
-        # of two jobs for one item, one result is written
+        # if two jobs are for one item, one result is written
         current += {
             job.key: (by_job[job], items[job.key])
             for job in group

@@ -48,7 +48,7 @@ class Publish(Fields):
 
 
 class Exceptions(FieldsWithOn):
-    """A table of the app's whose rows are pairs that must not stand."""
+    """A table of the app's whose rows are pairs that must not match."""
 
     table: Table
     """Your table that has a row for each pair that must not match."""
@@ -63,7 +63,7 @@ class Exceptions(FieldsWithOn):
 
 
 class Matcher(Fields):
-    """Two sources and the rule by which the entities of one match those of the other."""
+    """Two sources, and the rule for which entities of one match those of the other."""
 
     name: Name
     """The name of the matcher; its queue is `matches_` and the name."""

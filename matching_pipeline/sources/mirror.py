@@ -17,7 +17,7 @@ def refresh(
 
     Returns the rows that apply. Keys that are gone or do not apply are erased. `known` are the rows that were read
     before: their entities are locked first, so that of two workers the one that read last writes last. The caller has
-    a transaction open. Raises PermanentFailure where a row cannot be read any more, and SourceUnreadable.
+    a transaction open. Raises PermanentFailure if a row cannot be read any more, and SourceUnreadable.
     """
     locked = _add_entities(connection, source, known)
     while True:
@@ -49,7 +49,7 @@ def put_items(connection: Connection, source: str, rows: Iterable[SourceRow], *,
         columns = {
             "keys": list(items),
             "entity_keys": [row.entity_key for row in items.values()],
-            # of a text only its hash is kept
+            # only the hash of a text is kept
             "contents": [None if is_text else row.content for row in items.values()],
             "content_hashes": [text_hash(row.content) if is_text else None for row in items.values()],
         }
@@ -66,12 +66,12 @@ def erase(
 ) -> None:
     """Erases all that the pipeline keeps of these entities or items, and their jobs of these statuses.
 
-    Where another session has locked some of it, a job of the queue does it in a second.
+    If another session has locked some of it, a job of the queue does it in a second.
     """
     if not keys:
         return
     if kind == "entity":
-        # where another worker has added one of them and not yet committed, this waits for it
+        # if another worker has added one of them and not yet committed, this waits for it
         connection.execute(query("add_bare_entities"), {"source": source, "keys": list(keys)})
     statement = query("erase_items") if kind == "item" else query("erase_entities")
     parameters: dict[str, object] = {"source": source, "keys": list(keys), "of_status": list(of_status)}

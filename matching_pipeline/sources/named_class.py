@@ -1,4 +1,4 @@
-"""The classes that declarations name: of an installed package, or of a Python file beside the declarations."""
+"""The classes that declarations name, in an installed package or in a Python file beside the declarations."""
 
 import importlib
 import importlib.util
@@ -28,7 +28,7 @@ def as_package(folder: Path) -> ModuleType:
 
 
 def code_of(name: str) -> bytes:
-    """The file of a class, which is not imported for it; empty where there is none."""
+    """The file of a class, which is not imported for it; empty if there is none."""
     try:
         spec = importlib.util.find_spec(name.rpartition(".")[0], PACKAGE)
     except ModuleNotFoundError:
@@ -37,7 +37,7 @@ def code_of(name: str) -> bytes:
 
 
 def load_class(asset: str, name: str) -> type[Any]:
-    """Raises ConfigurationError where it cannot be imported."""
+    """Raises ConfigurationError if it cannot be imported."""
     module, _, attribute = name.rpartition(".")
     try:
         found: type[Any] = getattr(importlib.import_module(module, PACKAGE), attribute)

@@ -1,4 +1,4 @@
-"""How the tables of the app stand into which matchers publish their pairs."""
+"""The state of the app's tables into which matchers publish their pairs."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from matching_pipeline.db.queries import query
 
 @dataclass(frozen=True)
 class PublicationState:
-    """How a table of the app stands that gets a matcher's pairs."""
+    """The state of a table of the app that gets a matcher's pairs."""
 
     matcher: str
     table: str

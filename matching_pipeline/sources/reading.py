@@ -29,9 +29,9 @@ class SourceRow:
 
     entity_key: str
     applies: bool
-    """False where the row is no entity of the source now"""
+    """False if the row is not an entity of the source now"""
     has_parent: bool
-    """False where the row's parent column is null or matches no parent"""
+    """False if the row's parent column is null or matches no parent"""
     parent_key: str | None
     user_key: str | None
     properties: dict[str, Any]
@@ -54,7 +54,7 @@ class Reading:
 def read_each(connection: Connection, source: str, kind: Kind, keys: Sequence[str]) -> Reading:
     """Reads in groups of KEYS_AT_ONCE. A group that fails is halved until the failing row is alone.
 
-    Raises SourceUnreadable where the declaration does not fit the table any more.
+    Raises SourceUnreadable if the declaration does not fit the table any more.
     """
     reading = Reading([], {})
     for begin in range(0, len(keys), KEYS_AT_ONCE):
@@ -67,14 +67,14 @@ def text_hash(text: str | None) -> bytes:
 
 
 def read_all(connection: Connection, source: str, kind: Kind, keys: Sequence[str]) -> list[SourceRow]:
-    """Raises PermanentFailure where an expression fails for a row, SourceUnreadable where the source is at fault."""
+    """Raises PermanentFailure if an expression fails for a row, SourceUnreadable if the source is at fault."""
     parameters = {"source": source, "kind": kind, "keys": list(keys)}
     with _faults_named(source), connection.cursor(row_factory=class_row(SourceRow)) as cursor:
         return cursor.execute(query("read_source"), parameters, binary=True).fetchall()
 
 
 def keys_after(connection: Connection, source: str, key: str) -> list[str]:
-    """The next KEYS_AT_ONCE keys of the table; the first ones where `key` is empty. Raises as `read_all` does."""
+    """The next KEYS_AT_ONCE keys of the table; the first ones if `key` is empty. Raises as `read_all` does."""
     parameters = {"source": source, "after": key, "size": KEYS_AT_ONCE}
     with _faults_named(source):
         return [key for (key,) in connection.execute(query("source_keys"), parameters)]

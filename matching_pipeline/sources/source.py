@@ -38,8 +38,8 @@ class Pictures(Fields):
     each: Expression | None = None
     """In place of a table, a list over `t` and `p`: text[], or a JSON array of texts or objects."""
     url: Expression | None = None
-    """The column that holds the picture's URL, or an expression over `i`, `t` and `p`; of `each` the field that
-    holds it, or an expression over the JSON element `i`; by default the element itself."""
+    """The column that holds the picture's URL, or an expression over `i`, `t` and `p`. With `each`, it is the field
+    that holds the URL, or an expression over the JSON element `i`; by default the element itself."""
     when: Expression | None = None
     """The condition over `i`, `t` and `p` under which it counts."""
 
@@ -89,7 +89,7 @@ class Source(Fields):
     pictures: Pictures | None = None
     """Several pictures."""
     photo: Expression | None = None
-    """An expression over `t` and `p`: the URL of the only picture; null where there is none."""
+    """An expression over `t` and `p`: the URL of the only picture; null if there is none."""
     base_url: str | None = Field(None, pattern=r"^[a-z][a-z0-9+.-]*://")
     """The address before pictures and photos that are paths: `https://cdn.example.com/photos/`."""
     text: tuple[Expression, ...] | Expression = ()

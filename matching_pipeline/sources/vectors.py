@@ -45,7 +45,7 @@ def mirror_vectors(
 
 
 def _dimensions(connection: Connection, source: str) -> int | None:
-    """None where no vector is there."""
+    """None if no vector is there."""
     row = connection.execute(query("vector_dimensions"), {"source": source}).fetchone()
     return row[0] if row else None
 

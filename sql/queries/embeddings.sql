@@ -63,7 +63,7 @@ on conflict (source, item, model) do update set embedding = excluded.embedding, 
 where stored.embedding is distinct from excluded.embedding
 
 -- name: vector_dimensions
--- of the vectors that are there
+-- no row if there are no vectors
 select dimensions from matching_pipeline.embedding_models
 where name = %(source)s and exists (select from matching_pipeline.embeddings where source = %(source)s and model = %(source)s)
 

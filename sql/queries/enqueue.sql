@@ -1,5 +1,5 @@
 -- name: enqueue_entities
--- one row for each key; the answer is null where there is no such entity
+-- one row for each key; the answer is null if there is no such entity
 select key, case when exists (
     select from matching_pipeline.read_source(%(source)s, 'entity', array[asked.key]) where applies
 ) then matching_pipeline.enqueue_entity(%(source)s, key) end

@@ -126,7 +126,7 @@ where items.source = %(source)s and items.entity = %(id)s
 order by items.key
 
 -- name: gallery_jobs
--- of the entity and of its items
+-- the jobs of the entity and of its items
 select jobs.id, queue, kind, jobs.key, status, attempts - snoozes as attempts, error_message, created_at, completed_at
 from matching_pipeline.jobs
 where source = %(source)s and status <> 'completed' and (
@@ -179,7 +179,7 @@ order by model = matching_pipeline.source_model(source) desc
 limit 1
 
 -- name: gallery_kept
--- the list of an entity, or the entities that list it where its side keeps no lists
+-- the list of an entity, or the entities that list it if its side keeps no lists
 select right_id from matching_pipeline.matches
 join matching_pipeline.matchers on matchers.name = matches.matcher
 where matcher = %(matcher)s and left_source = %(source)s and left_id = %(id)s and left_rank is not null
@@ -294,7 +294,7 @@ where matcher = %(matcher)s and (
 )
 
 -- name: gallery_queues
--- those of a shadow model where there is one
+-- those of a shadow model if there is one
 select each.queue_name as name
 from matching_pipeline.queues cross join lateral matching_pipeline.model_queues(queues.name) as each
 where queues.work in ('image', 'text')
@@ -354,7 +354,7 @@ where source = %(source)s and key = %(key)s and status <> 'completed'
 select name, enabled from matching_pipeline.image_types order by position, name
 
 -- name: gallery_ask_again
--- in the queue that has had jobs of the source, else in any that makes pictures
+-- in the queue that has had jobs of the source, otherwise in any that makes pictures
 select matching_pipeline.request_pictures(name, %(source)s, %(kind)s, %(key)s, %(asked)s)
 from (
     select queues.name from matching_pipeline.queues

@@ -26,7 +26,7 @@ where source = %(source)s and key = %(key)s and image_type = any (%(image_types)
   )
 
 -- name: request_packs
--- one row for each key; the answer is null where there is no such entity
+-- one row for each key; the answer is null if there is no such entity
 select key, case when exists (
     select from matching_pipeline.read_source(%(source)s, 'entity', array[asked.key]) where applies
 ) then matching_pipeline.request_pictures(%(queue)s, %(source)s, 'complete_pack', key, '{}') end

@@ -186,7 +186,7 @@ select matching_pipeline.enqueue_excepted(%(matcher)s, %(value)s)
 select from matching_pipeline.match_standing_exceptions(%(matcher)s, %(ids)s::uuid[])
 
 -- name: lone_entities_with_pairs
--- of the sides that keep lists
+-- entities of the sides that keep lists
 select source, id
 from (
     select left_source as source, left_id as id
@@ -207,7 +207,7 @@ using unnest(%(left)s::uuid[], %(right)s::uuid[]) as gone (left_id, right_id)
 where matches.matcher = %(matcher)s and matches.left_id = gone.left_id and matches.right_id = gone.right_id
 
 -- name: hold_entities
--- the ids that are no entities; the others stay until the transaction ends
+-- the ids that are not entities; the others stay until the transaction ends
 with held as materialized (
     select id from matching_pipeline.entities
     where source = %(source)s and id = any (%(ids)s::uuid[])

@@ -62,7 +62,7 @@ update matching_pipeline.model_probes set similarity = %(similarity)s, least = %
 where model = %(model)s and probe = %(probe)s
 
 -- name: probes_of_queue
--- of the queue's active model and of its shadow
+-- the probes of the queue's active model and of its shadow
 select model_probes.model, probe, similarity, least, kept_at, looked_at
 from matching_pipeline.model_queues(%(queue)s) as working
 join matching_pipeline.model_probes on model_probes.model = working.model

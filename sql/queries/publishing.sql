@@ -4,7 +4,7 @@
 select * from matching_pipeline.publication_states() order by matcher
 
 -- name: compared_pairs
--- the rows that stand for all pairs of the matcher
+-- the rows that mean all pairs of the matcher
 select id from matching_pipeline.unpublished_pairs where matcher = %(matcher)s and left_key is null
 
 -- name: resume_publication

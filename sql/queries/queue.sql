@@ -2,7 +2,7 @@
 select matching_pipeline.enqueue_jobs(%(queue)s, %(source)s, %(kind)s, %(keys)s)
 
 -- name: claim
--- a date that a person wrote by hand may be none that a client reads
+-- a client may not be able to read a date that a person wrote by hand
 select id, source, kind, key, payload, attempts as attempt, least(greatest(caused_at, now() - interval '10 years'), now()) as caused_at
 from matching_pipeline.get_next_job(%(queue)s, %(batch_size)s, %(lease)s)
 

@@ -1,6 +1,6 @@
 -- Pauses: no worker claims jobs of a paused queue, wherever it runs. Jobs that a worker has already are finished.
 
--- Until when the queue is paused, `infinity` where until it is resumed; null where it is not. With its owner's rights, since each
+-- Until when the queue is paused, `infinity` if until it is resumed; null if it is not. With its owner's rights, since each
 -- claim asks it.
 create or replace function paused_until(queue_name text) returns timestamptz
 language plpgsql stable security definer set search_path from current as $$

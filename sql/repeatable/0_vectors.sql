@@ -1,4 +1,4 @@
--- The vectors, where pgvector was dropped with the schema that it was in: its type went from our table too.
+-- The vectors, if pgvector was dropped with the schema that it was in: its type went from our table too.
 
 do $$
 begin

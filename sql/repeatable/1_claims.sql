@@ -2,7 +2,7 @@
 --
 -- The process of a worker has a number, its claimer. Each of its sessions names it by the setting `matching_pipeline.claimer`,
 -- and holds the advisory lock (claimer_lock(), claimer). The lock is shared, so that a session which was lost and is not closed
--- yet does not hold up its successor. Where none of them lives the worker is gone. A claim without the setting, as through a pooler or PostgREST,
+-- yet does not hold up its successor. If none of them lives the worker is gone. A claim without the setting, as through a pooler or PostgREST,
 -- has its lease only.
 
 create or replace function claimer_lock() returns integer
@@ -53,7 +53,7 @@ language sql set search_path from current as $$
     select count(*) from cut
 $$;
 
--- Makes the jobs of ended leases pending, of all queues together. Any of the jobs that a worker had may have killed it: all
+-- Makes the jobs of ended leases pending, in all queues together. Any of the jobs that a worker had may have killed it: all
 -- become suspects, which are claimed in batches of half the size. The death of a worker counts for the job that was alone
 -- with it, or was its only suspect. After a first death a job keeps its place in the queue. After more it goes to the end, and
 -- later each time: so others have their turn, and suspects of two queues do not meet in one worker for ever.
@@ -103,7 +103,7 @@ begin
 end
 $$;
 
--- Claims up to `batch_size` due jobs, the oldest first; suspects only with suspects; of a paused queue none. A job that was charged with five deaths
+-- Claims up to `batch_size` due jobs, the oldest first; suspects only with suspects; none of a paused queue. A job that was charged with five deaths
 -- of workers fails.
 create or replace function get_next_job(queue_name text default 'generated_images', batch_size integer default 1, lease interval default '2 minutes')
 returns setof jobs

@@ -38,10 +38,9 @@ language sql stable as $$
     end
 $$;
 
--- Enqueues a job in the queue `queue_name` for each key, and returns the number of different keys. A job that is pending
--- already is not added twice: its row is locked until the caller commits, so that no claim takes it and reads the old input.
--- Where another session has locked the row, a second job is added: an app's transaction must never wait in here for
--- another transaction or for a worker.
+-- Enqueues a job in the queue `queue_name` for each key, and returns the number of different keys. A job that is pending already is not added twice:
+-- its row is locked until the caller commits, so that no claim takes it and reads the old input. If another session has locked the row, a second job
+-- is added: an app's transaction must never wait in here for another transaction or for a worker.
 create or replace function enqueue_jobs(queue_name text, source_name text, job_kind text, keys text[]) returns integer
 -- planning the statement for each row of the app's would cost more than the statement
 language plpgsql set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
@@ -57,7 +56,7 @@ begin
         raise warning 'matching_pipeline: a row of the source % is left out: its key has more than 2,000 bytes', source_name;
     end if;
     -- At a stricter isolation level Postgres would abort the app's transaction if a worker has changed a row that this
-    -- locks. Of two transactions that read jobs it could abort one.
+    -- locks. If two transactions read jobs, it could abort one.
     if current_setting('transaction_isolation') <> 'read committed' then
         insert into jobs (queue, source, kind, key, caused_at)
         select distinct queue_name, source_name, job_kind, key, caused from unnest(keys) as key where octet_length(key) <= 2000;
@@ -97,7 +96,8 @@ begin
 end
 $$;
 
--- Renews the lease of a job; returns whether it still stood. It waits for no lock: a locked row is being deleted, or claimed because its lease ran out.
+-- Renews the lease of a job; returns whether it had not ended. It waits for no lock: a locked row is being deleted, or claimed because its lease ran
+-- out.
 create or replace function mark_job_processing(job_id uuid, attempt integer, lease interval default '2 minutes')
 returns boolean
 language sql set search_path from current as $$
@@ -137,13 +137,13 @@ language sql set search_path from current as $$
     select id from done
 $$;
 
--- Completes the job for the holder of the lease; returns whether the lease still stood.
+-- Completes the job for the holder of the lease; returns whether the lease had not ended.
 create or replace function mark_job_completed(job_id uuid, attempt integer) returns boolean
 language sql set search_path from current as $$
     select exists (select from complete_jobs(array[job_id], array[attempt]))
 $$;
 
--- Makes the job pending again, or deletes it where another pending row asks for the same work.
+-- Makes the job pending again, or deletes it if another pending row asks for the same work.
 create or replace function return_job(job_id uuid, attempt integer, delay interval, reason text, charged boolean)
 returns boolean
 language plpgsql set search_path from current as $$
@@ -183,7 +183,7 @@ begin
       and (permanent or attempts - snoozes >= max_attempts)
     returning * into failed;
     if found then
-        -- of the same work only the newest dead letter stays
+        -- only the newest dead letter for the same work stays
         delete from jobs
         where key = failed.key and source = failed.source and queue = failed.queue and kind = failed.kind
           and payload = failed.payload and status = 'failed' and id <> failed.id and started_at <= failed.started_at;
@@ -224,10 +224,10 @@ language sql set search_path from current as $$
     select count(*) from snoozed
 $$;
 
--- A person retries failed jobs with fresh attempts: all jobs of a queue, or the given rows. Of several rows for the same
--- work the newest becomes pending, and none where a pending row already asks for that work. A pack that makes existing
--- pictures again (`force`) counts the pictures made since it was asked for. So the newest of equal packs makes no less
--- than any other would. The pictures of the others stay, and their answers are kept in `ai_answers`.
+-- A person retries failed jobs with fresh attempts: all jobs of a queue, or the given rows. If several rows are for the same work, the newest becomes
+-- pending, or none if a pending row already asks for that work. A pack that makes existing pictures again (`force`) counts the pictures made since it
+-- was asked for. So the newest of equal packs makes no less than any other would. The pictures of the others stay, and their answers are kept in
+-- `ai_answers`.
 create or replace function retry_jobs(queue_name text, ids uuid[] default null) returns bigint
 language plpgsql set search_path from current as $$
 declare

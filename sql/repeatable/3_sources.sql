@@ -250,7 +250,7 @@ begin
         perform erase_mirror(source_name, array(
             select unnest(free)
             except
-            -- of a pair that another session has locked
+            -- entities of a pair that another session has locked
             select side.id from matches join matchers on matchers.name = matches.matcher
             cross join lateral (values (left_source, left_id), (right_source, right_id)) as side (source, id)
             where side.source = source_name
@@ -262,7 +262,7 @@ end
 $$;
 
 -- Reads rows of the app for a worker, which has no right on the app's tables. `keys` name entities or items. A key
--- without a row is gone. A row that does not apply is no entity of the source now. An entity with pictures has a row for each, or one
+-- without a row is gone. A row that does not apply is not an entity of the source now. An entity with pictures has a row for each, or one
 -- without an item.
 create or replace function read_source(source_name text, job_kind text, keys text[])
 returns table (
@@ -277,7 +277,7 @@ begin
 end
 $$;
 
--- The statement of a source that reads rows by such keys. Raises where the declaration gives none.
+-- The statement of a source that reads rows by such keys. Raises if the declaration gives none.
 create or replace function source_statement(source_name text, statement_name text) returns text
 language plpgsql stable set search_path from current as $$
 declare
@@ -300,7 +300,7 @@ begin
 end
 $$;
 
--- Up to `size` keys of the source's table that come after `after_key`, in the key's own order; from the first where it is empty.
+-- Up to `size` keys of the source's table that come after `after_key`, in the key's own order; from the first if it is empty.
 create or replace function source_keys(source_name text, after_key text, size integer) returns setof text
 language plpgsql security definer set search_path from current set row_security = off as $$
 begin

@@ -44,7 +44,7 @@ end
 $$;
 
 -- Begins to attach a source that fits, or to bring it up to date: its row in `sources`, and the functions that its triggers call.
--- `serving` are the queues that get its jobs, of those that are declared here. Other queues may be declared elsewhere. Returns the
+-- `serving` are those queues declared here that get its jobs. Other queues may be declared elsewhere. Returns the
 -- kinds whose triggers called another body before.
 create or replace function attach_source(declaration jsonb, serving text[], declared_queues text[]) returns setof text
 language plpgsql set search_path from current as $$
@@ -76,7 +76,7 @@ begin
 end
 $$;
 
--- Deletes a queue, of a matcher or of an asset, with its jobs and those of its shadow; of a matcher its pairs too. Embeddings
+-- Deletes the queue of a matcher or an asset, with its jobs and those of its shadow, and the pairs of the matcher. Embeddings
 -- stay: they are the model's.
 create or replace function detach_queue(queue_name text) returns void
 language plpgsql set search_path from current as $$

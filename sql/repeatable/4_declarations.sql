@@ -1,6 +1,6 @@
 -- The tables and columns that a declaration names. Only the owner may run these functions.
 
--- The table that a declaration names; null where there is none.
+-- The table that a declaration names; null if there is none.
 create or replace function declared_table(declared text) returns regclass
 language plpgsql stable set search_path from current as $$
 begin
@@ -10,7 +10,7 @@ exception when others then
 end
 $$;
 
--- The table's name with its schema, quoted where it must be.
+-- The table's name with its schema, quoted if it must be.
 create or replace function qualified(of_table regclass) returns text
 language sql stable set search_path from current as $$
     select format('%I.%I', nspname, relname)
@@ -23,7 +23,7 @@ language sql stable set search_path from current as $$
     where attrelid = of_table and attname = column_name and attnum > 0 and not attisdropped
 $$;
 
--- The columns of tables that a statement reads, as Postgres itself sees it. Raises where the statement is wrong.
+-- The columns of tables that a statement reads, as Postgres itself sees it. Raises if the statement is wrong.
 create or replace function all_columns_read(statement text, out types text[], out tables regclass[], out columns text[])
 language plpgsql set search_path from current as $$
 begin
@@ -40,7 +40,7 @@ begin
     ), with_inputs as (
         select of_table, attnum from read
         union
-        -- a virtual generated column has no value in a trigger: the columns that it is made of stand for it
+        -- a virtual generated column has no value in a trigger: the columns that it is computed from are taken instead
         select of_table, refobjsubid from read
         join pg_attribute on attrelid = of_table and pg_attribute.attnum = read.attnum and attgenerated = 'v'
         join pg_attrdef on adrelid = of_table and adnum = read.attnum
@@ -50,7 +50,7 @@ begin
     select array_agg(of_table), array_agg(attname::text) into tables, columns
     from with_inputs
     join pg_attribute on attrelid = of_table and pg_attribute.attnum > 0 and not attisdropped and attgenerated <> 'v'
-        -- 0 stands for the whole row
+        -- 0 means the whole row
         and (with_inputs.attnum = pg_attribute.attnum
             or with_inputs.attnum = 0 and not exists (select from with_inputs as named where named.of_table = with_inputs.of_table and named.attnum > 0));
     drop view pg_temp.matching_pipeline_reads;

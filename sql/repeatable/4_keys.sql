@@ -22,7 +22,7 @@ language sql immutable set search_path from current as $$
     ) as each
 $$;
 
--- The SQL that is true where the key columns of two rows are equal.
+-- The SQL that is true if the key columns of two rows are equal.
 create or replace function keys_equal(left_row text, left_columns text[], right_row text, right_columns text[]) returns text
 language sql immutable set search_path from current as $$
     select string_agg(format('%I.%I = %I.%I', left_row, left_column, right_row, right_column), ' and ' order by place)
@@ -67,7 +67,7 @@ language sql immutable set search_path from current as $$
     from unnest(columns) with ordinality as named (name, place)
 $$;
 
--- The columns in the order of the unique index that serves them, null where there is none.
+-- The columns in the order of the unique index that serves them, null if there is none.
 create or replace function key_index_columns(of_table regclass, columns text[]) returns text[]
 language sql stable set search_path from current as $$
     select indexed.names || array(select unnest(columns) except select unnest(indexed.names))

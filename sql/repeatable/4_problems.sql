@@ -1,6 +1,6 @@
 -- Whether a declaration fits the app's tables. Only the owner may run these functions.
 
--- What is wrong with a table that a declaration names; null where a trigger can watch it.
+-- What is wrong with a table that a declaration names; null if a trigger can watch it.
 create or replace function table_problem(declared text) returns text
 language plpgsql stable set search_path from current as $$
 declare
@@ -35,7 +35,7 @@ language sql stable set search_path from current as $$
     select case when table_problem(declared) is null then declared_table(declared) end
 $$;
 
--- What is wrong with a column that a declaration names; null where it fits. A key must have a type whose text names the same row again.
+-- What is wrong with a column that a declaration names; null if it fits. A key must have a type whose text names the same row again.
 create or replace function column_problem(of_table regclass, column_name text, is_key boolean) returns text
 language sql stable set search_path from current as $$
     select case
@@ -76,7 +76,7 @@ begin
 end
 $$;
 
--- Why an expression does not fit, as Postgres says it; null where it fits. `tables` is SQL for the rows that it may read, and `types` are
+-- Why an expression does not fit, as Postgres says it; null if it fits. `tables` is SQL for the rows that it may read, and `types` are
 -- those that its value may have, null for any. A trigger sees no change of another table.
 create or replace function expression_problem(expression text, tables text, types text[] default null) returns text
 language plpgsql set search_path from current as $$
@@ -102,7 +102,7 @@ exception when others then
 end
 $$;
 
--- The words of a status that its column, where it is an enum, cannot hold.
+-- The words of a status that its column, if it is an enum, cannot hold.
 create or replace function status_problem(of_table regclass, write_back jsonb) returns text
 language sql stable set search_path from current as $$
     select format('%I of %s cannot be %s', write_back ->> 'status', qualified(of_table), string_agg(word, ', ' order by state))
@@ -160,7 +160,7 @@ begin
 end
 $$;
 
--- Why two keys cannot be compared; null where they can, or where a column is missing.
+-- Why two keys cannot be compared; null if they can, or if a column is missing.
 create or replace function comparison_problem(left_table regclass, left_columns text[], right_table regclass, right_columns text[]) returns text
 language sql set search_path from current as $$
     select expression_problem(keys_equal('a', left_columns, 'b', right_columns), format('%s as a, %s as b', qualified(left_table), qualified(right_table)))
@@ -241,7 +241,7 @@ begin
 end
 $$;
 
--- The words of `opposite` that the property of a source never has, where its value is an enum.
+-- The words of `opposite` that the property of a source never has, if its value is an enum.
 create or replace function opposite_problems(matcher jsonb, source jsonb) returns setof text
 language plpgsql set search_path from current as $$
 declare

@@ -28,7 +28,7 @@ language sql immutable strict parallel safe set search_path from current as $$
     select declared ~ '^[[:alpha:]_][[:alnum:]_$]*$'
 $$;
 
--- The SQL for the URL of a picture: of the row `i` of its table, or of the element `i` of a list.
+-- The SQL for the URL of a picture, which is the row `i` of its table, or the element `i` of a list.
 create or replace function picture_url(pictures jsonb) returns text
 language sql immutable set search_path from current as $$
     select case
@@ -56,7 +56,7 @@ declare
     end;
     properties text;
     content text;
-    -- each is null where there is nothing but space
+    -- each is null if there is nothing but space
     text_parts text := (
         select string_agg(format('nullif(btrim((%s)::text, E'' \t\r\n''), '''')', part), ', ')
         from jsonb_array_elements_text(nullif(declaration -> 'text', 'null')) as part

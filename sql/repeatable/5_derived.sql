@@ -32,7 +32,7 @@ begin
 end
 $$;
 
--- The items whose value is up to date, of all or of these; none of a queue of other work.
+-- Those of all items, or of these, whose value is up to date; none for a queue of other work.
 create or replace function derived_items(queue_name text, source_name text default null, ids uuid[] default null)
 returns table (source text, item uuid)
 language plpgsql stable set search_path from current as $$
@@ -58,7 +58,7 @@ begin
 end
 $$;
 
--- Deletes the item's value where it was computed from another input than the item has now.
+-- Deletes the item's value if it was computed from another input than the item has now.
 create or replace function forget_derived(queue_name text, source_name text, item_key text) returns void
 language plpgsql set search_path from current as $$
 begin

@@ -1,6 +1,6 @@
--- Pairs that must not stand: the rows of the table that `except` of a matcher names.
+-- Pairs that must not match: the rows of the table that `except` of a matcher names.
 
--- Those of the values that a type can take.
+-- The values that can be cast to the type.
 create or replace function values_of_type(given text[], type_name text) returns text[]
 language plpgsql stable set search_path from current as $$
 declare
@@ -22,7 +22,7 @@ exception when data_exception or integrity_constraint_violation then
 end
 $$;
 
--- The rows, both ways where that is declared and where a source matches itself. With `asked`, only those of which a column has one of
+-- The rows, both ways if that is declared and if a source matches itself. With `asked`, only those of which a column has one of
 -- these values: the columns' indexes find them. Only the owner writes what is executed here.
 create or replace function excepted_values(matcher_name text, asked text[] default null) returns table (left_value text, right_value text)
 language plpgsql stable security definer set search_path from current set row_security = off set lock_timeout = '500ms' as $$
@@ -75,7 +75,7 @@ begin
 end
 $$;
 
--- The pairs of these left and right entities that must not stand. It reads the rows that name an entity of the smaller side.
+-- The pairs of these left and right entities that must not match. It reads the rows that name an entity of the smaller side.
 create or replace function excepted_pairs(matcher_name text, left_ids uuid[] default null, right_ids uuid[] default null)
 returns table (left_id uuid, right_id uuid)
 language plpgsql stable set search_path from current as $$
@@ -117,7 +117,7 @@ begin
 end
 $$;
 
--- The trigger on the declared table. It deletes the pairs that must not stand any more, as far as no other session has locked them. It
+-- The trigger on the declared table. It deletes the pairs that must not match any more, as far as no other session has locked them. It
 -- enqueues the values that the changed rows have. After the app's commit a worker finds the entities, also those mirrored only then. It never fails the app's statement.
 create or replace function exceptions_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
@@ -188,7 +188,7 @@ begin
 end
 $$;
 
--- Deletes the standing pairs of these entities that are excepted, and enqueues both sides. A worker calls it when it has committed
+-- Deletes the pairs of these entities that are excepted, and enqueues both sides. A worker calls it when it has committed
 -- entities and pairs: the trigger may have run before, and not have seen these entities.
 create or replace function match_standing_exceptions(matcher_name text, ids uuid[]) returns void
 language plpgsql set search_path from current as $$
@@ -223,7 +223,7 @@ language sql stable set search_path from current as $$
     )
 $$;
 
--- Makes the trigger of a matcher on the table of its exceptions where it is missing, and drops it from other tables. A matcher of a
+-- Makes the trigger of a matcher on the table of its exceptions if it is missing, and drops it from other tables. A matcher of a
 -- detached source has none.
 create or replace function make_exception_triggers(matcher_name text) returns void
 language plpgsql set search_path from current as $$

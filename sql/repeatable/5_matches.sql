@@ -197,7 +197,7 @@ begin
 end
 $$;
 
--- A pair that was lost leaves room: the lists that it stood in are filled again.
+-- A pair that was lost leaves room, so the lists that had it are computed again.
 create or replace function matches_lost() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
@@ -214,7 +214,7 @@ begin
         ) as listing
         join matchers on matchers.name = listing.matcher
         cross join lateral (values (case when is_left then left_source else right_source end)) as side (source)
-        -- of an entity that is gone there is nothing to match
+        -- an entity that is gone has nothing to match
         where exists (select from entities where entities.source = side.source and entities.id = key_id(listing.key))
         group by matchers.queue, source;
     end if;
@@ -269,9 +269,9 @@ create or replace trigger matchers_update after update on matchers
 create or replace trigger match_settings_update after update on match_settings
     referencing old table as old_rows new table as new_rows for each statement execute function match_settings_changed();
 
--- Divides a rebuild into shards of about so many entities that keep lists. Where only left entities do, a shard may have a range of a
--- block: the ranges cover also entities to come. Otherwise a block stays whole, because a row has the ranks of both entities.
--- The part without `same` stands for entities that have pairs and are in no block.
+-- Divides a rebuild into shards of about so many entities that keep lists. If only left entities do, a shard may have a range of a block: the ranges
+-- cover also entities to come. Otherwise a block stays whole, because a row has the ranks of both entities. The part without `same` has the entities
+-- that have pairs and are in no block.
 create or replace function rebuild_parts(matcher_name text, size integer) returns table (place bigint, entities bigint, parts jsonb)
 language sql stable set search_path from current as $$
     with keepers as (

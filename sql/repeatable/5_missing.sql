@@ -1,6 +1,6 @@
 -- What the queues of items have done, and what they lack.
 
--- The items that the queue's sources have, with the state of each: of an embedding under the queue's model.
+-- The items that the queue's sources have, with the state of each under the queue's model.
 create or replace function item_states(queue_name text)
 returns table (source text, kind text, key text, up_to_date boolean, waiting boolean, failed boolean)
 language sql stable set search_path from current as $$

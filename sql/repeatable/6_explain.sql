@@ -69,7 +69,7 @@ language sql stable set search_path from current as $$
     limit 1
 $$;
 
--- The part of the matcher's rule that keeps the two apart; null where none does.
+-- The part of the matcher's rule that keeps the two apart; null if none does.
 create or replace function rule_against(matcher_name text, left_entity uuid, right_entity uuid) returns text
 language plpgsql stable set search_path from current as $$
 declare
@@ -123,7 +123,7 @@ end
 $$;
 
 -- Whether a matcher keeps a pair, why, and what its score is made of. `missed_by` is how much the score lacks to the threshold, or to the
--- last pair of a full list. Of a matcher within one source the two keys may come in either order.
+-- last pair of a full list. If the matcher has one source, the two keys may come in either order.
 create or replace function explain_match(
     matcher_name text, left_entity text, right_entity text,
     out kept boolean, out because text, out score double precision, out cosine double precision, out overlap double precision,
@@ -157,7 +157,7 @@ begin
     right_rank := case when turned then pair.left_rank else pair.right_rank end;
     kept := pair.id is not null;
     because := rule_against(matcher_name, ours, theirs);
-    -- the last places of the full lists, of which the lower one is nearer
+    -- the last scores of the full lists, of which the pair must reach the lower one
     select min(last.similarity) into floor from (
         select similarity from matches where matches.matcher = matcher_name and matches.left_id = ours and matches.left_rank = settings.match_limit
         union all

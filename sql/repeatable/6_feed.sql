@@ -1,4 +1,4 @@
--- Announces new pairs to listeners: on the channel `matches`, and by Supabase Realtime where it is there.
+-- Announces new pairs to listeners: on the channel `matches`, and by Supabase Realtime if it is there.
 
 -- One message a statement and matcher: how many pairs are new, and the ids of the best. A message is at most 8000 bytes, and of
 -- two that are equal in one transaction Postgres sends one: that is why it always names pairs.

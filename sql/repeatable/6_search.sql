@@ -31,7 +31,7 @@ language sql stable security definer set search_path from current as $$
     where source_modality(source_name) = 'image'
 $$;
 
--- The entities with the nearest pictures to those of an entity, of this source or of `of_source`. The entity itself is left out.
+-- The entities of this source, or of `of_source`, whose pictures are nearest to those of an entity. The entity itself is left out.
 create or replace function find_similar_images(source_name text, entity_key text, match_count integer default 10, of_source text default null)
 returns table (key text, image_key text, image_url text, similarity double precision)
 language sql stable security definer set search_path from current as $$

@@ -2,7 +2,7 @@
 -- its payload, {"image_type": ...}, and `complete_pack` for every enabled type. {"force": true} makes existing pictures again.
 
 -- The payload of the stored job: `image_types` names the pictures, so that a type which is added later changes no job
--- that was asked for before. Raises where the payload is invalid.
+-- that was asked for before. Raises if the payload is invalid.
 create or replace function generation_payload(job_kind text, asked jsonb) returns jsonb
 language plpgsql stable set search_path from current as $$
 declare
@@ -34,8 +34,8 @@ begin
 end
 $$;
 
--- The pictures that jobs ask for. `made`: it is there, from the photo that the entity has now and, where it is forced,
--- since the job was asked for. `source_hash`: of the photo that the picture there was made from, where a job may keep it.
+-- The pictures that jobs ask for. `made`: it is there, from the photo that the entity has now and, if it is forced, since the job was asked for.
+-- `source_hash`: the hash of the photo that the present picture was made from, if a job may keep it.
 create or replace function asked_pictures(job_ids uuid[])
 returns table (
     job_id uuid, job_status text, source text, key text, image_type text, "position" bigint, prompt text, source_url text,
@@ -122,7 +122,7 @@ $$;
 create or replace trigger jobs_generation_requested before insert on jobs
     for each row when (new.attempts = 0 and new.kind not in ('entity', 'item', 'parent', 'table', 'excepted')) execute function generation_requested();
 
--- Whether a picture that the job asks for is not made. It is so where the source cannot be read.
+-- Whether a picture that the job asks for is not made. It is so if the source cannot be read.
 create or replace function lacks_pictures(job_id uuid) returns boolean
 language plpgsql stable set search_path from current as $$
 begin
@@ -132,7 +132,7 @@ exception when others then
 end
 $$;
 
--- Whether the entity is there. It is so where the source cannot be read.
+-- Whether the entity is there. It is so if the source cannot be read.
 create or replace function stands(source_name text, entity_key text) returns boolean
 language plpgsql set search_path from current as $$
 begin

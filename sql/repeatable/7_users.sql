@@ -13,7 +13,7 @@ exception when data_exception then
 end
 $$;
 
--- The entities of the user, of every source that declares one. With its owner's rights: whether the app lets its users read these
+-- The entities of the user in every source that declares one. With its owner's rights: whether the app lets its users read these
 -- tables is the app's affair.
 create or replace function own_entities() returns table (source text, key text, id uuid)
 language plpgsql stable security definer set search_path from current set row_security = off as $$
@@ -53,8 +53,8 @@ language sql stable security definer set search_path from current as $$
     limit 1
 $$;
 
--- The part of the app's row that a view of a queue shows. A role that sees all jobs sees all rows, any other role its own rows. It is
--- empty where the row cannot be read, so that its job can be seen all the same.
+-- The part of the app's row that a view of a queue shows. A role that sees all jobs sees all rows, any other role its own rows. It is empty if the
+-- row cannot be read, so that its job can be seen all the same.
 create or replace function shown_row(source_name text, entity_key text) returns table (user_key text, embedding vector)
 language plpgsql stable set search_path from current as $$
 begin

@@ -1,7 +1,7 @@
 -- The state of an entity's jobs in the app's own column (`write_back`), in the app's words. A transaction that changes jobs writes it.
--- In a trigger of the app's, and where the app's row is locked or refuses the word, a job of the queue `publishing` writes it later.
+-- In a trigger of the app's, and if the app's row is locked or refuses the word, a job of the queue `publishing` writes it later.
 
--- By all jobs of the entity and its items; null where there is none.
+-- By all jobs of the entity and its items; null if there is none.
 create or replace function entity_state(source_name text, entity_key text) returns text
 language sql stable set search_path from current as $$
     select case
@@ -23,9 +23,9 @@ language sql stable set search_path from current as $$
     where right(queue, 7) <> '_shadow'
 $$;
 
--- Writes the app's word for `state` into the row's status column. `state` is pending, processing, completed or failed. The literals take
--- on whatever types the columns have. The source's trigger passes over the update. What a trigger of the app changes beside it, such as
--- `updated_at`, is found by the daily comparison: where an expression reads that, each status would enqueue its row again.
+-- Writes the app's word for `state` into the row's status column. `state` is pending, processing, completed or failed. The literals take on whatever
+-- types the columns have. The source's trigger passes over the update. What a trigger of the app changes beside it, such as `updated_at`, is found by
+-- the daily comparison: if an expression reads that, each status would enqueue its row again.
 create or replace function write_status(source_name text, key text, state text) returns void
 language plpgsql security definer set search_path from current set row_security = off as $$
 declare
@@ -41,9 +41,9 @@ begin
 end
 $$;
 
--- Sets the status of an entity. Returns why it is still to be set: its row is locked, or refuses the word. It waits ten
--- milliseconds for a lock at most, of the app's triggers too, and fails no statement. Above `read committed`, and where a check may come
--- as late as the commit, it is left to a worker.
+-- Sets the status of an entity. Returns why it is still to be set: its row is locked, or refuses the word. It waits ten milliseconds for a lock at
+-- most, also for locks that the app's triggers take, and fails no statement. Above `read committed`, and if a check may come as late as the commit,
+-- it is left to a worker.
 create or replace function set_entity_status(source_name text, entity_key text) returns text
 language plpgsql security definer set search_path from current set row_security = off set lock_timeout = '10ms' as $$
 declare
@@ -90,8 +90,8 @@ language sql stable set search_path from current as $$
     order by 1, 2
 $$;
 
--- Sets the statuses of the entities whose jobs changed. Where a statement of the app on its own table changed them, a worker does it:
--- an update of the row could fail that statement. A trigger of ours on a table of ours, or of a view, may come between.
+-- Sets the statuses of the entities whose jobs changed. If a statement of the app on its own table changed them, a worker does it: an update of the
+-- row could fail that statement. A trigger of ours on a table of ours, or of a view, may come between.
 create or replace function jobs_write_back() returns trigger
 language plpgsql security definer set search_path from current as $$
 declare
@@ -189,7 +189,7 @@ exception when others then
 end
 $$;
 
--- Triggers for the statuses stand only where a source declares one.
+-- There are triggers for the statuses only if a source declares one.
 create or replace function make_write_back_triggers() returns void
 language plpgsql set search_path from current as $$
 declare

@@ -101,7 +101,7 @@ begin
 end
 $$;
 
--- The type of the keys of a declared source in the app, text where they have several columns. `pictures` asks for the keys of its pictures.
+-- The type of the keys of a declared source in the app, text if they have several columns. `pictures` asks for the keys of its pictures.
 create or replace function declared_key_type(declaration jsonb, pictures boolean default false) returns text
 language sql stable set search_path from current as $$
     select coalesce(case
@@ -110,7 +110,7 @@ language sql stable set search_path from current as $$
     end, 'text')
 $$;
 
--- The type of the keys of these attached sources, text where they differ.
+-- The type of the keys of these attached sources, text if they differ.
 create or replace function key_type(source_names text[], pictures boolean default false) returns text
 language sql stable set search_path from current as $$
     select case when count(distinct type) = 1 then min(type) else 'text' end
@@ -129,8 +129,8 @@ begin
 end
 $$;
 
--- A job of an exposed view of a queue. The app may insert one, which adds one more job at most. It may have one tried again: of texts by
--- clearing `processed_at` and `error_message`, else by setting the status of a failed one to pending.
+-- A job of an exposed view of a queue. The app may insert one, which adds one more job at most. It may also have a failed job tried again, by setting
+-- its status to pending; for texts, by clearing `processed_at` and `error_message`.
 create or replace function queue_view_written() returns trigger
 language plpgsql security definer set search_path from current as $$
 declare

@@ -73,7 +73,7 @@ begin
 end
 $$;
 
--- The app's rows of a source with their status, null where none is declared. Runs with the reader's rights. Unlike a view of
+-- The app's rows of a source with their status, null if none is declared. Runs with the reader's rights. Unlike a view of
 -- the table, it does not block the app's ALTER TABLE.
 create or replace function entity_statuses(source_name text) returns table (key text, status text)
 language plpgsql stable set search_path from current as $$

@@ -66,7 +66,7 @@ language sql stable set search_path from current as $$
     end
 $$;
 
--- The columns of the view of matches that a matcher fills: its keys, its pictures where it compares pictures, and its ranks.
+-- The columns of the view of matches that a matcher fills: its keys, its pictures if it compares pictures, and its ranks.
 create or replace function match_columns(matcher jsonb) returns table (name text, type text, expression text)
 language sql stable set search_path from current as $$
     with sides as (

@@ -119,7 +119,7 @@ begin
 end
 $$;
 
--- The statement that removes the rows of pairs of `origin`. Of rows that another session has locked it keeps the keys.
+-- The statement that removes the rows of pairs of `origin`. It keeps the keys of rows that another session has locked.
 create or replace function removing_statement(matcher jsonb, origin text) returns text
 language sql stable set search_path from current as $$
     select format(
@@ -139,7 +139,7 @@ language sql stable set search_path from current as $$
     from published_columns(matcher) where is_key
 $$;
 
--- The statements that `publications` keeps. Those that remove rows are missing where removed pairs keep them.
+-- The statements that `publications` keeps. Those that remove rows are missing if removed pairs keep them.
 create or replace function publication_statements(matcher jsonb) returns jsonb
 language plpgsql stable set search_path from current as $$
 declare
@@ -167,7 +167,7 @@ begin
 end
 $$;
 
--- Begins, changes or ends the publication of an attached matcher. Where none is left there are no triggers for it.
+-- Begins, changes or ends the publication of an attached matcher. If none is left, there are no triggers for it.
 -- The foreign keys by which rows of pairs keep the app from deleting the rows that they name. They act before our triggers do.
 create or replace function refusing_keys(matcher jsonb) returns table (name text, referenced text)
 language sql stable set search_path from current as $$

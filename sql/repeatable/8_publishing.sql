@@ -21,8 +21,8 @@ language sql stable set search_path from current as $$
     select exists (select from pg_trigger where tgrelid = of_table and tgdeferrable and tgenabled <> 'D')
 $$;
 
--- Whether triggers of the app see rows as its policies say, which is the server's default. Where policies hide rows of the table itself
--- from us, `off` makes the server say so.
+-- Whether triggers of the app see rows as its policies say, which is the server's default. If policies hide rows of the table itself from us, `off`
+-- makes the server say so.
 create or replace function app_row_security(of_table regclass) returns text
 language sql stable set search_path from current as $$
     select case when row_security_active(of_table) then 'off' else 'on' end
@@ -108,7 +108,7 @@ begin
             continue;
         elsif is_suspended(publication.matcher) or pg_trigger_depth() > 2
             or (pg_trigger_depth() > 1 and checks_late(publication.target)) then
-            -- of a pair that stands, a comparison finds what is missing
+            -- a comparison finds what is missing for a pair that still matches
             if removes or not is_suspended(publication.matcher) then
                 perform keep_unpublished(publication.matcher, left_keys, right_keys, null);
                 perform enqueue_publishing(publication.matcher);
@@ -151,7 +151,7 @@ begin
 end
 $$;
 
--- Looks whether the table of a publication takes pairs now. Returns what is in the way, null where nothing is. The caller has the lists
+-- Looks whether the table of a publication takes pairs now. Returns what is in the way, null if nothing is. The caller has the lists
 -- of the matcher alone: from the end of its transaction on, pairs are published again as they change.
 create or replace function resume_publication(matcher_name text) returns text
 language plpgsql security definer set search_path from current set row_security = off as $$
@@ -209,7 +209,7 @@ begin
 end
 $$;
 
--- Writes or removes the rows of these pairs, as the pairs stand or not. Halves them until a refused pair is alone.
+-- Writes the rows of those of these pairs that match, and removes the others. Halves them until a refused pair is alone.
 create or replace function publish_pairs(matcher_name text, left_keys text[], right_keys text[]) returns void
 language plpgsql security definer set search_path from current set row_security = off as $$
 declare

@@ -10,7 +10,7 @@ begin
     if not exists (select from pg_policy where polrelid = 'jobs'::regclass and polname = 'jobs_of_own_entities') then
         -- an array is made once a query, and found in an index
         create policy jobs_of_own_entities on jobs for select using (
-            -- of the other kinds the key names no entity
+            -- for the other kinds the key names no entity
             kind not in ('item', 'parent', 'table', 'excepted')
             and key = any (array(select key from own_entities())) and (source, key) in (select source, key from own_entities())
         );

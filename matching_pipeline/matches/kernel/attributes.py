@@ -41,7 +41,7 @@ class Words:
     def folded(self, rows: slice | Rows) -> Numbers:
         """(rows, folded columns): rows whose inner products are at least the overlaps.
 
-        Where the vocabulary fits, each word has its own column and the products are the overlaps. Otherwise the rarer
+        If the vocabulary fits, each word has its own column and the products are the overlaps. Otherwise the rarer
         words share the upper half of the columns, and a row counts its words in each. Counts are not negative, and a
         common word adds one or more to the product. So shared columns can only increase it.
         """

@@ -70,7 +70,7 @@ def strongest_coordinates(left: Vectors, right: Vectors) -> Coordinates:
 
 
 def principal_directions(left: Vectors, right: Vectors) -> Directions | None:
-    """All directions, those first in which the vectors differ most. None where they differ about alike in most."""
+    """All directions, those first in which the vectors differ most. None if they differ about alike in most."""
     moments = _moments(left) + _moments(right)
     if np.trace(moments) ** 2 > len(moments) / 2 * np.sum(moments**2):
         return None

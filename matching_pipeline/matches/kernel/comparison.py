@@ -48,7 +48,7 @@ class Comparison:
 
 
 def equal_quantile(old: Numbers, new: Numbers, threshold: float) -> float | None:
-    """The threshold that the same share of the new scores reaches; None where no old score reaches `threshold`."""
+    """The threshold that the same share of the new scores reaches; None if no old score reaches `threshold`."""
     share = np.count_nonzero(old >= threshold) / len(old) if len(old) else 0.0
     count = round(share * len(new))
     if not count:

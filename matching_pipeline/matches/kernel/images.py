@@ -92,7 +92,7 @@ class Scorer:
     def left_vectors(self, rows: slice | Rows) -> Vectors:
         """(left rows, width): vectors whose inner products with those of right rows are at least the scores.
 
-        They are the scores where every word has a column of its own.
+        They are the scores if every word has a column of its own.
         """
         return self._folded(self.left, 0, rows)
 

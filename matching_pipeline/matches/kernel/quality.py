@@ -25,7 +25,7 @@ class Judged(Columns):
     grade: Numbers
     """from 0 to 3"""
     rank: Ranks
-    """the place in the list, from 1; 0 where the pair is not in it"""
+    """the place in the list, from 1; 0 if the pair is not in it"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Quality:
-    """None where no pair tells: precision needs a listed pair, nDCG and recall one that belongs together."""
+    """None if no pair tells: precision needs a listed pair, nDCG and recall one that belongs together."""
 
     entities: int
     """that keep lists and have judged pairs"""

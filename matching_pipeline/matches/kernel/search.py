@@ -25,13 +25,13 @@ stands for each in the error. So scale, error and slack depend on the left row o
 products with two numbers a row. Without Q the products are off by the error in both directions. So they also tell
 what a pair scores at least, and floors rise before any pair is scored.
 
-**Which codes** is a matter of time, not of the result (`choice.py`). A process takes 8-bit products where they are
+**Which codes** is a matter of time, not of the result (`choice.py`). A process takes 8-bit products if they are
 clearly faster than those of floats; it times both. How many columns Q has follows from a sample of pairs: fewer
 columns cost less, and leave more pairs to score. The higher the floors, the fewer columns exclude enough. So the
 choice is made again as the search proceeds.
 
 **Prune: the pairs that the bounds exclude.** A pair whose bound is below its floor can be in no list. The floor of a
-row is brought to the scale of the products, and then each pair costs one comparison. Where bounds are too loose to
+row is brought to the scale of the products, and then each pair costs one comparison. If bounds are too loose to
 exclude much (images that are nearly alike), float64 scores of the whole tile replace them.
 
 **Exact: the scores of the other pairs.** `Scorer.exact` sums each pair alone, in float64, and gives every score in a
@@ -102,7 +102,7 @@ def best_pairs(left: ImageSet, right_parts: Iterable[ImageSet], policy: Policy, 
 
 
 def pairs_above(left: ImageSet, right: ImageSet, policy: Policy, floors: Mapping[UUID, float]) -> Pairs:
-    """All pairs that reach the threshold and, where their left entity has one, its floor."""
+    """All pairs that reach the threshold and, if their left entity has one, its floor."""
     lowest = np.full(len(left.entities), policy.threshold)
     if floors:
         lowest = np.maximum(lowest, [floors.get(entity, policy.threshold) for entity in as_uuids(left.entities)])
@@ -250,7 +250,7 @@ class _Part:
         yield from filter(None, (all_spans[first:last] for first, last in pairwise(bounds)))
 
     def _floors(self, tiles: list[Tile]) -> Numbers | None:
-        """(left rows,); None before the first right tile, where no list of a limited length has a pair."""
+        """(left rows,); None before the first right tile, if no list of a limited length has a pair."""
         if self._limit is not None and not any(len(tile.kept) + len(tile.waiting) for tile in tiles):
             return None
         return np.concatenate([tile.floor_of_row for tile in tiles])

@@ -31,7 +31,7 @@ class Bounds:
     above: Numbers
     """(left rows,)"""
     loss: Numbers
-    """(left rows,): by how much the scores may be below that; infinite where that is unknown"""
+    """(left rows,): by how much the scores may be below that; infinite if that is unknown"""
 
     def reaching(self, floors: Numbers) -> Mask:
         """(left rows, right rows): which pairs may score their left row's floor or more.

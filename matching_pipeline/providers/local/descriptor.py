@@ -36,7 +36,7 @@ INTERIOR_WEIGHT: Final = 0.5
 COLOUR_WEIGHT: Final = 0.3
 
 # From each part its value for a featureless picture is subtracted, so that unrelated pictures score low.
-# A little of it stays: else the embedding of a featureless picture would have no direction.
+# A little of it stays: otherwise the embedding of a featureless picture would have no direction.
 EXPECTED_SHARE: Final = 0.8
 
 PALETTE: Final[dict[str, list[tuple[int, int, int]]]] = {

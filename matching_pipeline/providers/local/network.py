@@ -35,7 +35,7 @@ STAGES: Final = ((1, 1), (3, 2), (3, 2), (4, 2), (4, 1), (5, 2), (1, 1))
 """Blocks, and the stride of the first of them."""
 EPSILON: Final = 1e-3
 SURE: Final = 0.6
-"""Of 200 labelled photos the network was so sure of 21, in colour and in grey, and right in all of them."""
+"""The network was so sure of 21 of 200 labelled photos, in colour and in grey, and right in all 21."""
 
 
 class Seen(NamedTuple):
@@ -125,7 +125,7 @@ def _strides() -> Iterator[int]:
 
 
 def _block(graph: Graph, weights: Weights, value: str, block: str, stride: int) -> str:
-    """Widens, filters each channel, narrows; adds what came in where the shape is the same."""
+    """Widens, filters each channel, narrows; adds what came in if the shape is the same."""
     result, came_in = value, weights[f"{block}_depthwise_conv.weight"].shape[0]
     if f"{block}_expand_conv.weight" in weights:
         came_in = weights[f"{block}_expand_conv.weight"].shape[1]

@@ -42,7 +42,7 @@ class _Reader(pickle.Unpickler):
             return _tensor
         if module == "torch" and name in TYPES:
             return TYPES[name]
-        raise pickle.UnpicklingError(f"{module}.{name} is no tensor")
+        raise pickle.UnpicklingError(f"{module}.{name} is not a tensor")
 
     def persistent_load(self, pid: Any) -> _Storage:
         _, dtype, key, *_ = pid

@@ -113,7 +113,7 @@ class OpenAIClient:
     ) -> Answer:
         """The answer about one picture, asked for once; `read` takes it from the decoded body.
 
-        `probe` makes another request, where only that can tell whether the picture or the provider is at fault.
+        `probe` makes another request, if only that can tell whether the picture or the provider is at fault.
         """
 
         def ask(missing: list[bytes]) -> AnswersByHash:
@@ -201,7 +201,7 @@ class OpenAIClient:
         return options
 
     def _replace(self, model: str, refused: OptionRefused, options: Options) -> None:
-        """Raises where nothing can be sent instead of the option, or it was not sent."""
+        """Raises if nothing can be sent instead of the option, or it was not sent."""
         option = refused.option
         if option not in options:
             raise refused.refusal

@@ -168,7 +168,7 @@ class OpenAITextEmbedder:
         return [dict(items[at : at + size]) for at in range(0, len(items), size)]
 
     def _failure(self, fault: Doubtful | PermanentFailure) -> JobFailure:
-        """Of a text that fails alone. Raises where another request fails too."""
+        """The failure of a text that fails alone. Raises if another request fails too."""
         if isinstance(fault, PermanentFailure):
             return fault
         self._client.health.require(self._model.name, time.monotonic(), fault, self.probe)
@@ -206,7 +206,7 @@ class OpenAITextEmbedder:
         return api.post("/embeddings", cast_to=httpx2.Response, body={"model": self._model.name, **asked})
 
     def _usable(self, body: Any, count: int) -> dict[int, Vector | JobFailure]:
-        """A vector of unit length, or a failure, for each text. Raises where no text has a vector."""
+        """A vector of unit length, or a failure, for each text. Raises if no text has a vector."""
         read = vectors(body, count)
         rows = {position: row for position, row in read.items() if row is not None}
         fitting = {position: row for position, row in rows.items() if len(row) == self.dimensions}
@@ -233,7 +233,7 @@ class OpenAITextEmbedder:
             return f"{self._model.name} gave no embedding for the text"
         row = read[position]
         if row is None or not np.isfinite(row).all():
-            return f"{self._model.name} gave an embedding that is no list of numbers"
+            return f"{self._model.name} gave an embedding that is not a list of numbers"
         if len(row) != self.dimensions:
             return f"{self._model.name} gave an embedding of {len(row)} dimensions, not {self.dimensions}"
         return f"{self._model.name} gave an embedding of length {np.linalg.norm(row)}"

@@ -78,7 +78,7 @@ class RateLimited(ProviderUnavailable):
 class Doubtful(Exception):
     """One input of the request may be at fault, or the provider: other requests tell.
 
-    Where others pass, an input that fails alone has the failure `alone`. Where they fail too, `otherwise` is raised.
+    If others pass, an input that fails alone has the failure `alone`. If they fail too, `otherwise` is raised.
     """
 
     def __init__(self, message: str, alone: type[JobFailure], otherwise: Exception) -> None:

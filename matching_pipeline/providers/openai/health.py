@@ -1,4 +1,4 @@
-"""Whether a provider answers other requests, where one request failed for a reason that may be its own."""
+"""Whether a provider answers other requests, if one request failed for a reason that may be its own."""
 
 import threading
 import time
@@ -12,7 +12,8 @@ NEVER = float("-inf")
 
 
 class Health:
-    """Of each model of a client. Threads may share it: while one makes a probe, the others wait for its result."""
+    """The health of each model of a client. Threads may share it: while one makes a probe, the others wait for its
+    result."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,7 +26,7 @@ class Health:
         self._passed[model] = time.monotonic()
 
     def require(self, model: str, since: float, doubt: Doubtful, probe: Callable[[], object]) -> None:
-        """Returns where a request has passed since then, or the probe passes now.
+        """Returns if a request has passed since then, or the probe passes now.
 
         Else raises the reason to call the provider down. `since` is a time of `time.monotonic`.
         """

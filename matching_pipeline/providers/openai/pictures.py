@@ -124,7 +124,7 @@ class OpenAIImageGenerator:
             _inspected(picture)
         except Exception as error:  # a damaged file can raise any exception
             reason = str(error) or type(error).__name__
-            raise TransientFailure(f"{self._model.name} gave something that is no picture: {reason}") from error
+            raise TransientFailure(f"{self._model.name} gave something that is not a picture: {reason}") from error
         self._has_made = True
         return picture
 

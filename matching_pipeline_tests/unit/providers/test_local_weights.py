@@ -53,7 +53,7 @@ def test_the_packages_are_those_of_the_constraints() -> None:
 
 
 def test_a_pickle_that_holds_more_than_tensors_is_refused() -> None:
-    with pytest.raises(pickle.UnpicklingError, match="is no tensor"):
+    with pytest.raises(pickle.UnpicklingError, match="is not a tensor"):
         tensors(pickle.dumps(print))
 
 

@@ -210,9 +210,9 @@ def test_what_is_no_declaration_is_named(tmp_path: Path, text: str, message: str
         ([FACE, POSTING, MATCHES % "name: m, left: face, right: posting"],
          "matcher m: vectors of face and texts of posting cannot be compared"),
         ([FACE, MATCHES % "name: m, left: face, right: face, never_same: owner"],
-         "matcher m: owner is no property, user column or key of the source face"),
+         "matcher m: owner is not a property, user column or key of the source face"),
         ([FACE, MATCHES % "name: m, left: face, right: face, except: {table: b, left: c, right: d, on: owner}"],
-         "matcher m: owner is no property, user column or key of the source face"),
+         "matcher m: owner is not a property, user column or key of the source face"),
         ([POSTING, POSTING.replace("name: posting", "name: other"), "type: matching_pipeline.TextEmbeddings\n"
           "attributes: {name: a, sources: [posting, other], queue_view: q}"], "`queue_view` is for an asset of one"),
         ([FACE, PUBLISHED.format("", "")], "its rows in public.p are those of the matcher m: declare other columns"),

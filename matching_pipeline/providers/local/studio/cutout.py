@@ -43,7 +43,7 @@ class Cutout:
 
 
 def cut_out(lab: Values) -> Cutout:
-    """Of a photo in Lab, a few hundred pixels a side."""
+    """Cuts the product out of a photo in Lab, a few hundred pixels a side."""
     smooth = np.stack([ndimage.gaussian_filter(channel, 0.7) for channel in np.moveaxis(lab, -1, 0)], axis=-1)
     salient = salience(smooth)
     threshold = otsu(salient)

@@ -44,7 +44,7 @@ def find_subject(photo: Image.Image) -> Subject:
 
 
 def whole(photo: Image.Image) -> Subject:
-    """The photo itself, as a print with slightly rounded corners; of a very long photo the middle."""
+    """The photo itself, as a print with slightly rounded corners; only the middle of a very long photo."""
     longest = round(min(photo.size) * SLENDEREST_PRINT)
     width, height = min(photo.width, longest), min(photo.height, longest)
     left, top = (photo.width - width) // 2, (photo.height - height) // 2
