@@ -4,8 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from uuid import UUID
 
@@ -13,6 +12,13 @@ import click
 import psycopg
 from pydantic import ValidationError
 
+from matching_pipeline.cli.attaching import (
+    attach_command,
+    attach_or_remark,
+    detach_command,
+    migrate_command,
+    migrate_or_require_migrated,
+)
 from matching_pipeline.cli.audit import audit_command
 from matching_pipeline.cli.console import (
     QueueReporter,
@@ -30,16 +36,13 @@ from matching_pipeline.cli.gallery import PORT as GALLERY_PORT
 from matching_pipeline.cli.gallery import gallery_command
 from matching_pipeline.cli.init import init_command
 from matching_pipeline.cli.model import model
-from matching_pipeline.cli.opening import connected, open_settings, open_to_attach
+from matching_pipeline.cli.opening import connected, open_settings
 from matching_pipeline.cli.pause import pause_command, require_queue, resume_command
 from matching_pipeline.cli.process import process_command
 from matching_pipeline.cli.search import search_command
 from matching_pipeline.cli.status import status_command
-from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.db.embedded import resolve_database_url
-from matching_pipeline.db.migrations import migrate as migrate_schema
-from matching_pipeline.db.migrations import require_migrated
-from matching_pipeline.db.queries import named_rows, query
+from matching_pipeline.db.connections import connect
+from matching_pipeline.db.queries import named_rows
 from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.errors import ConfigurationError, ProviderUnavailable, RebuildSuperseded
 from matching_pipeline.handlers import registry
@@ -47,11 +50,9 @@ from matching_pipeline.matches.feed import announcements
 from matching_pipeline.models.activation import ModelChangeRefused
 from matching_pipeline.queues import client
 from matching_pipeline.settings import Settings
-from matching_pipeline.sources.attach import attach, detach, detach_queue, make_example_tables, set_notify
-from matching_pipeline.sources.attached import differences, misfits, source_states
-from matching_pipeline.sources.declarations import PUBLISHING, Declarations
+from matching_pipeline.sources.attach import make_example_tables
+from matching_pipeline.sources.declarations import PUBLISHING
 from matching_pipeline.sources.enqueue import NotFound
-from matching_pipeline.sources.guess import guess
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -84,14 +85,14 @@ def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
     threading.Thread(target=import_module, args=("matching_pipeline.components.instance",)).start()
     settings, database_url, declarations = open_settings(sample_data=sample_data)
     say("Bringing the schema up to date …")
-    _migrate_or_require_migrated(settings, database_url)
+    migrate_or_require_migrated(settings, database_url)
     with (
         serving(settings, database_url, machine.free_port(GALLERY_PORT)) as gallery,
         connect(database_url) as connection,
     ):
         if sample_data or embedded:
             make_example_tables(connection)
-        _attach_or_remark(settings, connection, declarations)
+        attach_or_remark(settings, connection, declarations)
         if sample_data:
             say(insert_sample_data(connection))
         if embedded:
@@ -116,60 +117,6 @@ def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
             for matcher in declarations.matchers:
                 if matcher.left != matcher.right:
                     best_matches_table(connection, matcher)
-
-
-@cli.command()
-def migrate() -> None:
-    """Bring our schema, and Dagster's own tables, up to date, and attach what is declared.
-
-    A source that is attached and not declared stays attached: `detach` removes it.
-    """
-    settings, database_url, declarations = open_to_attach(migrates=True)
-    _migrate(settings, database_url)
-    with _session(database_url) as connection:
-        if Settings().database_url is None:
-            make_example_tables(connection)
-        _attach(settings, connection, declarations)
-
-
-@cli.command("attach")
-@click.option("--guess", "guesses", is_flag=True, help="Print declarations for the database's tables; write nothing.")
-def attach_command(guesses: bool) -> None:
-    """Attach the declared sources again: triggers on their tables, and the views that they expose.
-
-    It names all that does not fit, and changes nothing then. --guess reads the database's catalog, and prints
-    declarations for its tables, with a reason for each line.
-    """
-    if guesses:
-        with connect(resolve_database_url(Settings())) as connection:
-            click.echo(guess(connection), nl=False)
-        return
-    settings, database_url, declarations = open_to_attach()
-    with _session(database_url) as connection:
-        require_migrated(connection)
-        _attach(settings, connection, declarations)
-
-
-@cli.command("detach")
-@click.argument("name")
-@click.option("--forget", is_flag=True, help="Delete the source's mirror, embeddings, jobs and matches too.")
-def detach_command(name: str, forget: bool) -> None:
-    """Remove the triggers of a source, or the queue of an asset or matcher; NAME is the source's or the queue's.
-
-    Our tables keep what they hold of a source, unless --forget is given. The jobs of a detached queue are deleted,
-    and the pairs of a detached matcher. Views that an asset exposed stay.
-    """
-    _, database_url, declarations = open_settings()
-    with _session(database_url) as connection:
-        require_migrated(connection)
-        is_source = name in {state.name for state in source_states(connection)}
-        if is_source:
-            detach(connection, name, forget=forget)
-        elif not detach_queue(connection, name):
-            raise NotFound(f"there is no attached source or queue {name}")
-    say(f"{name} is detached" + (" and forgotten" if forget or not is_source else ""))
-    if name in (*(source.name for source in declarations.sources), *declarations.queues):
-        say("it is still declared: `migrate` and `attach` attach it again")
 
 
 @cli.command()
@@ -244,17 +191,23 @@ def watch() -> None:
             print_announcement(announcement)
 
 
-cli.add_command(audit_command)
-cli.add_command(daemon_command)
-cli.add_command(gallery_command)
-cli.add_command(evaluate_command)
-cli.add_command(init_command)
-cli.add_command(model)
-cli.add_command(pause_command)
-cli.add_command(process_command)
-cli.add_command(search_command)
-cli.add_command(status_command)
-cli.add_command(resume_command)
+for command in (
+    attach_command,
+    audit_command,
+    daemon_command,
+    detach_command,
+    evaluate_command,
+    gallery_command,
+    init_command,
+    migrate_command,
+    model,
+    pause_command,
+    process_command,
+    resume_command,
+    search_command,
+    status_command,
+):
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -289,67 +242,6 @@ def _terminate(*_: object) -> None:
 def _end(message: str) -> None:
     click.echo(f"matching-pipeline: {message}", err=True)
     sys.exit(1)
-
-
-def _migrate(settings: Settings, database_url: str) -> None:
-    from matching_pipeline.components.instance import create_instance_tables, instance_url
-
-    with _session(database_url) as connection:
-        applied = migrate_schema(connection)
-        connection.execute(query("create_dagster_schema"))
-    create_instance_tables(settings.dagster_postgres_url or instance_url(database_url))
-    say(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
-
-
-@contextmanager
-def _session(database_url: str) -> Iterator[Connection]:
-    """A session with the owner's rights, which prints Postgres' warnings."""
-    with connect(database_url) as connection:
-        if not_owner := _not_owner(connection):
-            raise ConfigurationError(f"DATABASE_URL: {not_owner}")
-        connection.add_notice_handler(_say_warning)
-        yield connection
-
-
-def _attach(settings: Settings, connection: Connection, declarations: Declarations) -> None:
-    attach(connection, declarations)
-    set_notify(connection, settings.enqueue_notify)
-    say(f"attached {', '.join(source.name for source in declarations.sources) or 'nothing: no source is declared'}")
-    say_all(differences(connection, declarations))
-
-
-def _attach_or_remark(settings: Settings, connection: Connection, declarations: Declarations) -> None:
-    """Attaches if that changes something. A role that only works cannot; it says what the owner has to do."""
-    if _not_owner(connection) is not None:
-        say_all(differences(connection, declarations))
-    elif misfits(connection, declarations) or any(state.needs_attaching for state in source_states(connection)):
-        connection.add_notice_handler(_say_warning)
-        _attach(settings, connection, declarations)
-    else:
-        set_notify(connection, settings.enqueue_notify)
-
-
-def _migrate_or_require_migrated(settings: Settings, database_url: str) -> None:
-    """A role that only works, such as `sql/role.sql` makes, cannot migrate and need not."""
-    with connect(database_url) as connection:
-        if restricted := _not_owner(connection) is not None:
-            require_migrated(connection)
-    if not restricted:
-        _migrate(settings, database_url)
-
-
-def _not_owner(connection: Connection) -> str | None:
-    """Why our role cannot migrate; None if it can, as far as can be told before."""
-    row = connection.execute(query("other_owner")).fetchone()
-    if row is None:
-        return None
-    role, owner = row
-    return f"its role {role} does not own the pipeline's tables: migrate as {owner}"
-
-
-def _say_warning(notice: psycopg.errors.Diagnostic) -> None:
-    if notice.severity_nonlocalized == "WARNING":
-        say(f"warning: {notice.message_primary}")
 
 
 def _dagster_environment(settings: Settings, database_url: str, gallery: str) -> dict[str, str]:

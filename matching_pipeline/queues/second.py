@@ -4,14 +4,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from matching_pipeline.queues.progress import StopSignal, Summary
 
-if TYPE_CHECKING:
-    from matching_pipeline.queues.worker import QueueWorker
-
-Make = Callable[[StopSignal, Callable[[Summary], None]], "QueueWorker"]
+Run = Callable[[StopSignal, Callable[[Summary], None]], Summary]
+"""Works until the signal, and reports progress."""
 
 
 class SecondSession:
@@ -20,9 +18,9 @@ class SecondSession:
     It leaves when nothing is due, or after its batch when the first session leaves.
     """
 
-    def __init__(self, stop: StopSignal, make: Make) -> None:
+    def __init__(self, stop: StopSignal, run: Run) -> None:
         self._whole = stop
-        self._make = make
+        self._work = run
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._before = self._now = Summary()
@@ -72,7 +70,7 @@ class SecondSession:
 
     def _run(self) -> None:
         try:
-            self._note(self._make(self._stop, self._note).run())
+            self._note(self._work(self._stop, self._note))
         except BaseException as error:
             self._error = error
 

@@ -65,7 +65,7 @@ class QueueWorker:
         self._on_progress = on_progress
         self._may_divide = isinstance(handler, TwoSessions) and not is_second
         make = partial(QueueWorker, database_url, handler, claimer=claimer, slots=slots, is_second=True)
-        self._second = SecondSession(self._stop, lambda stop, note: make(stop=stop, on_progress=note))
+        self._second = SecondSession(self._stop, lambda stop, note: make(stop=stop, on_progress=note).run())
         self._held: dict[UUID, Job] = {}
         """The batch's jobs that are neither written nor released, by id: their leases are ours."""
         self._renewed = 0.0
