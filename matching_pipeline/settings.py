@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     """The server of `multimodal:NAME:DIMENSIONS` takes a picture in this form: `messages` (vLLM), `objects` (Jina) or
     `modality` (Infinity)."""
     image_generator: Literal["openai", "local"] | None = None
-    """This provider makes product pictures. By default it is `openai` with a key, otherwise `local`."""
+    """This provider makes product pictures. By default it is `openai` with a key, or `local`."""
     image_file_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """The pipeline may read `file://` images below these folders, which `:` separates."""
     image_allow_private_hosts: bool = False
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
 
     text_model: TextChoice | None = None
     """This model embeds texts: the first model, and the model that `model add` takes. It is `local`, `openai`,
-    `openai:NAME` or `fastembed:NAME`; by default `openai` with a key, otherwise `local`. With `@float16` after it the
+    `openai:NAME` or `fastembed:NAME`; by default `openai` with a key, or `local`. With `@float16` after it the
     vectors take half the space."""
     fastembed_folder: Path | None = None
     """The weights of `fastembed:NAME` are read from `NAME` below this folder. Without it fastembed fetches them."""

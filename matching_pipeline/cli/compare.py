@@ -164,7 +164,7 @@ def _job(item: Item) -> Job:
 
 
 def _images(embedded: Sequence[tuple[Item, Any]]) -> Images:
-    """From the results of a handler of pictures or of texts, in the order of entities and items."""
+    """The images in the results of a handler of pictures or texts, in the order of entities and items."""
     rows: dict[str, list[tuple[UUID, UUID, NDArray[np.float32], frozenset[str]]]] = defaultdict(list)
     for item, result in embedded:
         analysis = result.analysis if isinstance(result, AnalysedImage) else None

@@ -97,7 +97,8 @@ def best_matches_table(connection: Connection, matcher: Matcher, count: int = 20
 
 
 def print_announcement(announcement: Announcement) -> None:
-    """A line a pair, tab-separated: matcher, similarity, the two keys; if they are too many, how many."""
+    """Prints a line for each pair: matcher, similarity and the two keys, separated by tabs. If there are more pairs,
+    a line says how many."""
     for pair in announcement.best:
         print(pair.matcher, f"{pair.similarity:.3f}", pair.left_key, pair.right_key, sep="\t", flush=True)
     if unnamed := announcement.count - len(announcement.best):
@@ -105,7 +106,7 @@ def print_announcement(announcement: Announcement) -> None:
 
 
 def coverage_table(state: dict[str, dict[str, Any]]) -> None:
-    """From the status of each queue by its name, with its `coverage` and `cost_today`."""
+    """Prints a table. `state` has the status of each queue by its name, with `coverage` and `cost_today`."""
     table = Table(
         *("queue", "pending", "due", "processing", "failed", "oldest pending", "per minute", "covered", "cost")
     )
@@ -144,7 +145,7 @@ def models_table(models: Sequence[ModelCoverage]) -> None:
 
 
 def failures_table(state: dict[str, dict[str, Any]]) -> None:
-    """From the status of each queue by its name, with its `newest_failures`; nothing if there are none."""
+    """Prints a table, unless there are no failures. `state` has the status of each queue, with `newest_failures`."""
     table = Table("queue", "what", "status", "because", "job", title="Newest failures: `retry QUEUE ID` tries again")
     for queue, figures in state.items():
         for row in figures["newest_failures"]:
@@ -161,7 +162,7 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str |
 
 
 def faults_tables(faults: Sequence["Fault"]) -> None:
-    """One for each fault: how many rows have it, and the first of them."""
+    """Prints a table for each fault: how many rows have it, and the first of them."""
     for fault in faults:
         more = f", the first {len(fault.first)}" if fault.rows > len(fault.first) else ""
         table_of(fault.columns, fault.first, f"{fault.table}, {fault.what}: {fault.rows}{more}")

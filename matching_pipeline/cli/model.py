@@ -72,7 +72,7 @@ def compare_command(modality: Modality, name: str | None, sample: int, yes: bool
 
 
 def _thresholds(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, float | None]:
-    """By matcher; `proposed` has no number."""
+    """The thresholds by matcher; None for `proposed`."""
     thresholds: dict[str, float | None] = {}
     for value in values:
         matcher, _, number = value.rpartition("=")

@@ -41,7 +41,7 @@ def _tile(data: bytes, side: int) -> Image.Image:
 
 
 def _small_jpeg(picture: Image.Image) -> bytes:
-    """In the best quality that fits into MAX_BYTES; if none does, smaller."""
+    """Encodes the picture in the best quality that fits into MAX_BYTES, or a smaller picture if none does."""
     for quality in QUALITIES:
         file = BytesIO()
         picture.save(file, "JPEG", quality=quality, optimize=True)

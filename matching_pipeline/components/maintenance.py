@@ -36,8 +36,8 @@ def delete_old_answers(context: dg.OpExecutionContext, pipeline: Pipeline) -> No
 
 @dg.op
 def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
-    """For what no trigger saw, such as rows that were replicated or loaded with triggers disabled: once a day each
-    table is compared with the mirror."""
+    """Finds what no trigger saw, such as rows that were replicated or loaded with triggers disabled: once a day a
+    worker compares each table with the mirror."""
     with pipeline.connection() as connection:
         context.log.info(f"{enqueue_missing(connection)} jobs were missing and are queued")
         if days := pipeline.settings.image_look_again_days:

@@ -1,4 +1,4 @@
-"""Each night some lists of matches are computed by the definition and must be the same."""
+"""Each night a second implementation computes some lists of matches, and they must be the same."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ SAMPLE = 20
 
 
 def sampled_lists_are_exact(declared: Matches) -> ReportedCheck:
-    """It costs a pass over all vectors: it comes with a rebuild only."""
+    """It reads all vectors once, so it runs only with a rebuild."""
 
     def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
         # a day's sample: who looks again looks at the same

@@ -1,4 +1,4 @@
-"""Where the steps of a run are placed, by one of Dagster's own executors: STEP_EXECUTOR names it."""
+"""Chooses where the steps of a run are executed: STEP_EXECUTOR names one of Dagster's executors."""
 
 from typing import Any
 

@@ -10,7 +10,7 @@ from matching_pipeline.sources.declarations import Declarations
 
 
 def reports(declarations: Declarations) -> list[AssetReport]:
-    """In the order in which work flows through the assets."""
+    """The reports of all assets, in the order in which work flows through them."""
     return [
         *(image_report(each) for each in declarations.images),
         *(text_report(each) for each in declarations.texts),

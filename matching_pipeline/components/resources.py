@@ -33,7 +33,7 @@ class Pipeline(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @cached_property
     def declarations(self) -> Declarations:
-        """As the folder had them when they were first asked for."""
+        """The declarations as they were in the folder at the first call."""
         return declared(self.settings)
 
     @property

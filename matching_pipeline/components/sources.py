@@ -29,7 +29,8 @@ def parent_tables(source: Source) -> Sequence[dg.AssetKey]:
 
 
 def app_tables(declarations: Declarations) -> Mapping[str, Sequence[dg.AssetSpec]]:
-    """By source, an external asset for each table that no source before it names: Dagster takes one for each key."""
+    """The app's tables as external assets, by the first source that names each: Dagster accepts one asset for a
+    key."""
     roles: dict[dg.AssetKey, list[str]] = defaultdict(list)
     upstream: dict[dg.AssetKey, set[dg.AssetKey]] = defaultdict(set)
     first: dict[dg.AssetKey, str] = {}

@@ -98,7 +98,7 @@ def _rows(
     place: Place,
     count: int = PAGE + 1,
 ) -> list[dict[str, Any]]:
-    """Each with its id and what the order sorts by."""
+    """The rows of a page, each with its id and the value that the order sorts by."""
     parameters = {"source": source, "before": place.before, "after": place.after, "count": count}
     if words:
         patterns = [f"%{_literally(word)}%" for word in words.split()]
@@ -111,5 +111,5 @@ def _rows(
 
 
 def _literally(word: str) -> str:
-    """For LIKE."""
+    """Escapes the characters that LIKE interprets."""
     return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -69,7 +69,7 @@ def file_words(url: str) -> str:
 
 
 def cards_of(connection: Connection, source: str, ids: Sequence[UUID]) -> list[Card]:
-    """In the order of the ids, without those that are not entities."""
+    """The cards in the order of the ids, without ids that are not entities."""
     cards = {row["id"]: row for row in named_rows(connection, "gallery_cards", source=source, ids=list(ids))}
     texts = _texts(connection, source, [row["key"] for row in cards.values() if row["modality"] == "text"])
     return [Card(**cards[id], text=texts.get(cards[id]["key"], "")) for id in ids if id in cards]

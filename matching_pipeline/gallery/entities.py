@@ -34,7 +34,7 @@ def entity(request: Request) -> Response:
 
 
 def _lists(connection: Connection, source: str, id: UUID, asked: str | None) -> list[dict[str, Any]]:
-    """By each matcher, the entities that this one lists or that list it, and those that came near to its list."""
+    """For each matcher, the entities that this one lists or that list it, and those that nearly entered its list."""
     lists = named_rows(connection, "gallery_matchers_of", source=source)
     for matcher in lists:
         name = matcher["name"]

@@ -57,7 +57,7 @@ def uuid_of(text: str) -> UUID:
 
 
 def back(form: Form) -> RedirectResponse:
-    """To the page that the form was on, or that it names; never to another site."""
+    """Redirects to the page that the form was on or names, never to another site."""
     path = form.get("back") or "/"
     is_own = path.startswith("/") and not path.startswith(("//", "/\\"))
     return RedirectResponse(path if is_own else "/", 303)

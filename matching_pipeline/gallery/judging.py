@@ -85,5 +85,5 @@ def _labels(connection: Connection, matcher: str, key: str, is_left: bool) -> di
 
 
 def _is_turned(user: str, id: UUID) -> bool:
-    """By chance, but the same each time that this person sees this entity."""
+    """Random, but the same each time that this person sees this entity."""
     return hashlib.sha256(user.encode() + id.bytes).digest()[0] % 2 == 1

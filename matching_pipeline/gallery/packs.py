@@ -27,7 +27,7 @@ def packs(request: Request) -> Response:
 
 
 def ask_again(request: Request, form: Form) -> Response:
-    """For one type, or for the whole pack; it buys new pictures."""
+    """Asks for new pictures of one type or of the whole pack; they cost money again."""
     asked = {"force": True} | ({"image_type": form["type"]} if form.get("type") else {})
     kind = "single" if form.get("type") else "complete_pack"
     parameters = {"source": form["source"], "key": form["key"], "kind": kind, "asked": Jsonb(asked)}

@@ -39,7 +39,7 @@ def shown_pair(connection: Connection, matcher_name: str, left: UUID, right: UUI
 
 
 def why_not(request: Request) -> Response:
-    """From an entity and the key of another to the page of the pair."""
+    """Redirects to the page of the pair of an entity and the entity with the given key."""
     asked = request.query_params
     with sessions_of(request).reading() as connection:
         matcher = matcher_of(connection, asked.get("matcher", ""))

@@ -27,7 +27,7 @@ def picture(request: Request) -> Response:
 
 
 def made_picture(request: Request) -> Response:
-    """One that the pipeline made, or the photo that it was made from."""
+    """Answers a picture that the pipeline made, or the photo that it was made from."""
     named = {"key": request.query_params.get("key"), **request.path_params}
     source_url, url = _found(request, "gallery_made_picture", **named)
     return _fetched(request, source_url if request.query_params.get("photo") else url)

@@ -11,7 +11,7 @@ from matching_pipeline.settings import Settings
 
 
 def serve(settings: Settings, database_url: str, host: str, port: int) -> None:
-    """Until Ctrl-C or SIGTERM."""
+    """Serves until Ctrl-C or SIGTERM."""
     _server(settings, database_url, host, port).run()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def number(value: float) -> str:
-    """With narrow spaces between thousands."""
+    """The number with narrow spaces between thousands."""
     return f"{value:,}".replace(",", "\u202f")
 
 

@@ -191,7 +191,7 @@ class _Batch:
             picture.become(PictureState.UNCHANGED)
 
     def _is_being_made(self, picture: AskedPicture) -> bool:
-        """For another job of the batch: Postgres would give this session the lock that it has a second time."""
+        """Whether another job of the batch makes it: Postgres would give this session the same lock twice."""
         name = picture.order.job.key, picture.image_type
         return name in {(other.order.job.key, other.image_type) for other in self._making()}
 

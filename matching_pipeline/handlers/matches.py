@@ -46,7 +46,7 @@ MIRRORED_AT_ONCE = 500
 
 
 class MatchHandler:
-    """In one transaction it updates the mirror and the lists, and completes the jobs. It holds the lists' lock.
+    """Updates the mirror and the lists and completes the jobs in one transaction, under the lock of the lists.
 
     A list depends on every entity of both sources, so a writer must see what the last writer committed.
     No error text quotes a row: an erasure does not reach every copy of it.

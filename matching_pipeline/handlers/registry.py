@@ -39,7 +39,7 @@ WAIT_SECONDS = 0.5
 
 
 def queues(declarations: Declarations) -> list[str]:
-    """In the order in which work flows through them; those of shadow models come last."""
+    """All queues, in the order in which work flows through them; those of shadow models come last."""
     embedding = [name for name, work in declarations.queues.items() if work in ("image", "text")]
     return [*declarations.queues, *map(models.shadow_queue, embedding)]
 
@@ -158,7 +158,7 @@ def _match_handler(settings: Settings, database_url: str, declarations: Declarat
 
 
 def mirrored_sources(declarations: Declarations, sources: Iterable[str]) -> list[str]:
-    """Those with vectors of the app's, which the handlers of matchers mirror."""
+    """The sources with vectors of the app's: the handlers of matchers mirror them."""
     return [name for name in sources if declarations.source(name).vector]
 
 

@@ -194,7 +194,7 @@ def _outcome(job: Job, row: SourceRow, text: Text, answer: Sequence[NDArray[np.f
 
 
 def _unit(answer: NDArray[np.float32]) -> NDArray[np.float32]:
-    """At unit length no distance can overflow or vanish."""
+    """The vector at unit length, so that no distance can overflow or vanish."""
     square = float(np.dot(answer, answer))
     if abs(square - 1) <= ROUNDING:
         return answer

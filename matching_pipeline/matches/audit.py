@@ -125,7 +125,7 @@ def _mirror_faults(connection: Connection, source: str) -> Iterator[Fault]:
 
 
 def _matcher_faults(connection: Connection, matching: Matching) -> Iterator[Fault]:
-    """In the parts of a rebuild, so that memory holds the differences only."""
+    """Compares in the parts of a rebuild, so that memory holds only the differences."""
     changes = [each.change for each in matching.differences(connection)]
     lost = concatenate([change.deletions for change in changes])
     faults: dict[What, MatchRows] = {

@@ -74,7 +74,7 @@ def stream_near(
     part_images: int,
     floors: tuple[str, bool, bool] | None = None,
 ) -> Iterator[ImageSet]:
-    """In such parts, the images that reach the threshold with one of the images sought.
+    """Yields in parts of `part_images` the images that reach the threshold with one of the images sought.
 
     With `floors` (a matcher, and whether members are its left and its right entities) only images that may enter the
     list of their entity. None of these is left out. Some others are included, as Postgres does not compute exact

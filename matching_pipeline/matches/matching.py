@@ -106,7 +106,7 @@ class Matching:
     def rebuild_part(
         self, connection: Connection, part: Part, on_part: rebuilds.OnPart = lambda done: None
     ) -> Figures:
-        """In many short transactions, two at a time. The caller has taken or shares the lists."""
+        """Rebuilds in many short transactions, two at a time. The caller has taken or shares the lists."""
         found = give_way(connection, partial(self._compare, connection, part))
         changes = list(found.change.parts(LISTS_AT_ONCE))
 

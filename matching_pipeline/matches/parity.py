@@ -124,7 +124,7 @@ def _same(wanted: tuple[int, Pair], stored: tuple[int, Pair]) -> bool:
 
 
 def _parts(connection: Connection, source: str, ids: list[UUID] | None = None) -> Iterator[Sequence[Image]]:
-    """In parts, as memory may not hold all items."""
+    """The items in parts, as memory may not hold all."""
     with connection.cursor(name=f"reference_{uuid4().hex}") as cursor:
         cursor.execute(query("defining_items"), {"source": source, "ids": ids}, binary=True)
         while rows := cursor.fetchmany(IMAGES_AT_ONCE):

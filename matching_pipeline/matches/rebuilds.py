@@ -125,7 +125,7 @@ class Done(NamedTuple):
 
 
 def done_by(connection: Connection, begun_by: str) -> dict[str, Done]:
-    """By matcher, the work of the rebuilds that one run began."""
+    """The work of the rebuilds that one run began, by matcher."""
     done = {}
     for matcher, shards, seconds, each in connection.execute(query("rebuild_figures"), {"begun_by": begun_by}):
         total = Figures()

@@ -83,7 +83,7 @@ def listings_of(pairs: Pairs, rule: Rule, source: str) -> Listings:
 
 
 def owned_by(listings: Listings, rule: Rule, source: str) -> Listings:
-    """Those of the entities of the source."""
+    """The listings of the entities of the source."""
     return listings if rule.is_within else listings.take(listings.by_left == (source == rule.left))
 
 

@@ -23,7 +23,7 @@ from matching_pipeline.matches.rule import Block, Rule
 
 
 def match_policy(connection: Connection, matcher: str, model: str | None = None) -> Policy:
-    """With the numbers of this model, or of the active one."""
+    """The policy with the settings of this model, or of the active one."""
     row = connection.execute(query("match_policy"), {"matcher": matcher, "model": model}).fetchone()
     assert row is not None
     return Policy(*row)
@@ -46,7 +46,7 @@ class Scoring:
         return self._rule.sources
 
     def in_blocks(self, source: str, ids: Collection[UUID]) -> Iterator[tuple[Members, ImageSet]]:
-        """Those of the entities that can match, block by block."""
+        """The entities that can match, block by block."""
         blocks: dict[Block, list[UUID]] = defaultdict(list)
         if ids:
             parameters = {"source": source, "ids": list(ids)}
@@ -126,7 +126,7 @@ class Scoring:
         return pairs.take(np.argsort(pairs.left, kind="stable"))
 
     def _proven(self, source: str, pairs: Pairs) -> Pairs:
-        """With the same items whichever of the two entities keeps the list."""
+        """Gives each pair the same items whichever of the two entities keeps the list."""
         by_right = ~self._rule.are_left(source, pairs.left, pairs.right)
         if not (self._rule.both and self._has_pictures and by_right.any()):
             return pairs

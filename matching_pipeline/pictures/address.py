@@ -16,7 +16,8 @@ DATA: Final = re.compile(r"data:(?P<type>[^,]*),", re.IGNORECASE)
 
 
 def address(stored: str, base_url: str | None) -> str:
-    """Without invisible characters around it; a path follows `base_url`, as in the SQL function `absolute_url`."""
+    """The URL without invisible characters around it; a path follows `base_url`, as in the SQL function
+    `absolute_url`."""
     url = LINE_ENDS.sub("", stored)
     begin, end = 0, len(url)
     while begin < end and _is_invisible(url[begin]):

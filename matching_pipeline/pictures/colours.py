@@ -16,7 +16,7 @@ Conversion = tuple[str, ImageCms.ImageCmsTransform | None]
 
 
 def in_srgb(picture: Image.Image, profile: object) -> Image.Image:
-    """In mode RGB, without metadata."""
+    """Converts the picture to sRGB, in mode RGB and without metadata."""
     colours = picture
     alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
     if alpha:

@@ -76,7 +76,7 @@ class ImageFetcher:
         self._close()
 
     def submit(self, url: str, version: str | None = None) -> "Future[Content]":
-        """Without data if the host says that this version of the picture is the newest.
+        """Begins to fetch. The content has no data if the host says that this version of the picture is the newest.
 
         The future raises PermanentFailure or TransientFailure with the URL, without its secrets, and the reason.
         It raises HostBusy while the host asks to wait.

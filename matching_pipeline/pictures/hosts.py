@@ -41,7 +41,7 @@ class _Host:
 
 
 class Hosts:
-    """For the tasks of one event loop.
+    """The hosts of the pictures, for the tasks of one event loop.
 
     While a host waits, its jobs are put off by as much as the host took for as many before. So they come due as
     fast as the host takes them, and do not crowd the queue again and again.
@@ -107,7 +107,7 @@ def host_of(url: str) -> str:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """By a header Retry-After, which is a number or a date."""
+    """How long to wait by a header Retry-After, which is a number or a date."""
     try:
         return max(float(retry_after or ""), 1)
     except ValueError:

@@ -115,7 +115,7 @@ def _decoded(data: bytes) -> Image.Image:
 
 
 def _segments(data: bytes) -> Iterator[Segment]:
-    """Up to the start of the first scan. Bytes between two segments are left out."""
+    """The segments up to the start of the first scan. It skips bytes between two segments."""
     position = len(START)
     while (begin := data.find(b"\xff", position)) >= 0:
         position = begin + 1

@@ -41,5 +41,5 @@ class Memory:
 
 @cache
 def process_memory(limit: int) -> Memory:
-    """The same for all queues of this process."""
+    """One Memory for all queues of this process."""
     return Memory(limit)

@@ -43,7 +43,7 @@ def _numbers(picture: Image.Image) -> NDArray[np.float32]:
 
 
 def _plain(picture: Image.Image, darkest: float, brightest: float) -> Image.Image:
-    """In eight bits a channel, with an alpha channel if any pixel may be transparent.
+    """The picture with eight bits a channel, and an alpha channel if any pixel may be transparent.
 
     Sixteen bits of grey have a known range. Integers of 32 bits and floats have none, so their values are stretched.
     """

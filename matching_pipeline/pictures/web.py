@@ -36,7 +36,7 @@ REASON_SECONDS = 2  # for the body of a refusal
 @dataclass(frozen=True)
 class Content:
     data: bytes | None
-    """None if the host says that the version that is known is the newest"""
+    """None if the host says that the known version is the newest"""
     version: str | None = None
     """what the host calls it: an ETag, which has quotes, or a date"""
 
@@ -62,7 +62,7 @@ class Web:
         await self._client.aclose()
 
     async def read(self, url: str, version: str | None = None) -> Content:
-        """Without data if the host says that this version is the newest."""
+        """Returns no data if the host says that this version is the newest."""
         known = {} if version is None else {"If-None-Match" if '"' in version else "If-Modified-Since": version}
         try:
             return await self._follow(self._client.build_request("GET", url, headers=known), version)

@@ -19,7 +19,7 @@ CallOutcome = Literal["answered", "unusable", "refused", "rate limit", "unavaila
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as it ended."""
+    """A request that has ended."""
 
     model: str
     items: int

@@ -19,7 +19,8 @@ Vector = NDArray[np.float32]
 
 
 class _Model:
-    """One text or picture a request, so that a vector does not depend on others. `kind` is a class of fastembed."""
+    """It embeds one text or picture at a time, so that a vector does not depend on others. `kind` is a class of
+    fastembed."""
 
     def __init__(self, kind: str, name: str, folder: Path | None, sample: object) -> None:
         setting = "TEXT_MODEL" if kind == "TextEmbedding" else "IMAGE_MODEL"

@@ -60,7 +60,7 @@ class SingleFlight:
         return answers
 
     def _wait(self, flights: Collection[Future[AnswersByHash]]) -> None:
-        """Until a thread of this process has its answers, or another process may have its own."""
+        """Waits until a thread of this process has its answers, or another process may have its own."""
         if flights:
             wait(flights, LOOK_AGAIN_SECONDS, FIRST_COMPLETED)
         else:

@@ -87,7 +87,7 @@ def complete(connection: Connection, jobs: Sequence[Job]) -> set[UUID]:
 
 
 def standing(connection: Connection, ids: Collection[UUID]) -> set[UUID]:
-    """Those of the jobs that are not deleted."""
+    """The ids of those jobs that are not deleted."""
     return {id for (id,) in connection.execute(query("standing_jobs"), {"ids": list(ids)})}
 
 

@@ -32,7 +32,7 @@ class SecondSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """If the process is told to end, by an error that is no Exception, its jobs are released at once."""
+        """If the process is told to end, by an error that is not an Exception, its jobs are released at once."""
         if self._thread is not None:
             self._stop.set(at_once=error is not None and not isinstance(error, Exception))
             self._thread.join()

@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class WorkerSession:
-    """It listens for new jobs; its advisory locks say which worker this is, and that the queue has one.
+    """A session that listens for new jobs. Its advisory locks say which worker this is, and that the queue has one.
 
     `on_reopen` runs with each session that takes the place of a lost one, and the seconds that it took.
     """

@@ -198,7 +198,8 @@ class StandingWorker:
             self._marked = failures
 
     def _tidy(self) -> None:
-        """At the beginning of each pause, and every minute while it lasts: reports use memory too."""
+        """Gives back memory at the beginning of each pause, and every minute while it lasts: reports use memory
+        too."""
         now = time.monotonic()
         if now - self._last_job > PAUSE_SECONDS and (self._tidied < self._last_job or now - self._tidied > 60):
             return_freed_memory()
@@ -248,7 +249,7 @@ class StandingWorker:
             pause = min(2 * pause, REOPEN_SECONDS[1])
 
     def _serve_by(self, handler: Handler) -> None:
-        """Until the worker is to stop, or the handler to be opened again."""
+        """Runs until the worker must stop, or the handler must be opened again."""
         while not self._stop.after_batch.is_set():
             try:
                 self._run_worker(handler)

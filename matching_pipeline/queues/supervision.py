@@ -39,7 +39,8 @@ class WorkerState:
 
     @property
     def is_starting(self) -> bool:
-        """Also one that died as it started, for the rest of its time, so that its successor does not come at once."""
+        """A worker that died as it started counts too for the rest of its time, so that its successor does not start
+        at once."""
         if self.entered:
             return False
         limit = ENTERING_SECONDS if self.alive else STARTING_SECONDS

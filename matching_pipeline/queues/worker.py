@@ -303,5 +303,5 @@ def _said(error: Exception) -> str:
 
 
 def _reason(error: psycopg.Error) -> str:
-    """Without the detail, which quotes the rows."""
+    """The message without the detail, which quotes the rows."""
     return error.diag.message_primary or f"SQLSTATE {error.sqlstate}"

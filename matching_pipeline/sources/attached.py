@@ -68,7 +68,7 @@ def overruled(connection: Connection, declarations: Declarations) -> list[str]:
 
 
 def differences(connection: Connection, declarations: Declarations) -> list[str]:
-    """In what the database is not as it is declared."""
+    """What differs between the database and the declarations."""
     return [*misfits(connection, declarations), *undeclared(connection, declarations)]
 
 
@@ -122,7 +122,7 @@ def source_states(connection: Connection) -> list[SourceState]:
 
 
 def stored_declarations(connection: Connection, name: str) -> dict[str, Any]:
-    """By name, what is attached as the query `name` finds it."""
+    """The attached declarations that the query `name` finds, by their names."""
     return {name: declaration for name, declaration, *_ in connection.execute(query(name)).fetchall()}
 
 

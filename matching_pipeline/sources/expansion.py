@@ -108,7 +108,7 @@ def _refresh_pictures(connection: Connection, queue: str, job: Job, known: Seque
 
 
 def _enqueue(connection: Connection, queue: str | None, source: str, keys: Collection[str], kind: str) -> None:
-    """In the queue, or in every queue that serves the source."""
+    """Enqueues the keys in the queue, or in every queue that serves the source."""
     if queue is None:
         parameters = {"source": source, "kind": kind, "keys": sorted(keys)}
         connection.execute(query("enqueue_in_every_queue"), parameters)

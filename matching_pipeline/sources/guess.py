@@ -200,7 +200,7 @@ def _assets(sources: dict[str, Guess], tables: Sequence[Table]) -> Iterator[tupl
 
 
 def _named(sources: Iterator[Guess]) -> Iterator[tuple[str, Guess]]:
-    """Each source by a name of its own."""
+    """Gives each source a name of its own."""
     taken: set[str] = set()
     for source in sources:
         first, *others = source.lines

@@ -113,7 +113,7 @@ def _publication(table: Table, left: Guess, right: Guess) -> Line | None:
 
 
 def _pairs(table: Table) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each two foreign keys of a column each, in the order of the columns."""
+    """The pairs of foreign keys of one column, in the order of the columns."""
     of_one_column = [each for each in table.references if len(each["columns"]) == 1]
     order = list(table.columns)
     yield from combinations(sorted(of_one_column, key=lambda each: order.index(each["columns"][0])), 2)

@@ -15,7 +15,7 @@ from matching_pipeline.sources.reading import SourceRow
 
 
 def vector_failures(connection: Connection, source: str, rows: Sequence[SourceRow]) -> dict[str, PermanentFailure]:
-    """By key, why an entity cannot be compared. No reason names a key: an erasure does not reach every copy."""
+    """Why entities cannot be compared, by their keys. No reason names a key: an erasure does not reach every copy."""
     return _failures(connection, source, rows, _dimensions(connection, source))
 
 

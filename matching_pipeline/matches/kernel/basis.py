@@ -49,7 +49,7 @@ class Directions:
 
     @cached_property
     def looseness(self) -> float:
-        """By how much of its length a projection may be off.
+        """The share of its length by which a projection may be off.
 
         The sum of ‖QᵀQ - I‖ and of the rounding of float32 sums of `dimensions` products in any order.
         """

@@ -40,7 +40,7 @@ class Choice:
         return self._pairs < FEW_SCORES
 
     def coding(self, floors: Numbers | None) -> Coding:
-        """For pairs that must reach their left row's floor. None if the floors are not known yet."""
+        """The coding for pairs that must reach their left row's floor. None if the floors are not known yet."""
         if self.few:
             return FloatCoding(np.zeros(self._scorer.width, dtype=np.float32))
         kind = Int8Coding if products.costs().codes_are_faster else FloatCoding

@@ -38,7 +38,7 @@ def error(left: Coded, right: Coded) -> Numbers:
 class Coding(Protocol):
     @property
     def name(self) -> str:
-        """For a person who wonders what a search costs."""
+        """A name for a person who wants to know what a search costs."""
 
     @property
     def columns(self) -> int:

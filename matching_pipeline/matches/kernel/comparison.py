@@ -31,7 +31,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of two models' lists without a threshold, by each model's threshold."""
+    """Compares two models' lists without a threshold, each by its model's threshold."""
 
     old: Pairs
     """the pairs that reach the threshold, such as all the following pairs"""
@@ -58,7 +58,7 @@ def equal_quantile(old: Numbers, new: Numbers, threshold: float) -> float | None
 
 
 def compare(old: Pairs, new: Pairs, thresholds: tuple[float, float]) -> Comparison:
-    """Of lists of the same entities, without a threshold."""
+    """Compares lists of the same entities, made without a threshold."""
     old_kept, new_kept = (
         pairs.take(pairs.similarity >= threshold) for pairs, threshold in zip((old, new), thresholds, strict=True)
     )

@@ -49,7 +49,7 @@ class ImageSet:
 def image_set(
     entity_of_row: Ids, image_ids: Ids, embeddings: Vectors, tokens: Sequence[frozenset[str]] | None = None
 ) -> ImageSet:
-    """From rows that are sorted by (entity, image id); without tokens no image has any."""
+    """Makes a set from rows that are sorted by (entity, image id); without tokens no image has any."""
     starts = starts_of(entity_of_row)
     return ImageSet(entity_of_row[starts], starts, image_ids, embeddings, tokens or [frozenset()] * len(image_ids))
 
@@ -85,7 +85,7 @@ class Scorer:
 
     @cached_property
     def slack(self) -> float:
-        """By how much a score may exceed the product of two folded vectors, which are rounded to float32."""
+        """How much a score may exceed the product of two folded vectors, which are rounded to float32."""
         lengths = [np.sqrt(1 - self.weight) + np.sqrt(self.weight) * self._longest(side) for side in (0, 1)]
         return float(4.1 * np.finfo(np.float32).eps * lengths[0] * lengths[1] + ROUNDING)
 

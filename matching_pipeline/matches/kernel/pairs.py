@@ -31,7 +31,7 @@ class Pairs(Columns):
 
     @property
     def ranks(self) -> Rows:
-        """From 1 in each left entity's list."""
+        """The ranks from 1 in each left entity's list."""
         return places(self.left) + 1
 
 
@@ -52,7 +52,7 @@ def none_found() -> Found:
 
 
 def ranked(found: Found, limit: int | None, several: bool) -> Found:
-    """By left entity, best first, ties by right entity, at most `limit` each.
+    """The pairs by left entity, best first, ties by right entity, at most `limit` each.
 
     `several` says that a pair of entities may occur more than once. Its best images prove it, the first of equals.
     """

@@ -36,7 +36,8 @@ def best_lists(
 ) -> Lists:
     """The list of every entity of the images. The others come in parts of any size; one part is held at a time.
 
-    `is_left` says whether the first of two entities is the left one: of equal scores its first image proves the pair.
+    `is_left` says whether the first of two entities is the left one: if scores are equal, its first image proves the
+    pair.
     """
     lists: Lists = {image.entity: [] for image in images}
     for part in others:
@@ -68,7 +69,7 @@ def _pairs(
 
 
 def _best(pairs: Iterable[Pair], limit: int, is_left: Callable[[UUID], bool]) -> list[Pair]:
-    """Each other entity once, by its best two images; of equal ones by the first ids."""
+    """Each other entity once, with its best two images; if some are equal, those with the first ids."""
 
     def order(pair: Pair) -> tuple[tuple[float, UUID], UUID, UUID]:
         images = pair.left_image, pair.right_image

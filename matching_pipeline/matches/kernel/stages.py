@@ -90,7 +90,7 @@ def prune(bounds: Bounds, finer: Callable[[], Bounds], floors: Numbers) -> tuple
 
 
 def exact(scorer: Scorer, left_rows: Rows, right_rows: Rows, floors: Numbers) -> Found:
-    """Those of the paired rows whose scores reach their floors."""
+    """The paired rows whose scores reach their floors."""
     scores = scorer.exact(left_rows, right_rows)
     left, right = scorer.left.entity_of_row[left_rows], scorer.right.entity_of_row[right_rows]
     return Found(left, right, scores, left_rows, right_rows).take(scores >= floors)

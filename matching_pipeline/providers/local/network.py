@@ -75,7 +75,7 @@ class Network:
 
 @cache
 def network() -> Network:
-    """One for the process."""
+    """The network, loaded once in a process."""
     made = Network()
     give_back_memory()
     return made
@@ -146,7 +146,7 @@ def _convolution(
     stride: int = 1,
     bounded: bool = True,
 ) -> str:
-    """With its batch normalisation folded in, and an upper bound of six."""
+    """Adds a convolution with its batch normalisation folded in, and an upper bound of six."""
     kernel: NDArray[Any] = weights[f"{name}.weight"]
     scale: NDArray[Any] = weights[f"{norm}.weight"] / np.sqrt(weights[f"{norm}.running_var"] + EPSILON)
     bias: NDArray[Any] = weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale

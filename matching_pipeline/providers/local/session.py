@@ -25,6 +25,6 @@ class Session:
 
 
 def give_back_memory() -> None:
-    """After a model was loaded, glibc would keep some 50 MB of freed memory for the process."""
+    """Gives freed memory back to the system: after a model is loaded, glibc would keep some 50 MB."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -90,7 +90,7 @@ class _Model:
 
 @cache
 def _model() -> _Model:
-    """One for the process."""
+    """The model, loaded once in a process."""
     made = _Model()
     give_back_memory()
     return made

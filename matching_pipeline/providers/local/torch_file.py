@@ -50,7 +50,7 @@ class _Reader(pickle.Unpickler):
 
 
 def tensors(content: bytes) -> Mapping[str, NDArray[Any]]:
-    """By name."""
+    """The tensors of the file by name."""
     file = BytesIO(content)
     for _ in range(3):
         _Reader(file).load()

@@ -117,7 +117,7 @@ class OpenAITextEmbedder:
         return text
 
     def _ask(self, texts: Texts) -> AnswersByHash:
-        """After a Stop the texts without an answer have it as theirs: the answers of the others are paid for."""
+        """The answers. After a Stop the texts without an answer get the Stop, as the other answers are paid for."""
         answers: AnswersByHash = {}
         began = time.monotonic()
         try:
@@ -200,7 +200,7 @@ class OpenAITextEmbedder:
         return {**self._client.send(question, read).answers, **failures}
 
     def _post(self, api: "openai.OpenAI", asked: Mapping[str, Any]) -> "httpx2.Response":
-        """Not by `api.embeddings`, which checks each text: that takes longer than all other work here."""
+        """Does not use `api.embeddings`, which checks each text: that takes longer than all other work here."""
         import httpx2
 
         return api.post("/embeddings", cast_to=httpx2.Response, body={"model": self._model.name, **asked})

@@ -91,7 +91,7 @@ class RateLimiter:
             self._changed.notify_all()
 
     def _seconds(self, model: str, needs: Mapping[str, float]) -> float:
-        """Until the model's limits allow the request."""
+        """How long until the model's limits allow the request."""
         if self._closed:
             raise RateLimited("the run ends", timedelta(0))
         now = self._clock()

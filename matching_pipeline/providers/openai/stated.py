@@ -65,7 +65,7 @@ def require_no_error(body: Any, headers: Mapping[str, str]) -> None:
 
 
 def _status(stated: Stated) -> int:
-    """By the code in the body; 500 if it says nothing."""
+    """The HTTP status that the code in the body means; 500 if it has none."""
     if stated.code.isdecimal() and 400 <= int(stated.code) <= 599:
         return int(stated.code)
     named = (STATUS_OF_CODES.get(name) for name in (stated.code, stated.type))
@@ -88,7 +88,7 @@ def _word(value: object) -> str:
 
 
 def _message(status: int, error: Any) -> str:
-    """In one line. A page is read without its tags, and a list as the messages of its entries."""
+    """The message in one line. A page is read without its tags, and a list as the messages of its entries."""
     if isinstance(error, list):
         error = "; ".join(str(each.get("msg", each)) if isinstance(each, dict) else str(each) for each in error)
     text = " ".join(_TAG.sub(" ", str(error)).split())

@@ -13,7 +13,7 @@ Vector = NDArray[np.float32]
 
 
 def vectors(body: Any, count: int) -> dict[int, Vector | None]:
-    """By the position of the text, as the answer states it; None if the vector cannot be read.
+    """The vectors by the position of their texts, as the answer states it; None for one that cannot be read.
 
     Raises MalformedResponse if a position is stated twice or is out of range: its vector may be another text's.
     """

@@ -136,7 +136,7 @@ def paint(canvas: Values, cover: Values, colour: Rgb | Values) -> None:
 
 
 def finished(canvas: Values) -> Image.Image:
-    """As a picture, with a grain too fine to see: without it a soft gradient shows steps."""
+    """Makes a picture with a grain too fine to see: without it a soft gradient shows steps."""
     grain = np.random.default_rng(7).random((SIDE, SIDE, 1), dtype=np.float32)
     levels = np.where(canvas >= 1, 255, canvas * 255 + grain)
     return Image.fromarray(levels.clip(0, 255).astype(np.uint8))

@@ -63,7 +63,7 @@ def cut_out(lab: Values) -> Cutout:
 
 
 def cleaned(mask: Mask) -> Mask:
-    """Without threads and crumbs. Straps and handles stay: they are held at two ends."""
+    """Removes threads and crumbs. Straps and handles stay: they are held at two ends."""
     opened, count = ndimage.label(ndimage.binary_opening(mask, THREAD))
     if count == 0:
         return mask

@@ -1,4 +1,4 @@
-"""From a mask to a soft edge: the share of the product in each pixel, and its colour."""
+"""Makes a soft edge from a mask: the share of the product in each pixel, and its colour."""
 
 from typing import Final
 
@@ -71,5 +71,5 @@ def without_background(colour: Values, alpha: Values, zoom: float) -> Values:
 
 
 def plane(values: Values) -> Image.Image:
-    """As a picture, for Pillow to resize."""
+    """The values as a picture that Pillow can resize."""
     return Image.fromarray(values.astype(np.float32))
