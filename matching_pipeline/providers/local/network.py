@@ -11,8 +11,9 @@ from PIL import Image
 
 from matching_pipeline.providers.local.onnx_file import Graph
 from matching_pipeline.providers.local.packaged import PackagedFile
-from matching_pipeline.providers.local.session import Session, give_back_memory
+from matching_pipeline.providers.local.session import Session
 from matching_pipeline.providers.local.torch_file import tensors
+from matching_pipeline.queues.memory import return_freed_memory
 
 Floats = NDArray[np.float32]
 Weights = Mapping[str, NDArray[Any]]
@@ -77,7 +78,7 @@ class Network:
 def network() -> Network:
     """The network, loaded once in a process."""
     made = Network()
-    give_back_memory()
+    return_freed_memory()
     return made
 
 

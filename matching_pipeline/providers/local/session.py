@@ -1,7 +1,5 @@
 """Sessions of onnxruntime, each of which computes in the thread that calls it."""
 
-import ctypes
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,11 @@ class Session:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # an arena would keep what the longest text took; malloc is as fast
+        options.enable_cpu_mem_arena = False
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # onnxruntime would keep the file, for a change of the device
+        self._session._model_bytes = b""
 
     def outputs(self, inputs: Inputs) -> list[NDArray[np.float32]]:
         return list(self._session.run(None, inputs))
-
-
-def give_back_memory() -> None:
-    """Gives freed memory back to the system: after a model is loaded, glibc would keep some 50 MB."""
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)

