@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from psycopg.conninfo import conninfo_to_dict
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
@@ -29,6 +30,12 @@ PAGES = (
 )
 
 
+def _shared_secret(settings: Settings, database_url: str) -> bytes:
+    """The passwords of the deployment: a load balancer may send one gallery the form of another."""
+    own = settings.gallery_password.get_secret_value() if settings.gallery_password else ""
+    return (own + str(conninfo_to_dict(database_url).get("password") or "")).encode()
+
+
 class State:
     """What the pages of one application have in common."""
 
@@ -37,10 +44,10 @@ class State:
         self.database_url = database_url
         self.sessions = Sessions(database_url)
         self._open = ExitStack()
-        self._secret = secrets.token_bytes()
+        self._secret = _shared_secret(settings, database_url) or secrets.token_bytes()
 
     def token_of(self, user: str) -> str:
-        """What a form of this user must hold, as long as this process lives."""
+        """What a form of this user must hold."""
         return hmac.digest(self._secret, user.encode(), "sha256").hex()
 
     @cached_property

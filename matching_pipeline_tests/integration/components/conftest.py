@@ -1,6 +1,8 @@
 """The examples' definitions against a database of their own, with the sample marketplace's pictures."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -9,11 +11,13 @@ from matching_pipeline import examples
 from matching_pipeline.components.checks import ReportedCheck
 from matching_pipeline.components.generated_images import generated_asset
 from matching_pipeline.components.image_embeddings import image_asset
+from matching_pipeline.components.instance import create_instance_tables, instance_url
 from matching_pipeline.components.matches import matches_asset
 from matching_pipeline.components.reports import reports
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.components.text_embeddings import text_asset
 from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.files import ROOT
 from matching_pipeline.definitions import defs
 from matching_pipeline.sample_data.insert import insert_sample_data
 from matching_pipeline_tests.conftest import EXAMPLES
@@ -56,6 +60,20 @@ def sample_rows(connection: Connection) -> None:
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def postgres_instance(
+    monkeypatch: pytest.MonkeyPatch, database_url: str, connection: Connection, tmp_path: Path
+) -> Iterator[dg.DagsterInstance]:
+    """That of a deployment, with its settings in the environment."""
+    connection.execute("create schema if not exists dagster")
+    create_instance_tables(instance_url(database_url))
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", instance_url(database_url))
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         yield instance
 
 

@@ -17,7 +17,6 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.launcher import LaunchRunContext
 from dagster_celery.launcher import CeleryRunLauncher
 
-from matching_pipeline.components.instance import create_instance_tables, instance_url
 from matching_pipeline.components.placement import celery_config, step_executor
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
@@ -31,29 +30,13 @@ def celery() -> dg.JobDefinition:
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch, database_url: str, connection: Connection) -> dict[str, str]:
-    """The one setting, and what every machine has."""
-    connection.execute("create schema if not exists dagster")
-    create_instance_tables(instance_url(database_url))
-    settings = {
-        "STEP_EXECUTOR": "celery",
-        "DATABASE_URL": database_url,
-        "DAGSTER_POSTGRES_URL": instance_url(database_url),
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+def instance(monkeypatch: pytest.MonkeyPatch, postgres_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    monkeypatch.setenv("STEP_EXECUTOR", "celery")
+    return postgres_instance
 
 
 @pytest.fixture
-def instance(environment: dict[str, str], tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    shutil.copy(ROOT / "dagster.yaml", tmp_path)
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield instance
-
-
-@pytest.fixture
-def workers(environment: dict[str, str], tmp_path: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
+def workers(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """Each has a folder of its own, and one process for tasks."""
     command = [sys.executable, "-m", "celery", "-A", "matching_pipeline.components.celery_app", "worker"]
     with ExitStack() as stack:
@@ -61,7 +44,7 @@ def workers(environment: dict[str, str], tmp_path: Path) -> Iterator[list["subpr
         for name in ("first", "second"):
             (tmp_path / name).mkdir()
             shutil.copy(ROOT / "dagster.yaml", tmp_path / name)
-            own = {**environment, "DAGSTER_HOME": str(tmp_path / name)}
+            own = {**os.environ, "PYTHONPATH": str(ROOT), "DAGSTER_HOME": str(tmp_path / name)}
             log = stack.enter_context((tmp_path / name / "log").open("w"))
             arguments = ("--concurrency", "1", "--hostname", name, "--without-gossip", "--without-mingle")
             process = subprocess.Popen(

@@ -29,6 +29,17 @@ def test_the_password_is_asked_for(open_gallery: Open) -> None:
     assert client.get("/", auth=("ann", "secret")).status_code == 200
 
 
+def test_a_gallery_takes_the_form_of_another(open_gallery: Open) -> None:
+    one, other = (open_gallery("0.0.0.0", gallery_password="secret") for _ in range(2))
+    token = one.app.state.gallery.token_of("ann")  # type: ignore[attr-defined]
+    form = {"token": token, "queue": "image_ai", "reason": ""}
+    answers = [
+        gallery.post("/retry", data=form, auth=auth, follow_redirects=False).status_code
+        for gallery, auth in ((other, ("ann", "secret")), (other, ("bob", "secret")))
+    ]
+    assert answers == [303, 403]
+
+
 def test_the_proxy_names_the_user(open_gallery: Open) -> None:
     client = open_gallery("0.0.0.0", gallery_user_header="X-Forwarded-User")
     assert client.get("/").status_code == 403
