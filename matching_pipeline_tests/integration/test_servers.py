@@ -22,17 +22,9 @@ from matching_pipeline_tests.fixtures.servers import (
     copy_as_standby,
     crash,
     server_folder,
+    small_disk,
 )
 from matching_pipeline_tests.integration.school import FACE, School
-
-DISK_FULL = """
-create function refuse() returns trigger language plpgsql as $$
-begin
-    raise exception 'could not extend file: No space left on device' using errcode = 'disk_full';
-end
-$$;
-create trigger full_disk before insert on matching_pipeline.matches for each statement execute function refuse();
-"""
 
 
 @pytest.fixture
@@ -128,14 +120,14 @@ def test_a_rebuild_goes_on_after_a_standby_took_over(replicated: Replicated, mon
 def test_no_attempt_is_charged_while_the_servers_disk_is_full(connection: Connection, database_url: str) -> None:
     school = School(connection, database_url)
     couples(school)
-    connection.execute(DISK_FULL.encode())
-    for _ in range(4):
-        with pytest.raises(psycopg.errors.DiskFull):
-            school.process()
-    assert {status for _, status in school.jobs()} == {"pending"}
-    connection.execute("drop trigger full_disk on matching_pipeline.matches")
-    school.process()
-    assert len(school.rows()) == 2
+    with small_disk(connection, "matching_pipeline", "matches") as full:
+        with full:
+            for _ in range(4):
+                with pytest.raises(psycopg.errors.DiskFull, match="No space left on device"):
+                    school.process()
+            assert {status for _, status in school.jobs()} == {"pending"}
+        school.process()
+        assert len(school.rows()) == 2
 
 
 def test_this_versions_worker_works_on_the_schema_of_the_next(connection: Connection, database_url: str) -> None:
