@@ -15,7 +15,8 @@ APPS = ("marketplace", "face_match", "job_board", "studio")
 NEXT_STEPS = """
 Put your tables and columns into the files. Set DATABASE_URL, in the environment or in a file `.env`.
 Then `matching-pipeline migrate` makes the pipeline's own tables, in a schema of their own.
-`matching-pipeline attach` puts triggers on the tables that you declared.
+It also makes triggers on the tables that you declared.
+After each change of the files, `matching-pipeline attach` brings the triggers up to date.
 `matching-pipeline dev` starts everything, and Dagster's UI.
 In a Dagster project of your own, `defs` must be the project's folder of definitions."""
 

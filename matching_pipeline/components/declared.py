@@ -6,10 +6,9 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import dagster as dg
 
-from matching_pipeline.components.derived import derived_asset, derived_report
 from matching_pipeline.components.gallery_link import linked
 from matching_pipeline.components.generated_images import generated_asset, generated_report
-from matching_pipeline.components.image_embeddings import image_asset, image_report
+from matching_pipeline.components.items import items_asset, items_report
 from matching_pipeline.components.maintenance import cleanup, cleanup_schedule
 from matching_pipeline.components.matches import matches_asset, matches_report
 from matching_pipeline.components.nightly import nightly
@@ -19,7 +18,6 @@ from matching_pipeline.components.resources import pipeline_in
 from matching_pipeline.components.sensors import queue_sensor, worker_sensor
 from matching_pipeline.components.source_checks import is_attached
 from matching_pipeline.components.sources import app_tables
-from matching_pipeline.components.text_embeddings import text_asset, text_report
 from matching_pipeline.components.worker import process_now, worker
 from matching_pipeline.sources import declarations as declared
 from matching_pipeline.sources import source as declared_source
@@ -76,31 +74,27 @@ class Source(DeclaredComponent[declared_source.Source]):
         )
 
 
-class ImageEmbeddings(DeclaredComponent[declared.ImageEmbeddings]):
+class ItemsComponent(DeclaredComponent[declared.OfItems]):
+    def definitions(self, declarations: Declarations) -> dg.Definitions:
+        return reported(items_asset(self.declaration, declarations), items_report(self.declaration))
+
+
+class ImageEmbeddings(ItemsComponent):
     """An asset: the embeddings and attributes of the pictures of some sources."""
 
     fields = declared.ImageEmbeddings
 
-    def definitions(self, declarations: Declarations) -> dg.Definitions:
-        return reported(image_asset(self.declaration, declarations), image_report(self.declaration))
 
-
-class TextEmbeddings(DeclaredComponent[declared.TextEmbeddings]):
+class TextEmbeddings(ItemsComponent):
     """An asset: the embeddings of the texts of some sources."""
 
     fields = declared.TextEmbeddings
 
-    def definitions(self, declarations: Declarations) -> dg.Definitions:
-        return reported(text_asset(self.declaration, declarations), text_report(self.declaration))
 
-
-class Derived(DeclaredComponent[declared.Derived]):
+class Derived(ItemsComponent):
     """An asset: a value that a class of yours computes of each picture or text of some sources."""
 
     fields = declared.Derived
-
-    def definitions(self, declarations: Declarations) -> dg.Definitions:
-        return reported(derived_asset(self.declaration, declarations), derived_report(self.declaration))
 
 
 class Matches(DeclaredComponent[declared.Matches]):

@@ -134,7 +134,7 @@ def test_a_column_is_added_and_another_type_is_refused(connection: Connection, w
     [
         (".shades.Shades", "No module named"),
         (".colours.Shades", "no attribute 'Shades'"),
-        ("pathlib.Path", "no DerivedHandler"),
+        ("pathlib.Path", "not a DerivedHandler"),
     ],
 )
 def test_a_class_that_does_not_fit_is_refused_by_name(
@@ -155,4 +155,4 @@ def test_the_asset_has_its_checks_and_its_sensor(folder: Path) -> None:
     repository = definitions_in(folder).get_repository_def()
     assert "colours_sensor" in {sensor.name for sensor in repository.sensor_defs}
     checks = {key.name for key in repository.asset_graph.asset_check_keys if key.asset_key.path == ["colours"]}
-    assert checks == {"every_item_is_accounted_for", "no_failed_jobs"}
+    assert checks == {"every_entity_is_accounted_for", "no_failed_jobs"}

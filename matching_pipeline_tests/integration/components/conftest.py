@@ -10,12 +10,11 @@ import pytest
 from matching_pipeline import examples
 from matching_pipeline.components.checks import ReportedCheck
 from matching_pipeline.components.generated_images import generated_asset
-from matching_pipeline.components.image_embeddings import image_asset
 from matching_pipeline.components.instance import create_instance_tables, instance_url
+from matching_pipeline.components.items import items_asset
 from matching_pipeline.components.matches import matches_asset
 from matching_pipeline.components.reports import reports
 from matching_pipeline.components.resources import Pipeline
-from matching_pipeline.components.text_embeddings import text_asset
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.definitions import defs
@@ -25,8 +24,8 @@ from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
 
 # those of `defs` are bound to its resources
-IMAGE_AI = image_asset(EXAMPLES.images[0], EXAMPLES)
-JOB_EMBEDDINGS = text_asset(EXAMPLES.texts[0], EXAMPLES)
+IMAGE_AI = items_asset(EXAMPLES.images[0], EXAMPLES)
+JOB_EMBEDDINGS = items_asset(EXAMPLES.texts[0], EXAMPLES)
 MATCHES = matches_asset(EXAMPLES.matches[0], EXAMPLES)
 GENERATED_IMAGES = generated_asset(EXAMPLES.generated[0], EXAMPLES)
 CHECKS = {(check.asset, check.name): check for report in reports(EXAMPLES) for check in report.checks}

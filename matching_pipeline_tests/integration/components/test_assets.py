@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from matching_pipeline.components.embeddings import EntitiesConfig
+from matching_pipeline.components.items import EntitiesConfig
 from matching_pipeline.components.matches import daily
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection

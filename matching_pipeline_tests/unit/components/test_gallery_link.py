@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from matching_pipeline.components.declared import reported
-from matching_pipeline.components.image_embeddings import image_asset, image_report
+from matching_pipeline.components.items import items_asset, items_report
 from matching_pipeline.components.sources import app_tables
 from matching_pipeline_tests.conftest import EXAMPLES
 
@@ -13,7 +13,7 @@ def test_every_asset_links_to_the_gallery(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("GALLERY_URL", "https://example.com/gallery/")
     images = EXAMPLES.images[0]
     tables = app_tables(EXAMPLES)["project"]
-    asset = next(iter(reported(image_asset(images, EXAMPLES), image_report(images)).assets or ()))
+    asset = next(iter(reported(items_asset(images, EXAMPLES), items_report(images)).assets or ()))
     assert isinstance(asset, dg.AssetsDefinition)
     linked = [dict(spec.metadata)["gallery"] for spec in (*tables, *asset.specs)]
     assert [each.value for each in linked] == ["https://example.com/gallery/sources/project"] * len(tables) + [
