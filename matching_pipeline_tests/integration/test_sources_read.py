@@ -202,7 +202,7 @@ def test_forced_row_level_security_makes_the_source_unreadable_and_hides_no_row(
     try:
         notes.run("alter table notes enable row level security, force row level security")
         notes.run("update notes set title = 'Cook'")
-        notes.run("select matching_pipeline.source_changed('note', 'table', array[''])")
+        notes.run("select matching_pipeline.enqueue_keys('note', 'table', array[''])")
         notes.work()
         assert [(kind, attempts) for kind, attempts, _ in notes.unfinished()] == [("entity", 0), ("table", 0)]
         assert all('policy for table "notes"' in reason for _, _, reason in notes.unfinished())
@@ -228,7 +228,7 @@ def test_rows_without_a_key_are_left_out(connection: Connection, database_url: s
     notes.run("update notes set title = 'Anybody' where id is null")
     notes.work()
     assert notes.embedded().keys() == {"1"}
-    notes.run("select matching_pipeline.source_changed('note', 'table', array[''])")
+    notes.run("select matching_pipeline.enqueue_keys('note', 'table', array[''])")
     notes.run("update notes set id = null where id = 1")
     notes.work()
     assert (notes.embedded(), notes.failed()) == ({}, {})

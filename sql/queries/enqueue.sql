@@ -13,7 +13,7 @@ select matching_pipeline.enqueue_looks(%(age)s)
 
 -- name: enqueue_resync
 -- a job of each queue compares the whole table with the mirror
-select matching_pipeline.source_changed(name, 'table', array['']) from matching_pipeline.sources
+select matching_pipeline.enqueue_keys(name, 'table', array['']) from matching_pipeline.sources
 where %(source)s::text is null or name = %(source)s
 
 -- name: enqueue_due_resyncs
@@ -22,7 +22,7 @@ with due as (
     where compared_at < now() - interval '1 day'
     returning name
 )
-select name from due, lateral (select matching_pipeline.source_changed(name, 'table', array[''])) as enqueued
+select name from due, lateral (select matching_pipeline.enqueue_keys(name, 'table', array[''])) as enqueued
 
 -- name: generating_queue
 select queues.name from matching_pipeline.queues where work = 'generate' limit 1

@@ -108,7 +108,7 @@ select matching_pipeline.source_keys(%(source)s, %(after)s, %(size)s)
 select matching_pipeline.children_of(%(source)s, %(keys)s)
 
 -- name: enqueue_in_every_queue
-select matching_pipeline.source_changed(%(source)s, %(kind)s, %(keys)s)
+select matching_pipeline.enqueue_keys(%(source)s, %(kind)s, %(keys)s)
 
 -- name: has_pictures
 select declaration ->> 'pictures' is not null from matching_pipeline.sources where name = %(source)s

@@ -21,7 +21,7 @@ language sql immutable strict parallel safe set search_path from current as $$
 $$;
 
 -- Enqueues a job for each key, in every queue that serves the source.
-create or replace function source_changed(source_name text, job_kind text, keys text[]) returns void
+create or replace function enqueue_keys(source_name text, job_kind text, keys text[]) returns void
 language plpgsql set search_path from current as $$
 declare
     queue_name text;
@@ -45,12 +45,12 @@ $$;
 
 -- A failed trigger calls this. It enqueues a table job, and a worker compares the table. It never fails the app's statement.
 -- The warnings go to logs, so they have the SQLSTATE and no message, which may quote a row.
-create or replace function source_unknown(source_name text, state text) returns void
+create or replace function trigger_failed(source_name text, state text) returns void
 language plpgsql set search_path from current as $$
 begin
     raise warning 'matching_pipeline: a trigger of the source % failed with SQLSTATE %, so its table is compared with the mirror',
         source_name, state;
-    perform source_changed(source_name, 'table', array['']);
+    perform enqueue_keys(source_name, 'table', array['']);
 exception when others then
     raise warning 'matching_pipeline: a change of the source % is lost until the next resync: SQLSTATE %', source_name, sqlstate;
 end
@@ -257,7 +257,7 @@ begin
         ));
         perform set_config('matching_pipeline.skip_matching', skip_before, true);
     end if;
-    perform source_changed(source_name, 'table', array['']);
+    perform enqueue_keys(source_name, 'table', array['']);
 end
 $$;
 

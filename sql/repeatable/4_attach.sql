@@ -1,15 +1,15 @@
 -- Attaches sources: composes the statements that read them, and makes their triggers. Each function takes locks on one table of the
 -- app at most, so `attach` calls them one after the other. Only the owner may run them.
 
--- Erases keys that are gone, as far as no other session has locked their traces; a worker erases the rest. So does it with keys
--- that are not mirrored: a worker may be about to mirror one whose row it has read.
-create or replace function source_gone(source_name text, job_kind text, keys text[]) returns void
+-- Erases keys that were deleted, unless another session has locked their traces. A worker erases those, and keys that are not mirrored: it may be
+-- about to mirror a key whose row it has read.
+create or replace function erase_keys(source_name text, job_kind text, keys text[]) returns void
 language plpgsql set search_path from current as $$
 begin
     if coalesce(cardinality(keys), 0) = 0 then
         return;
     end if;
-    perform source_changed(source_name, job_kind, case job_kind
+    perform enqueue_keys(source_name, job_kind, case job_kind
         when 'entity' then array(
             select asked.key from unnest(keys) as asked (key)
             where not exists (select from entities where source = source_name and id = key_id(asked.key))
@@ -30,15 +30,16 @@ begin
 end
 $$;
 
-create or replace function source_emptied(source_name text, job_kind text) returns void
+-- A truncate of a table calls this.
+create or replace function table_emptied(source_name text, job_kind text) returns void
 language plpgsql set search_path from current as $$
 begin
     if job_kind = 'entity' then
         perform erase_source(source_name);
     elsif job_kind = 'item' then
-        perform source_gone(source_name, 'item', array(select key from items where source = source_name));
+        perform erase_keys(source_name, 'item', array(select key from items where source = source_name));
     else
-        perform source_changed(source_name, 'table', array['']);
+        perform enqueue_keys(source_name, 'table', array['']);
     end if;
 end
 $$;

@@ -110,7 +110,7 @@ begin
     -- compares bytes: 1.0 and 1.00 are equal and have different texts, and a type such as json has no operator `=`
     select coalesce(string_agg(format('row(old_rows.%1$I)::record *<> row(new_rows.%1$I)::record', input), ' or '), 'false')
     into differs_sql from unnest(inputs) as input;
-    -- `source_gone` erases the keys that it can lock, and a worker erases the others. The trigger ignores an update by `write_status`,
+    -- `erase_keys` erases the keys that it can lock, and a worker erases the others. The trigger ignores an update by `write_status`,
     -- which is not the app's. With `status_waits`, a worker writes the statuses of what it enqueues: see `jobs_write_back`.
     body := format($body$
 declare
@@ -121,11 +121,11 @@ begin
         perform set_config('matching_pipeline.status_waits', 'on', true);
         if tg_relid is distinct from to_regclass(%7$L) then
             -- another table has the declared name now, so a worker compares all of it
-            perform source_changed(%1$L, 'table', array['']);
+            perform enqueue_keys(%1$L, 'table', array['']);
         elsif tg_op = 'INSERT' then
-            perform source_changed(%1$L, %2$L, array(select %9$s from new_rows as %8$I where %4$s));
+            perform enqueue_keys(%1$L, %2$L, array(select %9$s from new_rows as %8$I where %4$s));
         elsif tg_op = 'UPDATE' then
-            perform source_changed(%1$L, %2$L, array(
+            perform enqueue_keys(%1$L, %2$L, array(
                 select %10$s
                 from (select %8$I.*, %4$s as matching_pipeline_applies from new_rows as %8$I) as new_rows
                 left join (select %8$I.*, %4$s as matching_pipeline_applies from old_rows as %8$I) as old_rows
@@ -133,21 +133,21 @@ begin
                 where (old_rows.%3$I is null or %5$s)
                   and (new_rows.matching_pipeline_applies or old_rows.matching_pipeline_applies)
             ));
-            perform source_gone(%1$L, %2$L, array(
+            perform erase_keys(%1$L, %2$L, array(
                 select %11$s from old_rows
                 left join new_rows on %12$s
                 where new_rows.%3$I is null %6$s
             ));
         elsif tg_op = 'DELETE' then
-            perform source_gone(%1$L, %2$L, array(select %11$s from old_rows));
+            perform erase_keys(%1$L, %2$L, array(select %11$s from old_rows));
             -- a trigger of the app may have inserted the key again
-            perform source_changed(%1$L, %2$L, array(select %9$s from %13$s as %8$I where %14$s and %4$s));
+            perform enqueue_keys(%1$L, %2$L, array(select %9$s from %13$s as %8$I where %14$s and %4$s));
         else
-            perform source_emptied(%1$L, %2$L);
+            perform table_emptied(%1$L, %2$L);
         end if;
         perform set_config('matching_pipeline.status_waits', waits, true);
     exception when others then
-        perform source_unknown(%1$L, sqlstate);
+        perform trigger_failed(%1$L, sqlstate);
     end;
     return null;
 end
