@@ -13,7 +13,7 @@ from pgvector import Vector
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import STOPS, JobFailure, PermanentFailure, Stop, TransientFailure
+from matching_pipeline.errors import STOPS, JobFailure, Stop, TransientFailure
 from matching_pipeline.models import registry as models
 from matching_pipeline.providers.protocols import Divides, TextEmbedder, same_vectors
 from matching_pipeline.queues.client import Job
@@ -68,8 +68,6 @@ class TextHandler:
         texts: dict[Text, dict[Job, SourceRow]] = defaultdict(dict)
         for job, row in rows.items():
             texts[Text(row.content or "", text_hash(row.content))][job] = row
-        for text in [text for text in texts if not text.text.strip()]:
-            ready += [Outcome(job, failure=_no_text(connection, job.source)) for job in texts.pop(text)]
         for text, embeddings in self._known(connection, texts).items():
             ready += [
                 Outcome(job, EmbeddedText(row, text.input_hash, embeddings)) for job, row in texts.pop(text).items()
@@ -164,11 +162,6 @@ def batches(embedder: TextEmbedder, texts: Batch) -> list[Batch]:
         requests[-1][text] = jobs
         room -= tokens
     return list(requests)
-
-
-def _no_text(connection: Connection, source: str) -> PermanentFailure:
-    ((parts,),) = connection.execute(query("text_parts"), {"source": source}).fetchall()
-    return PermanentFailure(f"the {source} has no text: nothing is in {', '.join(parts)}")
 
 
 def _outcomes(batch: Batch, answer: Answers | JobFailure | None) -> Iterator[Outcome]:

@@ -1,3 +1,5 @@
+from unicodedata import category
+
 import pytest
 
 from matching_pipeline.db.connections import Connection
@@ -20,3 +22,9 @@ def test_a_source_s_base_url_makes_the_same_urls_as_the_setting(connection: Conn
     urls = [url for each in stored for (url,) in connection.execute(statement, (each, base))]
     # the fetcher trims what the function leaves as it is
     assert [address(url, None) for url in urls] == [address(each, base) for each in stored]
+
+
+def test_what_is_white_space_in_python_is_blank_in_sql(connection: Connection) -> None:
+    ((blanks,),) = connection.execute("select matching_pipeline.blanks()").fetchall()
+    assert {character for code in range(1, 2**16) if (character := chr(code)).isspace()} <= set(blanks)
+    assert all(each.isspace() or category(each) in ("Cc", "Cf") for each in blanks)

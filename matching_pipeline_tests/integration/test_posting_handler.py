@@ -179,7 +179,7 @@ def test_a_wrong_number_of_answers_or_a_bug_counts_an_attempt_and_is_tried_again
     assert board.status(bug) == ("pending", "RuntimeError: out of memory")
 
 
-@pytest.mark.parametrize("title", [None, "", " \n\t"])
+@pytest.mark.parametrize("title", [None, "", " \n\t", "\u00a0\u3000 \u200b\ufeff"])
 def test_a_posting_without_text_is_an_entity_without_embedding(
     board: JobBoard, database_url: str, title: str | None
 ) -> None:

@@ -113,9 +113,6 @@ select matching_pipeline.enqueue_keys(%(source)s, %(kind)s, %(keys)s)
 -- name: has_pictures
 select declaration ->> 'pictures' is not null from matching_pipeline.sources where name = %(source)s
 
--- name: text_parts
-select declaration -> 'text' from matching_pipeline.sources where name = %(source)s
-
 -- name: parent_of
 select coalesce(parent ->> 'name', parent ->> 'table'), parent ->> 'table',
     array_to_string(matching_pipeline.key_columns(parent -> 'key'), ', '), array_to_string(matching_pipeline.key_columns(parent -> 'on'), ', ')

@@ -1,7 +1,21 @@
 -- The statements that read the app's rows, composed of a declaration.
 
+-- White space, control characters and invisible ones, as Unicode has them. A database of another encoding lacks most of them.
+create or replace function blanks() returns text
+language sql immutable parallel safe set search_path from current as $$
+    select string_agg(chr(code), '')
+    from unnest('{[1,32],[127,160],[173,173],[1564,1564],[5760,5760],[6158,6158],[8192,8207],[8232,8239],[8287,8292],[8294,8303],[12288,12288],'
+        '[65279,65279]}'::int4multirange) as codes, generate_series(lower(codes), upper(codes) - 1) as code
+    where code < 128 or getdatabaseencoding() = 'UTF8'
+$$;
+
+-- What of the content can be seen; null where nothing can.
+create or replace function visible(content text) returns text
+language sql immutable parallel safe
+return nullif(btrim(content, blanks()), '');
+
 -- A URL of the app's: a path is appended to the base address, and an address stays as it is. In a path # is a character of a
--- file's name. Blanks and invisible characters before it do not count (U+00A0, U+200B to U+200F, U+2060, U+FEFF).
+-- file's name. Blanks before it do not count.
 create or replace function absolute_url(url text, base text) returns text
 language sql immutable parallel safe set search_path from current as $$
     select case
@@ -11,8 +25,7 @@ language sql immutable parallel safe set search_path from current as $$
         else rtrim(base, '/') || '/' || ltrim(shown.url, '/')
     end
     from (
-        select ltrim(absolute_url.url, concat(chr(9), chr(10), chr(13), chr(32), chr(160), chr(8203), chr(8204), chr(8205), chr(8206),
-            chr(8207), chr(8288), chr(65279)))
+        select ltrim(absolute_url.url, blanks())
     ) as shown (url)
 $$;
 
@@ -56,9 +69,8 @@ declare
     end;
     properties text;
     content text;
-    -- each is null if there is nothing but space
     text_parts text := (
-        select string_agg(format('nullif(btrim((%s)::text, E'' \t\r\n''), '''')', part), ', ')
+        select string_agg(format('visible((%s)::text)', part), ', ')
         from jsonb_array_elements_text(nullif(declaration -> 'text', 'null')) as part
     );
 begin
@@ -81,7 +93,7 @@ begin
         case
             when pictures ->> 'each' is not null then format('case when i.url is not null then jsonb_build_array(%s, md5(i.url))::text end', entity_key)
             when pictures is not null then key_text('i', key_columns(pictures -> 'key'))
-            when url is not null then format('case when btrim((%s)::text) <> %L then %s end', url, '', entity_key)
+            when url is not null then format('case when visible((%s)::text) is not null then %s end', url, entity_key)
             when text_parts is not null then format('case when coalesce(%s) is not null then %s end', text_parts, entity_key)
             else entity_key
         end || ' as item_key',
@@ -105,7 +117,7 @@ begin
         || case
             when pictures is null then ''
             when pictures ->> 'each' is not null then format(
-                ' left join lateral (select distinct url from (select nullif(btrim((%s)::text), '''') as url '
+                ' left join lateral (select distinct url from (select visible((%s)::text) as url '
                 'from jsonb_array_elements(as_list(to_jsonb(%s))) as i where %s) as listed where url is not null) as i on true',
                 picture_url(pictures), pictures ->> 'each', condition)
             else format(' left join %s as i on %s and %s', qualified(declared_table(pictures ->> 'table')),
