@@ -13,6 +13,7 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.providers.answer_cache import Answer, AnswerCache
 from matching_pipeline.providers.budget import Budget, Reservation
 from matching_pipeline.providers.session import ReconnectingSession
+from matching_pipeline.providers.tracing import trace
 
 CallOutcome = Literal["answered", "unusable", "refused", "rate limit", "unavailable", "configuration"]
 
@@ -30,6 +31,7 @@ class Call:
     cost_usd: Decimal = Decimal(0)
     request_id: str | None = None
     error: str | None = None
+    operation: str = "request"
 
 
 class CallLog:
@@ -56,6 +58,7 @@ class CallLog:
                 self._budget.settle(connection, reservation, call.cost_usd)
 
         self._session.run(write)
+        trace(self._queue, call)
 
 
 @dataclass(frozen=True)

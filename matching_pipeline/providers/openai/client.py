@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from matching_pipeline.errors import ConfigurationError, JobFailure, PermanentFailure, ProviderUnavailable
 from matching_pipeline.providers.answer_cache import Answer
@@ -61,6 +61,7 @@ class Question:
     """
 
     model: PricedModel
+    operation: Literal["embeddings", "chat", "image", "probe"]
     answered_by: str
     estimated_tokens: int
     most_tokens: tuple[int, int]
@@ -165,6 +166,7 @@ class OpenAIClient:
                 output_tokens=reply.output_tokens,
                 cost_usd=model.cost(reply.input_tokens, reply.output_tokens),
                 request_id=headers.get("x-request-id"),
+                operation=question.operation,
                 error=None if failure is None else str(failure) or type(failure).__name__,
             ),
             question.answered_by,

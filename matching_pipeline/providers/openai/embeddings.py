@@ -189,6 +189,7 @@ class OpenAITextEmbedder:
 
         question = Question(
             self._model,
+            operation="embeddings",
             answered_by=str(self.name),
             items=len(hashes),
             estimated_tokens=sum(map(self.estimate_tokens, texts.values())),

@@ -70,6 +70,7 @@ class OpenAIImageGenerator:
         input_hash = hashlib.sha256(b"".join(parts) + (forced_by.bytes if forced_by else b"")).digest()
         question = Question(
             self._model,
+            operation="image",
             answered_by=self.model,
             estimated_tokens=ESTIMATED_TOKENS,
             most_tokens=(MOST_PHOTO_TOKENS + len(prompt.encode()), MOST_OUTPUT_TOKENS.get(self._quality, 13_000)),
@@ -90,6 +91,7 @@ class OpenAIImageGenerator:
         """Asks whether the model exists; raises the fault, if any. A picture would cost real money."""
         question = Question(
             self._model,
+            operation="probe",
             answered_by=self.model,
             estimated_tokens=0,
             most_tokens=(0, 0),

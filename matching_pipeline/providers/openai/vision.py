@@ -166,6 +166,7 @@ class OpenAIImageAnalyzer:
         }
         return Question(
             self._model,
+            operation="chat",
             answered_by=self.described_by,
             estimated_tokens=ESTIMATED_TOKENS,
             most_tokens=(MOST_INPUT_TOKENS, MAX_OUTPUT_TOKENS),

@@ -27,6 +27,7 @@ BIN = Path(sys.executable).parent
 OF_OTHERS = {
     "DAGSTER_HOME",
     "CODE_LOCATION_HOST",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
     "POSTGRES_PASSWORD",
     "UI_USER",
     "UI_PASSWORD_HASH",
