@@ -50,7 +50,7 @@ def main(database_url: str) -> None:
 
 
 def processor_seconds(database_url: str, stand_in: int) -> dict[str, float]:
-    """Of Postgres with its sessions, those that ended too, and of the stand-in's process."""
+    """The processor time of Postgres with its sessions, also ended ones, and of the stand-in's process."""
     with connect(database_url) as connection:
         ((folder,),) = connection.execute("show data_directory").fetchall()
     postmaster = psutil.Process(int(Path(folder, "postmaster.pid").read_text().split()[0]))

@@ -30,7 +30,7 @@ SETTINGS = {
     "full_page_writes": "off",
     # each database is vacuumed in turn, and there are many
     "autovacuum": "off",
-    # the files stand in memory
+    # the files are in memory
     "shared_buffers": "64MB",
     "max_wal_size": "256MB",
     "max_connections": "200",

@@ -36,7 +36,7 @@ def main(extra: str) -> None:
 
 
 def install_by_uv(project: str) -> bool:
-    """With compiled bytecode: else each process of the first start compiles the same modules."""
+    """Installs with compiled bytecode: otherwise each process of the first start compiles the same modules."""
     say("installing uv")
     if subprocess.run([f"{BIN}/pip", "install", "--quiet", "--constraint", "constraints.txt", "uv"]).returncode:
         return False

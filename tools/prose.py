@@ -35,6 +35,7 @@ MAIN_VERB: Final = (
     r"(?:is|was|has|does|can|could|may|might|must|will|would|should|cannot|needs|need not|stays|stops|takes|makes"
     r"|gives|gets|goes|comes|leaves|loses|keeps|waits|ends|counts|means|passes|finds|hears|asks|says)\b"
 )
+COMPARED: Final = r"(?:longer|more|less|fewer|better|worse|larger|smaller|higher|lower|earlier|later|other)"
 REASONS: Final = {
     reason: re.compile(pattern, re.IGNORECASE)
     for reason, pattern in {
@@ -42,6 +43,9 @@ REASONS: Final = {
         rf"(?:(?! {SUBORDINATION}\b)[^:;.?])* {MAIN_VERB}(?!.*\?$)",
         "not plain": r"\b(?:nobody|anew|owe[sd]|whom|what stands|linger(?:s|ed|ing)?)\b"
         r"|\b(?:is|are) no more\b(?! than)|\b(?:is|are)(?: not| never| also)? charged\b",
+        "read twice": r"(?-i:^Of (?!course\b))|(?:^|[.;:,] )else\b|(?<!there )\b(?:is|are|was|were) none of\b"
+        rf"|(?<!there )\b(?:is|are|was|were) no (?!{COMPARED}\b)"
+        r"|\b(?:pairs?|rows?|triggers?|tables?|columns?|lists?|files?|pages?|they|all) (?:must not |may )?stands?\b",
         "retired word": r"\b(?:lanes?|drain(?:s|ed|ing|er)?|ledgers?|defer(?:s|red|ring|rals?)?)\b(?! constraint)",
     }.items()
 }

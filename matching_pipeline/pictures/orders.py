@@ -16,7 +16,8 @@ from matching_pipeline.queues.handler import LockBusy, Outcome
 
 
 class PictureState(Enum):
-    """Of one asked picture. No picture waits for its lock: it is LOCK_BUSY at once where another session holds it."""
+    """The state of one asked picture. None waits for its lock: it is LOCK_BUSY at once if another session holds
+    it."""
 
     WAITING = "the entity's photo is not fetched yet"
     MAKING = "this session holds its lock, and a thread makes it or will make it"
@@ -54,7 +55,7 @@ class AskedPicture:
     prompt: str | None
     """None if the image type was deleted."""
     source_hash: bytes | None
-    """Of the photo that the present picture shows, where the job may keep that picture."""
+    """The hash of the photo that the present picture shows, if the job may keep that picture."""
     state: PictureState
     reason: JobFailure | str = ""
     """Why it is FAILED or LOCK_BUSY; `culprit` is the image type or the photo."""

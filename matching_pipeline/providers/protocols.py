@@ -34,7 +34,7 @@ class ImageAnalysis:
 class EmbeddingProvider(Protocol):
     """`model` names the vector space: it changes whenever the same input would get another vector.
 
-    Of a model whose name ends in FLOAT16 the database keeps vectors in half precision.
+    If the model's name ends in FLOAT16, the database keeps its vectors in half precision.
     """
 
     model: str

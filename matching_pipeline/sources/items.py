@@ -43,7 +43,7 @@ def parent_failure(connection: Connection, source: str) -> PermanentFailure:
     row = connection.execute(query("parent_of"), {"source": source}).fetchone()
     assert row is not None
     name, table, key, column = row
-    return PermanentFailure(f"{name} not found: the row's {column} is no {key} of {table}")
+    return PermanentFailure(f"{name} not found: {table} has no {key} that equals the row's {column}")
 
 
 def write_mirror(

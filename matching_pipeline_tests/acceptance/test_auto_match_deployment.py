@@ -59,7 +59,7 @@ def test_2_verify_pg_cron_triggers(
 
 @pytest.mark.usefixtures("campus")
 def test_3_verify_realtime_updates(app: FaceApp) -> None:
-    """A photo of another user appears in a feed that stands open."""
+    """A photo of another user appears in an open feed."""
     with connect(app.database_url) as page, connect(app.database_url) as api, app.standing_workers():
         feed = announcements(page, timeout=10)
         upload(api, app.user("male", "HUST"))

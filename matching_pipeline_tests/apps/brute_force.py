@@ -87,7 +87,7 @@ def _require_lists(connection: Connection, matcher: Matcher, expected: list[Enti
             assert [rank for rank, *_ in kept] == list(range(1, len(best) + 1)), left.key
             told += [(score, scores[row, place[right]], best[rank - 1]) for rank, right, score in kept]
         if told:
-            # equal scores may stand in any order
+            # equal scores may be in any order
             similarities, scored, best_scores = np.array(told).T
             np.testing.assert_allclose(similarities, best_scores, atol=1e-6)
             np.testing.assert_allclose(scored, best_scores, atol=1e-6)

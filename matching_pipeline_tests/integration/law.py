@@ -77,7 +77,7 @@ class Law(RuleBasedStateMachine):
         self.level = LEVELS[0]
 
     def handlers(self) -> Sequence[Handler]:
-        """Of all queues that the app's rows pass through, in this order.
+        """The handlers of all queues that the app's rows pass through, in this order.
 
         Their batches are small, so that changes arrive between the batches of one worker.
         """

@@ -57,7 +57,7 @@ def register_models(connection: Connection, dimensions: int) -> None:
 
 
 def handlers(connection: Connection, declarations: Declarations) -> list[Handler]:
-    """Of all queues, in the order in which jobs flow through them."""
+    """The handlers of all queues, in the order in which jobs flow through them."""
     made: list[Handler] = [GivenImages(each.name) for each in declarations.images]
     made += [GivenTexts(each.name) for each in declarations.texts]
     for matcher in declarations.matchers:

@@ -56,7 +56,7 @@ class Notes(App):
         )
 
     def unfinished(self) -> list[tuple[Any, ...]]:
-        """Of jobs that are neither completed nor failed: kind, counted attempts and reason."""
+        """Kind, counted attempts and reason of the jobs that are neither completed nor failed."""
         return self.connection.execute(
             "select distinct kind, attempts - snoozes, error_message from matching_pipeline.jobs "
             "where status in ('pending', 'processing') order by kind"

@@ -183,7 +183,7 @@ def test_a_changed_column_is_one_fault_of_the_source(notes: Notes, database_url:
 
 @pytest.fixture
 def keeper_url(new_database: Callable[..., str]) -> Iterator[str]:
-    """The URL of a role that is no superuser and owns no table of the app, in a database with notes and studios."""
+    """The URL of a role that is not a superuser and owns no table, in a database with notes and studios."""
     url = new_database()
     role = f"keeper_{uuid4().hex}"
     with psycopg.connect(url, autocommit=True) as connection:

@@ -1,4 +1,4 @@
-"""Of Dagster's daemon there is one for a database."""
+"""A database has only one daemon of Dagster."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""`explain_match` says why a pair stands, or does not, in the numbers of the lists."""
+"""`explain_match` says why a pair is kept or not, in the numbers of the lists."""
 
 from collections.abc import Sequence
 from typing import Any

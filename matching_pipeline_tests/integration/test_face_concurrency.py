@@ -44,7 +44,7 @@ def couple(school: School) -> tuple[list[UUID], list[UUID]]:
 
 @contextmanager
 def sessions(school: School, count: int, level: str = LEVELS[0]) -> Iterator[list[Connection]]:
-    """Of the app, each in a transaction."""
+    """Sessions of the app, each in a transaction."""
     with ExitStack() as stack:
         opened = [stack.enter_context(connect(school.database_url)) for _ in range(count)]
         for session in opened:

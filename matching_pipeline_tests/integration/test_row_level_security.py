@@ -394,7 +394,7 @@ def test_a_condition_of_the_users_own_sees_no_row_of_others(school: Class) -> No
             ("matching_pipeline.matches", "right_id"),
         ):
             school.run(f"select from {relation} where pg_temp.tell({column})")
-    # NULL stands in the columns that a matcher does not fill: it tells nothing
+    # the columns that a matcher does not fill have NULL, which tells nothing
     assert {told for told in heard if told} <= {
         f"tells {face}" for face in (school.anns_face, school.bobs_face, "<NULL>")
     }

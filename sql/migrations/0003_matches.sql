@@ -74,7 +74,7 @@ create table rebuilds (
     begun_at timestamptz not null default now()
 );
 alter table rebuilds enable row level security;
-comment on table rebuilds is 'of a matcher only the newest may write: its number is drawn while no other session writes such pairs';
+comment on table rebuilds is 'only the newest rebuild of a matcher may write: its number is drawn while no other session writes such pairs';
 comment on column rebuilds.begun_by is 'the Dagster run, of several that continue each other the first; null where a person began it';
 
 create table rebuild_shards (

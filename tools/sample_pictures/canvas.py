@@ -161,5 +161,5 @@ def cell(place: Floats, count: float) -> Floats:
 
 
 def inked(inside: Floats, count: float) -> Floats:
-    """1 where inside (in repeats of the pattern) is positive, else 0, blended in between."""
+    """1 where inside (in repeats of the pattern) is positive and 0 elsewhere, blended in between."""
     return np.asarray(np.clip(inside * 130 / count + 0.5, 0, 1))

@@ -29,7 +29,7 @@ AnyPairRows = TypeVar("AnyPairRows", bound=PairRows)
 class Change(Generic[AnyPairRows]):
     upserts: AnyPairRows
     new: Mask
-    """which of the upserts are no row yet"""
+    """which of the upserts have no row yet"""
     deletions: AnyPairRows
 
     def parts(self, lists: int) -> Iterator["Change[AnyPairRows]"]:

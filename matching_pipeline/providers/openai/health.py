@@ -28,7 +28,7 @@ class Health:
     def require(self, model: str, since: float, doubt: Doubtful, probe: Callable[[], object]) -> None:
         """Returns if a request has passed since then, or the probe passes now.
 
-        Else raises the reason to call the provider down. `since` is a time of `time.monotonic`.
+        Otherwise raises the reason to call the provider down. `since` is a time of `time.monotonic`.
         """
         with self._lock:
             probing = self._probing[model]

@@ -35,7 +35,7 @@ def date_back(connection: Connection, to: datetime = EARLIER, key: str | None = 
 
 
 def causes(connection: Connection, queue: str, kind: str = "entity") -> set[datetime]:
-    """Of the pending jobs."""
+    """The causes of the pending jobs."""
     rows = connection.execute(
         "select caused_at from matching_pipeline.jobs where queue = %s and kind = %s and status = 'pending'",
         (queue, kind),

@@ -12,7 +12,7 @@ from matching_pipeline.providers.local.studio.salience import border
 SMALLEST, LARGEST = 0.03, 0.85  # shares of the photo
 MOST_ON_BORDER: Final = 0.15
 BAND: Final = 4  # pixels on each side of the contour
-FAINT: Final = 8.0  # Lab units; a smaller difference is no edge of a thing
+FAINT: Final = 8.0  # Lab units; the edge of a thing has a larger difference
 MOST_FAINT: Final = 0.175  # of the contour
 LONGEST_FAINT: Final = 0.42  # stretch of it, in sides of a square as large as the product
 TILE: Final = 24  # pixels

@@ -7,7 +7,7 @@ from matching_pipeline_tests.fixtures.vectors import Vectors
 
 
 def some(noise: float) -> Vectors:
-    """Of thirty directions in 256 dimensions, and noise in all of them."""
+    """Vectors with thirty directions in 256 dimensions, and noise in all of them."""
     generator = np.random.default_rng(3)
     vectors = generator.normal(size=(2000, 30)) @ np.linalg.qr(generator.normal(size=(256, 30)))[0].T
     vectors += noise * generator.normal(size=(2000, 256))
