@@ -104,7 +104,7 @@ PLANTED: list[tuple[list[str], Found]] = [
         {("matches of project", "stale"): 9},
     ),
     (
-        ["update matching_pipeline.match_settings set match_limit = 1 where matcher = 'project'"],
+        ["update matching_pipeline.match_settings set top = 1 where matcher = 'project'"],
         {("matches of project", "orphaned"): 6},
     ),
     (

@@ -280,7 +280,7 @@ class DeclaredLaw(Law):
     @rule(
         upheaval=upheavals(
             "drawn",
-            {"threshold": [0, 0.5, 0.9], "match_limit": [1, 2, 4], "attribute_weight": [0, 0.2]},
+            {"threshold": [0, 0.5, 0.9], "top": [1, 2, 4], "attribute_weight": [0, 0.2]},
             ["things", "refusals", "matching_pipeline.matches"],
         )
     )

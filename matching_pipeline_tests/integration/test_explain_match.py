@@ -27,7 +27,7 @@ def explain(connection: Connection, matcher: str, left: UUID, right: UUID) -> di
 
 def test_every_pair_has_the_score_and_the_items_of_its_row(connection: Connection, database_url: str) -> None:
     generator, marketplace = np.random.default_rng(20), Marketplace(connection, dimensions=8)
-    connection.execute("update matching_pipeline.match_settings set match_limit = 4 where matcher = 'project'")
+    connection.execute("update matching_pipeline.match_settings set top = 4 where matcher = 'project'")
     colors = ["red", "green", "blue", "grey"]
     sides: dict[str, list[UUID]] = {"project": [], "product": []}
     for kind, entities in sides.items():

@@ -36,7 +36,7 @@ class FaceLaw(Law):
         self.connection.execute("truncate profiles cascade")
         self.connection.execute("truncate matching_pipeline.jobs")
         self.connection.execute(
-            "update matching_pipeline.match_settings set match_limit = %s, threshold = 0.5 where matcher = 'face'",
+            "update matching_pipeline.match_settings set top = %s, threshold = 0.5 where matcher = 'face'",
             (limit,),
         )
         self.app = School(self.connection, self.database_url)
@@ -119,7 +119,7 @@ class FaceLaw(Law):
     @rule(
         upheaval=upheavals(
             "face",
-            {"threshold": [0, 0.5, 0.9], "match_limit": [1, 2, 4]},
+            {"threshold": [0, 0.5, 0.9], "top": [1, 2, 4]},
             ["faces", "profiles", "matching_pipeline.matches"],
         )
     )

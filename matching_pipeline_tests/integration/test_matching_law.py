@@ -72,7 +72,7 @@ class MatchingLaw(Law):
         self.connection.execute("truncate listings, products cascade")
         self.connection.execute("truncate matching_pipeline.jobs, matching_pipeline.embeddings")
         self.connection.execute(
-            "update matching_pipeline.match_settings set match_limit = %s, threshold = 0.4, attribute_weight = 0.2 "
+            "update matching_pipeline.match_settings set top = %s, threshold = 0.4, attribute_weight = 0.2 "
             "where matcher = 'project'",
             (limit,),
         )
@@ -168,7 +168,7 @@ class MatchingLaw(Law):
     @rule(
         upheaval=upheavals(
             "project",
-            {"threshold": [0, 0.4, 0.5, 0.9], "match_limit": [1, 2, 4], "attribute_weight": [0, 0.2, 1]},
+            {"threshold": [0, 0.4, 0.5, 0.9], "top": [1, 2, 4], "attribute_weight": [0, 0.2, 1]},
             [
                 *("listings", "products", "listing_images", "product_images"),
                 *("matching_pipeline.embeddings", "matching_pipeline.matches"),

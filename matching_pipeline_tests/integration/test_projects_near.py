@@ -26,7 +26,7 @@ def near(connection: Connection, product: UUID, policy: Policy) -> list[UUID]:
 @pytest.mark.parametrize("threshold", [-1.0, 0.0, 0.5, 1.0])
 def test_lists_are_as_defined_after_a_product_enters(connection: Connection, weight: float, threshold: float) -> None:
     connection.execute(
-        "update matching_pipeline.match_settings set threshold = %s, match_limit = 2, attribute_weight = %s "
+        "update matching_pipeline.match_settings set threshold = %s, top = 2, attribute_weight = %s "
         "where matcher = 'project'",
         (threshold, weight),
     )
@@ -60,7 +60,7 @@ def test_a_project_that_a_product_cannot_reach_is_not_sent(connection: Connectio
     assert near(connection, product, policy) == [alike, almost]
     assert near(connection, product, Policy(threshold=0.9, limit=1, attribute_weight=0.2)) == [alike]
 
-    connection.execute("update matching_pipeline.match_settings set match_limit = 1 where matcher = 'project'")
+    connection.execute("update matching_pipeline.match_settings set top = 1 where matcher = 'project'")
     market.add_image("product", market.add("product"), (1, 1, 0))
     PROJECT.rebuild(connection)
     another = market.add("product")

@@ -191,9 +191,7 @@ CHANGES: dict[str, Callable[[Marketplace], object]] = {
     "a deletion": lambda market: market.connection.execute(
         "delete from products where id in (select id from products limit 1)"
     ),
-    "the limit": lambda market: market.connection.execute(
-        "update matching_pipeline.match_settings set match_limit = 2"
-    ),
+    "the limit": lambda market: market.connection.execute("update matching_pipeline.match_settings set top = 2"),
     "the threshold": lambda market: market.connection.execute(
         "update matching_pipeline.match_settings set threshold = 0.75"
     ),

@@ -13,15 +13,18 @@ create table match_settings (
     matcher text not null constraint match_settings_matcher_fkey references matchers (name) on delete cascade,
     model text not null,
     threshold double precision not null,
-    match_limit integer not null,
+    top integer not null,
     attribute_weight double precision not null,
     constraint match_settings_pkey primary key (matcher, model),
     constraint match_settings_threshold_range check (threshold between -1 and 1),
-    constraint match_settings_limit_positive check (match_limit > 0),
+    constraint match_settings_top_positive check (top > 0),
     constraint match_settings_weight_range check (attribute_weight between 0 and 1)
 );
 alter table match_settings enable row level security;
 comment on table match_settings is 'the numbers of each matcher under each model; after a change of the active model''s the workers compute every list of the matcher';
+comment on column match_settings.threshold is 'the least score of a pair that is kept';
+comment on column match_settings.top is 'the length of a list';
+comment on column match_settings.attribute_weight is 'the weight of attributes in the score';
 comment on column match_settings.model is 'empty before the first model, which takes the row';
 
 create table matches (

@@ -29,7 +29,7 @@ select name, declaration ->> 'table' as "table", matching_pipeline.source_modali
 from matching_pipeline.sources where name = %(source)s
 
 -- name: gallery_matchers
-select matchers.name, left_source, right_source, threshold, match_limit, attribute_weight,
+select matchers.name, left_source, right_source, threshold, top, attribute_weight,
     coalesce(matches.count, 0) as pairs,
     (
         select count(*) from matching_pipeline.embedding_models
@@ -138,7 +138,7 @@ order by created_at
 -- name: gallery_matchers_of
 select matchers.name, case when left_source = %(source)s then right_source else left_source end as other,
     left_source = %(source)s as are_left, right_source = %(source)s as are_right,
-    matching_pipeline.keeps_lists(matchers, %(source)s) as keeps_list, threshold, match_limit, attribute_weight
+    matching_pipeline.keeps_lists(matchers, %(source)s) as keeps_list, threshold, top, attribute_weight
 from matching_pipeline.matchers
 left join matching_pipeline.match_settings on match_settings.matcher = matchers.name
     and match_settings.model = matching_pipeline.settings_model(left_source)
@@ -198,7 +198,7 @@ cross join lateral matching_pipeline.explain_match(%(matcher)s, one.key, other.k
 where one.source = %(left_source)s and one.id = %(left)s
 
 -- name: gallery_matcher
-select matchers.name, left_source, right_source, match_settings.threshold, match_settings.match_limit, match_settings.attribute_weight,
+select matchers.name, left_source, right_source, match_settings.threshold, match_settings.top, match_settings.attribute_weight,
     matching_pipeline.source_model(left_source) as model
 from matching_pipeline.matchers
 left join matching_pipeline.match_settings on match_settings.matcher = matchers.name

@@ -31,7 +31,7 @@ select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(matc
 select set_config('matching_pipeline.skip_matching', 'on', true)
 
 -- name: match_policy
-select coalesce(threshold, (declaration ->> 'threshold')::double precision), coalesce(match_limit, (declaration ->> 'top')::integer),
+select coalesce(threshold, (declaration ->> 'threshold')::double precision), coalesce(top, (declaration ->> 'top')::integer),
     coalesce(attribute_weight, (declaration ->> 'attribute_weight')::double precision)
 from matching_pipeline.matchers
 left join matching_pipeline.match_settings on match_settings.matcher = matchers.name

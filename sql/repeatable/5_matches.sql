@@ -48,7 +48,7 @@ $$;
 -- Gives a matcher its first settings, those of the declaration, for the models that have none.
 create or replace function give_first_settings(matcher_name text) returns void
 language sql set search_path from current as $$
-    insert into match_settings (matcher, model, threshold, match_limit, attribute_weight)
+    insert into match_settings (matcher, model, threshold, top, attribute_weight)
     select matchers.name, models.name, (declaration ->> 'threshold')::double precision, (declaration ->> 'top')::integer,
         (declaration ->> 'attribute_weight')::double precision
     from matchers

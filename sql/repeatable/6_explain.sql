@@ -159,10 +159,10 @@ begin
     because := rule_against(matcher_name, ours, theirs);
     -- the last scores of the full lists, of which the pair must reach the lower one
     select min(last.similarity) into floor from (
-        select similarity from matches where matches.matcher = matcher_name and matches.left_id = ours and matches.left_rank = settings.match_limit
+        select similarity from matches where matches.matcher = matcher_name and matches.left_id = ours and matches.left_rank = settings.top
         union all
         select similarity from matches
-        where matches.matcher = matcher_name and matches.right_id = theirs and matches.right_rank = settings.match_limit
+        where matches.matcher = matcher_name and matches.right_id = theirs and matches.right_rank = settings.top
     ) as last;
     if because is not null then
         null;
@@ -176,7 +176,7 @@ begin
         because := format('its score is below the threshold %s', settings.threshold);
     elsif score <= floor then
         missed_by := floor - score;
-        because := format('the lists hold %s better ones each', settings.match_limit);
+        because := format('the lists hold %s better ones each', settings.top);
     else
         because := 'its lists are not computed yet';
     end if;

@@ -65,7 +65,7 @@ def test_lists_as_the_definition_has_them_pass(pipeline: Pipeline) -> None:
             "project",
             (3, 0, 0, 0, 3, 0),
         ),
-        ("update matching_pipeline.match_settings set match_limit = 1", "project", (3, 0, 0, 0, 0, 6)),
+        ("update matching_pipeline.match_settings set top = 1", "project", (3, 0, 0, 0, 0, 6)),
         (
             "delete from matching_pipeline.matches where matcher = 'face' and similarity = 1",
             "face",
@@ -77,7 +77,7 @@ def test_lists_as_the_definition_has_them_pass(pipeline: Pipeline) -> None:
             (3, 2, 0, 1, 0, 0),
         ),
         (
-            "update matching_pipeline.match_settings set match_limit = 1 where matcher = 'face'",
+            "update matching_pipeline.match_settings set top = 1 where matcher = 'face'",
             "face",
             (3, 2, 0, 0, 0, 1),
         ),
@@ -92,7 +92,7 @@ def test_a_list_that_differs_is_found_but_not_judged_while_jobs_wait(
     assert not result.passed
     assert figures(result, kind) == found
 
-    connection.execute("update matching_pipeline.match_settings set match_limit = match_limit")
+    connection.execute("update matching_pipeline.match_settings set top = top")
     result = lists_are_exact.evaluate(pipeline)
     sampled, equal, *_ = found
     assert result.passed
