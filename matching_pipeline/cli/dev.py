@@ -99,7 +99,7 @@ class Dagster:
         self._signal(signal.SIGKILL, group=True)
         self._process.wait()
         with suppress(psycopg.Error, ConfigurationError), connect(database_url) as connection:
-            # a killed worker leaves its row
+            # a killed worker does not delete its row
             gone = [worker.id for worker in worker_states(connection) if not worker.alive]
             connection.execute(query("delete_workers"), {"ids": gone})
 

@@ -1,4 +1,4 @@
-"""`matching-pipeline evaluate`: how good the matches are, by what people say of them."""
+"""`matching-pipeline evaluate`: how good the matches are, according to people's labels."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`matching-pipeline pause` and `resume`: one queue rests, the others go on."""
+"""`matching-pipeline pause` and `resume`: stop the work of one queue, and start it again."""
 
 import getpass
 
@@ -31,11 +31,11 @@ def pause_command(queue: str, pause_end: str) -> None:
 @click.command("resume")
 @click.argument("queue")
 def resume_command(queue: str) -> None:
-    """End the pause of QUEUE: its workers go on at once."""
+    """End the pause of QUEUE: its workers continue at once."""
     with connected() as (_, connection, declarations):
         require_queue(declarations, queue)
         was_paused = client.resume(connection, queue)
-        say(f"{queue} goes on" if was_paused else f"{queue} was not paused")
+        say(f"{queue} continues" if was_paused else f"{queue} was not paused")
 
 
 def require_queue(declarations: Declarations, queue: str) -> None:

@@ -25,7 +25,7 @@ Query = tuple[Modality, searching.Vector]
 @click.option("--source", help="Search in this source only.")
 @click.option("--count", default=10, show_default=True, help="Print so many entities of each source.")
 def search_command(words: str | None, picture: Path | None, source: str | None, count: int) -> None:
-    """Print the entities that are nearest to WORDS, or to a picture, by the active models.
+    """Print the entities that are nearest to WORDS, or to a picture, with the active models.
 
     Words find texts, and pictures if one model embeds both.
     """

@@ -114,7 +114,7 @@ def _described(declared: OfItems) -> str:
     if isinstance(declared, Derived):
         return f"{', '.join(declared.columns)} of each item of {sources}, by `{declared.handler}`."
     attributes = " and the attributes" if declared.work == "image" else ""
-    return f"The embedding{attributes} of all {WHAT[declared.work]} of {sources}, by the active model."
+    return f"The embedding{attributes} of all {WHAT[declared.work]} of {sources}, from the active model."
 
 
 def _enqueue(connection: Connection, declared: OfItems, entities: dict[str, list[str]]) -> None:

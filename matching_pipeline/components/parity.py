@@ -35,7 +35,7 @@ def sampled_lists_are_exact(declared: Matches) -> ReportedCheck:
         declared.name,
         "sampled_lists_are_exact",
         f"{SAMPLE} lists of each matcher, others each day, equal the definition's, computed without the kernel. "
-        "It comes with a rebuild only.",
+        "It runs only with a rebuild.",
         evaluate,
     )
 

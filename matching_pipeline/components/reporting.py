@@ -115,7 +115,7 @@ class Reporter:
             except psycopg.OperationalError as error:
                 log.warning("%s is reported later: %s", asset.key, error)
             except Exception:
-                # a worker goes on if only its report fails
+                # a worker continues if only its report fails
                 log.exception("the report of %s failed", asset.key)
                 asset.mark_reported()
 

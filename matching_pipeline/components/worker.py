@@ -22,7 +22,7 @@ from matching_pipeline.queues.standing import QueuesFailed, StandingWorker
 from matching_pipeline.settings import Settings
 
 DEV_PID = "MATCHING_PIPELINE_DEV_PID"
-"""The environment variable by which `dev` names itself to its workers."""
+"""`dev` gives its workers its process id in this environment variable."""
 
 
 class WorkerConfig(dg.Config):
@@ -30,7 +30,7 @@ class WorkerConfig(dg.Config):
 
     requested: int | None = Field(default=None, description="the row of `workers` that asked for this run")
     version: str | None = Field(default=None, description="the code and settings that it is started for")
-    helps: bool = Field(default=False, description="leave when nothing is due, and relieve no worker")
+    helps: bool = Field(default=False, description="end when nothing is due, and replace no worker")
 
 
 @dg.op(out={}, description="Serves all queues until another worker serves them.")

@@ -58,7 +58,7 @@ def connect(database_url: str, **options: Any) -> Connection:
 def is_away(error: BaseException) -> bool:
     """Whether the server cannot be reached now, or takes no session now.
 
-    Other operational errors, such as a statement that took too long, come back when the statement is repeated.
+    A statement that is repeated has other operational errors again, such as a timeout.
     """
     if not isinstance(error, psycopg.OperationalError):
         return False

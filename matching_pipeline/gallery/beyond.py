@@ -39,7 +39,7 @@ def not_kept_quickly(connection: Connection, matcher: str, source: str, id: UUID
 
 
 def not_kept(connection: Connection, matcher: str, source: str, id: UUID, count: int) -> list[NotKept]:
-    """The best that the entity's list leaves out, with how much each missed the last place or the threshold."""
+    """The best entities that are not in the list, and how much each lacks for the last place or the threshold."""
     rule = attached(connection, matcher).rule
     scoring = Scoring(connection, rule, PART_IMAGES)
     policy = scoring.policy

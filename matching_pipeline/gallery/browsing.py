@@ -23,7 +23,7 @@ ORDERS = {"newest": "Newest", "unmatched": "Without matches", "most": "Most matc
 
 @dataclass(frozen=True)
 class Place:
-    """Where a page begins: after an entity, by what the order sorts by and the id."""
+    """Where a page begins: after an entity, given by the value that the order sorts by and the id."""
 
     before: str
     after: UUID

@@ -15,7 +15,7 @@ from matching_pipeline.gallery.rendering import redirect, render, sessions_of
 
 VERDICTS = {"good": 3, "bad": 0, "block": 0}
 BLOCK = "block"
-"""A block is an event, which an app may read by this name; a verdict is of a person."""
+"""A block is an event, which an app may read under this name; a verdict belongs to a person."""
 
 
 def pair(request: Request) -> Response:

@@ -1,6 +1,6 @@
 """Pictures from this server: the thumbnails that the pipeline keeps, and pictures that no browser can fetch.
 
-A picture with a web address comes from there, without a detour by the gallery.
+Browsers fetch a picture with a web address from there, not through the gallery.
 """
 
 from typing import Any

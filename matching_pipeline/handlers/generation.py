@@ -1,9 +1,9 @@
 """Queues of generated images: fetches an entity's photo and makes the missing pictures that a job asks for.
 
 `work` keeps each picture as soon as it is made. It stores the file first. Then it writes the row in a short
-transaction of its own, fenced by the job's lease. So a job that fails at one picture, or whose worker is
-killed, keeps the others, which are paid for. Its retry makes only what is missing. The transaction that completes
-the job comes minutes later, when the last picture is made: too late to keep the first.
+transaction of its own, fenced by the job's lease. So a job that fails at one picture, or whose worker is killed,
+keeps the others, which are paid for. Its retry makes only what is missing. The transaction that completes the job
+commits minutes later, when the last picture is made. That would be too late to store the first.
 """
 
 import hashlib

@@ -166,7 +166,7 @@ def mirrored_sources(declarations: Declarations, sources: Iterable[str]) -> list
 def embedding_handler(
     settings: Settings, database_url: str, queue: str, modality: Modality, model: str | None
 ) -> Iterator[ImageHandler | TextHandler]:
-    """The handler that embeds by this model, or by the one that the settings choose."""
+    """The handler that embeds with this model, or with the one that the settings choose."""
     opened = _image_handler if modality == "image" else _text_handler
     with opened(settings, database_url, queue, model) as handler:
         yield handler

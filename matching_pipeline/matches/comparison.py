@@ -47,7 +47,7 @@ class ModelComparison:
     models: tuple[str, str]
     lists: int
     thresholds: tuple[float, float]
-    """those by which `found` compares"""
+    """those that `found` compares with"""
     proposed: float | None
     """the new model's threshold of equal quantile; None if no pair of the sample reaches the active one's"""
     found: Comparison
@@ -67,7 +67,7 @@ def compare(
 ) -> ModelComparison | None:
     """Compares the active model with this one. None if they have embedded no entity in common.
 
-    `embedded` are images by a model whose embeddings are not stored. Without `threshold` the new model's is the
+    `embedded` are images of a model whose embeddings are not stored. Without `threshold` the new model's is the
     proposed one. The caller sees to it that nothing changes meanwhile.
     """
     rule = matching.rule

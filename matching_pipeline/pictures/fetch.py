@@ -1,4 +1,4 @@
-"""Fetches a picture's bytes by its URL, within limits of size, time and place."""
+"""Fetches a picture's bytes from its URL, within limits of size, time and place."""
 
 import asyncio
 from concurrent.futures import Future
@@ -45,8 +45,8 @@ class FetchLimits:
 class ImageFetcher:
     """Fetches for any number of threads at once.
 
-    All fetches run on one event loop in a thread of its own. There a time limit ends every wait: for a name
-    server, for a header, or for a body that comes drop by drop.
+    All fetches run on one event loop in a thread of its own. There a time limit ends every wait: for a name server,
+    for a header, or for a slow body.
     """
 
     def __init__(self, limits: FetchLimits) -> None:

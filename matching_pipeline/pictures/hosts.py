@@ -19,7 +19,7 @@ WAIT_SECONDS: Final = 30.0
 """For a host that answers 429 and does not say how long to wait."""
 LONGEST_WAIT_SECONDS: Final = 24 * 3600.0
 FURTHEST_PLACE_SECONDS: Final = 3600.0
-"""Jobs are put off by this at most, beyond the end of the host's wait: it may get faster."""
+"""Jobs wait at most this much longer than the host asked for, as it may become faster."""
 STEP_SECONDS: Final = 30.0
 
 

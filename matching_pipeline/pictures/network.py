@@ -10,7 +10,7 @@ import httpcore
 
 from matching_pipeline.errors import PermanentFailure
 
-CONNECT_SECONDS = 10  # for one address, so that a dead one leaves time for the next
+CONNECT_SECONDS = 10  # for one address, so that there is time for the next one if it is dead
 
 NAT64 = ip_network("64:ff9b::/96")
 GLOBAL_UNICAST_IPV6 = ip_network("2000::/3")
@@ -42,7 +42,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
     """Connects to public addresses only, unless private hosts are allowed.
 
     It resolves a host name once, and connects to the addresses that it has checked. So a name whose second answer
-    differs (DNS rebinding) gains nothing. Every connection comes through here, also those of redirects.
+    differs (DNS rebinding) gains nothing. Opens every connection, also those of redirects.
     """
 
     def __init__(self, *, allow_private_hosts: bool) -> None:

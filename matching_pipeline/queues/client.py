@@ -15,7 +15,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 
 STOP_ALL = "stop"
-"""The NOTIFY payload that tells every worker to leave after its batch."""
+"""The NOTIFY payload that tells every worker to stop after its batch."""
 REOPEN = "reopen"
 """The NOTIFY payload that tells every worker to open its handler again after its batch, as a model has switched."""
 WAKE = "wake"

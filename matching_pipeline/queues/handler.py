@@ -34,7 +34,7 @@ class Handler(Protocol):
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
         """Does the jobs with no transaction open, and yields outcomes in groups as they are ready.
 
-        The session is for reading. A handler that writes by it does so in short transactions, fenced by the job's
+        The session is for reading. A handler that writes with it does so in short transactions, fenced by the job's
         lease (`matching_pipeline/handlers/generation.py`). It yields at least every few seconds, an empty list if
         need be. Between two yields the worker writes the outcomes and renews the leases of the other jobs. Raises
         ProviderUnavailable when no job can be done now, ConfigurationError when a person must act.

@@ -1,4 +1,4 @@
-"""What workers tell each other: how much is done, and that they are to leave."""
+"""What workers tell each other: how much is done, and that they must stop."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ class Summary:
     counts: Counter[str] = field(default_factory=Counter)
     """completed, failed (also those that will be tried again), snoozed, lost (the lease had run out)"""
     figures: Counter[str] = field(default_factory=Counter)
-    """what the handler's writes did, by its own names"""
+    """what the handler's writes did, under its own names"""
     started: float = field(default_factory=time.monotonic)
     busy_seconds: float = 0.0
     """time spent on jobs, without waiting for them"""
@@ -35,7 +35,7 @@ class Summary:
 
 
 class StopSignal:
-    """Tells workers in other threads to leave: after the batch that they do, or at once, with its jobs released.
+    """Tells workers in other threads to stop, after their batch, or at once with its jobs released.
 
     A worker that waits for a notification sees the signal when `client.wake` is called.
     """

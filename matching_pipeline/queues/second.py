@@ -15,7 +15,7 @@ Run = Callable[[StopSignal, Callable[[Summary], None]], Summary]
 class SecondSession:
     """While one session claims or writes a batch, the requests of the other's batch run.
 
-    It leaves when nothing is due, or after its batch when the first session leaves.
+    It ends when nothing is due, or after its batch when the first session ends.
     """
 
     def __init__(self, stop: StopSignal, run: Run) -> None:
@@ -56,7 +56,7 @@ class SecondSession:
         self._thread.start()
 
     def require_no_error(self) -> None:
-        """Raises in the first session's thread the error by which the second ended."""
+        """Raises in the first session's thread the error that ended the second."""
         if self._error is not None and not self.is_alive:
             error, self._error = self._error, None
             raise error

@@ -28,11 +28,11 @@ from matching_pipeline.queues.supervision import worker_states
 from matching_pipeline.queues.worker import QueueWorker
 
 LOOK_SECONDS = 1.0
-"""How often the standing worker looks whether it is to leave."""
+"""How often the standing worker looks whether it must end."""
 PAUSE_SECONDS = 5.0
 """After so long without a job the worker returns freed memory to the system."""
 IDLE_SECONDS = 300.0
-"""A helper leaves when it has had nothing to do for so long."""
+"""A helper ends when it has had nothing to do for this long."""
 PATIENCE_SECONDS = 20.0
 """How long a terminated worker waits for its threads to release their jobs."""
 REOPEN_SECONDS = (5.0, 60.0)
@@ -115,8 +115,8 @@ class StandingWorker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Waits for the batches under way. After an exception, or when one comes meanwhile, the threads release their
-        jobs at once, and the worker waits PATIENCE_SECONDS for them."""
+        """Waits for the batches under way. After an exception, also a later one, the threads release their jobs at
+        once, and the worker waits PATIENCE_SECONDS for them."""
         try:
             if kind is None:
                 self._end_threads()
@@ -139,7 +139,7 @@ class StandingWorker:
                 thread.join(0.5)
 
     def serve(self) -> Generator[None, None, None]:
-        """Yields once a second until the worker must leave."""
+        """Yields once a second until the worker must end."""
         entered = False
         while not self._stop.after_batch.wait(LOOK_SECONDS):
             try:

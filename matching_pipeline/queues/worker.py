@@ -1,4 +1,4 @@
-"""The loop that every queue shares: claim a batch, do it, write it, repeat; then wait for more, or leave."""
+"""The loop that every queue shares: claim a batch, do it, write it, repeat; then wait for more, or end."""
 
 import time
 from collections import Counter, defaultdict

@@ -44,7 +44,7 @@ class Expansion:
     gone: bool = False
     """whether the next part is one of the mirror"""
     first: bool = False
-    """Whether the next part comes before all that waits.
+    """Whether the next part is done before all waiting jobs.
 
     So the rows of a new table wait together, and crowded blocks of them are matched as a whole.
     """

@@ -152,7 +152,7 @@ def test_a_paused_queue_is_left_by_process_until_it_is_resumed(run: Run, app: Ap
     assert left.returncode == 1
     assert "its jobs wait for `matching-pipeline resume image_ai`" in left.stderr
     assert app.run("select count(*) from image_ai") == [0]
-    assert run("resume", "image_ai").stderr == "image_ai goes on\n"
+    assert run("resume", "image_ai").stderr == "image_ai continues\n"
     done = run("process", "--missing", "--verbose")
     assert done.returncode == 0, done.stderr
     assert "image_ai completed 1 job" in done.stderr

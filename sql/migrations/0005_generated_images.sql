@@ -71,6 +71,6 @@ comment on column generated_images.source_url is 'the URL of the photo that it w
 comment on column generated_images.source_hash is 'SHA-256 of the photo: the same photo by another URL is not paid for twice';
 comment on column generated_images.cost_usd is 'what the provider charged; null where it charges nothing';
 
--- A picture's file is known by its name, which is the hash of its content, wherever it is.
+-- The name of a picture's file is the hash of its content, wherever the file is.
 create index generated_images_file_name_idx on generated_images (split_part(url, '/', -1));
 create index generated_images_created_at_idx on generated_images (created_at);

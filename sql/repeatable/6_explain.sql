@@ -167,7 +167,7 @@ begin
     if because is not null then
         null;
     elsif score is null then
-        because := 'one of the two has no embedding by the active model yet';
+        because := 'one of the two has no embedding of the active model yet';
     elsif kept then
         because := 'it is ' || concat_ws(' and ',
             'number ' || left_rank || ' of the list of ' || left_entity, 'number ' || right_rank || ' of the list of ' || right_entity);

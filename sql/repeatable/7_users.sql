@@ -70,7 +70,7 @@ end
 $$;
 
 -- The exposed views' triggers act with their owner's rights, past row-level security. Supabase's guides grant the API roles
--- everything in the schema: these roles must not get past row-level security by that grant.
+-- everything in the schema: that grant must not let these roles get past row-level security.
 create or replace function queue_view_guarded() returns trigger
 language plpgsql set search_path from current as $$
 begin

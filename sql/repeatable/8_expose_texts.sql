@@ -35,7 +35,7 @@ begin
 end
 $$;
 
--- The entities nearest to this one by the cosine of their embeddings, by the active model; exact. An entity without an
+-- The entities nearest to this one by the cosine of their embeddings under the active model; exact. An entity without an
 -- embedding has no neighbours, and is not a neighbour of any. With its owner's rights: a role that searches needs the right to execute
 -- this function, and no other.
 create or replace function find_similar(source_name text, entity_key text, match_count integer default 10)

@@ -1,4 +1,4 @@
--- The statements by which a matcher publishes its pairs into a table of the app, and whether they fit it.
+-- The statements that publish a matcher's pairs into a table of the app, and whether they fit it.
 
 -- The columns of the app's table that a matcher fills. Those of `is_key` name the row of a pair. The type is the column's own.
 -- `left_source` and `right_source` are the declarations of the sources, by default those that are attached.
@@ -167,8 +167,7 @@ begin
 end
 $$;
 
--- Begins, changes or ends the publication of an attached matcher. If none is left, there are no triggers for it.
--- The foreign keys by which rows of pairs keep the app from deleting the rows that they name. They act before our triggers do.
+-- The foreign keys of rows of pairs that keep the app from deleting the rows that they name. They act before our triggers do.
 create or replace function refusing_keys(matcher jsonb) returns table (name text, referenced text)
 language sql stable set search_path from current as $$
     select format('%I of %s', conname, qualified(conrelid)), qualified(confrelid)
@@ -182,6 +181,7 @@ language sql stable set search_path from current as $$
     order by conname
 $$;
 
+-- Begins, changes or ends the publication of an attached matcher. If none is left, there are no triggers for it.
 create or replace function attach_publication(matcher_name text) returns void
 language plpgsql set search_path from current as $$
 declare

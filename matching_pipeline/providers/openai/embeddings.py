@@ -1,4 +1,4 @@
-"""Embeddings of texts, by a model behind OpenAI's protocol."""
+"""Embeds texts with a model behind OpenAI's protocol."""
 
 import hashlib
 import time

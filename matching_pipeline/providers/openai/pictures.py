@@ -21,7 +21,7 @@ PHOTO_SIDE: Final = 1536
 SIZE: Final = "1024x1024"
 ESTIMATED_TOKENS: Final = 3000
 MOST_PHOTO_TOKENS: Final = 12_000
-"""The budget reserves so many for a photo, and the following for a picture, by its quality."""
+"""The budget reserves so many tokens for a photo, and the following for a picture of each quality."""
 MOST_OUTPUT_TOKENS: Final = {"low": 500, "medium": 1700, "high": 6500}
 FORMATS: Final = ("JPEG", "PNG", "WEBP")
 """The formats that are taken: a compatible server may not be able to make a JPEG."""
