@@ -1,12 +1,14 @@
 """The common part of the laws of both kinds of pair: workers and rebuilds run, die and meet."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
+import psycopg
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -16,7 +18,7 @@ from matching_pipeline.db.transactions import GAVE_WAY
 from matching_pipeline.errors import RebuildSuperseded
 from matching_pipeline.handlers.publishing import PublishingHandler
 from matching_pipeline.matches.writing import Figures
-from matching_pipeline.queues import client
+from matching_pipeline.queues import client, session
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import Handler, Outcome
 from matching_pipeline.queues.worker import QueueWorker
@@ -59,6 +61,39 @@ def upheavals(matcher: str, settings: Mapping[str, Sequence[float]], tables: Seq
 
 class Killed(BaseException):
     """Stands for SIGKILL in a worker."""
+
+
+@contextmanager
+def reused_sessions() -> Iterator[None]:
+    sessions = Sessions()
+    with pytest.MonkeyPatch.context() as patch, closing(sessions):
+        patch.setattr(session, "connect", sessions.open)
+        yield
+
+
+class Sessions:
+    """Workers use them one after another, as each new one would plan all its statements again."""
+
+    def __init__(self) -> None:
+        self._free: list[Connection] = []
+
+    def open(self, database_url: str) -> Connection:
+        with suppress(IndexError):
+            return self._free.pop()
+        connection = connect(database_url)
+        connection.close = lambda: self._give_back(connection)  # type: ignore[method-assign]
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        """One that is lost closes; what the worker held goes with it."""
+        with suppress(psycopg.OperationalError):
+            connection.execute("select pg_advisory_unlock_all()")
+            connection.execute("unlisten *")
+            self._free.append(connection)
+
+    def close(self) -> None:
+        for connection in self._free:
+            type(connection).close(connection)
 
 
 class Law(RuleBasedStateMachine):
@@ -276,7 +311,7 @@ def _dying(handler: Handler, database_url: str, moment: str) -> Handler:
 
 def hold_law(law: type[Law], database_url: str, examples: int) -> None:
     """Runs the same examples each time."""
-    with connect(database_url) as connection:
+    with connect(database_url) as connection, reused_sessions():
         law.connection, law.database_url = connection, database_url
         run_state_machine_as_test(
             law,

@@ -21,13 +21,13 @@ HISTORY = f"""
     insert into matching_pipeline.jobs (queue, source, id, key, status, attempts, started_at, completed_at)
     select '{QUEUE}', '{SOURCE}', id, id, 'completed', 1, ended - interval '1 minute', ended
     from (
-        select lpad(to_hex(number), 32, '0')::uuid as id, now() - (1000000 - number) * interval '0.6 seconds' as ended
-        from generate_series(1, 1000000) as number
+        select lpad(to_hex(number), 32, '0')::uuid as id, now() - (100000 - number) * interval '6 seconds' as ended
+        from generate_series(1, 100000) as number
     ) as history;
 
     insert into matching_pipeline.jobs (queue, source, id, key, run_at)
     select queue, '{SOURCE}', id, id, due
-    from (values ('{QUEUE}', 10000), ('{BACKLOG}', 200000)) as queues (queue, length), lateral (
+    from (values ('{QUEUE}', 10000), ('{BACKLOG}', 20000)) as queues (queue, length), lateral (
         select md5(queue || number)::uuid as id, now() - (length - number) * interval '1 millisecond' as due
         from generate_series(1, length) as number
     ) as jobs;
