@@ -40,7 +40,7 @@ def migrate_command() -> None:
 def attach_command(guesses: bool) -> None:
     """Attach the declared sources again: triggers on their tables, and the views that they expose.
 
-    It names all that does not fit, and changes nothing then. --guess reads the database's catalog, and prints
+    If something does not fit, it names all of it and changes nothing. --guess reads the catalog, and prints
     declarations for its tables, with a reason for each line.
     """
     if guesses:
@@ -59,7 +59,7 @@ def attach_command(guesses: bool) -> None:
 def detach_command(name: str, forget: bool) -> None:
     """Remove the triggers of a source, or the queue of an asset or matcher; NAME is the source's or the queue's.
 
-    Our tables keep what they hold of a source, unless --forget is given. The jobs of a detached queue are deleted,
+    Our tables keep the data of a source, unless --forget is given. The jobs of a detached queue are deleted,
     and the pairs of a detached matcher. Views that an asset exposed stay.
     """
     _, database_url, declarations = open_settings()

@@ -11,7 +11,7 @@ from matching_pipeline.cli.opening import connected
 @click.command("audit")
 @click.option("--repair", is_flag=True, help="Set right what is found, and look again.")
 def audit_command(repair: bool) -> None:
-    """List what is missing, stale, orphaned or of mixed models in what is derived; status 1 if there is any.
+    """List the derived data that is missing, stale, orphaned or of mixed models; status 1 if there is any.
 
     It recomputes everything as of one instant: the mirror, the embeddings and the matches, with keys. It writes
     nothing without --repair. With it, workers compare the tables that differ with the mirror, jobs are queued for

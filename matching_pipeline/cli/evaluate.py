@@ -12,7 +12,7 @@ MEASURES = ("nDCG@10", "precision", "recall")
 def evaluate_command() -> None:
     """Print the quality of the matches by matcher and model, from the labels in `match_labels`.
 
-    The brackets have the interval that holds the true value with a confidence of 95 %.
+    In brackets is the interval that contains the true value with a confidence of 95 %.
     """
     from matching_pipeline.matches.evaluation import evaluate, labels_apart
 

@@ -10,12 +10,17 @@ PORT = 3001
 
 
 @click.command("gallery")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Beyond this machine it needs a password.")
-@click.option("--port", default=PORT, show_default=True)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to serve; any but this machine's needs a password.",
+)
+@click.option("--port", default=PORT, show_default=True, help="The port to serve.")
 def gallery_command(host: str, port: int) -> None:
     """Serve a web page of what is matched, why, and what is missing, until Ctrl-C.
 
-    A role of the database that may only read suffices to read it.
+    A role of the database that only reads can serve it; the buttons do not work then.
     """
     from matching_pipeline.gallery.serving import serve
 

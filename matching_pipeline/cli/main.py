@@ -121,9 +121,9 @@ def dev(sample_data: bool, until_idle: bool, port: int, verbose: bool) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Ask the database, the provider and the place of pictures whether all fits; status 1 if something does not.
+    """Connect to the database, the provider and the place of generated pictures; status 1 if something does not fit.
 
-    A line each says whether sources, triggers, rights, key, models or dimensions fit.
+    It prints a line for each: sources, triggers, rights, key, models, dimensions.
     """
     settings, database_url, declarations = open_settings()
     found = []
@@ -138,7 +138,7 @@ def doctor() -> None:
 def rebuild() -> None:
     """Recompute the matches of all matchers, and write the difference.
 
-    A newer rebuild of a matcher takes the rest over; this one ends with status 1 then.
+    If a newer rebuild of the same matcher begins, that one computes the rest, and this one ends with status 1.
     """
     from matching_pipeline.matches.matching import all_attached
     from matching_pipeline.matches.writing import Figures

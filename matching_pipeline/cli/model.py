@@ -17,7 +17,7 @@ PROPOSED = "proposed"
 def model() -> None:
     """Show the models, and let another take the place of the active one.
 
-    A new model fills beside the active one, as its shadow; readers see nothing of it until it is activated.
+    A new model works beside the active one, as its shadow. Readers do not see it until it is activated.
     """
 
 
@@ -115,7 +115,7 @@ def _proposed(opened: Connected, name: str) -> dict[str, float]:
     help="Even if more than half of the entities that have matches by a matcher lose all of them.",
 )
 def activate(name: str, force: bool, thresholds: dict[str, float | None], accept_loss: bool) -> None:
-    """Let the shadow and the active model change places, at once for all readers; going back is the same."""
+    """Make the shadow active and the active model the shadow, at once for all readers. The same command goes back."""
     with connected() as opened:
         chosen = {matcher: value for matcher, value in thresholds.items() if value is not None}
         if None in thresholds.values():

@@ -18,9 +18,9 @@ from matching_pipeline.sources.enqueue import NotFound
     "--until", "pause_end", default="infinity", metavar="TIME", help="As Postgres reads it, such as 'tomorrow 7:00'."
 )
 def pause_command(queue: str, pause_end: str) -> None:
-    """Have no worker claim jobs of QUEUE, wherever it runs, until TIME (UTC) or until `resume`.
+    """Stop all workers from claiming jobs of QUEUE, until TIME (UTC) or until `resume`.
 
-    Jobs that a worker has already are finished. New ones wait.
+    A worker finishes the jobs that it claimed before. New ones wait.
     """
     with connected() as (_, connection, declarations):
         require_queue(declarations, queue)
