@@ -1,7 +1,7 @@
--- Pauses: no worker claims jobs of a paused queue, wherever it runs. Jobs that a worker has already are finished.
+-- Pauses: no worker claims jobs of a paused queue, wherever it runs. A worker finishes the jobs that it claimed before the pause.
 
--- Until when the queue is paused, `infinity` if until it is resumed; null if it is not. With its owner's rights, since each
--- claim asks it.
+-- The end of the queue's pause: `infinity` if it lasts until the queue is resumed, null if the queue is not paused. Runs with its owner's rights,
+-- since each claim calls it.
 create or replace function paused_until(queue_name text) returns timestamptz
 language plpgsql stable security definer set search_path from current as $$
 begin
@@ -9,7 +9,7 @@ begin
 end
 $$;
 
--- No worker claims jobs of the queue until the pause ends. An earlier pause of it is replaced.
+-- Pauses the queue: no worker claims its jobs until the pause ends. Replaces an earlier pause of the queue.
 create or replace function pause_queue(queue_name text, pause_end timestamptz default 'infinity', paused_by text default session_user)
 returns void
 language plpgsql set search_path from current as $$

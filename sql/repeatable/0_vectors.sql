@@ -1,4 +1,4 @@
--- The vectors, if pgvector was dropped with the schema that it was in: its type went from our table too.
+-- Adds the columns of vectors again if pgvector was dropped with its schema, which removes them from our table.
 
 do $$
 begin
@@ -18,7 +18,7 @@ begin
 end
 $$;
 
--- All vectors of a row, as its model keeps them. Postgres puts this body in the place of a call that has columns as arguments.
+-- All vectors of a row, as its model keeps them. Postgres inlines a call that has columns as arguments.
 create or replace function vectors_of(embedding vector, more vector[], halves halfvec[]) returns setof vector
 language sql immutable parallel safe
 begin atomic

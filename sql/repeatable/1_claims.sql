@@ -1,24 +1,23 @@
--- Claiming, and what becomes of the jobs of a worker that died.
+-- Claims of jobs, and what happens to the jobs of a worker that died.
 --
--- The process of a worker has a number, its claimer. Each of its sessions names it by the setting `matching_pipeline.claimer`,
--- and holds the advisory lock (claimer_lock(), claimer). The lock is shared, so that a session which was lost and is not closed
--- yet does not hold up its successor. If none of them lives the worker is gone. A claim without the setting, as through a pooler or PostgREST,
--- has its lease only.
+-- The process of a worker has a number, its claimer. Each of its sessions names it by the setting `matching_pipeline.claimer`, and holds the advisory
+-- lock (claimer_lock(), claimer). The lock is shared, so that a session which was lost and is not closed yet does not hold up its successor. If no
+-- session holds it, the worker is gone. A claim without the setting, as through a pooler or PostgREST, ends only with its lease.
 
 create or replace function claimer_lock() returns integer
 language sql immutable as $$
     select hashtext('matching_pipeline.claimer')
 $$;
 
--- The session is one of this worker's from now on.
+-- Makes the session one of this worker.
 create or replace function enter_as_claimer(claimer integer) returns void
 language sql set search_path from current as $$
     select set_config('matching_pipeline.claimer', claimer::text, false);
     select pg_advisory_lock_shared(claimer_lock(), claimer)
 $$;
 
--- Whether no session of the worker lives; for a session of another worker to ask. It is asked by taking it for an instant: to read `pg_locks` costs more, the
--- more locks the server has.
+-- Whether no session of the worker is open; for a session of another worker to call. It takes the lock for an instant, as reading `pg_locks` costs
+-- more the more locks the server has.
 create or replace function is_gone(claimer integer) returns boolean
 language plpgsql set search_path from current as $$
 begin
@@ -70,7 +69,7 @@ begin
     counted as (
         select lost.*, count(*) over worker as held, count(suspect) over worker as suspects,
             row_number() over (partition by queue, source, kind, key, payload order by created_at desc, id) > 1
-            -- a subquery that is asked row by row, by the key
+            -- a subquery that is executed row by row, by the key
             or coalesce((
                 select true from jobs as twin
                 where twin.key = lost.key and twin.source = lost.source and twin.queue = lost.queue and twin.kind = lost.kind
@@ -110,7 +109,7 @@ returns setof jobs
 language sql set search_path from current as $$
     select release_lost_jobs() where exists (select from jobs where queue = queue_name and status = 'processing' and run_at <= now());
     with due as materialized (
-        -- a number of attempts that grows no more can only have been written by hand
+        -- only a person can have written so large a number of attempts
         select id, run_at, batch_limit, deaths >= 5 or attempts > 1000000 as spent
         from jobs
         where queue = queue_name and status = 'pending' and run_at <= now() and paused_until(queue_name) is null

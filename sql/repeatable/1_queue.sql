@@ -1,9 +1,8 @@
--- The queue's verbs. A lease is named by (id, attempt): only its holder can complete, fail, snooze or renew, and
--- each verb says whether the lease was still valid.
--- Rows are looked up by `= any (array (...))`, which the planner answers from the primary key however long the queue is. The
--- expression `status || ''` keeps it from jobs_lease_idx, which is empty whenever no worker is at work, and long at other times.
+-- The queue's verbs. A lease is named by (id, attempt): only its holder can complete, fail, snooze or renew, and each verb says whether the lease was
+-- still valid. Rows are looked up by `= any (array (...))`, which the planner answers from the primary key however long the queue is. The expression
+-- `status || ''` makes it avoid jobs_lease_idx, which is empty whenever no worker works, and long at other times.
 
--- Whether enqueuing wakes the workers of a queue. ENQUEUE_NOTIFY says it for all queues. A shadow's queue is as its main queue.
+-- Whether enqueuing wakes the workers of a queue. ENQUEUE_NOTIFY says it for all queues. The queue of a shadow is treated as its main queue.
 create or replace function is_announced(queue_name text) returns boolean
 language plpgsql stable security definer set search_path from current as $$
 begin
@@ -30,7 +29,7 @@ $$;
 -- `matching_pipeline.caused_at`. The app's own transaction is the change.
 create or replace function transaction_caused_at() returns timestamptz
 language sql stable as $$
-    -- every role can set it, so it must not be a date that no client reads
+    -- every role can set it, so it must be a date that clients can read
     select case
         when current_setting('matching_pipeline.caused_at', true) ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}' then
             least(greatest(current_setting('matching_pipeline.caused_at')::timestamptz, now() - interval '10 years'), now())
@@ -52,7 +51,7 @@ begin
         return 0;
     end if;
     if exists (select from unnest(keys) as key where octet_length(key) > 2000) then
-        -- no index takes it
+        -- no index can hold it
         raise warning 'matching_pipeline: a row of the source % is left out: its key has more than 2,000 bytes', source_name;
     end if;
     -- At a stricter isolation level Postgres would abort the app's transaction if a worker has changed a row that this
@@ -67,8 +66,8 @@ begin
     with standing as materialized (
         select found.id, found.key
         from unnest(keys) as wanted (key)
-        -- A plan that was made while the table was small stays, and must not read all rows for each key then. A subquery that locks
-        -- is asked key by key, and the expressions keep it from every index but jobs_key_idx.
+        -- A plan that was made while the table was small stays, and must not read all rows for each key then. A subquery that locks is executed key
+        -- by key, and the expressions make it avoid every index but jobs_key_idx.
         cross join lateral (
             select id, key from jobs
             where jobs.key = wanted.key and source = source_name and queue || '' = queue_name and kind = job_kind
@@ -86,7 +85,7 @@ begin
         insert into jobs (queue, source, kind, key, caused_at)
         select distinct queue_name, source_name, job_kind, key, caused
         from unnest(keys) as wanted (key)
-        -- not `<> all`, which compares each key with each
+        -- not `<> all`, which compares each key with every other
         where octet_length(key) <= 2000 and not exists (select from standing where standing.key = wanted.key)
         returning 1
     )
@@ -200,7 +199,7 @@ language sql set search_path from current as $$
     select return_job(job_id, attempt, delay, reason, false)
 $$;
 
--- Releases a job at once, uncounted, to be claimed together with fewer others: one of them brings out a bug of the worker.
+-- Releases a job at once, without counting the attempt, to be claimed with fewer others: one of them causes an error in the worker.
 create or replace function suspect_job(job_id uuid, attempt integer, limit_of_batch integer, reason text) returns boolean
 language plpgsql set search_path from current as $$
 begin
@@ -209,7 +208,7 @@ begin
 end
 $$;
 
--- Makes the queue's pending jobs due after the delay at the earliest, except jobs that the app enqueues meanwhile.
+-- Makes the queue's pending jobs due after the delay at the earliest. Jobs that the app enqueues meanwhile keep their time.
 create or replace function snooze_queue(queue_name text, delay interval, reason text) returns bigint
 language sql set search_path from current as $$
     with snoozed as (
@@ -291,7 +290,7 @@ begin
 end
 $$;
 
--- Why a job failed, without what differs from job to job: addresses, ids and quoted texts.
+-- The reason why a job failed, without the parts that differ from job to job: addresses, ids and quoted texts.
 create or replace function reason_of(error_message text) returns text
 language sql immutable parallel safe set search_path from current as $$
     select regexp_replace(error_message, '[a-z]+://[^[:space:]]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|"[^"]*"|''[^'']*''', '...', 'g')

@@ -1,7 +1,7 @@
 -- The state of a queue.
 
 -- For a sensor or a worker: may a job be claimed, when may the next be, how many are due (up to a thousand), how many workers are
--- alive. Index look-ups only.
+-- alive. It reads only indexes.
 create or replace function queue_state(
     queue_name text, out due boolean, out next_run_at timestamptz, out waiting integer, out workers integer, out paused boolean
 )
@@ -14,7 +14,7 @@ language sql stable set search_path from current as $$
     (
         select count(*)::integer as waiting from (
             select from jobs where queue = queue_name and status in ('pending', 'processing') and run_at <= now()
-            -- by the index, however many rows of the table are due
+            -- reads the index, however many rows of the table are due
             order by run_at
             limit 1000
         ) as due_now

@@ -13,8 +13,8 @@ language sql immutable strict parallel safe set search_path from current as $$
     end
 $$;
 
--- A statement reads it as `(select key_ids(keys))::uuid[]`, which Postgres computes once. Without the select, a plan that scans the
--- table, as one made for a small table does, would compute it for each row.
+-- Call it as `(select key_ids(keys))::uuid[]`, which Postgres computes once. Without the select, a plan that scans the table computes it for each
+-- row.
 create or replace function key_ids(keys text[]) returns uuid[]
 language sql immutable strict parallel safe set search_path from current as $$
     select array(select key_id(key) from unnest(keys) as key)
@@ -173,7 +173,7 @@ begin
 end
 $$;
 
--- The same for single items. Their entities stay, and are compared again.
+-- The same for single items. Their entities stay, and are matched again.
 create or replace function erase_items(
     source_name text, keys text[], of_status text[] default array['pending', 'processing', 'completed', 'failed']
 ) returns text[]
@@ -226,7 +226,7 @@ begin
 end
 $$;
 
--- Erases all data of a truncated table. Every pair of the source goes, so nothing is to be matched again. A worker erases what
+-- Erases all data of a truncated table. Every pair of the source is deleted, so there is nothing to match again. A worker erases what
 -- another session has locked, and what it may be about to mirror.
 create or replace function erase_source(source_name text) returns void
 language plpgsql set search_path from current as $$
@@ -261,16 +261,15 @@ begin
 end
 $$;
 
--- Reads rows of the app for a worker, which has no right on the app's tables. `keys` name entities or items. A key
--- without a row is gone. A row that does not apply is not an entity of the source now. An entity with pictures has a row for each, or one
--- without an item.
+-- Reads rows of the app for a worker, which has no right on the app's tables. `keys` name entities or items. A key that has no row in the result was
+-- deleted. A row that does not apply is not an entity of the source now. An entity with pictures has a row for each, or one without an item.
 create or replace function read_source(source_name text, job_kind text, keys text[])
 returns table (
     entity_key text, applies boolean, has_parent boolean, parent_key text, user_key text, properties jsonb, item_key text,
     content text, embedding vector
 )
--- Row-level security that hides rows would look like a deletion: this setting makes it an error. A worker that reads gives way before
--- Postgres would end the app's transaction in a deadlock with it.
+-- If row-level security hides rows, they would look deleted: this setting makes it an error. In a deadlock with the app's transaction the worker that
+-- reads gives up before Postgres would end one of the two.
 language plpgsql security definer set search_path from current set row_security = off set lock_timeout = '500ms' as $$
 begin
     return query execute source_statement(source_name, job_kind) using keys;

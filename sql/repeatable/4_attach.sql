@@ -20,7 +20,7 @@ begin
         ) || erase_items(source_name, keys)
         else keys
     end);
-    -- above that level it is left to a worker, as every other erasure is
+    -- above that level a worker does it, as every other erasure
     if job_kind = 'entity' and current_setting('transaction_isolation') = 'read committed' then
         -- a row that is gone has no status
         delete from jobs where id = any (array (
@@ -44,9 +44,8 @@ begin
 end
 $$;
 
--- Begins to attach a source that fits, or to bring it up to date: its row in `sources`, and the functions that its triggers call.
--- `serving` are those queues declared here that get its jobs. Other queues may be declared elsewhere. Returns the
--- kinds whose triggers called another body before.
+-- Begins to attach a source that fits, or to bring it up to date: its row in `sources`, and the functions that its triggers call. `serving` are those
+-- queues declared here that get its jobs. Other queues may be declared elsewhere. Returns the kinds whose trigger functions had another body before.
 create or replace function attach_source(declaration jsonb, serving text[], declared_queues text[]) returns setof text
 language plpgsql set search_path from current as $$
 declare
@@ -77,8 +76,8 @@ begin
 end
 $$;
 
--- Deletes the queue of a matcher or an asset, with its jobs and those of its shadow, and the pairs of the matcher. Embeddings
--- stay: they are the model's.
+-- Deletes the queue of a matcher or an asset, with its jobs and those of its shadow, and the pairs of the matcher. Embeddings stay: they belong to
+-- the model.
 create or replace function detach_queue(queue_name text) returns void
 language plpgsql set search_path from current as $$
 declare
@@ -99,7 +98,8 @@ begin
 end
 $$;
 
--- Deletes what the pipeline keeps of a source without triggers: with `forget` all of it, and the matchers that compare its entities.
+-- Detaches a source whose triggers were dropped, and deletes its pending jobs. With `forget` it deletes all that the pipeline keeps of the source,
+-- and the matchers that compare its entities.
 create or replace function detach_source(source_name text, forget boolean default false) returns void
 language plpgsql set search_path from current as $$
 declare

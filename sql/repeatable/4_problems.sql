@@ -102,7 +102,7 @@ exception when others then
 end
 $$;
 
--- The words of a status that its column, if it is an enum, cannot hold.
+-- The words of a status that its column cannot hold because it is an enum without them.
 create or replace function status_problem(of_table regclass, write_back jsonb) returns text
 language sql stable set search_path from current as $$
     select format('%I of %s cannot be %s', write_back ->> 'status', qualified(of_table), string_agg(word, ', ' order by state))
@@ -131,7 +131,7 @@ declare
     end;
 begin
     if own is null or (parent is not null and parent_table is null) then
-        -- without its tables nothing is known of an expression
+        -- without its tables an expression cannot be checked
         return;
     end if;
     return query
@@ -256,7 +256,7 @@ begin
         begin
             value_type := (all_columns_read(format('select %s as value from %s', declared.written, declared.rows_read))).types[1]::regtype;
         exception when others then
-            -- that is a problem of the source
+            -- the source has reported that problem
             continue;
         end;
         return query

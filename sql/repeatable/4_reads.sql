@@ -1,6 +1,6 @@
--- The statements that read the app's rows, composed of a declaration.
+-- Composes the statements that read the app's rows from a declaration.
 
--- White space, control characters and invisible ones, as Unicode has them. A database of another encoding lacks most of them.
+-- The white space, control and invisible characters of Unicode. A database with another encoding lacks most of them.
 create or replace function blanks() returns text
 language sql immutable parallel safe set search_path from current as $$
     select string_agg(chr(code), '')
@@ -9,13 +9,13 @@ language sql immutable parallel safe set search_path from current as $$
     where code < 128 or getdatabaseencoding() = 'UTF8'
 $$;
 
--- What of the content can be seen; null where nothing can.
+-- The visible part of the content; null if there is none.
 create or replace function visible(content text) returns text
 language sql immutable parallel safe
 return nullif(btrim(content, blanks()), '');
 
--- A URL of the app's: a path is appended to the base address, and an address stays as it is. In a path # is a character of a
--- file's name. Blanks before it do not count.
+-- A URL of the app's: a path is appended to the base address, and an address stays as it is. In a path # is a character of a file's name. Leading
+-- blanks are ignored.
 create or replace function absolute_url(url text, base text) returns text
 language sql immutable parallel safe set search_path from current as $$
     select case
@@ -35,7 +35,7 @@ language sql immutable strict parallel safe set search_path from current as $$
     select case jsonb_typeof(value) when 'array' then value when 'null' then '[]' else jsonb_build_array(value) end
 $$;
 
--- Whether it is the name of a column, and no expression.
+-- Whether it is the name of a column, and not an expression.
 create or replace function is_name(declared text) returns boolean
 language sql immutable strict parallel safe set search_path from current as $$
     select declared ~ '^[[:alpha:]_][[:alnum:]_$]*$'
@@ -53,7 +53,7 @@ language sql immutable set search_path from current as $$
     from (values (pictures ->> 'url')) as declared (url)
 $$;
 
--- What a statement reads of a source: its columns, and the tables that they are of.
+-- The columns that a statement reads of a source, and their tables.
 create or replace function read_columns(declaration jsonb) returns text
 language plpgsql stable set search_path from current as $$
 declare
@@ -126,7 +126,7 @@ begin
 end
 $$;
 
--- The statements that `sources` keeps. $1 is what they are asked for.
+-- The statements that `sources` keeps. $1 has the keys, the user, or the key to begin after.
 create or replace function source_reads(declaration jsonb) returns jsonb
 language plpgsql stable set search_path from current as $$
 declare

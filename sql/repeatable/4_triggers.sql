@@ -140,7 +140,7 @@ begin
             ));
         elsif tg_op = 'DELETE' then
             perform erase_keys(%1$L, %2$L, array(select %11$s from old_rows));
-            -- a trigger of the app may have inserted the key again
+            -- a trigger of the app may have inserted the key again in the meantime
             perform enqueue_keys(%1$L, %2$L, array(select %9$s from %13$s as %8$I where %14$s and %4$s));
         else
             perform table_emptied(%1$L, %2$L);

@@ -1,4 +1,4 @@
--- Assets of derived values: what a handler of the app's team computes of each item, in a table `derived_NAME` for each asset.
+-- Assets of derived values: a handler of the app's team computes a value from each item. Each asset has a table `derived_NAME`.
 
 -- Makes the table of the asset, or adds the columns that it lacks. `input` is what a value was computed from.
 create or replace function attach_derived(declaration jsonb) returns void

@@ -22,8 +22,8 @@ exception when data_exception or integrity_constraint_violation then
 end
 $$;
 
--- The rows, both ways if that is declared and if a source matches itself. With `asked`, only those of which a column has one of
--- these values: the columns' indexes find them. Only the owner writes what is executed here.
+-- The rows, both ways if that is declared and if a source matches itself. With `asked`, only those that have one of these values in a column: the
+-- columns' indexes find them. Only the owner can write the SQL that is executed here.
 create or replace function excepted_values(matcher_name text, asked text[] default null) returns table (left_value text, right_value text)
 language plpgsql stable security definer set search_path from current set row_security = off set lock_timeout = '500ms' as $$
 declare
@@ -44,7 +44,7 @@ begin
     own := to_regclass(rule ->> 'table');
     left_type := column_type(own, rule ->> 'left');
     right_type := column_type(own, rule ->> 'right');
-    -- without a type the statement names the column that is missing
+    -- without a type the error of the statement names the missing column
     if asked is not null and left_type is not null and right_type is not null then
         left_asked := values_of_type(asked, left_type);
         right_asked := values_of_type(asked, right_type);
@@ -60,7 +60,7 @@ begin
 end
 $$;
 
--- What the column of `except`, or a property, says of each entity of a source: the column that `user` declares, the key, or a property.
+-- The value of each entity of a source for a name in `except`: of the column that `user` declares, of the key, or of a property.
 create or replace function entity_values(source_name text, column_name text, ids uuid[] default null) returns table (id uuid, value text)
 language plpgsql stable set search_path from current set plan_cache_mode = force_custom_plan as $$
 begin
@@ -99,7 +99,7 @@ begin
 end
 $$;
 
--- The entities of a source of which the column or property has one of these values.
+-- The entities of a source that have one of these values in the column or property.
 create or replace function entities_with(source_name text, column_name text, found_values text[]) returns uuid[]
 language plpgsql stable set search_path from current as $$
 declare
@@ -117,7 +117,7 @@ begin
 end
 $$;
 
--- The trigger on the declared table. It deletes the pairs that must not match any more, as far as no other session has locked them. It
+-- The trigger on the declared table. It deletes the pairs that must not match any more, unless another session has locked them. It
 -- enqueues the values that the changed rows have. After the app's commit a worker finds the entities, also those mirrored only then. It never fails the app's statement.
 create or replace function exceptions_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
@@ -250,7 +250,7 @@ begin
 end
 $$;
 
--- The triggers of a matcher's exceptions, on whatever table.
+-- The triggers of a matcher's exceptions, on any table.
 create or replace function exception_triggers(matcher_name text) returns table (name text, of_table regclass)
 language sql stable set search_path from current as $$
     select tgname::text, tgrelid::regclass from pg_trigger

@@ -66,7 +66,7 @@ language sql set search_path from current as $$
     on conflict do nothing
 $$;
 
--- A new model has settings too. The first one takes those that a matcher had before.
+-- A new model gets settings too. The first one takes those that a matcher had before.
 create or replace function models_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
@@ -249,7 +249,7 @@ create or replace trigger matches_delete after delete on matches
     referencing old table as old_rows for each statement execute function matches_lost();
 create or replace trigger matches_truncate after truncate on matches
     for each statement execute function matches_lost();
--- A matcher that compares otherwise matches every entity again.
+-- If the rule of a matcher changes, every entity is matched again.
 create or replace function matchers_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
 declare

@@ -24,7 +24,7 @@ language sql immutable parallel safe set search_path from current as $$
         / nullif(sqrt(cardinality(attribute_words(one))::double precision * cardinality(attribute_words(other))), 0), 0)
 $$;
 
--- In double precision, as the lists are computed.
+-- The cosine in double precision, as in the lists.
 create or replace function exact_cosine(one vector, other vector) returns double precision
 language sql immutable parallel safe set search_path from current as $$
     select sum(a * b) / sqrt(sum(a * a) * sum(b * b))
@@ -69,7 +69,7 @@ language sql stable set search_path from current as $$
     limit 1
 $$;
 
--- The part of the matcher's rule that keeps the two apart; null if none does.
+-- The part of the matcher's rule that excludes the pair; null if none does.
 create or replace function rule_against(matcher_name text, left_entity uuid, right_entity uuid) returns text
 language plpgsql stable set search_path from current as $$
 declare

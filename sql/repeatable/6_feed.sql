@@ -1,7 +1,7 @@
 -- Announces new pairs to listeners: on the channel `matches`, and by Supabase Realtime if it is there.
 
--- One message a statement and matcher: how many pairs are new, and the ids of the best. A message is at most 8000 bytes, and of
--- two that are equal in one transaction Postgres sends one: that is why it always names pairs.
+-- Sends one message for each statement and matcher: the number of new pairs, and the ids of the best 100. A message has at most 8000 bytes. Postgres
+-- sends only one of two equal messages of a transaction, so a message always has ids.
 create or replace function matches_announced() returns trigger
 language plpgsql set search_path from current as $$
 begin
@@ -18,7 +18,7 @@ $$;
 create or replace trigger matches_announce after insert on matches
     referencing new table as new_rows for each statement execute function matches_announced();
 
--- Has Supabase Realtime broadcast `matches`, unless a matcher publishes its pairs into a table of the app: apps subscribe to that.
+-- Makes Supabase Realtime broadcast `matches`, unless a matcher publishes its pairs into a table of the app: then apps subscribe to that table.
 create or replace function join_realtime() returns void
 language plpgsql set search_path from current as $$
 declare
@@ -30,7 +30,7 @@ declare
     );
 begin
     if is_wanted and exists (select from pg_publication where pubname = 'supabase_realtime')
-       -- as all tables are
+       -- `for all tables`
        and not exists (
            select from pg_publication_tables
            where pubname = 'supabase_realtime' and schemaname = 'matching_pipeline' and tablename = 'matches'

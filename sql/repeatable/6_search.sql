@@ -21,8 +21,8 @@ language sql stable set search_path from current as $$
     limit greatest(coalesce(match_count, 10), 0)
 $$;
 
--- The entities with the nearest pictures to this vector. With its owner's rights: a role that searches needs the right to execute this
--- function, and no other.
+-- The entities with the nearest pictures to this vector. Runs with its owner's rights: a role that searches needs only the right to execute this
+-- function.
 create or replace function find_similar_images(source_name text, embedding vector, match_count integer default 10)
 returns table (key text, image_key text, image_url text, similarity double precision)
 language sql stable security definer set search_path from current as $$

@@ -62,9 +62,9 @@ language sql stable set search_path from current as $$
         and not (asking.payload ? 'force' and kept.created_at < asking.created_at)
 $$;
 
--- Asks for product pictures, and returns the job's id. An equal job that is pending is the answer, due now and locked until the caller commits.
--- A job that another session has locked is not taken: an app's transaction must never wait for another or for a worker.
--- With its owner's rights: pictures cost money, so a role that asks needs the right to execute this function, and no other.
+-- Asks for product pictures, and returns the job's id. If an equal job is pending, it returns that one, which is due now and locked until the caller
+-- commits. A job that another session has locked is not taken: an app's transaction must never wait for another or for a worker. Runs with its
+-- owner's rights: pictures cost money, so a role that asks needs only the right to execute this function.
 create or replace function request_pictures(queue_name text, source_name text, job_kind text, entity_key text, asked jsonb) returns uuid
 language plpgsql security definer set search_path from current as $$
 declare
@@ -72,7 +72,7 @@ declare
     wanted jsonb := generation_payload(job_kind, asked);
     waits text := coalesce(current_setting('matching_pipeline.status_waits', true), '');
 begin
-    -- in a trigger of the app the row may be the one that is being updated
+    -- in a trigger of the app this may be the row that is being updated
     perform set_config('matching_pipeline.status_waits', case when pg_trigger_depth() > 0 then 'on' else waits end, true);
     -- At a stricter isolation level Postgres would abort the app's transaction if a worker has changed a row that this
     -- locks.
@@ -101,8 +101,8 @@ language sql stable set search_path from current as $$
     select exists (select from queues where name = queue_name and work = 'generate')
 $$;
 
--- What a job is admitted by, whoever inserts it. One that is retried was admitted once, and is not refused: that would
--- keep a person from retrying all others.
+-- Checks each job that is inserted, whoever inserts it. A retried job is not refused, as it was checked once: a refusal would prevent the retry of
+-- all others.
 create or replace function generation_requested() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
@@ -122,7 +122,7 @@ $$;
 create or replace trigger jobs_generation_requested before insert on jobs
     for each row when (new.attempts = 0 and new.kind not in ('entity', 'item', 'parent', 'table', 'excepted')) execute function generation_requested();
 
--- Whether a picture that the job asks for is not made. It is so if the source cannot be read.
+-- Whether a picture that the job asks for is not made. It is true if the source cannot be read.
 create or replace function lacks_pictures(job_id uuid) returns boolean
 language plpgsql stable set search_path from current as $$
 begin
@@ -132,7 +132,7 @@ exception when others then
 end
 $$;
 
--- Whether the entity is there. It is so if the source cannot be read.
+-- Whether the entity exists. It is true if the source cannot be read.
 create or replace function stands(source_name text, entity_key text) returns boolean
 language plpgsql set search_path from current as $$
 begin

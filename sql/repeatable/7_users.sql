@@ -13,8 +13,7 @@ exception when data_exception then
 end
 $$;
 
--- The entities of the user in every source that declares one. With its owner's rights: whether the app lets its users read these
--- tables is the app's affair.
+-- The entities of the user in every source that declares one. Runs with its owner's rights, so the app's users need no right on these tables.
 create or replace function own_entities() returns table (source text, key text, id uuid)
 language plpgsql stable security definer set search_path from current set row_security = off as $$
 declare
@@ -45,7 +44,7 @@ language sql stable security definer set search_path from current as $$
     join (values (true), (false)) as side (is_left) on own.source = case when side.is_left then left_source else right_source end
 $$;
 
--- The user and the vector of an entity of the user's own.
+-- The user and the vector of an entity that belongs to the user.
 create or replace function own_row(source_name text, entity_key text) returns table (user_key text, embedding vector)
 language sql stable security definer set search_path from current as $$
     select read.user_key, read.embedding from read_source(source_name, 'entity', array[entity_key]) as read

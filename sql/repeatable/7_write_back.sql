@@ -1,7 +1,7 @@
 -- The state of an entity's jobs in the app's own column (`write_back`), in the app's words. A transaction that changes jobs writes it.
 -- In a trigger of the app's, and if the app's row is locked or refuses the word, a job of the queue `publishing` writes it later.
 
--- By all jobs of the entity and its items; null if there is none.
+-- The state that follows from all jobs of the entity and its items; null if there is none.
 create or replace function entity_state(source_name text, entity_key text) returns text
 language sql stable set search_path from current as $$
     select case
@@ -19,13 +19,13 @@ language sql stable set search_path from current as $$
         from items join jobs on jobs.key = items.key and jobs.source = items.source and jobs.kind = 'item'
         where items.source = source_name and items.entity = key_id(entity_key)
     ) as own
-    -- a model that only fills says nothing to the app
+    -- the jobs of a shadow do not count for the app
     where right(queue, 7) <> '_shadow'
 $$;
 
--- Writes the app's word for `state` into the row's status column. `state` is pending, processing, completed or failed. The literals take on whatever
--- types the columns have. The source's trigger passes over the update. What a trigger of the app changes beside it, such as `updated_at`, is found by
--- the daily comparison: if an expression reads that, each status would enqueue its row again.
+-- Writes the app's word for `state` into the row's status column. `state` is pending, processing, completed or failed. The literals take the types of
+-- the columns. The source's trigger ignores the update. What a trigger of the app changes beside it, such as `updated_at`, is found by the daily
+-- comparison: if an expression reads that, each status would enqueue its row again.
 create or replace function write_status(source_name text, key text, state text) returns void
 language plpgsql security definer set search_path from current set row_security = off as $$
 declare
@@ -56,7 +56,7 @@ begin
         return 'its transaction is serialized';
     end if;
     if lock_entity_row(source_name, entity_key, waits => false) then
-        -- only now, with the row locked, the work of others before is seen whole
+        -- only with the row locked does it see all earlier work of others
         state := entity_state(source_name, entity_key);
         if state is not null then
             perform write_status(source_name, entity_key, state);
@@ -104,7 +104,7 @@ begin
     if tg_op = 'INSERT' then
         select array_agg(new_rows) into changed from new_rows where source in (select name from written_back());
     elsif tg_op = 'DELETE' then
-        -- an equal job waits, another job made it needless, or a person deleted it
+        -- an equal job waits, another job made it unnecessary, or a person deleted it
         select array_agg(old_rows) into changed from old_rows where status <> 'completed' and source in (select name from written_back());
     else
         select array_agg(new_rows) into changed from new_rows join old_rows on old_rows.id = new_rows.id
@@ -116,7 +116,7 @@ begin
     for each_source, known, unknown in
         select source, array_agg(key order by key) filter (where is_known), array_agg(key) filter (where not is_known)
         from entities_of_jobs(changed)
-        -- the jobs of a row that is gone go too
+        -- the jobs of a deleted row are deleted too
         where tg_op <> 'DELETE' or entity_state(source, key) is not null
         group by source
         order by source
@@ -184,7 +184,7 @@ begin
     end if;
     return null;
 exception when others then
-    -- other problems tell why the expressions cannot be read
+    -- other problems say why the expressions cannot be read
     return null;
 end
 $$;

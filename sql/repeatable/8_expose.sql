@@ -117,7 +117,7 @@ language sql stable set search_path from current as $$
     from (select declared_key_type(declaration, pictures) as type from sources where name = any (source_names)) as types
 $$;
 
--- Has a view of a queue take the app's inserts, updates and deletes. Postgres runs triggers in the order of their names: the guard
+-- Makes a view of a queue accept the app's inserts, updates and deletes. Postgres runs triggers in the order of their names: the guard
 -- comes first.
 create or replace function accept_jobs(of_schema text, view_name text, queue_name text, source_name text, key_column text) returns void
 language plpgsql set search_path from current as $$
@@ -165,7 +165,7 @@ begin
     elsif old.status <> 'processing' then
         perform enqueue_jobs(queue_name, source_name, 'entity', array[key_of_new]);
     end if;
-    -- what RETURNING shows
+    -- the row for RETURNING
     select id into found_id from jobs
     where queue = queue_name and kind = 'entity' and key = key_of_new and status = 'pending' order by created_at desc limit 1;
     if found then
@@ -176,7 +176,7 @@ begin
 end
 $$;
 
--- Row-level security below the view shows its own rows to each user.
+-- Row-level security of the tables below the view shows each user only their own rows.
 create or replace function open_to_users(of_schema text, name text) returns void
 language plpgsql set search_path from current as $$
 begin

@@ -88,7 +88,8 @@ begin
 end
 $$;
 
--- As the app's API inserts it: the kind, the project and the payload are enough. A job of another queue names its source as its kind.
+-- Accepts a job as the app's API inserts it: the kind, the project and the payload are enough. The kind of a job of another queue is the name of its
+-- source.
 create or replace function job_queue_inserted() returns trigger
 language plpgsql security definer set search_path from current as $$
 declare

@@ -24,15 +24,15 @@ begin
 end
 $$;
 
--- Enqueues all items of an entity again, embedded or not; returns how many. With its owner's rights: embeddings cost money, so a
--- role that asks needs the right to execute this function, and no other.
+-- Enqueues all items of an entity again, embedded or not; returns how many. Runs with its owner's rights: embeddings cost money, so a role that asks
+-- needs only the right to execute this function.
 create or replace function enqueue_entity(source_name text, entity_key text) returns integer
 language plpgsql security definer set search_path from current as $$
 declare
     waits text := coalesce(current_setting('matching_pipeline.status_waits', true), '');
     enqueued integer;
 begin
-    -- in a trigger of the app its row may be under change
+    -- in a trigger of the app this may be the row that is being updated
     perform set_config('matching_pipeline.status_waits', case when pg_trigger_depth() > 0 then 'on' else waits end, true);
     select coalesce(sum(enqueue_for_models(queues.name, source_name, each.kind, each.keys)), 0) into enqueued
     from sources

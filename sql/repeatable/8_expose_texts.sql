@@ -35,9 +35,8 @@ begin
 end
 $$;
 
--- The entities nearest to this one by the cosine of their embeddings under the active model; exact. An entity without an
--- embedding has no neighbours, and is not a neighbour of any. With its owner's rights: a role that searches needs the right to execute
--- this function, and no other.
+-- The entities nearest to this one by the cosine of their embeddings under the active model; exact. An entity without an embedding has no neighbours,
+-- and is not a neighbour of any. Runs with its owner's rights: a role that searches needs only the right to execute this function.
 create or replace function find_similar(source_name text, entity_key text, match_count integer default 10)
 returns table (key text, similarity double precision)
 language sql stable security definer set search_path from current as $$

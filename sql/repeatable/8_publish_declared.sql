@@ -6,7 +6,7 @@ create or replace function published_columns(matcher jsonb, left_source jsonb de
 returns table (field text, name text, is_key boolean, type text, family text, given_family text, expression text)
 language sql stable set search_path from current as $$
     select field, declared.name, field in ('left', 'right', 'matcher'),
-        -- a cast to varchar(3) would cut a text off, while one to numeric(5, 4) rounds as the column does
+        -- a cast to varchar(3) would cut a text off; a cast to numeric(5, 4) rounds as the column does
         format_type(atttypid, case when typcategory = 'S' then -1 else atttypmod end),
         case when typname = 'uuid' then 'uuid' else typcategory::text end,
         case
@@ -37,7 +37,7 @@ language sql stable set search_path from current as $$
     where declared.name is not null
 $$;
 
--- All in a declared publication that does not fit the app's table.
+-- All parts of a declared publication that do not fit the app's table.
 create or replace function publication_problems(matcher jsonb, left_source jsonb default null, right_source jsonb default null)
 returns setof text
 language plpgsql stable set search_path from current as $$
@@ -77,8 +77,8 @@ begin
 end
 $$;
 
--- The statement that writes pairs `origin` into the app's table: it updates rows that differ, in the order of their keys, and
--- inserts those that are missing. All writers of rows take them in this order. With `holds` it looks whether the missing pairs are still there, and keeps them from deletion.
+-- The statement that writes pairs `origin` into the app's table: it updates rows that differ, in the order of their keys, and inserts those that are
+-- missing. All writers of rows take them in this order. With `holds` it looks whether the missing pairs still exist, and locks them against deletion.
 create or replace function publishing_statement(matcher jsonb, origin text, holds boolean) returns text
 language plpgsql stable set search_path from current as $$
 declare
@@ -139,7 +139,7 @@ language sql stable set search_path from current as $$
     from published_columns(matcher) where is_key
 $$;
 
--- The statements that `publications` keeps. Those that remove rows are missing if removed pairs keep them.
+-- The statements that `publications` keeps. There are none that remove rows if the rows of removed pairs are to stay.
 create or replace function publication_statements(matcher jsonb) returns jsonb
 language plpgsql stable set search_path from current as $$
 declare

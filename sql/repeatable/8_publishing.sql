@@ -1,7 +1,7 @@
 -- Published pairs: the pairs of a matcher in a table of the app, written in the transaction that writes `matches`. A pair that the
 -- app's table refuses is kept in `unpublished_pairs`, and a job of the queue `publishing` writes it later.
 
--- Where triggers of the app on a table look up names: not in the schemas of ours.
+-- The search path for triggers of the app on a table, without our schemas.
 create or replace function app_search_path(of_table regclass) returns text
 language sql stable set search_path from current as $$
     select string_agg(quote_ident(nspname), ', ' order by place) || ', pg_temp'
@@ -21,21 +21,21 @@ language sql stable set search_path from current as $$
     select exists (select from pg_trigger where tgrelid = of_table and tgdeferrable and tgenabled <> 'D')
 $$;
 
--- Whether triggers of the app see rows as its policies say, which is the server's default. If policies hide rows of the table itself from us, `off`
--- makes the server say so.
+-- Whether the app's policies apply to its triggers, which is the server's default. If policies hide rows of the table itself from us, `off` makes it
+-- an error.
 create or replace function app_row_security(of_table regclass) returns text
 language sql stable set search_path from current as $$
     select case when row_security_active(of_table) then 'off' else 'on' end
 $$;
 
--- Whether an error is of the matcher's table or its declaration, as a missing column, table or right is, and not of some rows. A right may
--- also be missing for one row: by a policy, or by a trigger of the app.
+-- Whether an error comes from the matcher's table or its declaration, for example a missing column, table or right, and not from some rows. A policy
+-- or a trigger of the app may also refuse a right for one row.
 create or replace function is_fault_of_table(state text, matcher jsonb) returns boolean
 language sql stable set search_path from current as $$
     select state ~ '^(0A|3F|42|54|55000)' and (state <> '42501' or exists (select from publication_problems(matcher)))
 $$;
 
--- What is told of an error. Other messages than these may quote a row, and so may those of `raise` in a function of the app.
+-- The text for an error. Other messages than these may quote a row, and so may those of `raise` in a function of the app.
 create or replace function told_of(state text, message text, context text) returns text
 language sql immutable as $$
     select case when state ~ '^(0A|3F|40|42|54|55|23)' and coalesce(context, '') !~ '^[^\n]* at RAISE' then message
@@ -66,15 +66,15 @@ language sql set search_path from current as $$
     select enqueue_jobs('publishing', left_source, 'publication', array[name]) from matchers where name = matcher_name
 $$;
 
--- Whether the table of a publication has a fault. A worker looks whether it is mended.
+-- Whether the table of a publication has a fault. A worker looks whether it is corrected.
 create or replace function is_suspended(matcher_name text) returns boolean
 language sql stable set search_path from current as $$
     select exists (select from unpublished_pairs where matcher = matcher_name and left_key is null and reason is not null)
 $$;
 
--- Writes changed pairs into the app's tables. It fails no statement: pairs that a table refuses are kept for later. It waits ten
--- milliseconds for a lock at most. In a transaction of the app (a depth of 2) it causes no late check. Deeper it is inside a trigger of the app,
--- which may be one before a row of the published table is written: it writes nothing.
+-- Writes changed pairs into the app's tables. It fails no statement: pairs that a table refuses are kept for later. It waits ten milliseconds for a
+-- lock at most. In a transaction of the app (a depth of 2) it causes no late check. At a greater depth it is inside a trigger of the app, which may
+-- run before a row of the published table is written. Then it writes nothing.
 create or replace function matches_published() returns trigger
 language plpgsql security definer set search_path from current set row_security = off set lock_timeout = '10ms' as $$
 declare
@@ -124,7 +124,7 @@ begin
                 execute publication.statement;
             end if;
             if pg_trigger_depth() = 1 then
-                -- also what triggers of the app cause in other tables is checked here, and not at the commit
+                -- constraints of other tables that triggers of the app write are checked here too, not at the commit
                 set constraints all immediate;
             end if;
             perform set_config('search_path', our_path, true), set_config('row_security', 'off', true);
@@ -139,7 +139,7 @@ begin
                 perform keep_unpublished(publication.matcher, null, null, message);
             end if;
             if removes or (not is_fault and cardinality(left_keys) <= 1000) then
-                -- a lock passes by itself
+                -- another session releases the lock later
                 perform keep_unpublished(publication.matcher, left_keys, right_keys, case when state !~ '^(40|55P)' then message end);
             elsif not is_fault then
                 perform keep_unpublished(publication.matcher, null, null, null);
@@ -151,8 +151,8 @@ begin
 end
 $$;
 
--- Looks whether the table of a publication takes pairs now. Returns what is in the way, null if nothing is. The caller has the lists
--- of the matcher alone: from the end of its transaction on, pairs are published again as they change.
+-- Looks whether the table of a publication takes pairs now. Returns what is in the way, null if nothing is. The caller holds the lists of the matcher
+-- alone. From the end of its transaction on, changed pairs are published at once again.
 create or replace function resume_publication(matcher_name text) returns text
 language plpgsql security definer set search_path from current set row_security = off as $$
 declare
@@ -250,7 +250,7 @@ begin
 end
 $$;
 
--- Enqueues what is kept, and once a day the comparison of each published table. Returns the matchers.
+-- Enqueues the kept pairs, and once a day the comparison of each published table. Returns the matchers.
 create or replace function enqueue_due_publications() returns setof text
 language plpgsql set search_path from current as $$
 begin
@@ -262,7 +262,7 @@ begin
 end
 $$;
 
--- The tables of the app that have the pairs of matchers, and what is in the way of it.
+-- The tables of the app that get the pairs of matchers, and what prevents it.
 create or replace function publication_states()
 returns table (matcher text, "table" text, unpublished bigint, is_compared boolean, reasons text[])
 language sql stable set search_path from current as $$

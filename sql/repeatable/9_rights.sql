@@ -8,7 +8,7 @@ declare
     vector_schema regnamespace := (select extnamespace from pg_extension where extname = 'vector');
 begin
     if not exists (select from pg_policy where polrelid = 'jobs'::regclass and polname = 'jobs_of_own_entities') then
-        -- an array is made once a query, and found in an index
+        -- the array is computed once in a query, and an index finds it
         create policy jobs_of_own_entities on jobs for select using (
             -- for the other kinds the key names no entity
             kind not in ('item', 'parent', 'table', 'excepted')
@@ -46,12 +46,12 @@ begin
     if to_regrole('service_role') is not null then
         grant usage on schema matching_pipeline to service_role;
         grant select on matches, items, embeddings, image_types, queues, sources to service_role;
-        -- what a worker outside does with jobs and pictures, and what the app says of pairs
+        -- for external workers (jobs and pictures), and for the app's labels of pairs
         grant select, insert, update, delete on jobs, pauses, generated_images, match_labels to service_role;
         for object in
             select pg_proc.oid::regprocedure from pg_proc
             where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
-              -- a function with its owner's rights, by name only
+              -- functions that run with their owner's rights: only those named here
               and (not prosecdef or proname in ('read_source', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar', 'find_similar_images'))
               and proname not in ('attach_source', 'attach_derived', 'detach_source', 'detach_queue', 'make_trigger_function', 'make_triggers', 'drop_triggers', 'make_exception_triggers')
         loop
