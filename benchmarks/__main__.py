@@ -41,7 +41,7 @@ def main() -> None:
         nargs="*",
         metavar="MEASUREMENT",
         help="queue, backlog, images, matches, kills, kernel, rebuild, machines, incremental, provider, postings, "
-        "faces, enqueuing, standing, decoding, hosts, analyzer, embedder, gallery",
+        "workers, faces, enqueuing, standing, decoding, hosts, analyzer, embedder, gallery",
     )
     parser.add_argument("--faces", type=int, default=100_000, help="fewer for a quick look")
     parser.add_argument("--left", type=int, default=10_000, help="vectors on the left of the kernel")
@@ -75,6 +75,7 @@ def main() -> None:
         "kills": partial(kills.main, kills=asked.kills),
         "provider": provider.main,
         "postings": posting_queue.main,
+        "workers": partial(posting_queue.main, cases=posting_queue.MORE_WORKERS),
         "faces": partial(faces.main, count=asked.faces),
         "gallery": gallery.main,
     }

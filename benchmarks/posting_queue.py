@@ -3,8 +3,10 @@
 import multiprocessing
 import resource
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from pydantic import SecretStr
@@ -17,28 +19,39 @@ from matching_pipeline.settings import Settings
 from matching_pipeline.sources.documents import load
 from matching_pipeline_tests.fixtures.openai_server import KEY
 
-POSTINGS = {1: 10_000, 4: 100_000}
-"""By the number of requests at once."""
+
+class Case(NamedTuple):
+    workers: int
+    concurrency: int
+    """requests that each makes at once"""
+    postings: int
 
 
-def main(database_url: str) -> None:
+ONE_WORKER = (Case(1, 1, 10_000), Case(1, 4, 100_000))
+MORE_WORKERS = tuple(Case(workers, 1, 5_000 * workers) for workers in (1, 2, 3, 4))
+
+
+def main(database_url: str, cases: Sequence[Case] = ONE_WORKER) -> None:
     print(
         f"\n## Postings through the queue, {BATCH} a request, a provider that takes {LATENCY_SECONDS * 1000:.0f} ms"
     )
     with stand_in() as (url, server):
-        for concurrency, count in POSTINGS.items():
-            insert_postings(database_url, concurrency, count)
+        for number, (workers, concurrency, count) in enumerate(cases):
+            insert_postings(database_url, number, count)
             before = processor_seconds(database_url, server)
-            # a process of its own, for its memory
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                completed, seconds, peak, worker = pool.apply(work_off_postings, (database_url, url, concurrency))
+            # each in a process of its own, for its memory too
+            with multiprocessing.get_context("spawn").Pool(workers) as pool:
+                done = pool.starmap(work_off_postings, [(database_url, url, concurrency)] * workers, chunksize=1)
             after = processor_seconds(database_url, server)
-            ideal = BATCH * concurrency / LATENCY_SECONDS
+            rows, times, peaks, worker_seconds = zip(*done, strict=True)
+            completed, seconds, peak = sum(rows), max(times), max(peaks)
+            ideal = BATCH * concurrency * workers / LATENCY_SECONDS
             print(
-                f"{completed} rows, {concurrency} requests at once: {completed / seconds:.0f} a second, "
+                f"{completed} rows, {workers} workers of {concurrency} requests at once: "
+                f"{completed / seconds:.0f} a second, "
                 f"{completed / seconds / ideal:.2f} of the ideal {ideal:.0f}; peak memory {peak:.0f} MiB"
             )
-            used = {"worker": worker, **{name: after[name] - before[name] for name in after}}
+            used = {"workers": sum(worker_seconds), **{name: after[name] - before[name] for name in after}}
             each = ", ".join(f"{name} {1000 * spent / completed:.3f}" for name, spent in used.items())
             cores = sum(used.values()) / completed * ideal
             print(f"  processor, milliseconds a row: {each}; the ideal rate would fill {cores:.1f} cores like this")
