@@ -14,7 +14,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import named_rows, query
 from matching_pipeline.gallery.cards import cards_of
 from matching_pipeline.gallery.rendering import redirect, render, sessions_of
-from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
+from matching_pipeline.providers.factory import embeds_words
 
 PAGE = 24
 LAST_ID = UUID(int=2**128 - 1)
@@ -80,7 +80,7 @@ def newest(connection: Connection, source: str, count: int) -> list[UUID]:
 def finds_by_words(modality: str, model: str | None) -> bool:
     """Whether a search by meaning takes words: yes for texts, and for pictures unless the model embeds pictures
     only."""
-    return modality == "text" or (modality == "image" and model not in (None, LocalImageAnalyzer.model))
+    return modality == "text" or (modality == "image" and model is not None and embeds_words(model))
 
 
 def source_of(connection: Connection, name: str) -> dict[str, Any]:

@@ -11,7 +11,12 @@ from matching_pipeline.providers.answer_cache import AnswerCache
 from matching_pipeline.providers.budget import Budget
 from matching_pipeline.providers.call_log import CallLog
 from matching_pipeline.providers.fastembed import PREFIX as FASTEMBED
-from matching_pipeline.providers.fastembed import FastembedImageAnalyzer, FastembedTextEmbedder
+from matching_pipeline.providers.fastembed import (
+    WORDS,
+    FastembedImageAnalyzer,
+    FastembedSharedAnalyzer,
+    FastembedTextEmbedder,
+)
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 from matching_pipeline.providers.local.generator import LocalImageGenerator
 from matching_pipeline.providers.local.text import LocalTextEmbedder
@@ -94,7 +99,9 @@ def _image_analyzer(settings: Settings, database_url: str, queue: str, model: st
     if model == LocalImageAnalyzer.model:
         yield LocalImageAnalyzer()
     elif model.startswith(FASTEMBED):
-        yield FastembedImageAnalyzer(model.removeprefix(FASTEMBED), settings.fastembed_folder)
+        bare = model.removeprefix(FASTEMBED)
+        analyzer = FastembedSharedAnalyzer if bare in WORDS else FastembedImageAnalyzer
+        yield analyzer(bare, settings.fastembed_folder)
     elif shared := MultimodalName.parse(model):
         with openai_client(settings, database_url, queue) as client:
             priced = embedding_model(settings, shared.embedding.model)
@@ -211,6 +218,14 @@ def _chosen_embedding(settings: Settings) -> EmbeddingName:
 def _chosen_vision(settings: Settings) -> VisionName:
     name = _named(settings.image_model) or settings.openai_vision_model
     return VisionName(name, PROMPT_VERSION, _chosen_embedding(settings))
+
+
+def embeds_words(model: str) -> bool:
+    """Says by its name whether a model of pictures embeds words too."""
+    name = _halved(model).name
+    return name != LocalImageAnalyzer.model and (
+        not name.startswith(FASTEMBED) or name.removeprefix(FASTEMBED) in WORDS
+    )
 
 
 class _Halved(NamedTuple):

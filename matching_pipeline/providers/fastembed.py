@@ -1,6 +1,7 @@
 """Models that the library fastembed runs: it fetches their weights, or reads them from a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,10 +11,17 @@ from PIL import Image
 
 from matching_pipeline.errors import ConfigurationError, JobFailure, PermanentFailure
 from matching_pipeline.providers.local import descriptor
+from matching_pipeline.providers.parts import parts
 from matching_pipeline.providers.protocols import ImageAnalysis
 
 PREFIX: Final = "fastembed:"
 """The names of these models in the registry begin with it."""
+WORDS: Final[Mapping[str, str]] = {
+    "Qdrant/clip-ViT-B-32-vision": "Qdrant/clip-ViT-B-32-text",
+    "jinaai/jina-clip-v1": "jinaai/jina-clip-v1",
+    "google/siglip2-base-patch16-224": "google/siglip2-base-patch16-224",
+}
+"""The models of pictures that have a model of texts in the same space, with that."""
 
 Vector = NDArray[np.float32]
 
@@ -38,12 +46,22 @@ class _Model:
             place = f"in {folder / name}" if folder else "by fastembed's own download"
             raise ConfigurationError(f"{setting}: {name} cannot be loaded {place}: {error}") from error
         self.dimensions: int = self._model.embedding_size
+        self._tokenizer: Any = getattr(self._model.model, "tokenizer", None)
         if vector.shape != (self.dimensions,):
             shape = " × ".join(map(str, vector.shape))
             raise ConfigurationError(
                 f"{setting}: the weights of {name} give {shape} dimensions, not {self.dimensions}: they are another "
                 "model's"
             )
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The tokenizer cuts a longer text off."""
+        return (self._tokenizer.truncation or {}).get("max_length") if self._tokenizer else None
+
+    def tokens(self, text: str) -> int:
+        encoded = self._tokenizer.encode(text)
+        return sum(sum(part.attention_mask) for part in (encoded, *encoded.overflowing))
 
     def vector(self, given: object) -> Vector | JobFailure:
         (vector,) = self._model.embed([given])
@@ -54,7 +72,7 @@ class _Model:
 
 
 class FastembedTextEmbedder:
-    """The TextEmbedder."""
+    """The TextEmbedder. A caller divides a text that is longer than the model takes (`parts`)."""
 
     concurrency = 1
     batch_items = 32
@@ -68,6 +86,10 @@ class FastembedTextEmbedder:
     def estimate_tokens(self, text: str) -> int:
         return len(text) // 4 + 1
 
+    def parts(self, text: str) -> list[str]:
+        limit = self._model.most_tokens
+        return parts(text, limit, self._model.tokens) if limit else [text]
+
     def embed(self, texts: Sequence[str]) -> list[Vector | JobFailure]:
         given = [text.encode("utf-8", "replace").decode().strip() for text in texts]
         return [self._model.vector(text) if text else PermanentFailure("the text is empty") for text in given]
@@ -80,6 +102,7 @@ class FastembedImageAnalyzer:
 
     def __init__(self, name: str, folder: Path | None) -> None:
         self.model = PREFIX + name
+        self._name, self._folder = name, folder
         self._model = _Model("ImageEmbedding", name, folder, Image.new("RGB", (64, 64), "teal"))
         self.dimensions = self._model.dimensions
 
@@ -88,3 +111,17 @@ class FastembedImageAnalyzer:
         if isinstance(vector, JobFailure):
             raise vector
         return ImageAnalysis(vector, descriptor.described(picture).attributes)
+
+
+class FastembedSharedAnalyzer(FastembedImageAnalyzer):
+    """Embeds words too, by the model's twin for texts, which is loaded when it is first asked for."""
+
+    def embed_words(self, words: str) -> Vector:
+        (vector,) = self._words.embed([words])
+        if isinstance(vector, JobFailure):
+            raise vector
+        return vector
+
+    @cached_property
+    def _words(self) -> FastembedTextEmbedder:
+        return FastembedTextEmbedder(WORDS[self._name], self._folder)

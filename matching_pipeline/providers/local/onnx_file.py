@@ -20,7 +20,7 @@ TYPES: Final = {1: "<f4", 3: "i1"}
 class Graph:
     """Nodes in the order of evaluation. Values have names; each call adds a node and returns its output's name."""
 
-    inputs: Mapping[str, Sequence[int]]
+    inputs: Mapping[str, Sequence[int] | None]
     _nodes: list[bytes] = field(default_factory=list)
     _constants: list[bytes] = field(default_factory=list)
 

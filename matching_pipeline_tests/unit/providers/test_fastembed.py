@@ -1,6 +1,7 @@
 """The library fastembed runs real models from a folder: MiniLM of a package, and a tiny network of pictures."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ from PIL import Image
 from tokenizers import BertWordPieceTokenizer
 
 from matching_pipeline.errors import ConfigurationError, PermanentFailure
-from matching_pipeline.providers.factory import image_analyzer, text_embedder
+from matching_pipeline.providers.factory import embeds_words, image_analyzer, text_embedder
+from matching_pipeline.providers.fastembed import WORDS
 from matching_pipeline.providers.local import text
 from matching_pipeline.providers.local.onnx_file import Graph
+from matching_pipeline.providers.protocols import Divides, EmbedsWords
 from matching_pipeline.settings import Settings
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -24,14 +27,17 @@ def settings(folder: Path, **choice: str) -> Settings:
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
-    folder = tmp_path / MINILM
+    write_texts(tmp_path / MINILM, text.WEIGHTS.read())
+    return tmp_path
+
+
+def write_texts(folder: Path, weights: bytes) -> None:
     folder.mkdir(parents=True)
-    (folder / "model.onnx").write_bytes(text.WEIGHTS.read())
+    (folder / "model.onnx").write_bytes(weights)
     words = text.VOCABULARY.read().decode().splitlines()
     BertWordPieceTokenizer({word: number for number, word in enumerate(words)}).save(str(folder / "tokenizer.json"))
     (folder / "config.json").write_text(json.dumps({"pad_token_id": 0}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 256, "pad_token": "[PAD]"}))
-    return tmp_path
 
 
 def pictures(folder: Path, dimensions: int) -> None:
@@ -48,6 +54,18 @@ def pictures(folder: Path, dimensions: int) -> None:
         **{"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": False, "do_convert_rgb": True},
     }
     (place / "preprocessor_config.json").write_text(json.dumps(steps))
+
+
+def words(folder: Path, dimensions: int) -> None:
+    """Makes waves of the mean number of the tokens, in the place of the model that shares a space with CLIP."""
+    graph = Graph({"input_ids": None})
+    mean = graph.node("ReduceMean", graph.node("Cast", "input_ids", to=1), axes=[1])
+    waves = graph.node("Cos", graph.node("MatMul", mean, graph.constant(np.linspace(0, 1, dimensions)[None])))
+    # the input has whole numbers, type 7, in the place of floats
+    model = re.sub(
+        rb"(input_ids\x12.\x0a.\x08)\x01", lambda found: found[1] + b"\x07", graph.model([waves]), flags=re.DOTALL
+    )
+    write_texts(folder / WORDS[CLIP], model)
 
 
 def test_texts_have_the_vectors_of_the_same_model_run_otherwise(texts: Path) -> None:
@@ -69,6 +87,38 @@ def test_a_picture_has_a_vector_and_the_attributes_of_its_pixels(tmp_path: Path)
     assert red.embedding.shape == (512,)
     assert red.embedding @ pink.embedding > red.embedding @ blue.embedding
     assert red.attributes["orientation"] == "landscape"
+
+
+def test_words_search_the_pictures_of_a_model_with_a_twin_for_texts(tmp_path: Path) -> None:
+    pictures(tmp_path, 512)
+    words(tmp_path, 512)
+    with image_analyzer(settings(tmp_path, image_model=f"fastembed:{CLIP}"), "nowhere", "image_ai") as analyzer:
+        assert isinstance(analyzer, EmbedsWords)
+        lamp, chair = analyzer.embed_words("a lamp"), analyzer.embed_words("a red chair")
+        with pytest.raises(PermanentFailure, match="the text is empty"):
+            analyzer.embed_words(" ")
+    assert lamp.shape == analyzer.analyze(Image.new("RGB", (9, 9), "red")).embedding.shape
+    assert np.linalg.norm(lamp) == pytest.approx(1)
+    assert lamp @ chair < 1 - 1e-6
+
+
+def test_a_model_says_by_its_name_whether_it_embeds_words() -> None:
+    assert all(map(embeds_words, (f"fastembed:{CLIP}", "multimodal:a/b:8", "v/describe-1/e:8@float16")))
+    assert not any(map(embeds_words, ("fastembed:Qdrant/resnet50-onnx", "local-visual-2", "local-visual-2@float16")))
+
+
+def test_a_long_text_is_divided_by_the_tokens_of_the_model(texts: Path) -> None:
+    sentence = "A walnut sideboard with brass handles, made in Denmark. "
+    with text_embedder(settings(texts, text_model=f"fastembed:{MINILM}"), "nowhere", "job_embeddings") as embedder:
+        assert isinstance(embedder, Divides)
+        assert embedder.parts(sentence) == [sentence]
+        divided = embedder.parts(sentence * 40 + "A lamp.")
+        ends = embedder.embed([divided[-1], divided[-1].replace("lamp", "horse")])
+    assert [len(part) // len(sentence) for part in divided[:-1]] == [21, 21]
+    assert divided[-1].endswith("A lamp.")
+    assert isinstance(ends[0], np.ndarray)
+    assert isinstance(ends[1], np.ndarray)
+    assert ends[0] @ ends[1] < 0.999
 
 
 def test_weights_of_other_dimensions_are_refused(tmp_path: Path) -> None:
