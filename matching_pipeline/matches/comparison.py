@@ -1,5 +1,6 @@
 """Compares the lists of a matcher by two models, from a sample of entities that both have embedded."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -82,7 +83,7 @@ def compare(
     before, after = _lists(active, rule, old, entities, owners), _lists(other, rule, new, entities, owners)
     if not (before and after):
         return None
-    old_pairs, new_pairs = (concatenate(list(lists.values())) for lists in (before, after))
+    old_pairs, new_pairs = _together(before), _together(after)
     proposed = kernel.equal_quantile(old_pairs.similarity, new_pairs.similarity, active.policy.threshold)
     usual = other.policy.threshold if proposed is None else proposed
     thresholds = active.policy.threshold, usual if threshold is None else threshold
@@ -133,6 +134,16 @@ def _lists(
             here, others = only(images[source], ids), only(images[opposite[0]], members[opposite])
             lists[source].append(scoring.top(source, here, others, policy))
     return {source: concatenate(parts) for source, parts in lists.items() if parts}
+
+
+def _together(lists: Lists) -> Pairs:
+    """With another id for each owner: entities of two sources that have the same key have the same id."""
+    parts = []
+    for source, pairs in lists.items():
+        owners, places = np.unique(pairs.left, return_inverse=True)
+        ids = [UUID(bytes=hashlib.md5(source.encode() + owner.bytes).digest()) for owner in as_uuids(owners)]
+        parts.append(replace(pairs, left=as_ids(ids)[places]))
+    return concatenate(parts)
 
 
 def _by_block(entities: Sequence[Sampled]) -> Mapping[tuple[str, Block], Ids]:

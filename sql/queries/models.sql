@@ -72,10 +72,17 @@ order by model_probes.model, probe
 update matching_pipeline.match_settings set threshold = %(threshold)s where matcher = %(matcher)s and model = %(model)s
 
 -- name: copy_entities_with_matches
+-- entities of two sources that have the same key have the same id
 copy (
-    select left_id from matching_pipeline.matches where matcher = %(matcher)s and left_rank is not null
+    select md5(left_source || left_id)::uuid
+    from matching_pipeline.matches
+    join matching_pipeline.matchers on matchers.name = matches.matcher
+    where matcher = %(matcher)s and left_rank is not null
     union
-    select right_id from matching_pipeline.matches where matcher = %(matcher)s and right_rank is not null
+    select md5(right_source || right_id)::uuid
+    from matching_pipeline.matches
+    join matching_pipeline.matchers on matchers.name = matches.matcher
+    where matcher = %(matcher)s and right_rank is not null
 ) to stdout (format binary)
 
 -- name: enqueue_missing_of_modality

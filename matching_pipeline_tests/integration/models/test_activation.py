@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.transactions import snapshot
 from matching_pipeline.handlers.texts import TextHandler
+from matching_pipeline.matches.comparison import compare
 from matching_pipeline.models import activation
 from matching_pipeline.models.activation import ModelChangeRefused, Options
 from matching_pipeline.queues.progress import Summary
@@ -17,6 +19,7 @@ from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.fixtures.postings import JobBoard, LetterEmbedder
 from matching_pipeline_tests.integration.marketplace import PROJECT
 from matching_pipeline_tests.integration.models.conftest import (
+    COLORS,
     LOCAL_IMAGE,
     LOCAL_TEXT,
     TEXT,
@@ -198,6 +201,25 @@ def test_of_two_activations_at_once_one_is_refused(market: Market, work: Work, d
         assert sorted(threads.map(activate, range(2))) == [False, True]
     assert statuses(market.connection) == {VISION: "active", LOCAL_IMAGE: "shadow"}
     assert models_of(market.connection, "matches") == {VISION: 16}
+
+
+def test_entities_of_two_sources_with_equal_keys_count_apart(market: Market, work: Work) -> None:
+    connection = market.connection
+    market.run("""update matching_pipeline.matchers set declaration = declaration || '{"lists": "both"}'""")
+    for color in COLORS[:2]:
+        listing, url = market.listing(), market.picture(color)
+        market.run("insert into products (id) values (%s)", listing)
+        market.listing_image(listing, url), market.product_image(listing, url)
+    work("image_ai"), work("matches_project")
+    add(connection, VISION)
+    with pytest.raises(ModelChangeRefused, match=r"4 of the 4 entities .* would lose all"):
+        activation.activate(connection, VISION, Options(force=True))
+    work("image_ai_shadow")
+    (matching,) = activation.matchings_of(connection, "image", 100)
+    with snapshot(connection):
+        compared = compare(connection, matching, VISION)
+    assert compared is not None
+    assert (compared.lists, compared.found.with_pairs, compared.found.emptied) == (4, 4, 0)
 
 
 def test_an_activation_in_the_middle_of_a_backfill_loses_nothing_and_asks_once(
