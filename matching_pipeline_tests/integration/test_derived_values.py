@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from matching_pipeline.components.folder import definitions_in
-from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.files import ROOT
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.handlers.registry import process_due
 from matching_pipeline.queues.progress import Summary
@@ -156,3 +157,17 @@ def test_the_asset_has_its_checks_and_its_sensor(folder: Path) -> None:
     assert "colours_sensor" in {sensor.name for sensor in repository.sensor_defs}
     checks = {key.name for key in repository.asset_graph.asset_check_keys if key.asset_key.path == ["colours"]}
     assert checks == {"every_entity_is_accounted_for", "no_failed_jobs"}
+
+
+def test_the_pipelines_own_role_writes_the_values(
+    connection: Connection, database_url: str, folder: Path, work: Work
+) -> None:
+    app = App(connection)
+    app.product_image(app.product(), url("red"))
+    connection.execute((ROOT / "sql/role.sql").read_bytes())
+    as_role = f"{database_url}{'&' if '?' in database_url else '?'}options=-crole%3Dmatching_pipeline"
+    with connect(as_role) as own:
+        assert own.execute("select current_user").fetchone() == ("matching_pipeline",)
+    process_due(Settings(), as_role, load(folder), "colours")
+    assert app.run("select colour from colours") == ["#ff0000"]
+    connection.execute("drop owned by matching_pipeline; drop role matching_pipeline")
