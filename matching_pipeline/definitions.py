@@ -8,6 +8,6 @@ from matching_pipeline.sources.documents import declarations_folder
 
 defs = dg.Definitions.merge(
     definitions_in(declarations_folder(Settings())),
-    # a run is one process: its steps share what is warm
+    # a run is one process: its steps share loaded models and connections
     dg.Definitions(executor=dg.in_process_executor),
 )

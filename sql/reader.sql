@@ -28,7 +28,7 @@ begin
     for name in
         select pg_proc.oid::regprocedure from pg_proc
         where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
-          -- Postgres lets no function write that is not volatile. Those with their owner's rights are named: they only read.
+          -- Only a volatile function can write. The functions that run with their owner's rights are named here: they only read.
           and ((provolatile <> 'v' and not prosecdef) or proname in ('read_source', 'excepted_values', 'is_announced', 'paused_until'))
     loop
         execute format('grant execute on function %s to matching_pipeline_reader', name);

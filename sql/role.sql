@@ -2,8 +2,8 @@
 -- `matching-pipeline migrate`, and again after each upgrade. Then the owner lets the role log in:
 --   alter role matching_pipeline login password '...';
 --
--- The role writes what the pipeline derives, and has no right on a table of the app: it reads the declared rows through functions of
--- the owner's. The role that migrates and attaches stays the owner: this role creates, alters and drops nothing.
+-- The role writes what the pipeline derives, and has no right on a table of the app: it reads the declared rows through functions that run with the
+-- owner's rights. The role that migrates and attaches stays the owner: this role creates, alters and drops nothing.
 
 do $$
 declare
@@ -52,7 +52,7 @@ begin
     for name in
         select pg_proc.oid::regprocedure from pg_proc
         where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
-          -- a function with its owner's rights, by name only
+          -- functions that run with their owner's rights: only those named here
           and (not prosecdef or proname in (
               'read_source', 'children_of', 'source_keys', 'excepted_values', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar', 'find_similar_images',
               'resume_publication', 'publish_range', 'publish_pairs', 'set_kept_status'

@@ -54,7 +54,7 @@ def running_dagster(
             env={**os.environ, **environment, "DAGSTER_HOME": str(home)},
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Ctrl-C is ours to hand on, in order; and a shell may have left SIGINT ignored for background jobs
+            # we pass Ctrl-C on in our own order; and a shell may have left SIGINT ignored for background jobs
             start_new_session=True,
             preexec_fn=_default_signals,
         )

@@ -80,7 +80,7 @@ def _enqueue_missing(
     enqueue_resync(connection)
     client.hasten_publishing(connection)
     say(f"{enqueue_missing(connection)} pictures and texts queued; all tables are compared with the mirror")
-    # a product picture is never missing: an app or a person asks for it
+    # a product picture is never missing, as it is made only when an app or a person asks for it
     queues = {queue for queue in registry.queues(declarations) if declarations.queues.get(queue) != "generate"}
     if failed:
         retried = [client.retry_because(connection, queue, because or "") for queue in queues]
@@ -124,7 +124,7 @@ def _work_off(
 
     def wait(jobs: Sequence[UUID]) -> None:
         nonlocal said
-        # once: the number falls, and a lease that is renewed ends later
+        # once only: the number falls, and a renewed lease ends later
         if not said and (leased := _leased(connection, queue, jobs)):
             said = True
             say(leased)

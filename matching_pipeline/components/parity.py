@@ -18,7 +18,7 @@ def sampled_lists_are_exact(declared: Matches) -> ReportedCheck:
     """It reads all vectors once, so it runs only with a rebuild."""
 
     def evaluate(pipeline: Pipeline) -> dg.AssetCheckResult:
-        # a day's sample: who looks again looks at the same
+        # the sample changes once a day, so that a person who repeats the check sees the same lists
         seed = datetime.now(UTC).date().toordinal()
         with pipeline.connection() as connection:
             found = {matcher.name: sampled_parity(connection, matcher, SAMPLE, seed) for matcher in declared.matchers}

@@ -161,7 +161,7 @@ class _Reported:
         try:
             evaluations = self._report.evaluations(pipeline)
         finally:
-            # also if it failed: it is not repeated each second
+            # also if it failed, so that it is not repeated each second
             taken = time.monotonic() - began
             self._next_check = time.monotonic() + max(GAP_SECONDS, taken / CHECKING_SHARE)
         self._unchecked = False
@@ -191,7 +191,7 @@ def process_by_hand(
         except (ConfigurationError, ProviderUnavailable) as error:
             if not registry.is_shadow(queue):
                 raise
-            # no reader waits for a shadow
+            # no reader waits for the results of a shadow
             context.log.warning(f"{queue}: {error}")
             continue
         context.log.info(f"{queue}: {done.jobs} jobs, {done.failed} failed")

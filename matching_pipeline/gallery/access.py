@@ -19,7 +19,7 @@ HEADERS = {
     "img-src 'self' https: http: data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    # an erasure must reach what a browser keeps
+    # a browser must not keep what may be erased later
     "Cache-Control": "no-store",
 }
 

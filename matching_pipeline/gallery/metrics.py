@@ -70,7 +70,7 @@ class PipelineCollector(Collector):
     def _count(self, connection: Connection) -> None:
         (until,) = connection.execute(query("metrics_until")).fetchone() or (None,)
         between = {"after": self._until or until, "until": until}
-        # both before either counts: if one fails, the next scrape reads the same time again
+        # read both before either is counted: if one fails, the next scrape reads the same time again
         ended = named_rows(connection, "metrics_of_ended_jobs", bounds=list(BOUNDS), **between)
         calls = named_rows(connection, "metrics_of_ai_calls", **between)
         for row in ended:

@@ -87,7 +87,7 @@ class DerivedHandler(ABC):
                 **outcome.result.values,
             }
             for outcome, row in current
-            # an edit after the item was read has queued it again
+            # if the app has changed the item since it was read, it is in the queue again
             if row.content == outcome.result.row.content
         ]
         if values:

@@ -96,7 +96,7 @@ class GenerationHandler:
 
     def __exit__(self, *exception: object) -> None:
         self._fetches.shutdown(wait=False, cancel_futures=True)
-        # a request under way is paid for: its answer is kept before the provider's client closes
+        # A running request costs money, so its answer is stored before the provider's client closes.
         self._makers.shutdown(wait=True, cancel_futures=True)
 
     def fetch(self, url: str) -> "Future[Photo]":

@@ -102,7 +102,7 @@ class MatchHandler:
             expansion.write(connection, self.queue, expanded)
             for job in (outcome.job for outcome in outcomes if outcome.job.kind == EXCEPTED):
                 connection.execute(query("enqueue_excepted"), {"matcher": self._matching.name, "value": job.key})
-                # its key may name a person
+                # the key may name a person
                 connection.execute(query("forget_job"), {"id": job.id})
             entities = [
                 outcome
@@ -127,7 +127,7 @@ class MatchHandler:
                 with connection.transaction():
                     rows = read_all(connection, job.source, "entity", [job.key])
             except (PermanentFailure, SourceUnreadable):
-                # its row cannot be read: its pairs stay
+                # the row cannot be read, so its pairs stay
                 return
             if vector_failures(connection, job.source, rows):
                 mirror.erase(connection, self.queue, job.source, "entity", [job.key], of_status=())

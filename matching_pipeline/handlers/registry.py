@@ -204,7 +204,7 @@ def _model(database_url: str, queue: str) -> str | None:
     with connect(database_url) as connection:
         model = models.model_of(connection, queue)
         if model is None and is_shadow(queue):
-            # transactions of the app that ended after the model was retired left them
+            # transactions of the app that ended after the model was retired have enqueued them
             forget_work_of_no_model(connection)
             raise ModelSwitched(f"there is no model for the queue {queue}: `matching-pipeline model add` makes one")
     return model

@@ -91,7 +91,7 @@ class TextHandler:
         embedded = [
             (row.item_key, outcome)
             for outcome, row in write_mirror(connection, self.queue, outcomes, is_text=True)
-            # an edit of the text after it was read has queued it again
+            # if the app has changed the text since it was read, it is in the queue again
             if text_hash(row.content) == outcome.result.input_hash
         ]
         if embedded:
@@ -112,7 +112,7 @@ class TextHandler:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # a request under way is paid for: its answer is kept before the provider's client closes
+        # A running request costs money, so its answer is stored before the provider's client closes.
         self._requests.shutdown(wait=True, cancel_futures=True)
 
     def _known(self, connection: Connection, texts: Iterable[Text]) -> dict[Text, list[Vector]]:

@@ -87,7 +87,7 @@ def decode(data: bytes, *, side: int = SIDE, memory: Memory | None = None) -> Im
         return upright if method is None else upright.transpose(method)
     except PermanentFailure:
         raise
-    except Exception as error:  # damage shows in any exception: struct.error, KeyError, MemoryError, …
+    except Exception as error:  # a damaged file can raise any exception: struct.error, KeyError, MemoryError, …
         reason = str(error) or type(error).__name__
         raise PermanentFailure(f"{looks_like(data)}: {reason}") from error
 

@@ -16,7 +16,7 @@ from matching_pipeline.pictures.web import is_transient
 
 OBJECT_STORAGE_SCHEMES = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"})
 TOO_MANY_REQUESTS = 429
-MAX_RETRIES = 2  # for a hiccup; the job's own retries are for an outage
+MAX_RETRIES = 2  # for a short failure; the job's own retries are for an outage
 
 
 class ObjectStorage:
@@ -58,7 +58,7 @@ def split_object_url(url: str) -> tuple[str, str]:
 def open_bucket(bucket_url: str, retry_timeout: timedelta) -> ObjectStore:
     """Raises ValueError if obstore's settings are wrong."""
     try:
-        # No client options: given any, obstore ignores those of the environment (AWS_ALLOW_HTTP, …).
+        # No client options, as with any obstore ignores those of the environment (AWS_ALLOW_HTTP, …).
         return from_url(bucket_url, retry_config={"max_retries": MAX_RETRIES, "retry_timeout": retry_timeout})
     except (BaseError, ValueError) as error:
         raise ValueError(f"object storage is not set up: {reason_of(error)}") from error

@@ -152,7 +152,7 @@ class _Body(httpx.AsyncByteStream):
 
 def _version(response: httpx.Response) -> str | None:
     etag: str = response.headers.get("ETag", "")
-    # a date without quotes, and an ETag with them, tell themselves apart
+    # an ETag has quotes and a date has none, so one can tell them apart
     date: str | None = response.headers.get("Last-Modified")
     return etag if etag.endswith('"') else date
 

@@ -51,7 +51,7 @@ class SingleFlight:
             flight: Future[AnswersByHash] = Future()
             ours, others = self._divide(model, waiting, flight)
             answers |= self._fly(model, ours, flight, ask, late=time.monotonic() > until)
-            # no thread waits for this one by now: two threads never wait for each other
+            # no thread waits for this one now, so two threads never wait for each other
             if len(answers) < len(wanted):
                 self._wait(others.values())
             for input_hash, other in others.items():

@@ -31,7 +31,7 @@ def ending_of(error: BaseException, session: Connection) -> Ending:
             delay = error.retry_after * random.uniform(1, 1.25)
             return Ending(delay, str(error), snoozes_queue=True)
         case psycopg.OperationalError() if session.closed:
-            # the handler read by a session that was lost: its jobs are claimed again
+            # the session that the handler read with was lost: its jobs are claimed again
             return Ending(reconnects=True, is_raised=False)
         case psycopg.OperationalError() | ConfigurationError() | ModelSwitched():
             return Ending()

@@ -76,7 +76,7 @@ class WorkerSession:
                 self.open()
                 self._on_reopen(self.connection, time.monotonic() - began)
                 return
-            # a name that cannot be resolved and a role that is missing were there before, and may come back
+            # the server's name and the role existed before, so a failure to find them may pass
             except (psycopg.OperationalError, ConfigurationError):
                 with suppress(psycopg.Error):
                     self.connection.close()

@@ -158,7 +158,7 @@ class QueueWorker:
     def _end(self, ending: Ending) -> None:
         if ending.reconnects and self._connection.closed:
             self._session.reopen()
-        # without a session the leases run out by themselves
+        # without a session the leases end when their time is over
         with suppress(psycopg.Error):
             if ending.snoozes_queue:
                 client.snooze_queue(self._connection, self.handler.queue, ending.delay, str(ending.reason))
@@ -282,7 +282,7 @@ class QueueWorker:
 
     def _log_ended(self, outcomes: Sequence[Outcome], lost: Collection[UUID]) -> None:
         if lost:
-            # the others were deleted with what they were for
+            # the others were deleted together with their rows
             standing = self._session.run(lambda connection: client.standing(connection, lost))
             self._log.lost([outcome.job for outcome in outcomes if outcome.job.id in standing])
         kept = [outcome for outcome in outcomes if outcome.job.id not in lost]

@@ -23,7 +23,7 @@ def unexplained_differences(connection: Connection, source: str) -> Iterator[Mir
     """
     jobs = connection.execute(query("jobs_of_source"), {"source": source}).fetchall()
     if any(kind in ("parent", "table") and not failed for kind, _, failed in jobs):
-        # any difference may be due to these
+        # these alone may explain any difference
         return
     explained = {key for _, key, _ in jobs}
     for part in (_of_rows(connection, source, explained), _of_mirror(connection, source, explained)):

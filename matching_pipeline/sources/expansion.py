@@ -160,7 +160,7 @@ def differences(
         elif row.item_key is None:
             there[row.entity_key] = set()
             if not has_pictures and row.entity_key in items:
-                # its photo is gone
+                # the photo was deleted
                 changed.add(row.entity_key)
         else:
             there[row.entity_key].add(row.item_key)

@@ -84,7 +84,7 @@ def forget_outdated(connection: Connection, queue: str, job: Job, *, is_text: bo
             rows = mirror.refresh(connection, queue, job.source, cast(Kind, job.kind), [job.key], ())
             mirror.put_items(connection, job.source, rows, is_text=is_text)
     except (PermanentFailure, SourceUnreadable):
-        # its row cannot be read: its embedding stays
+        # the row cannot be read, so its embedding stays
         return
     connection.execute(query("forget_outdated_embeddings"), {"source": job.source, "item_key": job.key})
 

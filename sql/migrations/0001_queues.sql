@@ -9,7 +9,7 @@ create table queues (
 alter table queues enable row level security;
 comment on table queues is 'one queue for each embeddings asset, each matcher and the generated images; `attach` writes the rows';
 comment on column queues.work is 'what a worker does to the jobs: it embeds pictures or texts, computes values of them, keeps lists of matches, makes pictures, or writes into the app''s tables';
-comment on column queues.notify is 'whether enqueuing wakes the workers; where it does not they look for jobs every tenth of a second';
+comment on column queues.notify is 'whether enqueuing wakes the workers; if not, they look for jobs every tenth of a second';
 
 create table pauses (
     queue text constraint pauses_pkey primary key,
@@ -19,7 +19,7 @@ create table pauses (
 );
 alter table pauses enable row level security;
 comment on table pauses is 'queues whose jobs no worker claims, also those of shadow models; see sql/repeatable/0_pauses.sql';
-comment on column pauses.pause_end is 'a pause that is over does not count; infinity where the queue waits to be resumed';
+comment on column pauses.pause_end is 'an ended pause has no effect; infinity if the pause lasts until the queue is resumed';
 
 create table jobs (
     id uuid constraint jobs_pkey primary key default gen_random_uuid(),
@@ -61,14 +61,14 @@ create table jobs (
 alter table jobs enable row level security;
 
 comment on table jobs is 'a row is a job: one piece of work of one queue';
-comment on column jobs.kind is 'what the key names: an entity of the source, one item of it, its parent, all rows of the table from a key on, or those with a value that an exception names; of generated images what is asked for';
+comment on column jobs.kind is 'what the key names: an entity of the source, one item of it, its parent, all rows of the table from a key on, or those with a value that an exception names; for generated images, what the job asks for';
 comment on column jobs.run_at is 'when a claim may take the row: a pending row''s due time, a processing row''s end of lease';
 comment on column jobs.attempts is 'claims so far; it grows with every claim, so (id, attempts) names one lease for ever';
-comment on column jobs.snoozes is 'attempts that do not count: a rate limit, a provider that was down, a new input';
+comment on column jobs.snoozes is 'attempts that do not count, because of a rate limit, a provider that was down, or a new input';
 comment on column jobs.deaths is 'workers that died while they had no other suspect; see sql/repeatable/1_claims.sql';
-comment on column jobs.batch_limit is 'so many jobs may be claimed together with this one; null where no worker died that had it';
-comment on column jobs.claimer is 'the worker that claimed the job last, by the number of its advisory lock; null where no session stands for it';
-comment on column jobs.caused_at is 'when the app made the change that this job follows from, also where another job stands between';
+comment on column jobs.batch_limit is 'how many jobs may be claimed together with this one; null if no worker died that had it';
+comment on column jobs.claimer is 'the worker that claimed the job last, by the number of its advisory lock; null if no session holds that lock';
+comment on column jobs.caused_at is 'when the app made the change that this job follows from, also if another job is between';
 comment on column jobs.completed_at is 'when the row ended, completed or failed';
 
 create index jobs_claim_idx on jobs (queue, run_at, id) where status in ('pending', 'processing');
@@ -90,8 +90,8 @@ create table workers (
 );
 alter table workers enable row level security;
 
-comment on table workers is 'the standing workers: a sensor asks for a row, the run that it starts takes it, and the worker deletes it when it leaves';
-comment on column workers.version is 'the code and settings that the worker was started for; the sensor relieves a worker of another version';
-comment on column workers.helps is 'true of a worker that leaves when nothing is due; false of the one that stays until its successor has entered';
+comment on table workers is 'the standing workers: a sensor asks for a row, the run that it starts takes it, and the worker deletes it when it ends';
+comment on column workers.version is 'the code and settings that the worker was started for; the sensor replaces a worker of another version';
+comment on column workers.helps is 'true for a worker that ends when nothing is due; false for the one that works until its successor has entered';
 comment on column workers.failures is 'the last error of each queue whose handler failed';
 comment on column workers.entered_at is 'when all queues were served for the first time';

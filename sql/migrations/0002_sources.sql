@@ -47,12 +47,12 @@ create table items (
 alter table items enable row level security;
 comment on table items is 'the pictures, the text or the vector of each entity';
 comment on column items.id is 'key_id(key)';
-comment on column items.key is 'a picture''s own key; the entity''s key where it has one item';
-comment on column items.content is 'a picture''s URL; of texts and vectors nothing is kept here';
+comment on column items.key is 'a picture''s own key; the entity''s key if it has one item';
+comment on column items.content is 'a picture''s URL; null for texts and vectors';
 comment on column items.content_hash is 'SHA-256 of the text; null for pictures and vectors';
 create index items_entity_idx on items (source, entity);
 
--- Notes of what changed, for workers that hold images between jobs. A crash empties the table, and ends their sessions.
+-- Records of what changed, for workers that hold images between jobs. A crash empties the table, and ends their sessions.
 
 create unlogged table entity_changes (
     source text not null,
@@ -63,8 +63,8 @@ create unlogged table entity_changes (
 );
 alter table entity_changes enable row level security;
 comment on table entity_changes is 'the entities whose images, vectors or properties changed; records are kept for an hour';
-comment on column entity_changes.entity is 'with tail null: any entity of the source may have changed';
-comment on column entity_changes.tail is 'the last two bytes of the id of an entity that was deleted, or that lost something: the id itself must leave no trace';
+comment on column entity_changes.entity is 'null with tail null: any entity of the source may have changed';
+comment on column entity_changes.tail is 'the last two bytes of the id of an entity that was deleted or lost an item: no trace of the id itself may stay';
 create index entity_changes_entity_idx on entity_changes (source, entity) where entity is not null;
 create index entity_changes_transaction_idx on entity_changes (source, transaction);
 
@@ -99,7 +99,7 @@ create table model_probes (
 );
 alter table model_probes enable row level security;
 comment on table model_probes is 'the first vector that a model gave a fixed input, and how similar today''s is: a provider may change a model under its name';
-comment on column model_probes.least is 'from this similarity on the vectors count as the same';
+comment on column model_probes.least is 'vectors with at least this similarity are the same';
 
 create table embeddings (
     source text not null,
@@ -131,13 +131,13 @@ create table embeddings (
 alter table embeddings alter column embedding set storage main, alter column halves set storage main;
 alter table embeddings set (toast_tuple_target = 2720);
 alter table embeddings enable row level security;
-comment on column embeddings.more is 'of a text that is longer than the model takes: the vectors of its further parts; `embedding` is that of the first one';
-comment on column embeddings.halves is 'the vectors of all parts, in half precision, by a model whose name ends in @float16: such a row has them instead of `embedding` and `more`';
-comment on column embeddings.input is 'the URL that was fetched: where it differs from the item''s, the row is out of date';
+comment on column embeddings.more is 'for a text that is longer than the model accepts, the vectors of its further parts; `embedding` is the vector of the first one';
+comment on column embeddings.halves is 'for a model whose name ends in @float16, the vectors of all parts in half precision, instead of `embedding` and `more`';
+comment on column embeddings.input is 'the URL that was fetched: if the item''s is another, the row is out of date';
 comment on column embeddings.input_hash is 'SHA-256 of the picture''s bytes or of the text: equal inputs are embedded once';
-comment on column embeddings.version is 'what the host of the picture calls this version of it: an ETag, which has quotes, or a date';
+comment on column embeddings.version is 'the host''s name for this version of the picture: an ETag, which has quotes, or a date';
 comment on column embeddings.looked_at is 'when the picture was fetched, or its host said that it was the same';
-comment on column embeddings.vision_model is 'what described the picture, where that is another model than gave the embedding';
-comment on column embeddings.input_tokens is 'what describing the picture took, once for equal pictures';
+comment on column embeddings.vision_model is 'the model that described the picture, if another model made the embedding';
+comment on column embeddings.input_tokens is 'the tokens for describing the picture, counted once for equal pictures';
 create index embeddings_attributes_idx on embeddings using gin (to_tsvector('simple', attributes)) where attributes <> '{}';
 create index embeddings_input_hash_idx on embeddings (input_hash, model) where input_hash is not null;

@@ -48,8 +48,8 @@ create table matches (
 alter table matches enable row level security;
 comment on table matches is 'the kept pairs; no foreign key checks them, as a worker locks both entities before it writes a pair';
 comment on column matches.left_item is 'with right_item: the two items whose score is the pair''s';
-comment on column matches.left_rank is 'the place of the right entity in the list of the left one, null where it has none';
-comment on column matches.right_rank is 'the place of the left entity in the list of the right one, null where it has none or keeps no list';
+comment on column matches.left_rank is 'the place of the right entity in the list of the left one, null if it has none';
+comment on column matches.right_rank is 'the place of the left entity in the list of the right one, null if it has none or keeps no list';
 
 create unique index matches_left_right_key on matches (left_id, right_id, matcher);
 create index matches_right_id_idx on matches (right_id, matcher);
@@ -67,8 +67,8 @@ create table match_labels (
 alter table match_labels enable row level security;
 comment on table match_labels is 'what people say of pairs; the app writes here; no foreign key checks a label, as it is kept when its pair, its entities or its matcher are gone';
 comment on column match_labels.left_key is 'with right_key: the keys of the two entities in the app, as text; within one source in either order';
-comment on column match_labels.verdict is '0: they do not belong together, such as after a block; 1, 2, 3: they belong together, and the more the higher, such as a click, a like, a purchase';
-comment on column match_labels.by is 'the person or the event that says so';
+comment on column match_labels.verdict is '0: they do not belong together, such as after a block; 1, 2 or 3: they belong together, and 3 is the best, such as a click, a like, a purchase';
+comment on column match_labels.by is 'the person or the event that gave the verdict';
 
 create table rebuilds (
     number bigint generated always as identity constraint rebuilds_pkey primary key,
@@ -78,7 +78,7 @@ create table rebuilds (
 );
 alter table rebuilds enable row level security;
 comment on table rebuilds is 'only the newest rebuild of a matcher may write: its number is drawn while no other session writes such pairs';
-comment on column rebuilds.begun_by is 'the Dagster run, of several that continue each other the first; null where a person began it';
+comment on column rebuilds.begun_by is 'the Dagster run, or the first of several that continue each other; null if a person began it';
 
 create table rebuild_shards (
     rebuild bigint not null constraint rebuild_shards_rebuild_fkey references rebuilds (number) on delete cascade,
@@ -91,7 +91,7 @@ create table rebuild_shards (
 );
 alter table rebuild_shards enable row level security;
 comment on table rebuild_shards is 'what a rebuild does in one step';
-comment on column rebuild_shards.parts is 'the values `same` of some blocks, null for the entities that are in none; of a part of them the left entities from `first` on and before `before`';
+comment on column rebuild_shards.parts is 'the values of `same` of some blocks, null for the entities that are in none; for a part of a block, the left entities from `first` on and before `before`';
 comment on column rebuild_shards.entities is 'how many entities it had when it was planned';
 comment on column rebuild_shards.figures is 'with seconds: what it did to `matches` and how long that took, once it is done';
 
@@ -103,7 +103,7 @@ create table publications (
 );
 alter table publications enable row level security;
 comment on table publications is 'the matchers whose pairs are written into a table of the app; only the owner writes here, because triggers run these statements with the owner''s rights';
-comment on column publications.statements is 'of pairs: changed writes those of a statement, lost removes them, pairs and gone do so by key, range writes those of a range of left entities';
+comment on column publications.statements is 'SQL for pairs: `changed` writes those of a statement, `lost` removes them, `pairs` and `gone` do the same by key, `range` writes those of a range of left entities';
 comment on column publications.compared_at is 'when the daily comparison with the app''s table was enqueued last';
 
 create table unpublished_pairs (
@@ -117,4 +117,4 @@ create table unpublished_pairs (
 );
 alter table unpublished_pairs enable row level security;
 comment on table unpublished_pairs is 'pairs whose row in the app''s table is still to be written or removed; without keys, all pairs of the matcher';
-comment on column unpublished_pairs.reason is 'why the app''s table refused; of all pairs, a fault of the table, for which publishing waits';
+comment on column unpublished_pairs.reason is 'why the app''s table refused; for all pairs, a fault of the table, for which publishing waits';

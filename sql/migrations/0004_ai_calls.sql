@@ -24,7 +24,7 @@ create table ai_calls (
 alter table ai_calls enable row level security;
 comment on table ai_calls is 'one row for each request to a provider, failed ones too';
 comment on column ai_calls.queue is 'the queue that the request served';
-comment on column ai_calls.cost_usd is 'by the tokens that the answer states and the prices of the settings; zero where no answer came';
+comment on column ai_calls.cost_usd is 'computed from the tokens that the answer states and the prices of the settings; zero if no answer came';
 
 create index ai_calls_created_at_idx on ai_calls (created_at) include (queue, cost_usd);
 
@@ -66,7 +66,7 @@ create table ai_cache_hits (
 alter table ai_cache_hits enable row level security;
 comment on table ai_cache_hits is 'how many answers were found in `ai_answers`, and so not bought, on each day in UTC';
 
--- unlogged: after a crash no session asks anything
+-- unlogged: after a crash no session waits for an answer
 create unlogged table ai_asking (
     model text not null,
     input_hash bytea not null,
@@ -75,7 +75,7 @@ create unlogged table ai_asking (
     constraint ai_asking_pkey primary key (model, input_hash)
 );
 alter table ai_asking enable row level security;
-comment on table ai_asking is 'inputs that are being asked; the answer is a row of `ai_answers` before the row here goes';
+comment on table ai_asking is 'inputs that are being asked; the answer is a row of `ai_answers` before the row here is deleted';
 comment on column ai_asking.asker is 'the worker that asks, by the number that is `claimer` in `jobs`';
 comment on column ai_asking.gone_at is 'when another worker saw that this one is gone; ten seconds later it asks instead';
 

@@ -9,7 +9,7 @@ create table image_types (
     constraint image_types_prompt_not_empty check (btrim(prompt, E' \t\r\n') <> '')
 );
 alter table image_types enable row level security;
-comment on column image_types.prompt is 'what is asked of an image-edit model, beside the project''s photo';
+comment on column image_types.prompt is 'the prompt for an image-edit model, with the project''s photo';
 comment on column image_types.position is 'the place in a pack';
 comment on column image_types.enabled is 'whether a pack has it and a single picture of it may be asked for';
 
@@ -67,9 +67,9 @@ create table generated_images (
     constraint generated_images_cost_not_negative check (cost_usd >= 0)
 );
 alter table generated_images enable row level security;
-comment on column generated_images.source_url is 'the URL of the photo that it was made from: where that differs now, the picture is out of date';
-comment on column generated_images.source_hash is 'SHA-256 of the photo: the same photo by another URL is not paid for twice';
-comment on column generated_images.cost_usd is 'what the provider charged; null where it charges nothing';
+comment on column generated_images.source_url is 'the URL of the photo that it was made from: if the photo has another URL now, the picture is out of date';
+comment on column generated_images.source_hash is 'SHA-256 of the photo: the same photo under another URL is not paid for twice';
+comment on column generated_images.cost_usd is 'what the provider charged; null if it charges nothing';
 
 -- The name of a picture's file is the hash of its content, wherever the file is.
 create index generated_images_file_name_idx on generated_images (split_part(url, '/', -1));

@@ -6,7 +6,7 @@ where input_hash = any (%(content_hashes)s::bytea[]) and model = any (%(models)s
 order by input_hash
 
 -- name: seen_pictures
--- those that were fetched by the URL that their item has now
+-- those that were fetched from the URL that their item has now
 select embeddings.source, items.key as item_key, embeddings.input as url, version, input_hash as content_hash
 from unnest(%(sources)s::text[], %(item_keys)s::text[]) as asked (source, item_key)
 join matching_pipeline.items on items.source = asked.source and items.id = matching_pipeline.key_id(asked.item_key)

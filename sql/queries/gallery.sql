@@ -42,7 +42,7 @@ left join matching_pipeline.match_settings on match_settings.matcher = matchers.
 order by matchers.name
 
 -- name: gallery_newest
--- those before a moment, and at that moment before an id
+-- those before a time, and those of that time before an id
 select id, mirrored_at as place from matching_pipeline.entities
 where source = %(source)s and (mirrored_at, id) < (%(before)s::timestamptz, %(after)s::uuid)
 order by mirrored_at desc, id desc
@@ -70,7 +70,7 @@ order by count(*) desc, id desc
 limit %(count)s
 
 -- name: gallery_with_words
--- in a picture's attributes or URL, or a property that is these words
+-- words in a picture's attributes or URL, or a property that equals the words
 select id, mirrored_at as place from matching_pipeline.entities
 where source = %(source)s and (mirrored_at, id) < (%(before)s::timestamptz, %(after)s::uuid) and (
     id in (
@@ -206,7 +206,7 @@ left join matching_pipeline.match_settings on match_settings.matcher = matchers.
 where matchers.name = %(matcher)s
 
 -- name: gallery_labels
--- what people say of a pair, which a matcher within one source names in either order
+-- the labels of a pair, which may be in either order if the matcher has one source
 select verdict, by, at from matching_pipeline.match_labels
 where matcher = %(matcher)s and ((left_key, right_key) = (%(left)s, %(right)s) or (%(within)s and (left_key, right_key) = (%(right)s, %(left)s)))
 order by at desc

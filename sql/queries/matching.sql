@@ -82,7 +82,7 @@ where entities.source = %(source)s and embeddings.model = %(model)s
   and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
 
 -- name: changes_since
--- without a snapshot the changes by the own transaction; a snapshot does not list it, so that it counts as seen
+-- without a snapshot the changes of the own transaction: a snapshot does not list it, so it would count as seen
 select pg_current_snapshot()::text, pg_current_xact_id_if_assigned()::text,
     coalesce(bool_or(entity is null and tail is null), false),
     coalesce(array_agg(distinct entity) filter (where entity is not null), '{}'),
@@ -98,7 +98,7 @@ where source = %(source)s
   )
 
 -- name: forget_changes
--- a session whose last look was before these notes must load its blocks again
+-- a session whose last look was before these records must load its blocks again
 with old as (
     select distinct source from matching_pipeline.entity_changes
     where (entity is not null or tail is not null) and changed_at < now() - interval '1 hour'

@@ -1,5 +1,5 @@
 -- name: metrics_of_jobs
--- by the partial indexes: completed jobs, which are most, are not counted
+-- reads the partial indexes: completed jobs, which are the most, are not counted
 select queue, status, sum(jobs)::bigint as jobs, max(oldest) as oldest
 from (
     select queue, status, count(*) as jobs,

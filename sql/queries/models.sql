@@ -141,5 +141,5 @@ where id = any (array (
 select name from matching_pipeline.embedding_models where modality = %(modality)s and status = %(status)s
 
 -- name: forget_probes
--- a model that is added again may be another one behind its name
+-- a model that is added again may be another model with the same name
 delete from matching_pipeline.model_probes where model = %(name)s

@@ -1,6 +1,6 @@
 -- name: set_up_session
--- What our statements rely on, whatever the database and the role set; whether the server takes no writes; and the type of
--- vectors and of their arrays. Expressions of sources are compared as text, so all sessions write dates and numbers alike.
+-- Sets what our statements rely on, whatever the database and the role set; says whether the server refuses writes; and finds
+-- the type of vectors and of their arrays. Expressions of sources are compared as text, so all sessions write dates and numbers alike.
 with vector as (
     select nspname, pg_type.oid, typarray
     from pg_extension join pg_namespace on pg_namespace.oid = extnamespace

@@ -36,7 +36,7 @@ from matching_pipeline.existing_triggers(%(name)s) as existing
 select matching_pipeline.drop_triggers(%(name)s, %(table)s)
 
 -- name: lock_attaching
--- held by the session: two that attach take turns
+-- the session holds the lock: two that attach take turns
 select pg_advisory_lock(hashtext('matching_pipeline.attach'))
 
 -- name: unlock_attaching

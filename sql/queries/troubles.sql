@@ -2,7 +2,7 @@
 select extract(epoch from now() - max(completed_at))::double precision from matching_pipeline.jobs where status = 'completed'
 
 -- name: queue_troubles
--- The newest dead letter of a queue, why its jobs are not due, and since when its provider has answered nothing.
+-- The newest dead letter of a queue, why its jobs are not due, and since when its provider has given no answer.
 select newest.error_message as dead_letter, newest.age as dead_letter_age,
     snoozed.jobs as snoozed, snoozed.reason, snoozed.until, refused.age as refused_age, refused.error as refusal
 from (

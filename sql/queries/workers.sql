@@ -53,5 +53,5 @@ from pg_locks join pg_stat_activity using (pid)
 where locktype = 'advisory' and granted and objsubid = 2
   and database = (select oid from pg_database where datname = current_database())
   and (classid, objid) = (matching_pipeline.worker_lock()::text::oid, (-1)::text::oid)
-  -- another role's is not to be seen
+  -- a session of another role is not visible
   and backend_start is not null
