@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from matching_pipeline.db.connections import Connection
 from matching_pipeline_tests.integration.gallery.conftest import Open, token_of
 from matching_pipeline_tests.integration.marketplace import MODEL, Marketplace
+from matching_pipeline_tests.integration.school import School
 
 
 @pytest.fixture
@@ -42,6 +43,22 @@ def test_a_person_judges_what_another_has_judged(marketplace: Marketplace, open_
         "select matcher, left_key, right_key, 3, 'ann' from matching_pipeline.matches"
     )
     judged = {user: client.get("/judge/project", headers={"X-User": user}).text for user in ("ann", "bob")}
+    assert ["You have judged" in page for page in judged.values()] == [True, False]
+
+
+def test_a_pair_that_was_judged_in_the_other_order_is_not_asked_for(
+    connection: Connection, database_url: str, open_gallery: Open
+) -> None:
+    school = School(connection, database_url)
+    for gender in ("male", "female"):
+        school.face(school.user(gender, "UIT"))
+    school.process()
+    client = open_gallery(gallery_user_header="X-User")
+    connection.execute(
+        "insert into matching_pipeline.match_labels (matcher, left_key, right_key, verdict, by) "
+        "select matcher, right_key, left_key, 3, 'ann' from matching_pipeline.matches"
+    )
+    judged = {user: client.get("/judge/face", headers={"X-User": user}).text for user in ("ann", "bob")}
     assert ["You have judged" in page for page in judged.values()] == [True, False]
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tokenizers import BertWordPieceTokenizer
 
 from matching_pipeline.errors import ConfigurationError, PermanentFailure
 from matching_pipeline.providers.factory import embeds_words, image_analyzer, text_embedder
@@ -16,8 +15,8 @@ from matching_pipeline.providers.local import text
 from matching_pipeline.providers.local.onnx_file import Graph
 from matching_pipeline.providers.protocols import Divides, EmbedsWords
 from matching_pipeline.settings import Settings
+from matching_pipeline_tests.fixtures.model_folders import MINILM, write_texts
 
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 CLIP = "Qdrant/clip-ViT-B-32-vision"
 
 
@@ -29,15 +28,6 @@ def settings(folder: Path, **choice: str) -> Settings:
 def texts(tmp_path: Path) -> Path:
     write_texts(tmp_path / MINILM, text.WEIGHTS.read())
     return tmp_path
-
-
-def write_texts(folder: Path, weights: bytes) -> None:
-    folder.mkdir(parents=True)
-    (folder / "model.onnx").write_bytes(weights)
-    words = text.VOCABULARY.read().decode().splitlines()
-    BertWordPieceTokenizer({word: number for number, word in enumerate(words)}).save(str(folder / "tokenizer.json"))
-    (folder / "config.json").write_text(json.dumps({"pad_token_id": 0}))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 256, "pad_token": "[PAD]"}))
 
 
 def pictures(folder: Path, dimensions: int) -> None:
