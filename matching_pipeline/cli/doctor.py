@@ -16,9 +16,7 @@ from matching_pipeline.providers.factory import (
     chosen_models,
     image_provider,
     openai_client,
-    openai_image_analyzer,
     openai_image_generator,
-    openai_text_embedder,
     picture_provider,
     require_working,
     text_provider,
@@ -43,22 +41,18 @@ def findings(settings: Settings, database_url: str, declarations: Declarations) 
     """Yields each finding at once. It makes real requests to a provider, which cost a small part of a cent."""
     database = _finding("database", lambda: _database(database_url))
     yield database
-    images, texts, pictures = image_provider(settings), text_provider(settings), picture_provider(settings)
-    if images != "openai":
-        yield _finding("images", partial(_working, settings, database_url, "image"))
-    if texts != "openai":
-        yield _finding("texts", partial(_working, settings, database_url, "text"))
+    makers = {"images": image_provider(settings), "texts": text_provider(settings)}
+    pictures = picture_provider(settings)
+    for modality, (what, maker) in zip(MODALITIES, makers.items(), strict=True):
+        if database.fits or maker in ("local", "fastembed"):
+            yield _finding(what, partial(_working, settings, database_url, modality))
     if pictures == "local":
         yield Finding("pictures", True, "the local provider: no key, no network")
     if not database.fits:
-        if {"openai", "multimodal"} & {images, texts, pictures}:
+        if {"openai", "multimodal"} & {*makers.values(), pictures}:
             yield Finding("provider", False, "not asked: the call log needs the database")
         return
     yield from _sources(database_url, declarations)
-    if "openai" in (images, texts):
-        yield _finding("embeddings", lambda: _embeddings(settings, database_url))
-    if images == "openai":
-        yield _finding("vision", lambda: _vision(settings, database_url))
     if pictures == "openai":
         yield _finding("pictures", lambda: _pictures(settings, database_url))
     yield _finding("picture store", lambda: _picture_store(settings, database_url))
@@ -116,20 +110,6 @@ def _sources(database_url: str, declarations: Declarations) -> Iterator[Finding]
 def _working(settings: Settings, database_url: str, modality: Modality) -> str:
     made = require_working(settings, database_url, QUEUE, modality, chosen_models(settings)[modality])
     return f"{made.model} works, with {made.dimensions} dimensions"
-
-
-def _embeddings(settings: Settings, database_url: str) -> str:
-    with openai_client(settings, database_url, QUEUE) as client:
-        embedder = openai_text_embedder(settings, client)
-        embedder.probe()
-        return f"the key is accepted; {embedder.name.model} gives {embedder.dimensions} dimensions"
-
-
-def _vision(settings: Settings, database_url: str) -> str:
-    with openai_client(settings, database_url, QUEUE) as client:
-        analyzer = openai_image_analyzer(settings, client)
-        analyzer.probe_vision()
-        return f"the key is accepted; {analyzer.described_by} describes pictures by the schema"
 
 
 def _pictures(settings: Settings, database_url: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 from matching_pipeline.errors import ConfigurationError
 from matching_pipeline.providers.answer_cache import AnswerCache
@@ -246,13 +246,5 @@ def _named(choice: str | None) -> str | None:
 
 
 def _provider(choice: str | None, settings: Settings) -> Provider:
-    match _halved(choice).name.partition(":")[0]:
-        case "openai":
-            return "openai"
-        case "local":
-            return "local"
-        case "fastembed":
-            return "fastembed"
-        case "multimodal":
-            return "multimodal"
-    return "openai" if settings.openai_api_key else "local"
+    name = _halved(choice).name.partition(":")[0]
+    return cast(Provider, name or ("openai" if settings.openai_api_key else "local"))

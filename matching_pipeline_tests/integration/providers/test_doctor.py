@@ -41,14 +41,14 @@ def test_each_thing_that_fits_has_a_line_and_the_requests_are_in_the_call_log(
         (
             *("database", "sources", *(f"source {source.name}" for source in EXAMPLES.sources)),
             *(f"matcher {matcher.name}" for matcher in EXAMPLES.matchers),
-            *("embeddings", "vision", "pictures", "picture store", "image model", "text model"),
+            *("images", "texts", "pictures", "picture store", "image model", "text model"),
         ),
         "ok",
     )
     assert result.returncode == 0
-    assert calls(connection) == [("answered", 1)] * 3
+    assert calls(connection) == [("answered", 1)] * 4
     run("doctor")
-    assert calls(connection) == [("answered", 1)] * 6
+    assert calls(connection) == [("answered", 1)] * 8
     assert server.asked["/images/edits"] == 0
 
 
@@ -65,14 +65,14 @@ def test_without_a_key_the_local_providers_fit(run: Run, server: OpenAIServer) -
 @pytest.mark.parametrize(
     ("environment", "what", "message"),
     [
-        ({"OPENAI_API_KEY": "sk-wrong"}, "embeddings", "OPENAI_API_KEY"),
-        ({"OPENAI_EMBEDDING_MODEL": "unknown"}, "embeddings", "OPENAI_EMBEDDING_MODEL"),
-        ({"OPENAI_EMBEDDING_DIMENSIONS": "9000"}, "embeddings", "OPENAI_EMBEDDING_DIMENSIONS"),
-        ({"OPENAI_VISION_MODEL": "unknown"}, "vision", "OPENAI_VISION_MODEL"),
+        ({"OPENAI_API_KEY": "sk-wrong"}, "texts", "OPENAI_API_KEY"),
+        ({"OPENAI_EMBEDDING_MODEL": "unknown"}, "texts", "OPENAI_EMBEDDING_MODEL"),
+        ({"OPENAI_EMBEDDING_DIMENSIONS": "9000"}, "texts", "OPENAI_EMBEDDING_DIMENSIONS"),
+        ({"OPENAI_VISION_MODEL": "unknown"}, "images", "OPENAI_VISION_MODEL"),
         ({"OPENAI_IMAGE_MODEL": "unknown"}, "pictures", "OPENAI_IMAGE_MODEL"),
         ({"GENERATED_IMAGES_URL": "ftp://pictures"}, "picture store", "GENERATED_IMAGES_URL"),
-        ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "vision", "http://127.0.0.1:9/v1"),
-        ({"OPENAI_API_KEY": "", "IMAGE_MODEL": "openai"}, "vision", "OPENAI_API_KEY"),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "images", "http://127.0.0.1:9/v1"),
+        ({"OPENAI_API_KEY": "", "IMAGE_MODEL": "openai"}, "images", "OPENAI_API_KEY"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_named(run: Run, environment: dict[str, str], what: str, message: str) -> None:
@@ -136,7 +136,7 @@ def test_a_model_is_added_activated_and_retired(run: Run, connection: Connection
 
 def test_a_provider_without_quota_is_reported(run: Run, server: OpenAIServer) -> None:
     server.fault = out_of_quota()
-    assert "billing" in lines(run("doctor"))["vision"][1]
+    assert "billing" in lines(run("doctor"))["images"][1]
 
 
 def test_status_shows_what_today_cost(run: Run, connection: Connection) -> None:
