@@ -2,13 +2,11 @@
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import dagster as dg
@@ -36,24 +34,32 @@ def instance(monkeypatch: pytest.MonkeyPatch, postgres_instance: dg.DagsterInsta
 
 
 @pytest.fixture
-def workers(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Each has a folder of its own, and one process for tasks."""
-    command = [sys.executable, "-m", "celery", "-A", "matching_pipeline.components.celery_app", "worker"]
-    with ExitStack() as stack:
-        started = []
+def workers(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[list[BaseProcess]]:
+    """Each has a folder of its own, and does one task at a time. They are forked from a process with Dagster."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["matching_pipeline.definitions", "dagster_celery.tasks"])
+    started: list[BaseProcess] = []
+    try:
         for name in ("first", "second"):
             (tmp_path / name).mkdir()
             shutil.copy(ROOT / "dagster.yaml", tmp_path / name)
-            own = {**os.environ, "PYTHONPATH": str(ROOT), "DAGSTER_HOME": str(tmp_path / name)}
-            log = stack.enter_context((tmp_path / name / "log").open("w"))
-            arguments = ("--concurrency", "1", "--hostname", name, "--without-gossip", "--without-mingle")
-            process = subprocess.Popen(
-                [*command, *arguments], cwd=tmp_path / name, env=own, stdout=log, stderr=log, start_new_session=True
-            )
-            stack.callback(process.wait)
-            stack.callback(os.killpg, process.pid, signal.SIGKILL)
+            process: BaseProcess = context.Process(target=work, args=(name, tmp_path / name, dict(os.environ)))
+            process.start()
             started.append(process)
         yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+
+
+def work(name: str, folder: Path, environment: dict[str, str]) -> None:
+    os.environ.update(environment, DAGSTER_HOME=str(folder))
+    os.chdir(folder)
+    from matching_pipeline.components.celery_app import app
+
+    arguments = ("--pool", "solo", "--hostname", name, "--without-gossip", "--without-mingle")
+    app.worker_main(["worker", *arguments, "--logfile", str(folder / "log")])
 
 
 @pytest.mark.usefixtures("matched")
@@ -61,7 +67,7 @@ def test_a_machine_does_the_shard_of_one_that_vanishes_and_serves_the_queues(
     instance: dg.DagsterInstance,
     connection: Connection,
     database_url: str,
-    workers: list["subprocess.Popen[bytes]"],
+    workers: list[BaseProcess],
 ) -> None:
     with ThreadPoolExecutor() as pool:
         watching = pool.submit(kill_when_both_wait, database_url, workers[1])
@@ -95,7 +101,7 @@ def launch(instance: dg.DagsterInstance, job: str) -> None:
     launcher.launch_run(LaunchRunContext(run, workspace=None))
 
 
-def kill_when_both_wait(database_url: str, worker: "subprocess.Popen[bytes]") -> None:
+def kill_when_both_wait(database_url: str, worker: BaseProcess) -> None:
     """Holds the lists of both matchers once they are planned, until two shards wait for them, each in a worker."""
     planned = "select count(distinct matcher) from matching_pipeline.rebuilds"
     waiting = (
@@ -106,7 +112,7 @@ def kill_when_both_wait(database_url: str, worker: "subprocess.Popen[bytes]") ->
         until(watching, planned, 2)
         with ListsLock(one, "project").alone(), ListsLock(one, "face").alone():
             until(watching, waiting, 2)
-            os.killpg(worker.pid, signal.SIGKILL)
+            worker.kill()
 
 
 def until(connection: Connection, count: str, wanted: int) -> None:
