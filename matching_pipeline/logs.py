@@ -20,7 +20,7 @@ def log_to_stderr(level: int) -> None:
 
 
 class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to whatever `sys.stderr` is at the time: Dagster replaces it."""
+    """Writes to the present `sys.stderr`, as Dagster replaces it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr

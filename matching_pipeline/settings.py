@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     keep_completed_jobs_days: float = Field(7, ge=0)
     """Completed jobs are kept this long."""
     keep_ai_answers_days: float = Field(7, ge=0)
-    """Providers' answers are kept this long, so that none is bought twice."""
+    """Providers' answers are kept this long, so that no answer is bought twice."""
     keep_ai_calls_days: float = Field(90, ge=0)
     """The call log keeps a request this long."""
     keep_dagster_runs_days: float = Field(30, ge=0)

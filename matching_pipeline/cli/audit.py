@@ -33,4 +33,4 @@ def audit_command(repair: bool) -> None:
         say(f"work waits in the queue, which may explain what differs: {waits}")
     if report.faults:
         sys.exit(1)
-    say("all that is derived is as it should be; `matching-pipeline status` shows the jobs that failed for good")
+    say("all derived data is correct; `matching-pipeline status` shows the jobs that failed for good")

@@ -49,7 +49,7 @@ def write_declarations(folder: Path, apps: Iterable[str] = ()) -> Iterator[tuple
 
 
 def _is_in_a_project(folder: Path) -> bool:
-    """Whether Dagster's tool `dg` finds a project there already."""
+    """Whether the folder is a project of Dagster's tool `dg` already."""
     for parent in (folder.absolute(), *folder.absolute().parents):
         pyproject = parent / "pyproject.toml"
         if (parent / "dg.toml").exists():

@@ -211,7 +211,7 @@ for command in (
 
 
 def main() -> None:
-    """Turns what a person can mend into one message and status 1."""
+    """Turns what a person can correct into one message and status 1."""
     # a shell that starts us in the background leaves SIGINT ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
@@ -228,7 +228,7 @@ def main() -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         _end(f"DATABASE_URL: its role lacks a right: {error.diag.message_primary}")
     except GAVE_WAY as error:
-        _end(f"the app holds locks on what is to be written, try again: {error}")
+        _end(f"the app holds locks on rows that must be written, try again: {error}")
     except psycopg.OperationalError as error:
         _end(f"DATABASE_URL: the server is away: {' '.join(str(error).split())}")
     except psycopg.DataError as error:

@@ -18,7 +18,7 @@ _SETTINGS = {
     "client_encoding": "utf8",
     "search_path": SCHEMA,
 }
-"""What Dagster relies on, whatever the database and the role set."""
+"""Settings that Dagster relies on, whatever the database and the role set."""
 
 
 def instance_url(database_url: str) -> str:

@@ -41,7 +41,9 @@ def repair(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
     with pipeline.connection() as connection:
         context.log.info(f"{enqueue_missing(connection)} jobs were missing and are queued")
         if days := pipeline.settings.image_look_again_days:
-            context.log.info(f"{enqueue_looks(connection, timedelta(days=days))} pictures are to be looked at again")
+            context.log.info(
+                f"{enqueue_looks(connection, timedelta(days=days))} pictures are due to be fetched again"
+            )
         for source in enqueue_due_resyncs(connection):
             context.log.info(f"a worker compares the table of the source {source} with the mirror")
         context.log.info(f"{delete_orphan_rows(connection)} orphaned rows are deleted")
@@ -65,7 +67,7 @@ def delete_orphan_pictures(context: dg.OpExecutionContext, pipeline: Pipeline) -
 
 @dg.op
 def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
-    """Dagster itself keeps runs and their events for ever. A rebuild can be continued as long as its run is there.
+    """Dagster itself never deletes runs and their events. A rebuild can be continued as long as its run is there.
 
     Other runs of the instance, also of jobs with the same names, may be those of another team.
     """

@@ -68,7 +68,7 @@ class AssetReport:
 class Pace:
     """Tokens: a report takes one, and one is earned every STEADY_SECONDS, up to BURST.
 
-    An asset that was last reported long ago starts with all of them, whichever run reported it. So the first work
+    An asset whose last report is old starts with all of them, no matter which run reported it. So the first work
     after a pause shows at once, and steady traffic every ten minutes.
     """
 

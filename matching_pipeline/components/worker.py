@@ -1,4 +1,4 @@
-"""The job `worker`: a run that serves all queues for an hour; and `process_now`, by hand."""
+"""The job `worker`: a run that serves all queues for an hour; and `process_now`, which a person starts."""
 
 import logging
 import os
@@ -100,7 +100,7 @@ def process_queue(
 @dg.job(
     executor_def=dg.in_process_executor,
     tags=RUN_TAGS,
-    description="Processes what is due in one queue, by hand.",
+    description="Processes what is due in one queue, when a person starts it.",
 )
 def process_now() -> None:
     process_queue()

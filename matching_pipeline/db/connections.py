@@ -24,7 +24,7 @@ def connect(database_url: str, **options: Any) -> Connection:
     """An autocommitting session that knows the vector type if the database has it.
 
     It does not depend on the settings of the database or of the role. Raises ConfigurationError if the URL is
-    malformed, refused at once or leads to a standby; a server that is merely away raises psycopg.OperationalError.
+    malformed, refused at once or leads to a standby; a server that does not answer raises psycopg.OperationalError.
     """
     parameters = _parse(database_url)
     defaults: dict[str, Any] = {

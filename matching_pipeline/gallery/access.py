@@ -25,7 +25,7 @@ HEADERS = {
 
 
 def require_protection(settings: Settings, host: str) -> None:
-    """Raises ConfigurationError if anybody who reaches the address could read everything."""
+    """Raises ConfigurationError if everyone who reaches the address could read everything."""
     if settings.gallery_password and settings.gallery_user_header:
         raise ConfigurationError(
             "GALLERY_PASSWORD: with GALLERY_USER_HEADER a proxy names the user, and no password is asked: set one"

@@ -34,7 +34,7 @@ STATIC = Path(__file__).parent / "static"
 def make_app(settings: Settings, database_url: str, host: str = "127.0.0.1") -> Starlette:
     """`host` is the address that the server is bound to.
 
-    Raises ConfigurationError if anybody who reaches that address could read everything.
+    Raises ConfigurationError if everyone who reaches that address could read everything.
     """
     require_protection(settings, host)
     state = State(settings, database_url)

@@ -5,7 +5,7 @@ number (`sql/repeatable/5_changes.sql`). A block is held together with the snaps
 the next look finds exactly the transactions that this snapshot did not see. A rolled back change left no record.
 
 The session's own transaction is different: it sees its own changes, which may still be rolled back. So the entities
-that it loaded are loaded again at the next look, whatever became of it.
+that it loaded are loaded again at the next look, also after a commit.
 
 A session holds no more images than the matcher may hold at once. Blocks end with the session: a server that was
 restarted or restored has no reader with an old snapshot.

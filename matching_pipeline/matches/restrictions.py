@@ -106,6 +106,6 @@ def _exceptions_named(matcher: str) -> Iterator[None]:
         if not (error.sqlstate or "").startswith(SOURCE_FAULTS):
             raise
         raise SourceUnreadable(
-            f"the table of `except` of the matcher {matcher} cannot be read: {error.diag.message_primary}: mend the "
-            "table or the declaration, then run `matching-pipeline attach`"
+            f"the table of `except` of the matcher {matcher} cannot be read: {error.diag.message_primary}: correct "
+            "the table or the declaration, then run `matching-pipeline attach`"
         ) from error

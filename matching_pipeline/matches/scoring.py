@@ -126,7 +126,7 @@ class Scoring:
         return pairs.take(np.argsort(pairs.left, kind="stable"))
 
     def _proven(self, source: str, pairs: Pairs) -> Pairs:
-        """Gives each pair the same items whichever of the two entities keeps the list."""
+        """Gives each pair the same items, no matter which of the two entities keeps the list."""
         by_right = ~self._rule.are_left(source, pairs.left, pairs.right)
         if not (self._rule.both and self._has_pictures and by_right.any()):
             return pairs

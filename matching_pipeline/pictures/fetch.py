@@ -84,7 +84,7 @@ class ImageFetcher:
         return self._portal.start_task_soon(self._fetch, address(url, self._limits.base_url), version)
 
     def fetch(self, url: str) -> bytes:
-        """The bytes, at least one, whatever they are: `decode` looks into them. Raises what the future would."""
+        """The bytes, at least one; `decode` checks them. Raises the same as the future."""
         data = self.submit(url).result().data
         assert data is not None
         return data

@@ -69,7 +69,7 @@ class Hosts:
         host.refusals = 0
 
     def note_refusal(self, name: str, retry_after: str | None) -> timedelta:
-        """Keeps how long the host asks to wait. Returns when the job of this request is to be tried again."""
+        """Keeps how long the host asks to wait. Returns when the job of this request must be tried again."""
         host, now = self._host(name), time.monotonic()
         if now >= host.until:
             host.refusals += 1

@@ -1,4 +1,4 @@
-"""The answers of providers (`ai_answers`), kept for some days so that none is bought twice."""
+"""The answers of providers (`ai_answers`), kept for some days, so that no answer is bought twice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ Ask = Callable[[list[bytes]], AnswersByHash]
 
 
 class SingleFlight:
-    """Asks for each input once, whichever threads and processes want it.
+    """Asks for each input once, no matter how many threads and processes want it.
 
     Threads of this process share the result of the thread that asks, failures included. Other processes see a row of
     `ai_asking` for each input that is being asked. The row counts while a session of its process lives; ten seconds

@@ -1,4 +1,4 @@
-"""What a handler is to the worker: it does the jobs of one queue, and gives each an outcome."""
+"""The interface of handlers: a handler does the jobs of one queue, and gives each an outcome."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -137,7 +137,7 @@ class QueueWorker:
             self.summary.stopped_because = "it was told to stop"
             self._stop.set()
         if heard == client.REOPEN:
-            self.summary.stopped_because = "its handler is to be opened again"
+            self.summary.stopped_because = "its handler must be opened again"
         return heard in (client.STOP_ALL, client.REOPEN)
 
     def _do(self, jobs: Sequence[Job]) -> None:

@@ -12,7 +12,7 @@ from matching_pipeline.errors import PermanentFailure, SourceUnreadable
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.reading import read_all
 
-MENDED = "`matching-pipeline attach` mends it"
+REPAIRED = "`matching-pipeline attach` repairs it"
 
 
 def misfits(connection: Connection, declarations: Declarations) -> list[str]:
@@ -96,15 +96,15 @@ class SourceState:
                 f"there is no table {self.table}: declare its new name and run `matching-pipeline attach`, or run "
                 f"`matching-pipeline detach {self.name} --forget` where it is gone"
             ]
-        remedy = MENDED
+        remedy = REPAIRED
         if not self.is_attached:
             remedy = f"`matching-pipeline detach {self.name}` drops it"
         return [f"the trigger {problem}: {remedy}" for problem in self.trigger_problems] + self.read_problems
 
     @property
     def needs_attaching(self) -> bool:
-        """Whether `attach` mends a problem: triggers that are missing, keys that have another type now."""
-        return self.is_attached and self.has_table and any(MENDED in problem for problem in self.problems)
+        """Whether `attach` repairs a problem: triggers that are missing, keys that have another type now."""
+        return self.is_attached and self.has_table and any(REPAIRED in problem for problem in self.problems)
 
     def __str__(self) -> str:
         attached = f"attached to {self.table}" if self.is_attached else f"detached from {self.table}"

@@ -17,7 +17,7 @@ class PublicationState:
     unpublished: int
     """pairs whose row waits to be written or removed"""
     is_compared: bool
-    """False while a worker compares all pairs, or waits for the table to be mended"""
+    """False while a worker compares all pairs, or waits for the table to be repaired"""
     reasons: list[str]
 
     @property

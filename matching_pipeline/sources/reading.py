@@ -112,7 +112,7 @@ def _faults_named(source: str) -> Iterator[None]:
         state = error.sqlstate or ""
         if state.startswith(SOURCE_FAULTS):
             raise SourceUnreadable(
-                f"the source {source} cannot be read: {error.diag.message_primary}: mend the table or the "
+                f"the source {source} cannot be read: {error.diag.message_primary}: correct the table or the "
                 "declaration, then run `matching-pipeline attach`"
             ) from error
         if state.startswith(ROW_FAULTS):

@@ -123,7 +123,7 @@ def test_attach_mends_a_table_that_was_swapped_by_rename(notes: Notes, database_
     notes.run("alter table notes rename to old_notes")
     notes.run("alter table new_notes rename to notes")
     problems = [problem.partition(": ") for problem in state_of(notes.connection).problems]
-    assert {remedy for *_, remedy in problems} == {"`matching-pipeline attach` mends it"}
+    assert {remedy for *_, remedy in problems} == {"`matching-pipeline attach` repairs it"}
     assert {problem for problem, *_ in problems} == {
         f"the trigger matching_pipeline_note_{event} {problem}"
         for event in ("insert", "update", "delete", "truncate")
@@ -145,7 +145,7 @@ def test_attach_mends_a_table_that_was_swapped_by_rename(notes: Notes, database_
 def test_a_disabled_trigger_is_a_fault_that_attach_mends(notes: Notes, database_url: str, state: str) -> None:
     notes.run(f"alter table notes {state} trigger matching_pipeline_note_insert")
     assert state_of(notes.connection).problems == [
-        "the trigger matching_pipeline_note_insert on public.notes is disabled: `matching-pipeline attach` mends it"
+        "the trigger matching_pipeline_note_insert on public.notes is disabled: `matching-pipeline attach` repairs it"
     ]
     notes.run("insert into notes values (3, 'Nurse')")
     assert notes.pending() == []

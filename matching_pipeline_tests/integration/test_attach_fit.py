@@ -282,7 +282,7 @@ def test_a_key_of_another_type_than_before_is_said(notes: Notes, database_url: s
     notes.run("alter table notes alter id type bigint")
     (state,) = [state for state in source_states(notes.connection) if state.name == "note"]
     assert state.problems == [
-        "the columns of public.notes have other types or another index now: `matching-pipeline attach` mends it"
+        "the columns of public.notes have other types or another index now: `matching-pipeline attach` repairs it"
     ]
     assert state.needs_attaching
     attach(notes.connection, declared())

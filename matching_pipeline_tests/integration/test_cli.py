@@ -339,7 +339,7 @@ def test_audit_lists_what_is_wrong_and_repairs_it(run: Run, connection: Connecti
     app.settle()
     result = run("audit")
     assert result.returncode == 0, result.stdout
-    assert "all that is derived is as it should be" in result.stderr
+    assert "all derived data is correct" in result.stderr
     said = "the matcher project has attribute_weight 0.0 in match_settings, declared is 0.2\n"
     assert said in run("status").stderr
 

@@ -183,8 +183,8 @@ def test_a_column_that_is_renamed_fails_no_statement_and_stops_the_matcher_with_
     (*_, (status, error)) = app.process_blocks()
     assert (status, len(app.shown())) == ("pending", 2)
     assert error == (
-        'the table of `except` of the matcher face cannot be read: column "blocked" does not exist: mend the table '
-        "or the declaration, then run `matching-pipeline attach`"
+        'the table of `except` of the matcher face cannot be read: column "blocked" does not exist: correct the '
+        "table or the declaration, then run `matching-pipeline attach`"
     )
 
 

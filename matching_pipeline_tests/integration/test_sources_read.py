@@ -132,7 +132,7 @@ def test_a_renamed_column_is_one_fault_of_the_source_until_the_declaration_is_me
     notes.run("delete from notes where id = 2")
     summary = notes.work()
     assert (summary.counts["failed"], summary.completed) == (0, 0)
-    reason = "the source note cannot be read: column t.title does not exist: mend the table or the declaration, "
+    reason = "the source note cannot be read: column t.title does not exist: correct the table or the declaration, "
     reason += "then run `matching-pipeline attach`"
     assert notes.unfinished() == [("entity", 0, reason), ("table", 0, reason)]
     notes.attach(text=("t.heading",))
@@ -196,6 +196,8 @@ def test_forced_row_level_security_makes_the_source_unreadable_and_hides_no_row(
         "read_source(text, text, text[])",
         "source_keys(text, text, integer)",
         "source_statement(text, text)",
+        "visible(text)",
+        "blanks()",
     )
     for function in functions:
         notes.run(f"alter function matching_pipeline.{function} owner to {owner}")

@@ -257,7 +257,7 @@ select matching_pipeline.expose_generated_images(%(declaration)s)
 
 -- name: types_problem
 -- statements that read rows name the types of keys
-select 'the columns of ' || (declaration ->> 'table') || ' have other types or another index now: `matching-pipeline attach` mends it'
+select 'the columns of ' || (declaration ->> 'table') || ' have other types or another index now: `matching-pipeline attach` repairs it'
 from matching_pipeline.sources where name = %(name)s and reads <> matching_pipeline.source_reads(declaration)
 
 -- name: write_back_problem

@@ -36,7 +36,7 @@ Texts = Mapping[bytes, str]
 SHORTENABLE = "text-embedding-3"
 """Only these models take the parameter `dimensions`; others refuse it."""
 SHORT = 200
-"""A text of so few characters is not cut, whatever the server says of its length."""
+"""A text of so few characters is not cut, even if the server says that it is too long."""
 
 
 class OpenAITextEmbedder:

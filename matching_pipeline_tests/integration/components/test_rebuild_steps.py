@@ -103,7 +103,7 @@ def test_a_re_execution_from_failure_runs_the_failed_shard_alone(
 
     def refuse(connection: Connection, shard: rebuilds.Shard, publish: rebuilds.Publish) -> object:
         if shard.matcher == "face":
-            raise ConfigurationError("something that a person must mend")
+            raise ConfigurationError("something that a person must correct")
         return run(connection, shard, publish)
 
     with monkeypatch.context() as broken:

@@ -171,7 +171,8 @@ def test_each_source_has_a_line_that_says_how_it_stands(run: Run, connection: Co
     assert result.returncode == 1
     assert said["source posting"] == (
         "NO",
-        "the trigger trigger_queue_embedding_insert on public.jobs is disabled: `matching-pipeline attach` mends it",
+        "the trigger trigger_queue_embedding_insert on public.jobs is disabled: "
+        "`matching-pipeline attach` repairs it",
     )
     assert said["source face"][0] == "NO"
     assert "column p.school does not exist" in said["source face"][1]
