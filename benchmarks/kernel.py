@@ -24,6 +24,11 @@ from matching_pipeline.matches.kernel.search import best_pairs
 from matching_pipeline.matches.kernel.tally import Tally
 from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
 
+# FAISS brings an OpenBLAS that takes its slowest products on processors newer than itself: it shall take numpy's
+_architectures = [each["architecture"] for each in threadpool_info() if each["user_api"] == "blas"]
+_known = {"Cooperlake": "SkylakeX", "SapphireRapids": "SkylakeX"}
+os.environ.setdefault("OPENBLAS_CORETYPE", _known.get(_architectures[0], _architectures[0]))
+
 faiss: Any
 try:
     faiss = import_module("faiss")
@@ -83,18 +88,21 @@ def work(left: Vectors, right: Vectors) -> str:
     tally, pairs = Tally(), len(left) * len(right)
     best_pairs(images(left), [images(right)], ANY, tally)
     bounds = [f"{count / pairs:.1%} bounded by {way}" for way, count in tally.bounded.most_common()]
-    return ", ".join([*bounds, f"{tally.finer / pairs:.2%} in crowded tiles", f"{tally.exact / pairs:.3%} scored"])
+    scored = f"{tally.near / pairs:.3%} scored in float32", f"{tally.exact / pairs:.3%} in float64"
+    return ", ".join([*bounds, f"{tally.finer / pairs:.2%} in crowded tiles", *scored])
 
 
 def instruction_sets() -> str:
-    """Those that numpy's and NumKong's products use."""
+    """Those that the products of numpy, FAISS and NumKong use."""
     blas = {
         f"{each['internal_api']} {each.get('architecture', '')}"
         for each in threadpool_info()
         if each["user_api"] == "blas"
     }
     kong = [name for name, there in products.numkong.get_capabilities().items() if there] if products.numkong else []
-    return f"numpy's {', '.join(sorted(blas))}; NumKong's {', '.join(kong) or 'none, as it is not installed'}"
+    return (
+        f"numpy's and FAISS' {', '.join(sorted(blas))}; NumKong's {', '.join(kong) or 'none, as it is not installed'}"
+    )
 
 
 def speeds() -> str:

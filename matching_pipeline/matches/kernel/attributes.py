@@ -78,7 +78,7 @@ def overlaps(left: Words, right: Words, left_rows: Rows, right_rows: Rows) -> Nu
     return np.asarray(common / np.sqrt(left.counts[left_rows] * right.counts[right_rows]))
 
 
-def all_overlaps(left: Words, right: Words, left_rows: slice, right_rows: slice) -> Numbers:
+def all_overlaps(left: Words, right: Words, left_rows: slice | Rows, right_rows: slice | Rows) -> Numbers:
     """The overlaps of every left row with every right row."""
     common = (left.indicators[left_rows] @ right.indicators[right_rows].T).toarray()
     return np.asarray(common / np.sqrt(np.outer(left.counts[left_rows], right.counts[right_rows])))

@@ -6,11 +6,11 @@ from functools import cached_property
 import numpy as np
 
 from matching_pipeline.matches.kernel import products
-from matching_pipeline.matches.kernel.basis import Basis, principal_directions, strongest_coordinates
-from matching_pipeline.matches.kernel.coding import Coding, FloatCoding, Int8Coding
+from matching_pipeline.matches.kernel.basis import Basis, Coordinates, principal_directions, strongest_coordinates
+from matching_pipeline.matches.kernel.coding import Coding, FloatCoding, Int8Coding, error
 from matching_pipeline.matches.kernel.columns import Numbers, Rows, Vectors
 from matching_pipeline.matches.kernel.images import Scorer
-from matching_pipeline.matches.kernel.stages import coarse
+from matching_pipeline.matches.kernel.seeds import spread
 
 FEW_SCORES = 4_000_000
 """For fewer scores in all, 8-bit codes cost more than they save."""
@@ -20,12 +20,12 @@ WORTH_DIRECTIONS = 400
 """So many multiplications for each of the cube of the dimensions, which is what principal directions cost."""
 STEP = 64
 """Depths are multiples of it, with the columns of the rest: an integer product adds up 64 columns at once."""
-TRIED = (256, 512)
+TRIED = (256, 1024)
 """Pairs of so many left and right rows tell what a depth excludes."""
 SAMPLED = 2048
 """Rows of each side that tell the centre and the directions."""
-EXACT_SECONDS = 2.5e-9
-"""A dimension's share in the exact score of one pair."""
+NEAR_SECONDS = 0.9e-9
+"""A dimension's share in what a pair costs that the bound does not exclude."""
 
 
 class Choice:
@@ -39,47 +39,66 @@ class Choice:
     def few(self) -> bool:
         return self._pairs < FEW_SCORES
 
-    def coding(self, floors: Numbers | None) -> Coding:
-        """The coding for pairs that must reach their left row's floor. None if the floors are not known yet."""
+    def coding(self, floors: Numbers) -> Coding:
+        """The coding for pairs that must reach their left row's floor."""
         if self.few:
             return FloatCoding(np.zeros(self._scorer.width, dtype=np.float32))
         kind = Int8Coding if products.costs().codes_are_faster else FloatCoding
         chosen: Coding = kind(self._centre)
-        if floors is None or self._pairs * self._scorer.width < WORTH_CHOOSING:
+        if self._pairs * self._scorer.width < WORTH_CHOOSING:
             return chosen
-        least = self._seconds(chosen, floors)
+        least = float("inf")
         for basis in self._bases:
-            before = float("inf")
-            for coding in _by_depth(kind, self._centre, basis):
-                seconds = self._seconds(coding, floors)
-                if seconds > before:
-                    break
-                before = seconds
+            for depth, seconds in self._by_depth(basis, chosen, kind.REST_COLUMNS, floors):
                 if seconds < least:
-                    chosen, least = coding, seconds
-        return chosen
+                    least, best = seconds, (basis, depth)
+        basis, depth = best
+        return kind(self._centre, basis.leading(depth)) if depth < self._scorer.width else chosen
 
-    def _seconds(self, coding: Coding, floors: Numbers) -> float:
-        """What a pair costs, by a sample of pairs."""
-        (rows, left), right = self._tried
-        bounds = coarse(coding, coding.left(left), coding.right(right), self._scorer.slack)
-        share = np.count_nonzero(bounds.reaching(floors[rows])) / bounds.products.size
-        return coding.columns * products.costs().faster + share * self._scorer.width * EXACT_SECONDS
+    def _by_depth(
+        self, basis: Basis, whole: Coding, rest_columns: int, floors: Numbers
+    ) -> Iterator[tuple[int, float]]:
+        """Depths, and what a pair costs with each, by a sample of pairs. The last has all dimensions."""
+        rows, left, right = self._tried
+        coded = whole.left(left), whole.right(right)
+        lacking = (coded[0].along_centre + error(*coded) + self._scorer.slack - floors[rows])[:, None]
+        inside = basis.inside(left), basis.inside(right - self._centre)
+        rests = [np.sum(np.square(part), axis=1) for part in inside]
+        bounds, width, before = lacking.astype(np.float32), self._scorer.width, 0
+        for depth in [*range(STEP - rest_columns, width, STEP), width]:
+            parts = [part[:, before:depth] for part in inside]
+            bounds = bounds + parts[0] @ parts[1].T
+            rests = [
+                np.maximum(rest - np.sum(np.square(part), axis=1), 0) for rest, part in zip(rests, parts, strict=True)
+            ]
+            share = np.count_nonzero(bounds + np.outer(np.sqrt(rests[0]), np.sqrt(rests[1])) >= 0) / bounds.size
+            seconds = (depth + rest_columns) * products.costs().faster + share * width * NEAR_SECONDS
+            yield depth, seconds + (depth * self._turning(basis) if depth < width else 0)
+            before = depth
+
+    def _turning(self, basis: Basis) -> float:
+        """What a direction costs, as a share of a pair: all vectors are multiplied by it."""
+        if isinstance(basis, Coordinates):
+            return 0.0
+        rows = len(self._scorer.left.image_ids) + len(self._scorer.right.image_ids)
+        return rows / self._pairs * self._scorer.width * products.costs().float32
 
     @cached_property
     def _samples(self) -> tuple[Vectors, Vectors]:
-        scorer = self._scorer
-        return (
-            scorer.left_vectors(_spread(len(scorer.left.image_ids), SAMPLED)),
-            scorer.right_vectors(_spread(len(scorer.right.image_ids), SAMPLED)),
-        )
+        return self._sample(SAMPLED, SAMPLED)[1:]
 
     @cached_property
-    def _tried(self) -> tuple[tuple[Rows, Vectors], Vectors]:
+    def _tried(self) -> tuple[Rows, Vectors, Vectors]:
+        return self._sample(*TRIED)
+
+    def _sample(self, *most: int) -> tuple[Rows, Vectors, Vectors]:
         """Left rows and their vectors, and right vectors."""
         scorer = self._scorer
-        rows, columns = _spread(len(scorer.left.image_ids), TRIED[0]), _spread(len(scorer.right.image_ids), TRIED[1])
-        return (rows, scorer.left_vectors(rows)), scorer.right_vectors(columns)
+        left, right = (
+            spread(np.arange(len(side.image_ids)), count)
+            for side, count in zip((scorer.left, scorer.right), most, strict=True)
+        )
+        return left, scorer.left_vectors(left), scorer.right_vectors(right)
 
     @cached_property
     def _centre(self) -> Vectors:
@@ -96,12 +115,3 @@ class Choice:
             directions = principal_directions(left, right)
             bases += [directions] if directions else []
         return bases
-
-
-def _by_depth(kind: type[Int8Coding | FloatCoding], centre: Vectors, basis: Basis) -> Iterator[Coding]:
-    for columns in range(len(centre) - 1 - (len(centre) - 1) % STEP, 0, -STEP):
-        yield kind(centre, basis.leading(columns - kind.REST_COLUMNS))
-
-
-def _spread(count: int, most: int) -> Rows:
-    return np.linspace(0, count - 1, min(count, most)).astype(np.intp)

@@ -44,16 +44,12 @@ class Coding(Protocol):
     def columns(self) -> int:
         """How many multiplications a product of two codes takes."""
 
-    @property
-    def two_sided(self) -> bool:
-        """Whether a product is off by the error in both directions: no dimension is left out."""
-
     def left(self, vectors: Vectors) -> Coded: ...
 
     def right(self, vectors: Vectors) -> Coded: ...
 
     def multiply(self, left: Coded, right: Coded) -> NDArray[Any]:
-        """(left vectors, right vectors): inner products of codes. The thread's next product overwrites them."""
+        """(right vectors, left vectors): inner products of codes. The thread's next product overwrites them."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +115,6 @@ class _SplitCoding:
     def columns(self) -> int:
         return self._split.columns
 
-    @property
-    def two_sided(self) -> bool:
-        return self._split.basis is None
-
 
 class Int8Coding(_SplitCoding):
     """NumKong's integer products: exact in int32, by AMX, AVX-512 VNNI, NEON or plain code, as the processor can.
@@ -136,17 +128,17 @@ class Int8Coding(_SplitCoding):
     def left(self, vectors: Vectors) -> Coded:
         columns = self._split.left(vectors)
         codes, scale, length, residual = self._round(columns, np.abs(columns).max(axis=1))
-        return Coded(codes, scale, length, residual, self._split.along_centre(vectors))
+        return Coded(products.packed(codes), scale, length, residual, self._split.along_centre(vectors))
 
     def right(self, vectors: Vectors) -> Coded:
         """With one scale for all vectors, so that the products of a left row are compared with one number."""
         columns = self._split.right(vectors)
         codes, scale, length, residual = self._round(columns, np.abs(columns).max(keepdims=True)[0])
         length, residual = (numbers.max(keepdims=True) for numbers in (length, residual))
-        return Coded(products.packed(codes), scale, length, residual, np.zeros(1))
+        return Coded(codes, scale, length, residual, np.zeros(1))
 
     def multiply(self, left: Coded, right: Coded) -> NDArray[Any]:
-        return products.of_codes(left.codes, right.codes)
+        return products.of_codes(right.codes, left.codes)
 
     def _round(self, columns: Vectors, largest: Vectors) -> tuple[Any, Numbers, Numbers, Numbers]:
         """Codes, their scale, the length and what they lose of it. `largest` is the largest entry of each vector."""
@@ -176,7 +168,7 @@ class FloatCoding(_SplitCoding):
         return Coded(columns, np.ones(1), length, rounding * length, np.zeros(1))
 
     def multiply(self, left: Coded, right: Coded) -> NDArray[Any]:
-        return products.of_floats(left.codes, right.codes)
+        return products.of_floats(right.codes, left.codes)
 
 
 def lengths_of(vectors: NDArray[Any]) -> Numbers:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import numpy as np
 
 from matching_pipeline.matches.kernel.columns import Ids, Rows
-from matching_pipeline.matches.kernel.images import ImageSet, image_set
+from matching_pipeline.matches.kernel.images import ORDINARY_LENGTHS, ImageSet, image_set
 from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline.matches.kernel.products import one_thread_each
 
@@ -14,8 +14,6 @@ ROOM = 0.05
 COARSE_ERROR = 0.002
 """Bounds the error of a float32 inner product with a direction, for each unit of length. The sum's error is n · 2⁻²⁴,
 below 0.001 for the 16,000 dimensions that pgvector allows; a few units in the last place come on top."""
-ORDINARY_LENGTHS = (1e-15, 1e15)
-"""Float32 products of other vectors may vanish or overflow."""
 
 
 class HeldImages:

@@ -3,12 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from matching_pipeline.matches.kernel.attributes import all_overlaps, overlaps, shared_words
 from matching_pipeline.matches.kernel.columns import Ids, Numbers, Rows, Vectors, starts_of
 from matching_pipeline.matches.kernel.policy import DECIMALS, ROUNDING
+
+ORDINARY_LENGTHS = (1e-15, 1e15)
+"""Float32 products of other vectors may vanish or overflow."""
+
+Form = type[np.float32 | np.float64]
 
 _CHUNK_ROWS = 128
 """Small, so that a chunk stays in the processor's cache."""
@@ -42,8 +49,14 @@ class ImageSet:
             np.einsum("ij,ij->i", exact, exact, out=squares[begin : begin + _CHUNK_ROWS])
         return np.sqrt(squares)
 
-    def unit(self, rows: slice) -> Numbers:
-        return self.embeddings[rows].astype(np.float64) / self.norms[rows, None]
+    @cached_property
+    def is_ordinary(self) -> bool:
+        """Whether float32 products of its vectors neither vanish nor overflow."""
+        return bool(np.all((self.norms > ORDINARY_LENGTHS[0]) & (self.norms < ORDINARY_LENGTHS[1])))
+
+    def unit(self, rows: slice | Rows, form: Form = np.float64) -> NDArray[Any]:
+        unit: NDArray[Any] = self.embeddings[rows].astype(form, copy=False) / self.norms[rows, None].astype(form)
+        return unit
 
 
 def image_set(
@@ -63,15 +76,38 @@ class Scorer:
 
     def exact(self, left_rows: Rows, right_rows: Rows) -> Numbers:
         """Scores of paired rows in float64. Each row is summed alone, so a score depends on its two images only."""
-        scores = _row_products(self.left.embeddings, self.right.embeddings, left_rows, right_rows)
+        return np.clip(np.round(self._paired(left_rows, right_rows, np.float64), DECIMALS), -1, 1)
+
+    def near(self, left_rows: Rows, right_rows: Rows) -> Numbers:
+        """Scores of paired rows from products in float32. They are off by `nearness` at most."""
+        return self._paired(left_rows, right_rows, self._form)
+
+    def all_near(self, left_rows: Rows, right_rows: Rows) -> Numbers:
+        """(left rows, right rows): the same of all pairs."""
+        return self._all(left_rows, right_rows, self._form)
+
+    @property
+    def nearness(self) -> float:
+        """A float32 sum of n products, in any order, is off by less than n · 2⁻²⁴ for each unit of length."""
+        return float((self.left.embeddings.shape[1] + 16) * 2.0**-24 + ROUNDING)
+
+    @cached_property
+    def _form(self) -> Form:
+        return np.float32 if self.left.is_ordinary and self.right.is_ordinary else np.float64
+
+    def _paired(self, left_rows: Rows, right_rows: Rows, form: Form) -> Numbers:
+        scores = _row_products(self.left.embeddings, self.right.embeddings, left_rows, right_rows, form)
         scores *= (1 - self.weight) / (self.left.norms[left_rows] * self.right.norms[right_rows])
         if self._words:
             scores += self.weight * overlaps(*self._words, left_rows, right_rows)
-        return np.clip(np.round(scores, DECIMALS), -1, 1)
+        return scores
 
     def all_scores(self, left_rows: slice, right_rows: slice) -> Numbers:
         """(left rows, right rows): scores in float64 that are not rounded, by one matrix product."""
-        scores: Numbers = self.left.unit(left_rows) @ self.right.unit(right_rows).T
+        return self._all(left_rows, right_rows, np.float64)
+
+    def _all(self, left_rows: slice | Rows, right_rows: slice | Rows, form: Form) -> Numbers:
+        scores: Numbers = self.left.unit(left_rows, form) @ self.right.unit(right_rows, form).T
         scores *= 1 - self.weight
         if self._words:
             scores += self.weight * all_overlaps(*self._words, left_rows, right_rows)
@@ -116,19 +152,19 @@ class Scorer:
         return folded
 
 
-def _row_products(left: Vectors, right: Vectors, left_rows: Rows, right_rows: Rows) -> Numbers:
-    """Inner products of paired rows in float64, a chunk at a time.
+def _row_products(left: Vectors, right: Vectors, left_rows: Rows, right_rows: Rows, form: Form) -> Numbers:
+    """Inner products of paired rows in this form, a chunk at a time.
 
     New memory for each chunk would cost more than the products.
     """
-    products, chunk = np.empty(len(left_rows), dtype=np.float64), (_CHUNK_ROWS, left.shape[1])
-    gathered = np.empty(chunk, dtype=np.float32)
-    a, b = np.empty(chunk, dtype=np.float64), np.empty(chunk, dtype=np.float64)
+    products, chunk = np.empty(len(left_rows), dtype=form), (_CHUNK_ROWS, left.shape[1])
+    gathered = np.empty((2, *chunk), dtype=np.float32)
     for begin in range(0, len(left_rows), _CHUNK_ROWS):
         rows = slice(begin, begin + _CHUNK_ROWS)
         count = len(left_rows[rows])
-        for side, taken, exact in ((left, left_rows[rows], a), (right, right_rows[rows], b)):
+        for side, taken, into in ((left, left_rows, gathered[0]), (right, right_rows, gathered[1])):
             # "clip" writes into `out` directly; all rows exist
-            exact[:count] = np.take(side, taken, axis=0, out=gathered[:count], mode="clip")
-        np.einsum("ij,ij->i", a[:count], b[:count], out=products[rows])
-    return products
+            np.take(side, taken[rows], axis=0, out=into[:count], mode="clip")
+        a, b = gathered[:, :count].astype(form, copy=False)
+        np.einsum("ij,ij->i", a, b, out=products[rows])
+    return np.asarray(products, dtype=np.float64)

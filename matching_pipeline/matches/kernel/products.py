@@ -33,18 +33,18 @@ def packed(codes: NDArray[np.int8]) -> Any:
     return numkong.dots_pack(codes)
 
 
-def of_codes(left: NDArray[np.int8], right: Any) -> NDArray[Any]:
-    """(left rows, right rows), of packed right rows. The thread's next product overwrites it."""
-    shape = len(left), right.width
+def of_codes(some: NDArray[np.int8], others: Any) -> NDArray[Any]:
+    """(some rows, other rows), of others that are packed. The thread's next product overwrites it."""
+    shape = len(some), others.width
     product = _buffer(shape, np.dtype(np.int32))
-    numkong.dots_packed(left, right, out=numkong.from_pointer(product.ctypes.data, shape, "int32", owner=product))
+    numkong.dots_packed(some, others, out=numkong.from_pointer(product.ctypes.data, shape, "int32", owner=product))
     return product
 
 
-def of_floats(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[Any]:
-    """(left rows, right rows). The thread's next product overwrites it."""
-    product = _buffer((len(left), len(right)), np.dtype(np.float32))
-    np.matmul(left, right.T, out=product)
+def of_floats(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[Any]:
+    """(some rows, other rows). The thread's next product overwrites it."""
+    product = _buffer((len(some), len(others)), np.dtype(np.float32))
+    np.matmul(some, others.T, out=product)
     return product
 
 

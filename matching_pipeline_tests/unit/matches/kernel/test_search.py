@@ -9,9 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from matching_pipeline.matches.kernel import choice, products, search, stages
+from matching_pipeline.matches.kernel import choice, products, search, seeds, stages
 from matching_pipeline.matches.kernel.images import ImageSet, Scorer, image_set
 from matching_pipeline.matches.kernel.pairs import Found, Pairs, ranked
+from matching_pipeline.matches.kernel.tiles import spans
 from matching_pipeline_tests.fixtures.vectors import KINDS, Vectors, vectors
 
 
@@ -29,7 +30,7 @@ def words(count: int, vocabulary: int, generator: np.random.Generator) -> list[f
 
 
 def parts_of(images: ImageSet, rows: int) -> Iterator[ImageSet]:
-    for span in search.spans(images, rows):
+    for span in spans(images, rows):
         yield ImageSet(
             images.entities[span.entities],
             images.starts[span.entities] - span.rows.start,
@@ -118,8 +119,11 @@ def test_pairs_are_those_of_all_scores(
         patch.setattr(search, "PHASES", (1, 2, 5))
         patch.setattr(choice, "WORTH_CHOOSING", 0)
         patch.setattr(choice, "WORTH_DIRECTIONS", 0)
-        patch.setattr(choice, "EXACT_SECONDS", 2.5e-9 if seed % 3 else 0)
+        patch.setattr(choice, "NEAR_SECONDS", 0.9e-9 if seed % 3 else 0)
         patch.setattr(choice, "STEP", 20)
+        patch.setattr(seeds, "LEFT_ROWS", 2)
+        patch.setattr(seeds, "COMPARED", 2)
+        patch.setattr(seeds, "CHUNK_ROWS", 20)
         patch.setattr(stages, "CROWDED", 0.05 if seed % 2 else 2.0)
         found = search.search(left, parts_of(right, part), weight, floors, limit)
     expected = expected_pairs(left, right, weight, floors, limit)
