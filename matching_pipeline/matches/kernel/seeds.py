@@ -7,10 +7,11 @@ of one centre are compared. The left rows with the lowest floors are tried again
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from matching_pipeline.matches.kernel import products
 from matching_pipeline.matches.kernel.columns import Numbers, Rows, Vectors
@@ -23,7 +24,7 @@ LEFT_ROWS = 8
 COMPARED = 8
 """So many right entities are compared at most for each place of a list."""
 MOST_CENTRES = 1000
-COLUMNS = 64
+COLUMNS = 96
 """So many coordinates tell which centre is the nearest, or nearly so."""
 CHUNK_ROWS = 1024
 
@@ -51,6 +52,11 @@ class Seeds:
         for _ in range(rounds):
             deque(self._each(compare, self._groups(rows)), maxlen=0)
             rows = np.sort(rows[np.argsort(floors[rows], kind="stable")[: len(rows) // 2]])
+        if rounds > 1:
+            # few low floors would let through more pairs than all others
+            chunks = np.split(self._candidates, range(CHUNK_ROWS, len(self._candidates), CHUNK_ROWS))
+            best = np.concatenate(list(self._each(partial(self._best, rows), chunks)), axis=1)
+            floors[rows] = self._last(best)
         return floors
 
     def _groups(self, rows: Rows) -> Iterator[tuple[Rows, Rows]]:
@@ -69,9 +75,20 @@ class Seeds:
                 yield rows[some], np.union1d(self._candidates[members[-most:]], common)
 
     def _floors_within(self, left_rows: Rows, right_rows: Rows) -> Numbers:
-        scores, place = self._scorer.all_near(left_rows, right_rows), len(right_rows) - self._limit
-        least: Numbers = np.partition(scores, place, axis=1)[:, place] - np.float64(self._scorer.nearness)
-        return least
+        return self._last(self._best(left_rows, right_rows))
+
+    def _best(self, left_rows: Rows, right_rows: Rows) -> NDArray[Any]:
+        """(left rows, at most `limit`): the best near scores of each."""
+        scores = self._scorer.all_near(left_rows, right_rows)
+        return (
+            np.partition(scores, -self._limit, axis=1)[:, -self._limit :] if len(right_rows) > self._limit else scores
+        )
+
+    def _last(self, scores: NDArray[Any]) -> Numbers:
+        last: Numbers = np.partition(scores, -self._limit, axis=1)[:, -self._limit] - np.float64(
+            self._scorer.nearness
+        )
+        return last
 
     @cached_property
     def _narrow(self) -> tuple[Vectors, Vectors]:
