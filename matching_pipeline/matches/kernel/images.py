@@ -83,7 +83,7 @@ class Scorer:
         return self._paired(left_rows, right_rows, self._form)
 
     def all_near(self, left_rows: Rows, right_rows: Rows) -> Numbers:
-        """(left rows, right rows): the same of all pairs."""
+        """(left rows, right rows): scores of all pairs that are off by `nearness` at most."""
         return self._all(left_rows, right_rows, self._form)
 
     @property
