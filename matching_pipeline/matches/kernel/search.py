@@ -36,8 +36,8 @@ these rows only if it reaches them. If bounds are too loose to exclude much (ima
 float64 scores of the whole tile replace them.
 
 **Near: a tight bound of each pair that is left.** `Scorer.near` sums the products of a pair in float32, which is off
-by less than n · 2⁻²⁴ for n dimensions. The pairs with the best bounds come first. Of their near scores the last of
-`limit` raises the floor, less twice the error. Pairs that still reach it wait for the other tiles.
+by less than n · 2⁻²⁴ for n dimensions. The pairs with the best bounds come first. The last near score
+of a full list, less twice the error, raises the floor. Pairs that still reach it wait for the other tiles.
 
 **Exact: the scores of the pairs that wait.** `Scorer.exact` sums each pair alone, in float64, and gives every score
 in a list. So a score depends on its two images only: not on tiles, parts or threads, nor on the other pairs of a

@@ -33,7 +33,7 @@ Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 class Seeds:
-    """Of the scores of a scorer's two sides."""
+    """Finds floors for the scores of two sides."""
 
     def __init__(self, scorer: Scorer, limit: int, each: Each) -> None:
         self._scorer, self._limit, self._each = scorer, limit, each

@@ -36,8 +36,8 @@ class Bounds:
     def reaching(self, floors: Numbers) -> tuple[Rows, Rows]:
         """The right and the left rows of the pairs that may score their left row's floor or more.
 
-        The floors are brought to the scale of the products and rounded down. Of some right rows at a time the best
-        product is compared, and each of them only if it reaches the floor.
+        The floors are brought to the scale of the products and rounded down. The best product of GROUP right rows is
+        compared first. If it reaches the floor, each of them is compared.
         """
         cuts, whole = self._cuts(floors), len(self.products) // GROUP * GROUP
         best = self.products[:whole].reshape(-1, GROUP, len(cuts)).max(axis=1)
