@@ -10,24 +10,24 @@ from matching_pipeline.cli.console import say
 
 TEMPLATES = Path(__file__).with_name("templates")
 APPS = ("marketplace", "face_match", "job_board", "studio")
-"""The kinds of apps of which there is an example."""
+"""The kinds of apps for which there is a template."""
 
 NEXT_STEPS = """
-Put your tables and columns into the files. Set DATABASE_URL, in the environment or in a file `.env`.
+Put your tables and columns into these declarations. Set DATABASE_URL, in the environment or in a file `.env`.
 Then `matching-pipeline migrate` makes the pipeline's own tables, in a schema of their own.
 It also makes triggers on the tables that you declared.
 After each change of the files, `matching-pipeline attach` brings the triggers up to date.
-`matching-pipeline dev` starts everything, and Dagster's UI.
-In a Dagster project of your own, `defs` must be the project's folder of definitions."""
+`matching-pipeline dev` starts the worker, the sensors and Dagster's UI.
+If this is your own Dagster project, its folder of definitions must be this `defs`."""
 
 
 @click.command("init")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
-@click.option("--app", "apps", type=click.Choice(APPS), multiple=True, help="An example of such an app.")
+@click.option("--app", "apps", type=click.Choice(APPS), multiple=True, help="A template for such an app.")
 def init_command(folder: Path, apps: tuple[str, ...]) -> None:
     """Write declarations to start from into FOLDER/defs, and overwrite nothing.
 
-    They are an example of the apps that --app names, or a neutral one.
+    With --app they are a template for that kind of app, without it a neutral one.
     """
     for path, is_new in write_declarations(folder, apps):
         say(f"{path} is written" if is_new else f"{path} was there before and is left as it is")
@@ -49,7 +49,7 @@ def write_declarations(folder: Path, apps: Iterable[str] = ()) -> Iterator[tuple
 
 
 def _is_in_a_project(folder: Path) -> bool:
-    """Whether the folder is a project of Dagster's tool `dg` already."""
+    """Whether this folder, or one above it, is a Dagster project."""
     for parent in (folder.absolute(), *folder.absolute().parents):
         pyproject = parent / "pyproject.toml"
         if (parent / "dg.toml").exists():

@@ -1,4 +1,4 @@
-"""How workers show an asset in the UI: materializations and check results, often at first, then seldom."""
+"""How workers show an asset in the UI: materializations and check results, often after a pause, then rarely."""
 
 import logging
 import time
@@ -19,11 +19,11 @@ from matching_pipeline.queues.progress import Summary
 from matching_pipeline.queues.standing import QueueWork
 
 GAP_SECONDS = 10.0
-"""Between two reports of an asset, at least."""
+"""The shortest time between two reports of an asset."""
 STEADY_SECONDS = 600.0
-"""Between two reports of an asset under steady traffic, in the mean."""
+"""The average time between two reports of an asset while its work never stops."""
 BURST = 12
-"""Reports that follow a pause before they become seldom."""
+"""The most reports that follow each other soon after a pause."""
 CHECKING_SHARE = 0.05
 """The checks of an asset take at most this share of the time, however large its tables are."""
 
@@ -36,14 +36,14 @@ class AssetReport:
 
     key: str
     detects: Mapping[str, str]
-    """by queue, what its jobs are for; each has a sensor"""
+    """for each queue a text that says what its jobs do; each queue has a sensor"""
     describe: Callable[[Pipeline], Metadata]
     table: str
     """the table that has its rows, for the UI"""
     checks: Sequence[ReportedCheck]
     """those that are cheap enough to come with every report"""
     shadows: Sequence[str] = ()
-    """the queues of models that are not active; the sensors of the others watch them too"""
+    """the queues of models that are not active: the sensors of the main queues watch them too"""
     partition: Callable[[], str | None] = lambda: None
     """the partition of now"""
 
@@ -68,8 +68,8 @@ class AssetReport:
 class Pace:
     """Tokens: a report takes one, and one is earned every STEADY_SECONDS, up to BURST.
 
-    An asset whose last report is old starts with all of them, no matter which run reported it. So the first work
-    after a pause shows at once, and steady traffic every ten minutes.
+    An asset that was last reported long ago starts with all of them, whichever run reported it. So the first work
+    after a pause is shown at once, and steady work every ten minutes.
     """
 
     last: float
@@ -161,7 +161,7 @@ class _Reported:
         try:
             evaluations = self._report.evaluations(pipeline)
         finally:
-            # also if it failed, so that it is not repeated each second
+            # after a failure too, so that a check that fails is not repeated each second
             taken = time.monotonic() - began
             self._next_check = time.monotonic() + max(GAP_SECONDS, taken / CHECKING_SHARE)
         self._unchecked = False
@@ -172,15 +172,15 @@ class _Reported:
         for name, result in evaluations.items():
             if due or self._passed.get(name) != result.passed:
                 self._passed[name] = result.passed
-                # Dagster keeps one result of a check for each run, and the UI shows the youngest run's: with two
-                # workers the results of the older one would never show
+                # Dagster keeps one result of a check for each run, and the UI shows that of the newest run. So the
+                # older of two workers would never be seen: results are reported without a run.
                 self._instance.report_runless_asset_event(result)
 
 
 def process_by_hand(
     context: dg.AssetExecutionContext, pipeline: Pipeline, report: AssetReport
 ) -> dg.MaterializeResult[None]:
-    """Processes what is due in the asset's queues, beside the standing worker, and waits for what that has leased."""
+    """Processes what is due in the queues of the asset, beside the standing worker. Awaits jobs that others do."""
     log_to_stderr(logging.INFO)
     total = Summary()
     with pipeline.connection() as connection:

@@ -1,8 +1,9 @@
 """A rebuild of one matcher's lists. It has a number, and shards that may run anywhere, in any order and at once.
 
-A shard shares the lists with the other shards of its rebuild and keeps out every other writer (`locks.py`). So the
-jobs for all changes that it did not see wait in the queue until it has written. A worker that completes some of them
-between two shards merges them into lists that are each right.
+A shard shares the lists with the other shards of its rebuild, and keeps out everyone who takes the lists alone
+(`locks.py`). A change that a shard does not see has a job in the queue, and no worker can complete that job until the
+shard has written. A worker may complete it between two shards: it merges the entity into lists that are each right,
+whether their shard has written or not.
 """
 
 import time
@@ -23,10 +24,11 @@ from matching_pipeline.matches.writing import Figures
 
 @dataclass(frozen=True)
 class Part:
-    """All blocks with some values of `same`, or those of their left entities whose ids are in a range."""
+    """The left entities of all blocks with the given values of `same`: all, or those with ids from `first` to before
+    `before`."""
 
     same: Mapping[str, str] | None
-    """None means the entities that can match no other"""
+    """None means the entities that have pairs and can match nothing now: their pairs are deleted"""
     first: str | None = None
     before: str | None = None
 
@@ -40,7 +42,7 @@ class Shard:
     """from 1 within the rebuild"""
     matcher: str
     entities: int
-    """how many it had at the begin of the rebuild"""
+    """the number of its entities when the rebuild began"""
     parts: Sequence[Part]
     figures: dict[str, int] | None = None
     seconds: float | None = None
@@ -60,7 +62,7 @@ Publish = Callable[[Connection, Shard, OnPart], Figures]
 
 
 def begin(connection: Connection, matcher: str, plan: Plan, begun_by: str | None = None) -> list[Shard]:
-    """Plans a rebuild when no other session writes the matcher's lists. It supersedes the rebuild before it."""
+    """Waits until no other session writes the matcher's lists, then plans a rebuild. It supersedes the one before."""
     with ListsLock(connection, matcher).alone(), connection.transaction():
         row = connection.execute(query("begin_rebuild"), {"matcher": matcher, "begun_by": begun_by}).fetchone()
         assert row is not None
@@ -69,21 +71,20 @@ def begin(connection: Connection, matcher: str, plan: Plan, begun_by: str | None
 
 
 def shard_at(connection: Connection, rebuild: int, place: int) -> Shard:
-    """Raises RebuildSuperseded if the rebuild is so old that it was deleted."""
+    """Raises RebuildSuperseded if the rebuild's rows were deleted because it is old."""
     for shard in _shards(connection, rebuild, place):
         return shard
     raise RebuildSuperseded(f"rebuild {rebuild} began so long ago that its shards were forgotten: begin another")
 
 
 def run(connection: Connection, shard: Shard, publish: Publish, on_part: OnPart = lambda done: None) -> Figures:
-    """Raises RebuildSuperseded if a newer rebuild began, and one of GAVE_WAY if the app has locked rows."""
+    """Raises RebuildSuperseded if a newer rebuild began, and an error of GAVE_WAY if the app holds rows locked."""
     with ListsLock(connection, shard.matcher).shared():
         newest = connection.execute(query("newest_rebuild"), {"matcher": shard.matcher}).fetchone()
         if newest != (shard.rebuild,):
             raise RebuildSuperseded(
-                f"rebuild {shard.rebuild} of the matcher {shard.matcher} was overtaken by "
-                f"rebuild {newest and newest[0]}, "
-                "which computes this shard too"
+                f"rebuild {shard.rebuild} of the matcher {shard.matcher} was superseded by "
+                f"{f'rebuild {newest[0]}, which computes this shard too' if newest else 'a rebuild that is deleted'}"
             )
         began = time.monotonic()
         figures = publish(connection, shard, on_part)
@@ -93,9 +94,9 @@ def run(connection: Connection, shard: Shard, publish: Publish, on_part: OnPart 
 
 
 def run_all(connection: Connection, matcher: str, plan: Plan, publish: Publish, on_progress: OnProgress) -> Figures:
-    """Rebuilds in this process, shard by shard, and leaves shards whose rows the app has locked for last.
+    """Rebuilds in this process, shard by shard. Shards whose rows the app holds locked are done last.
 
-    Raises one of GAVE_WAY if they still are locked, when all others are done.
+    Raises an error of GAVE_WAY if their rows are still locked then.
     """
     shards = begin(connection, matcher, plan)
     figures, done, total = Figures(), 0, sum(shard.entities for shard in shards)

@@ -1,4 +1,4 @@
-"""The standing worker: one process that serves all queues, a thread each, until its successor serves them too.
+"""The standing worker: one process that serves all queues, a thread each, until a newer worker serves all of them.
 
 Its row in `workers` and the advisory lock of its session tell sensors and other workers that it is alive
 (`matching_pipeline/queues/supervision.py` decides when another is started).
@@ -28,7 +28,7 @@ from matching_pipeline.queues.supervision import worker_states
 from matching_pipeline.queues.worker import QueueWorker
 
 LOOK_SECONDS = 1.0
-"""How often the standing worker looks whether it must end."""
+"""The time between two looks at whether the standing worker must end."""
 PAUSE_SECONDS = 5.0
 """After so long without a job the worker returns freed memory to the system."""
 IDLE_SECONDS = 300.0
@@ -36,7 +36,7 @@ IDLE_SECONDS = 300.0
 PATIENCE_SECONDS = 20.0
 """How long a terminated worker waits for its threads to release their jobs."""
 REOPEN_SECONDS = (5.0, 60.0)
-"""The first and the longest pause before the handler of a queue that failed is opened again."""
+"""The pause before a handler that failed is opened again: it begins with the first, and doubles up to the second."""
 NO_MODEL_SECONDS = 10.0
 """A shadow queue without a shadow model is looked at this often."""
 
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class QueuesFailed(Exception):
-    """The handler of at least one queue failed. The message names each such queue and its last error."""
+    """The handler of a queue has failed since the start. The message names each such queue and its last error."""
 
 
 OpenHandler = Callable[[str], AbstractContextManager[Handler]]
@@ -67,7 +67,7 @@ class QueueWork:
         self.busy_seconds += other.busy_seconds
 
     def add(self, summary: Summary, before: Summary) -> None:
-        """Adds what the summary says more than the one before."""
+        """Adds the difference between this summary and the earlier one."""
         self.counts += summary.counts - before.counts
         self.figures += summary.figures - before.figures
         self.busy_seconds += summary.busy_seconds - before.busy_seconds
@@ -115,8 +115,8 @@ class StandingWorker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Waits for the batches under way. After an exception, also a later one, the threads release their jobs at
-        once, and the worker waits PATIENCE_SECONDS for them."""
+        """Waits until the threads have finished their batches. After an exception, or if one comes meanwhile, the
+        threads release their jobs at once, and it waits PATIENCE_SECONDS at most."""
         try:
             if kind is None:
                 self._end_threads()
@@ -131,7 +131,7 @@ class StandingWorker:
         self._stop.set(at_once=seconds is not None)
         deadline = float("inf") if seconds is None else time.monotonic() + seconds
         with suppress(psycopg.Error):
-            # another worker is started now if none has entered since
+            # so that another worker can be started already, unless a newer one serves
             self._connection.execute(query("delete_workers"), {"ids": [self._id]})
             client.wake(self._connection)
         for thread in self._threads:
@@ -169,7 +169,8 @@ class StandingWorker:
             return taken
 
     def _register(self) -> None:
-        """A run that starts so late that its row was deleted makes one of its own."""
+        """Takes the row that a sensor made. If there is none, or it was deleted since the run started too late, it
+        makes one."""
         if self._id is None or self._connection.execute(query("has_worker"), {"id": self._id}).fetchone() is None:
             row = self._connection.execute(
                 query("request_worker"), {"version": self._version, "helps": self._helps}
@@ -198,8 +199,8 @@ class StandingWorker:
             self._marked = failures
 
     def _tidy(self) -> None:
-        """Gives back memory at the beginning of each pause, and every minute while it lasts: reports use memory
-        too."""
+        """Returns freed memory to the system at the beginning of each pause, and every minute of the pause, since
+        reports for the UI use memory then."""
         now = time.monotonic()
         if now - self._last_job > PAUSE_SECONDS and (self._tidied < self._last_job or now - self._tidied > 60):
             return_freed_memory()
@@ -242,6 +243,7 @@ class StandingWorker:
                     continue
                 log.exception("queue %s failed", queue)
                 self._failures[queue] = f"{type(error).__name__}: {error}"
+                # a queue that fails does not keep this worker from replacing the one before
                 self._entered[queue].set()
             if time.monotonic() - began > 2 * REOPEN_SECONDS[1]:
                 pause = REOPEN_SECONDS[0]

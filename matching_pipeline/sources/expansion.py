@@ -24,7 +24,7 @@ from matching_pipeline.sources import mirror
 from matching_pipeline.sources.reading import KEYS_AT_ONCE, SourceRow, children, keys_after, read_each, text_hash
 
 GONE = {"gone": True}
-"""The payload of a table's job that looks for entities of the mirror whose rows are gone."""
+"""The payload of a table job that looks for entities of the mirror whose rows are gone."""
 _ENTITY_FIELDS = ("parent_key", "user_key", "properties")
 
 
@@ -37,16 +37,16 @@ class Expansion:
     known: Sequence[SourceRow] | None = None
     """the rows of the entity of a source with pictures, whose mirror is refreshed"""
     after: str | None = None
-    """Where the next table job begins: a key, or an entity's id if `gone`.
+    """The last key before the next table job, or the last entity's id if `gone`.
 
-    Empty: from the start. None: no next job.
+    If it is empty, that job begins at the start. None means that there is no next job.
     """
     gone: bool = False
-    """whether the next part is one of the mirror"""
+    """whether the next table job reads the mirror, to find rows that are gone, and not the table"""
     first: bool = False
-    """Whether the next part is done before all waiting jobs.
+    """Whether the next table job is claimed before the jobs that have waited for less than an hour.
 
-    So the rows of a new table wait together, and crowded blocks of them are matched as a whole.
+    So all rows of a new table are queued before the first is matched, and crowded blocks are matched as a whole.
     """
 
 
@@ -66,7 +66,7 @@ def expand(connection: Connection, jobs: Sequence[Job]) -> Iterator[Outcome]:
         except PermanentFailure as failure:
             yield Outcome(job, failure=failure)
         except psycopg.DataError as error:
-            # a person wrote it by hand
+            # a person inserted this job, with a key that is not of the column's type
             yield Outcome(job, failure=PermanentFailure(f"its key cannot be read: SQLSTATE {error.sqlstate}"))
 
 
@@ -76,9 +76,9 @@ def write(connection: Connection, queue: str, outcomes: Sequence[Outcome]) -> No
         job, expansion = outcome.job, outcome.result
         # All queues share the mirror. After this queue updates it, the others find no difference. So each changed key
         # goes to every queue.
-        every_queue = None if job.kind == "table" else queue
-        _enqueue(connection, every_queue, job.source, expansion.entities, "entity")
-        _enqueue(connection, every_queue, job.source, expansion.items, "item")
+        only_queue = None if job.kind == "table" else queue
+        _enqueue(connection, only_queue, job.source, expansion.entities, "entity")
+        _enqueue(connection, only_queue, job.source, expansion.items, "item")
         if expansion.known is not None:
             _refresh_pictures(connection, queue, job, expansion.known)
         if expansion.after is not None:
@@ -92,7 +92,7 @@ def write(connection: Connection, queue: str, outcomes: Sequence[Outcome]) -> No
 
 
 def is_expanded(connection: Connection, jobs: Sequence[Job]) -> dict[Job, bool]:
-    """Whether each job names others, rather than one thing to embed or match."""
+    """For each job, whether it is expanded into further jobs."""
     pictures = {source: _has_pictures(connection, source) for source in {job.source for job in jobs}}
     return {job: job.kind in ("parent", "table") or (job.kind == "entity" and pictures[job.source]) for job in jobs}
 
@@ -119,7 +119,7 @@ def _enqueue(connection: Connection, queue: str | None, source: str, keys: Colle
 def _children(connection: Connection, job: Job) -> set[str]:
     parameters = {"source": job.source, "keys": [job.key]}
     rows = connection.execute(query("entities_of_parents"), parameters).fetchall()
-    # The mirror still has entities that pointed to this parent before.
+    # The mirror also knows the entities that pointed to this parent before the change.
     return {key for (key,) in rows} | set(children(connection, job.source, job.key))
 
 
@@ -144,7 +144,7 @@ def _part(connection: Connection, job: Job) -> Expansion:
 def differences(
     connection: Connection, source: str, keys: Sequence[str], rows: Sequence[SourceRow]
 ) -> tuple[set[str], set[str]]:
-    """The keys of entities, and of pictures, whose mirror is not as the rows say."""
+    """The keys of entities, and of pictures, whose mirror differs from the rows."""
     parameters = {"source": source, "keys": list(keys)}
     entities = {row["key"]: row for row in named_rows(connection, "mirrored_entities", **parameters)}
     items = {row["key"]: row for row in named_rows(connection, "mirrored_items", **parameters)}
@@ -160,7 +160,7 @@ def differences(
         elif row.item_key is None:
             there[row.entity_key] = set()
             if not has_pictures and row.entity_key in items:
-                # the photo was deleted
+                # the photo or the text was deleted
                 changed.add(row.entity_key)
         else:
             there[row.entity_key].add(row.item_key)
@@ -170,6 +170,7 @@ def differences(
         if row.applies and entity and any(getattr(row, name) != entity[name] for name in _ENTITY_FIELDS):
             changed.add(row.entity_key)
     if not has_pictures:
+        # an item has the key of its entity here
         return changed | changed_items, set()
     gone = {
         key for key, item in items.items() if item["entity_key"] in there and key not in there[item["entity_key"]]

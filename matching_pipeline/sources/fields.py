@@ -5,7 +5,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,27}$")]
+
+def _of_no_shadow(name: str) -> str:
+    if name.endswith("_shadow"):
+        raise ValueError("a name does not end in _shadow: the queue of a new model has such a name")
+    return name
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,27}$"), AfterValidator(_of_no_shadow)]
 """The name of a source, an asset or a matcher. Triggers and queues have it in their names."""
 _TABLE = re.compile(r'(?:(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)\.)?(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)')
 

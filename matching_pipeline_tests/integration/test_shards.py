@@ -106,7 +106,7 @@ def test_a_superseded_rebuild_writes_nothing_more(connection: Connection, market
     newer = begin(connection)
     written = market.matches()
     with pytest.raises(
-        RebuildSuperseded, match=f"rebuild {first.rebuild} .* overtaken by rebuild {newer[0].rebuild}"
+        RebuildSuperseded, match=f"rebuild {first.rebuild} .* superseded by rebuild {newer[0].rebuild}"
     ):
         run(connection, second)
     assert market.matches() == written

@@ -1,4 +1,4 @@
--- The readers-writer lock with a turnstile on the lists of a matcher: matching_pipeline/matches/locks.py.
+-- The lock on the lists of a matcher, a readers-writer lock with a turnstile: matching_pipeline/matches/locks.py explains it.
 
 -- name: try_shut_turnstile
 select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches_turnstile.' || %(matcher)s))
@@ -56,7 +56,7 @@ copy (
     from matching_pipeline.entities
     join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
     join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
-    -- as COPY sends the types itself, half the bytes for halves
+    -- each vector in its own binary form, as COPY would send it: a halfvec takes half the bytes
     cross join lateral (
         select coalesce(vector_send(embedding), halfvec_send(halves[1])) as sent
         union all select vector_send(further) from unnest(more) as further where %(divided)s
@@ -82,7 +82,8 @@ where entities.source = %(source)s and embeddings.model = %(model)s
   and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
 
 -- name: changes_since
--- without a snapshot the changes of the own transaction: a snapshot does not list it, so it would count as seen
+-- Without a snapshot: the changes that this transaction made. A snapshot does not list the transaction that took it, so its
+-- changes would count as seen: the last conditions add them.
 select pg_current_snapshot()::text, pg_current_xact_id_if_assigned()::text,
     coalesce(bool_or(entity is null and tail is null), false),
     coalesce(array_agg(distinct entity) filter (where entity is not null), '{}'),
@@ -98,7 +99,8 @@ where source = %(source)s
   )
 
 -- name: forget_changes
--- a session whose last look was before these records must load its blocks again
+-- The row without an entity means that anything may have changed. A session whose last look was before the deleted rows were
+-- written finds it, and loads its blocks again.
 with old as (
     select distinct source from matching_pipeline.entity_changes
     where (entity is not null or tail is not null) and changed_at < now() - interval '1 hour'
@@ -116,7 +118,8 @@ copy (
             from unnest(%(directions)s::vector[]) as sought (direction)
         ) as most
         from (
-            -- one normalised vector for each item: each use of a stored vector fetches it from its table again
+            -- Each vector is normalised once: each use of a stored one would fetch it from its table again. `offset 0` keeps
+            -- the planner from merging the subqueries.
             select items.entity, embeddings.item, part.embedding, attributes, l2_normalize(part.embedding) as direction
             from matching_pipeline.entities
             join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
@@ -186,7 +189,7 @@ select matching_pipeline.enqueue_excepted(%(matcher)s, %(value)s)
 select from matching_pipeline.match_standing_exceptions(%(matcher)s, %(ids)s::uuid[])
 
 -- name: lone_entities_with_pairs
--- entities of the sides that keep lists
+-- the entities that have pairs and can match nothing now, on the sides that keep lists
 select source, id
 from (
     select left_source as source, left_id as id
@@ -207,7 +210,7 @@ using unnest(%(left)s::uuid[], %(right)s::uuid[]) as gone (left_id, right_id)
 where matches.matcher = %(matcher)s and matches.left_id = gone.left_id and matches.right_id = gone.right_id
 
 -- name: hold_entities
--- the ids that are not entities; the others stay until the transaction ends
+-- Returns the ids without an entity. It locks the others, so that none can be deleted before the transaction ends.
 with held as materialized (
     select id from matching_pipeline.entities
     where source = %(source)s and id = any (%(ids)s::uuid[])

@@ -1,5 +1,5 @@
--- The model that works for a queue: the active model of a modality for an embeddings asset's queue, and the shadow, if there
--- is one, for `<queue>_shadow`. A shadow that is slow or fails does not hold up the active model.
+-- Returns the model that does the jobs of a queue. For the queue of an asset that is the active model of its modality (image or
+-- text). For `<queue>_shadow` it is the shadow, or null. Two queues keep a slow or failing shadow from delaying the active model.
 
 create or replace function queue_model(queue_name text) returns text
 language sql stable set search_path from current as $$
@@ -11,7 +11,7 @@ language sql stable set search_path from current as $$
     limit 1
 $$;
 
--- The queue of an embeddings asset, also before its first model, and the queue of the shadow if there is one.
+-- The queue of an embeddings asset, even when it has no model yet, and the queue of the shadow if there is one.
 create or replace function model_queues(main_queue text) returns table (queue_name text, model text)
 language sql stable set search_path from current as $$
     select main_queue, queue_model(main_queue)
@@ -20,8 +20,8 @@ language sql stable set search_path from current as $$
     where queue_model(shadow.queue) is not null
 $$;
 
--- Enqueues the same for the active model and for the shadow. So both have the jobs of a transaction that is open while the
--- two models change places. Returns the number of jobs for the active model.
+-- Enqueues the keys for the active model and for the shadow. If a transaction is open while `model activate` exchanges the two,
+-- its jobs are there for whichever is active afterwards. Returns the number of jobs for the active model.
 create or replace function enqueue_for_models(main_queue text, source_name text, job_kind text, keys text[]) returns integer
 language sql set search_path from current as $$
     select enqueued from (

@@ -125,7 +125,7 @@ class OpenAIClient:
             except Doubtful as doubt:
                 self.health.require(question.model.name, time.monotonic(), doubt, partial(probe, doubt))
                 refused = f"{question.model.name} refuses the picture: " if isinstance(doubt, InputRefused) else ""
-                return {input_hash: doubt.alone(f"{refused}{doubt}")}
+                return {input_hash: doubt.if_alone(f"{refused}{doubt}")}
 
         def put(reply: Reply) -> None:
             reply.answers[input_hash] = Answer(read(reply.body), reply.input_tokens, reply.output_tokens)
@@ -209,7 +209,7 @@ class OpenAIClient:
             raise refused.refusal
         if option not in REPLACED:
             setting = SETTINGS.get(option)
-            raise ConfigurationError(f"{setting}: {refused}") if setting else refused.refusal.otherwise
+            raise ConfigurationError(f"{setting}: {refused}") if setting else refused.refusal.if_all_fail
         instead = REPLACED[option](options[option])
         if (model, option) not in self._replaced:
             said = ", ".join(f"{name}={value}" for name, value in instead.items()) or "nothing"
@@ -241,7 +241,7 @@ def _first(usage: Mapping[str, Any], *names: str) -> int | None:
 
 def _outcome(failure: Exception | None) -> CallOutcome:
     if isinstance(failure, Doubtful) and not isinstance(failure, InputRefused):
-        failure = failure.otherwise
+        failure = failure.if_all_fail
     match failure:
         case None:
             return "answered"

@@ -105,7 +105,7 @@ class OpenAITextEmbedder:
         try:
             (answer,) = self._request({hashlib.sha256(sent.encode()).digest(): sent}).values()
         except Doubtful as doubt:
-            raise doubt.otherwise from doubt
+            raise doubt.if_all_fail from doubt
         vector = _vector(answer)
         if isinstance(vector, Exception):
             raise vector
@@ -173,7 +173,7 @@ class OpenAITextEmbedder:
             return fault
         self._client.health.require(self._model.name, time.monotonic(), fault, self.probe)
         refused = f"{self._model.name} refuses the text: " if isinstance(fault, InputRefused) else ""
-        return fault.alone(f"{refused}{fault}")
+        return fault.if_alone(f"{refused}{fault}")
 
     def _request(self, texts: Texts) -> AnswersByHash:
         hashes = list(texts)

@@ -68,41 +68,43 @@ OPTION_WORDS = {
     "dimensions": re.compile(r"\bdimensions\b|matryoshka"),
     "quality": re.compile(r"\bquality\b"),
 }
-"""How a message that names no parameter speaks of an option of the request."""
+"""Words by which a message mentions an option of the request, for servers that do not name the parameter."""
 
 
 class RateLimited(ProviderUnavailable):
-    """The provider is up, and wants fewer requests."""
+    """The provider is up, but refuses requests for now: there were too many, or the quota is used up."""
 
 
 class Doubtful(Exception):
-    """One input of the request may be at fault, or the provider: other requests tell.
+    """Either one input of the request is at fault or the provider is. Other requests show which.
 
-    If others pass, an input that fails alone has the failure `alone`. If they fail too, `otherwise` is raised.
+    If they succeed, the input that fails by itself gets a failure of the class `if_alone`. If they fail too,
+    `if_all_fail` is raised.
     """
 
-    def __init__(self, message: str, alone: type[JobFailure], otherwise: Exception) -> None:
+    def __init__(self, message: str, if_alone: type[JobFailure], if_all_fail: Exception) -> None:
         super().__init__(message)
-        self.alone = alone
-        self.otherwise = otherwise
+        self.if_alone = if_alone
+        self.if_all_fail = if_all_fail
 
 
 class RequestFailed(Doubtful):
     """The server failed, was cut off, or gave an answer that cannot be used."""
 
-    def __init__(self, message: str, otherwise: Exception) -> None:
-        super().__init__(message, TransientFailure, otherwise)
+    def __init__(self, message: str, if_all_fail: Exception) -> None:
+        super().__init__(message, TransientFailure, if_all_fail)
 
 
 class InputRefused(Doubtful):
     """The server refuses one of the request's inputs, or requests of this form."""
 
-    def __init__(self, message: str, otherwise: Exception) -> None:
-        super().__init__(message, PermanentFailure, otherwise)
+    def __init__(self, message: str, if_all_fail: Exception) -> None:
+        super().__init__(message, PermanentFailure, if_all_fail)
 
 
 class RequestTooLarge(InputRefused):
-    """The request has more tokens or inputs than one request may have: `most_items`, if the server says it."""
+    """The request has more tokens or inputs than one may have. `most_items` is the limit of inputs, if the server
+    states it."""
 
     most_items: int | None = None
 
@@ -125,7 +127,10 @@ class MalformedResponse(Exception):
 
 
 def policy_for(error: Exception, model: PricedModel, base_url: str, timeout_setting: str) -> Exception:
-    """The exception to raise for one that a request or the reading of its answer raised; others stay as they are."""
+    """Translates an exception of a request, or of reading its answer, into the one to raise.
+
+    It returns an exception that it does not know unchanged.
+    """
     import openai
 
     match error:
@@ -149,17 +154,17 @@ def policy_for(error: Exception, model: PricedModel, base_url: str, timeout_sett
 
 
 def _never_sent(error: "openai.APIConnectionError") -> bool:
-    """Whether no connection was made: no input can be the reason."""
+    """Whether no connection was made. Then no input can be the reason."""
     return type(error.__cause__).__name__ in {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
 
 
 def _policy(stated: Stated, model: PricedModel, base_url: str) -> Exception:
-    """First by the words, since servers that nearly speak the protocol choose other statuses; then by the status."""
+    """Looks at codes and words first, since servers that nearly speak the protocol choose other statuses."""
     message, said, names = stated.message, stated.message.lower(), {stated.code, stated.type}
     if FILTERED & names:
         return PermanentFailure(f"{model.name} refuses it: {message}")
     if OUT_OF_QUOTA & names or stated.status == 402 or _OUT_OF_BUDGET.search(said):
-        return RateLimited(f"the provider's quota is used up, look at its billing: {message}", QUOTA_PAUSE)
+        return RateLimited(f"the provider's quota is used up. Look at your billing there: {message}", QUOTA_PAUSE)
     if too_much := _too_much(stated, model):
         return too_much
     match stated.status:
@@ -168,13 +173,13 @@ def _policy(stated: Stated, model: PricedModel, base_url: str) -> Exception:
         case 401:
             return ConfigurationError(f"OPENAI_API_KEY: the provider refuses it: {message}")
         case 403:
-            key = f"OPENAI_API_KEY: it may not do this with {model.name}: {message}"
+            key = f"OPENAI_API_KEY: this key may not use {model.name} so: {message}"
             return RequestFailed(f"the provider forbids it: {message}", ConfigurationError(key))
         case 404 if stated.code == "model_not_found" or model.name in message:
             return ConfigurationError(f"{model.setting}: the provider has no model {model.name}: {message}")
         case 404:
             return ConfigurationError(f"OPENAI_BASE_URL: {base_url} does not speak OpenAI's protocol: {message}")
-        case 400 | 405 | 406 | 409 | 410 | 411 | 413 | 415 | 422:
+        case 400 | 405 | 406 | 409 | 410 | 411 | 415 | 422:
             return _refusal(stated, model)
     message = f"the provider fails: {message}"
     if retry_after := stated_pause(stated.headers):
@@ -187,7 +192,8 @@ def _too_much(stated: Stated, model: PricedModel) -> InputRefused | None:
     if stated.code in TOO_LONG_CODES or stated.type in TOO_LONG_CODES or _TOO_LONG.search(said):
         too_long = InputTooLong(stated.message, unfit)
         if stated.status >= 500:
-            too_long.alone, too_long.otherwise = TransientFailure, ProviderUnavailable(stated.message, DOWN_PAUSE)
+            too_long.if_alone = TransientFailure
+            too_long.if_all_fail = ProviderUnavailable(stated.message, DOWN_PAUSE)
         return too_long
     most = _TOO_MANY.search(said) if stated.status in (400, 413, 422) else None
     if most or stated.code == "max_tokens_per_request" or stated.status == 413 or _TOO_LARGE.search(said):
@@ -208,11 +214,11 @@ def _refusal(stated: Stated, model: PricedModel) -> Exception:
             return OptionRefused(option, InputRefused(stated.message, unfit))
         if setting := SETTINGS.get(option):
             return ConfigurationError(f"{setting}: {stated.message}")
-    # each request would be refused for this: splitting one would not help
+    # each request would be refused for this, so that dividing this one would not help
     if stated.code in UNFIT_CODES or stated.parameter in UNFIT_PARAMETERS:
         return unfit
     return InputRefused(stated.message, unfit)
 
 
 def _unfit(stated: Stated, model: PricedModel) -> ConfigurationError:
-    return ConfigurationError(f"{model.setting}: {model.name} cannot be asked like this: {stated.message}")
+    return ConfigurationError(f"{model.setting}: {model.name} takes no request of this form: {stated.message}")

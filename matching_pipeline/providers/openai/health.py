@@ -51,7 +51,7 @@ class Health:
 def _reason(error: Exception, doubt: Doubtful) -> Exception:
     match error:
         case Doubtful():
-            return error.otherwise
+            return error.if_all_fail
         case JobFailure():
-            return doubt.otherwise
+            return doubt.if_all_fail
     return error

@@ -106,10 +106,10 @@ class OpenAIImageGenerator:
         """
         if (
             isinstance(doubt, RequestFailed)
-            and isinstance(doubt.otherwise, ConfigurationError)
+            and isinstance(doubt.if_all_fail, ConfigurationError)
             and not self._has_made
         ):
-            raise doubt.otherwise
+            raise doubt.if_all_fail
         with suppress(ConfigurationError):
             self.probe()
 

@@ -134,7 +134,7 @@ class OpenAIImageAnalyzer:
         try:
             reply = self._client.send(question, lambda reply: described.append(self._attributes(reply.body)))
         except Doubtful as doubt:
-            raise doubt.otherwise from doubt
+            raise doubt.if_all_fail from doubt
         embedding = self.embed_words(_as_text(described[0]))
         return ImageAnalysis(embedding, described[0], self._model.name, reply.input_tokens, reply.output_tokens)
 

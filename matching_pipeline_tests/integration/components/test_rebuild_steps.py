@@ -139,8 +139,8 @@ def test_a_run_whose_rebuild_is_superseded_fails_without_a_retry_and_names_the_n
     assert not steps(result, dg.DagsterEventType.STEP_UP_FOR_RETRY)
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     told = json.dumps([str(failure.user_failure_data) for failure in failures])
-    assert "rebuild 1 of the matcher project was overtaken by rebuild 2" in told
-    assert "rebuild 3 of the matcher face was overtaken by rebuild 4" in told
+    assert "rebuild 1 of the matcher project was superseded by rebuild 2" in told
+    assert "rebuild 3 of the matcher face was superseded by rebuild 4" in told
     assert connection.execute("select from matching_pipeline.matches").fetchall() == []
 
 

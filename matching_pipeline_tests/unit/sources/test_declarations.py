@@ -66,6 +66,11 @@ def test_the_examples_declare_the_four_apps() -> None:
     assert declared.queues_of(declared.source("product")) == ["image_ai"]
 
 
+def test_a_name_is_not_that_of_the_queue_of_a_new_model() -> None:
+    with pytest.raises(ValueError, match="does not end in _shadow"):
+        source(name="thing_shadow")
+
+
 def test_a_folder_is_read_with_its_subfolders(tmp_path: Path) -> None:
     declare(tmp_path, POSTING, name="jobs/defs.yaml")
     declared = declare(
