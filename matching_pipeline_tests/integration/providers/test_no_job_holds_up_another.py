@@ -47,7 +47,7 @@ def attempts(connection: Connection, queue: str) -> dict[str, int]:
     ("fault", "reason"),
     [
         pytest.param(stated(500, {"error": "input too large to process"}), "input too large to process", id="500"),
-        pytest.param(spoil([None] * 1536), "no list of numbers", id="nulls"),
+        pytest.param(spoil([None] * 1536), "not a list of numbers", id="nulls"),
         pytest.param(stated(403, FORBIDDEN_PAGE), "Request blocked by the firewall", id="403"),
     ],
 )

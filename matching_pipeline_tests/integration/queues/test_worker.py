@@ -151,7 +151,7 @@ def test_told_to_open_its_handler_again_it_leaves(
 ) -> None:
     worker = serving(pool, connection, database_url)
     client.reopen_all(connection)
-    assert worker.result(timeout=30).stopped_because == "its handler is to be opened again"
+    assert worker.result(timeout=30).stopped_because == "its handler must be opened again"
 
 
 def test_told_to_stop_it_finishes_its_batch(connection: Connection, database_url: str) -> None:

@@ -69,7 +69,7 @@ def test_nothing_but_its_own_pictures_can_be_deleted(url: str) -> None:
         f"{url}elsewhere/{digest[:2]}/{digest[2:4]}/{digest}.jpg",
         f"{digest[:2]}/{digest[2:4]}/{digest}.jpg",
     ):
-        with pytest.raises(ValueError, match="no picture below"):
+        with pytest.raises(ValueError, match="not a picture below"):
             store.delete(other, NOW)
 
 
