@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from matching_pipeline.cli.main import cli
-from matching_pipeline.sources.declarations import KINDS
+from matching_pipeline.sources.declarations import KINDS, TYPE_PREFIX
 from tools.reference import DECLARED, with_reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,3 +63,11 @@ def test_every_command_that_a_document_shows_is_understood(document: Path) -> No
         # a document may name an argument without its value
         with suppress(click.BadParameter):
             command.make_context("matching-pipeline", arguments)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_declaration_that_a_document_shows_is_valid(document: Path) -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", document.read_text(), re.DOTALL):
+        for shown in yaml.safe_load_all(block):
+            if str(shown.get("type", "")).startswith(TYPE_PREFIX):
+                KINDS[shown["type"].removeprefix(TYPE_PREFIX)].model_validate(shown["attributes"])
