@@ -46,8 +46,6 @@ def parameters_from(columns: Mapping[str, NDArray[Any]]) -> dict[str, Parameter]
 
 def register_arrays(connection: psycopg.Connection[Any]) -> None:
     adapters = connection.adapters
-    # psycopg prefers the one registered last; a COPY takes no parameters, so the first writes its literals
-    adapters.register_dumper(Uuids, _UuidsLiteral)
     adapters.register_dumper(Uuids, _UuidsDumper)
     adapters.register_dumper(Doubles, _DoublesDumper)
     adapters.register_dumper(Integers, _IntegersDumper)
@@ -70,15 +68,6 @@ class _ArrayDumper(Dumper):
 class _UuidsDumper(_ArrayDumper):
     element, element_oid = UUID, psycopg.adapters.types["uuid"].oid
     oid = psycopg.adapters.types["uuid"].array_oid
-
-
-class _UuidsLiteral(Dumper):
-    oid = psycopg.adapters.types["uuid"].array_oid
-
-    def dump(self, parameter: Uuids) -> Buffer:
-        digits = parameter.values.tobytes().hex()
-        each = (digits[begin : begin + 32] for begin in range(0, len(digits), 32))
-        return f"{{{','.join(each)}}}".encode()
 
 
 class _DoublesDumper(_ArrayDumper):

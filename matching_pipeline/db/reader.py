@@ -1,8 +1,9 @@
-"""Columns of many rows out of Postgres by binary COPY, without a Python object a value.
+"""Columns of many rows out of Postgres, of which only texts become Python objects.
 
-PostgreSQL's documentation, "COPY", Binary Format: a signature, flags and extension length; then a row as a field
-count and, for each field, its length and its bytes; a trailer. pgvector sends a vector as its dimensions (int16), an
-unused int16 and big-endian floats: float32s, or float16s of a halfvec.
+A statement that is read at once is a prepared one. A stream of parts is a binary COPY, whose statement Postgres plans
+each time. PostgreSQL's documentation, "COPY", Binary Format: a signature, flags and extension length; then a row as a
+field count and, for each field, its length and its bytes; a trailer. pgvector sends a vector as its dimensions
+(int16), an unused int16 and big-endian floats: float32s, or float16s of a halfvec.
 """
 
 import sys
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
+from psycopg.pq.abc import PGresult
 
-VECTOR = "vector"
+VECTOR, TEXT = "vector", "text"
 
 Fields = Mapping[str, str]
-"""The columns' names and formats, in their order: UUID, FLOAT and INTEGER of `arrays`, or VECTOR. No value is null.
-All vectors of a column have the same type and number of dimensions."""
+"""The columns' names and formats, in their order: UUID, FLOAT and INTEGER of `arrays`, VECTOR or TEXT (an array of
+bytes objects). No value is null. All vectors of a column have the same type and number of dimensions."""
 ColumnsByName = dict[str, NDArray[Any]]
 
 _HEADER_BYTES = 19
@@ -27,7 +29,9 @@ _TRAILER = b"\xff\xff"
 def read_columns(
     connection: psycopg.Connection[Any], statement: bytes, parameters: Mapping[str, Any], fields: Fields
 ) -> ColumnsByName:
-    return _columns(b"".join(_rows(connection, statement, parameters)), fields)
+    result = connection.execute(statement, parameters, binary=True).pgresult
+    assert result is not None
+    return {name: _column(result, place, form) for place, (name, form) in enumerate(fields.items())}
 
 
 def read_parts(
@@ -37,7 +41,7 @@ def read_parts(
     fields: Fields,
     least_rows: int = sys.maxsize,
 ) -> Iterator[tuple[ColumnsByName, list[bytes]]]:
-    """The columns and a text, which is the last column of each row, in one part or more.
+    """The columns of a COPY and a text, which is the last column of each row, in one part or more.
 
     A part has `least_rows` rows and all further ones with the same first column as the last of these. The caller uses
     the session for nothing else until the parts end.
@@ -52,6 +56,19 @@ def read_parts(
         data += row[:width]
         texts.append(row[width + 4 :])
     yield _columns(data, fields), texts
+
+
+def _column(result: PGresult, place: int, form: str) -> NDArray[Any]:
+    values = [result.get_value(row, place) or b"" for row in range(result.ntuples)]
+    if form == TEXT:
+        texts = np.empty(len(values), dtype=object)
+        texts[:] = values
+        return texts
+    if form == VECTOR:
+        numbers = np.frombuffer(b"".join(value[4:] for value in values), dtype=">f4").astype(np.float32)
+        return numbers.reshape(len(values), -1 if values else 0)
+    column = np.frombuffer(b"".join(values), dtype=form)
+    return column.astype(column.dtype.newbyteorder("="))
 
 
 def _rows(connection: psycopg.Connection[Any], statement: bytes, parameters: Mapping[str, Any]) -> Iterator[bytes]:

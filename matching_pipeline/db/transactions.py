@@ -20,7 +20,6 @@ GAVE_WAY = (
 _LOCK_WAIT = "10ms"
 """Far below Postgres' deadlock_timeout of one second. If the pipeline and the app wait for each other, we give up
 first, so that Postgres aborts no transaction of the app."""
-_COMMIT_WAIT = "5s"
 _WORTH_A_RETRY = (*GAVE_WAY, psycopg.errors.ForeignKeyViolation, psycopg.errors.UniqueViolation)
 """A violation is worth a retry: another session deleted or inserted the row between our look and our write."""
 _RETRYING = stamina.RetryingCaller(
@@ -47,14 +46,12 @@ def give_way(connection: Connection, action: Callable[[], Result]) -> Result:
 def impatient_transaction(connection: Connection) -> Iterator[None]:
     """Waits for no lock longer than 10 ms, except for its turn to commit.
 
-    Transactions that notify commit one after another, each as slowly as the disk or a standby. The one that commits
-    waits for no row that we have locked.
+    Transactions that notify commit one after another. The one that commits waits for no row that we have locked.
     """
     with connection.transaction():
         limit_lock_waits(connection)
         yield
-        connection.execute(query("check_deferred_constraints"))
-        limit_lock_waits(connection, _COMMIT_WAIT)
+        connection.execute(query("prepare_commit"))
 
 
 def limit_lock_waits(connection: Connection, limit: str = _LOCK_WAIT) -> None:

@@ -1,7 +1,8 @@
 """The embedded items of a block of entities, as image sets. Matchers read vectors nowhere else."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,7 +14,7 @@ from psycopg.types.json import Jsonb
 from matching_pipeline.db import arrays
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.db.reader import VECTOR, read_parts
+from matching_pipeline.db.reader import TEXT, VECTOR, read_columns, read_parts
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
 from matching_pipeline.matches.kernel.columns import Ids
 from matching_pipeline.matches.kernel.held import COARSE_ERROR
@@ -28,6 +29,8 @@ FEW_SOUGHT = 20
 
 _FIELDS = {"entity_of_row": arrays.UUID, "image_ids": arrays.UUID, "embeddings": VECTOR}
 """The attributes come last, as text."""
+_VALUES = {"id": arrays.UUID, "value": arrays.UUID}
+_ITEMS = {**_FIELDS, "attributes": TEXT, "properties": TEXT}
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,26 @@ class Members:
 
 def load(connection: Connection, members: Members, ids: Collection[UUID] | None = None) -> ImageSet:
     """The images of all members, or of those named."""
-    parameters = {**members.parameters, "ids": None if ids is None else list(ids)}
-    (part,) = read_parts(connection, query("copy_items"), parameters, _FIELDS)
-    return _image_set(*part)
+    if ids is None:
+        (part,) = read_parts(connection, query("copy_items"), members.parameters, _FIELDS)
+        return _image_set(*part)
+    items, _ = _items_of(connection, members, ids)
+    return _rows(items, slice(None))
+
+
+def load_by_block(
+    connection: Connection,
+    members: Members,
+    ids: Collection[UUID],
+    block_of: Callable[[Mapping[str, str | None]], Block | None],
+) -> dict[Block, ImageSet]:
+    """The images of those of the members that can match, by block."""
+    items, properties = _items_of(connection, members, ids)
+    rows: dict[Block, list[int]] = defaultdict(list)
+    for row, its in enumerate(properties):
+        if (block := block_of(its)) is not None:
+            rows[block].append(row)
+    return {block: _rows(items, own) for block, own in rows.items()}
 
 
 def stream(connection: Connection, members: Members, part_images: int) -> Iterator[ImageSet]:
@@ -61,8 +81,7 @@ def stream(connection: Connection, members: Members, part_images: int) -> Iterat
 
     The caller uses the session for nothing else until they end.
     """
-    parameters = {**members.parameters, "ids": None}
-    for part in read_parts(connection, query("copy_items"), parameters, _FIELDS, part_images):
+    for part in read_parts(connection, query("copy_items"), members.parameters, _FIELDS, part_images):
         yield _image_set(*part)
 
 
@@ -100,6 +119,25 @@ def only(images: ImageSet, entities: Ids) -> ImageSet:
     tokens = [images.tokens[row] for row in rows.tolist()]
     ids = images.entities[images.entity_of_row[rows]]
     return image_set(ids, images.image_ids[rows], images.embeddings[rows], tokens)
+
+
+def _items_of(
+    connection: Connection, members: Members, ids: Collection[UUID]
+) -> tuple[dict[str, Any], list[Mapping[str, str | None]]]:
+    """With the properties of each row's entity."""
+    parameters = {**members.parameters, "ids": list(ids)}
+    items = read_columns(connection, query("items_of"), parameters, _ITEMS)
+    if members.never_same:
+        parameters["name"] = members.never_same
+        valued = read_columns(connection, query("values_of"), parameters, _VALUES)["id"]
+        with_value = np.isin(items["entity_of_row"], valued)
+        items = {name: column[with_value] for name, column in items.items()}
+    return items, [json.loads(text) for text in items.pop("properties")]
+
+
+def _rows(items: dict[str, Any], rows: list[int] | slice) -> ImageSet:
+    columns = {name: column[rows] for name, column in items.items()}
+    return _image_set(columns, columns.pop("attributes").tolist())
 
 
 def _image_set(columns: dict[str, Any], attributes: list[bytes]) -> ImageSet:

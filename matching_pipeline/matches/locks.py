@@ -43,11 +43,10 @@ class ListsLock:
         Raises LockBusy if others hold them for longer than MOST_SECONDS.
         """
         deadline = time.monotonic() + MOST_SECONDS
-        for name in ("try_shut_turnstile", "try_take_lists"):
-            while not self._try(self.connection, name):
-                if time.monotonic() > deadline:
-                    raise LockBusy("a rebuild or another worker writes `matches`")
-                time.sleep(0.05)
+        while not self._try(self.connection, "try_take_lists"):
+            if time.monotonic() > deadline:
+                raise LockBusy("a rebuild or another worker writes `matches`")
+            time.sleep(0.05)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -16,7 +16,8 @@ from matching_pipeline.matches import rebuilds
 from matching_pipeline.matches.image_sets import PART_IMAGES, load
 from matching_pipeline.matches.kernel.columns import Ids, as_ids, as_uuids, concatenate
 from matching_pipeline.matches.kernel.differences import Change, difference
-from matching_pipeline.matches.kernel.lists import Lists, lists_from, merge, pairs_from
+from matching_pipeline.matches.kernel.lists import merge
+from matching_pipeline.matches.kernel.pairs import NO_PAIRS, Pairs
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.matches.rebuilds import Part, Shard
 from matching_pipeline.matches.restrictions import look_again
@@ -27,7 +28,6 @@ from matching_pipeline.matches.rows import (
     MatchRows,
     listings_in,
     listings_of,
-    lists_in,
     owned_by,
     rows_from,
     stored_rows,
@@ -59,27 +59,26 @@ class Matching:
     def update(self, connection: Connection, changed: Changed) -> Figures:
         """Maintains the lists after these entities changed, in the caller's transaction, which holds the lists."""
         rule, scoring = self.rule, Scoring(connection, self.rule, self.part_images)
-        ids = {source: set(changed.get(source, ())) for source in rule.sources}
-        lists, entering = _scored(scoring, rule, ids)
-        holding = listings_in(stored_rows(connection, rule, {source: as_ids(ids[source]) for source in ids}), rule)
-        touched = {
-            source: (entering[source].keys() | set(as_uuids(owned_by(holding, rule, source).owner))) - ids[source]
-            for source in rule.keepers
-        }
-        stored = stored_rows(connection, rule, {source: as_ids(touched[source] | ids[source]) for source in touched})
+        ids = {source: as_ids(changed.get(source, ())) for source in rule.sources}
+        lists, entering = _scored(scoring, rule, changed)
+        holding = listings_in(stored_rows(connection, rule, ids), rule)
+        owners = {source: [entering[source].left, owned_by(holding, rule, source).owner] for source in rule.keepers}
+        touched = {source: np.setdiff1d(np.concatenate(owners[source]), ids[source]) for source in rule.keepers}
+        computed = {source: np.union1d(touched[source], ids[source]) for source in rule.keepers}
+        stored = stored_rows(connection, rule, computed)
         listings = listings_in(stored, rule)
         for source in rule.keepers:
-            before, gone = lists_in(owned_by(listings, rule, source)), ids[rule.other(source)]
-            incomplete = []
-            for entity in touched[source]:
-                scored = entering[source].get(entity, ())
-                merged = merge(before.get(entity, []), gone, scored, scoring.policy)
-                lists[source][entity] = merged or []
-                if merged is None:
-                    incomplete.append(entity)
-            for members, here in scoring.in_blocks(source, incomplete):
-                lists[source] |= lists_from(scoring.best(source, here, scoring.opposite(members)))
-        return self._write(connection, _after(rule, scoring.model, lists, stored))
+            before, scored = owned_by(listings, rule, source).pairs, entering[source]
+            merged, incomplete = merge(
+                before.take(np.isin(before.left, touched[source])),
+                ids[rule.other(source)],
+                scored.take(np.isin(scored.left, touched[source])),
+                scoring.policy,
+            )
+            lists[source].append(merged)
+            for members, here in scoring.in_blocks(source, as_uuids(incomplete)):
+                lists[source].append(scoring.best(source, here, scoring.opposite(members)))
+        return self._write(connection, _after(rule, scoring.model, computed, lists, stored))
 
     def plan(self, connection: Connection, rebuild: int) -> None:
         """Divides a rebuild into shards."""
@@ -206,29 +205,28 @@ class Difference:
         return replace(written, lists=self.lists, unchanged=self.wanted - written.added - written.changed)
 
 
-def _scored(
-    scoring: Scoring, rule: Rule, changed: Mapping[str, set[UUID]]
-) -> tuple[dict[str, Lists], dict[str, Lists]]:
-    """The lists of the changed entities, and the pairs that may enter the lists of others; both by source.
-
-    A changed entity that can match no other has an empty list.
-    """
-    lists: dict[str, Lists] = {source: {entity: [] for entity in changed[source]} for source in rule.keepers}
-    entering: dict[str, Lists] = {source: {} for source in rule.keepers}
+def _scored(scoring: Scoring, rule: Rule, changed: Changed) -> tuple[dict[str, list[Pairs]], dict[str, Pairs]]:
+    """The lists of the changed entities, and the pairs that may enter the lists of others; both by source."""
+    lists: dict[str, list[Pairs]] = {source: [] for source in rule.keepers}
+    entering: dict[str, list[Pairs]] = {source: [NO_PAIRS] for source in rule.keepers}
     for source in rule.sources:
-        for members, here in scoring.in_blocks(source, changed[source]):
+        for members, here in scoring.in_blocks(source, changed.get(source, ())):
             own, others = scoring.changed(members, here)
             if own is not None:
-                lists[source] |= lists_from(own)
+                lists[source].append(own)
             if others is not None:
-                entering[rule.other(source)] |= lists_from(others)
-    return lists, entering
+                entering[rule.other(source)].append(others)
+    return lists, {source: concatenate(pairs) for source, pairs in entering.items()}
 
 
-def _after(rule: Rule, model: str, lists: Mapping[str, Lists], stored: MatchRows) -> Difference:
+def _after(
+    rule: Rule, model: str, computed: Mapping[str, Ids], lists: Mapping[str, list[Pairs]], stored: MatchRows
+) -> Difference:
     """The difference that these lists make to the stored rows, which have all other listings as they should be."""
-    computed = {source: as_ids(lists[source]) for source in lists}
-    parts = [listings_of(pairs_from(lists[source]), rule, source) for source in lists]
+    parts = []
+    for source in lists:
+        pairs = concatenate(lists[source])
+        parts.append(listings_of(pairs.take(np.argsort(pairs.left, kind="stable")), rule, source))
     for source in lists:
         listings = owned_by(listings_in(stored, rule), rule, source)
         parts.append(listings.take(~np.isin(listings.owner, computed[source])))

@@ -34,9 +34,7 @@ def allowed(connection: Connection, rule: Rule, source: str, pairs: Pairs) -> Ma
     if rule.has_exceptions and len(pairs):
         with _exceptions_named(rule.matcher):
             parameters = {"matcher": rule.matcher, "left_ids": _unique(left), "right_ids": _unique(right)}
-            excepted = read_columns(
-                connection, query("copy_excepted_pairs"), parameters, {"left": UUID, "right": UUID}
-            )
+            excepted = read_columns(connection, query("excepted_pairs"), parameters, {"left": UUID, "right": UUID})
         may &= ~np.isin(pair_keys(left, right), pair_keys(**excepted))
     return may
 
@@ -87,7 +85,7 @@ def _best_rows(pairs: Pairs, scorer: Scorer) -> tuple[Rows, Rows]:
 def _values(connection: Connection, source: str, name: str, entities: Ids) -> Ids:
     """A digest of the value of each entity; empty if the entity is gone."""
     parameters = {"source": source, "name": name, "ids": _unique(entities)}
-    columns = read_columns(connection, query("copy_values"), parameters, {"id": UUID, "value": UUID})
+    columns = read_columns(connection, query("values_of"), parameters, {"id": UUID, "value": UUID})
     ids, values = columns["id"], np.append(columns["value"], np.zeros(1, dtype=UUID))
     found = np.searchsorted(ids, entities)
     there = np.isin(entities, ids)

@@ -11,7 +11,6 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.db.reader import read_columns
 from matching_pipeline.matches.kernel.columns import Columns, Ids, Mask, Numbers, Ranks, concatenate, starts_of
 from matching_pipeline.matches.kernel.differences import PairRows, pair_keys
-from matching_pipeline.matches.kernel.lists import Lists, lists_from
 from matching_pipeline.matches.kernel.pairs import Pairs
 from matching_pipeline.matches.rule import Rule
 
@@ -48,6 +47,11 @@ class Listings(Columns):
     by_left: Mask
     """whether the owner is the left entity of the row"""
 
+    @property
+    def pairs(self) -> Pairs:
+        """The owners on the left side, in any order."""
+        return Pairs(self.owner, self.listed, self.similarity, self.owner_item, self.listed_item)
+
 
 NO_LISTINGS = Listings(
     *(NO_IDS, NO_IDS, np.empty(0), NO_IDS, NO_IDS), np.empty(0, dtype=np.intp), np.empty(0, dtype=np.bool_)
@@ -58,7 +62,7 @@ def stored_rows(connection: Connection, rule: Rule, entities: Mapping[str, Ids])
     """The rows in which any of these entities, given by source, is on the side of its source."""
     left, right = entities.get(rule.left, NO_IDS), entities.get(rule.right, NO_IDS)
     parameters = {"matcher": rule.matcher, "left_ids": Uuids(left), "right_ids": Uuids(right)}
-    return MatchRows(**read_columns(connection, query("copy_pairs"), parameters, _FIELDS))
+    return MatchRows(**read_columns(connection, query("pairs_of"), parameters, _FIELDS))
 
 
 def listings_in(rows: MatchRows, rule: Rule) -> Listings:
@@ -85,12 +89,6 @@ def listings_of(pairs: Pairs, rule: Rule, source: str) -> Listings:
 def owned_by(listings: Listings, rule: Rule, source: str) -> Listings:
     """The listings of the entities of the source."""
     return listings if rule.is_within else listings.take(listings.by_left == (source == rule.left))
-
-
-def lists_in(listings: Listings) -> Lists:
-    """The listings of the entities of one source as objects. An entity that lists no other has no list."""
-    each = listings.take(np.lexsort((listings.rank, listings.owner)))
-    return lists_from(Pairs(each.owner, each.listed, each.similarity, each.owner_item, each.listed_item))
 
 
 def rows_from(listings: Listings) -> MatchRows:

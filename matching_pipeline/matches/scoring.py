@@ -1,32 +1,43 @@
 """The pairs of some entities of a matcher, by the rows of this moment."""
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from itertools import count
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 
+from matching_pipeline.db import arrays
 from matching_pipeline.db.arrays import Uuids
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
+from matching_pipeline.db.reader import read_columns
 from matching_pipeline.matches.holding import held_near
-from matching_pipeline.matches.image_sets import FEW_SOUGHT, Members, load, only, stream, stream_near
-from matching_pipeline.matches.kernel.columns import Ids, as_uuids, concatenate, places
+from matching_pipeline.matches.image_sets import FEW_SOUGHT, Members, load, load_by_block, only, stream, stream_near
+from matching_pipeline.matches.kernel.columns import Ids, Numbers, as_uuids, concatenate, places
 from matching_pipeline.matches.kernel.images import ImageSet
-from matching_pipeline.matches.kernel.pairs import Pairs
+from matching_pipeline.matches.kernel.lists import best_first
+from matching_pipeline.matches.kernel.pairs import NO_PAIRS, Pairs
 from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline.matches.kernel.search import best_pairs, pairs_above
 from matching_pipeline.matches.restrictions import allowed, by_left_item
+from matching_pipeline.matches.rows import NO_IDS
 from matching_pipeline.matches.rule import Block, Rule
+
+_FLOORS = {"owner": arrays.UUID, "floor": arrays.FLOAT}
 
 
 def match_policy(connection: Connection, matcher: str, model: str | None = None) -> Policy:
     """The policy with the settings of this model, or of the active one."""
-    row = connection.execute(query("match_policy"), {"matcher": matcher, "model": model}).fetchone()
+    return Policy(*_state(connection, matcher, model)[:3])
+
+
+def _state(connection: Connection, matcher: str, model: str | None) -> tuple[Any, ...]:
+    row = connection.execute(query("matcher_state"), {"matcher": matcher, "model": model}).fetchone()
     assert row is not None
-    return Policy(*row)
+    return row
 
 
 class Scoring:
@@ -35,9 +46,10 @@ class Scoring:
     def __init__(self, connection: Connection, rule: Rule, part_images: int, model: str | None = None) -> None:
         """Scores with this model, or with the active one."""
         self._connection, self._rule, self._part_images = connection, rule, part_images
-        self.policy = match_policy(connection, rule.matcher, model)
-        active = {source: self._model(source) for source in rule.sources}
-        self._models = dict.fromkeys(rule.sources, model) if model else active
+        *policy, left_model, right_model, modality = _state(connection, rule.matcher, model)
+        self.policy = Policy(*policy)
+        self._has_pictures, self._has_texts = modality == "image", modality == "text"
+        self._models = {rule.right: model or right_model or "", rule.left: model or left_model or ""}
         self.model = self._models[rule.left]
         """empty until the first item was embedded"""
 
@@ -47,15 +59,10 @@ class Scoring:
 
     def in_blocks(self, source: str, ids: Collection[UUID]) -> Iterator[tuple[Members, ImageSet]]:
         """The entities that can match, block by block."""
-        blocks: dict[Block, list[UUID]] = defaultdict(list)
         if ids:
-            parameters = {"source": source, "ids": list(ids)}
-            for id, properties in self._connection.execute(query("properties_of"), parameters).fetchall():
-                if (block := self._rule.block_of(properties)) is not None:
-                    blocks[block].append(id)
-        for block, members in blocks.items():
-            of = self.members(source, block)
-            yield of, load(self._connection, of, members)
+            blocks = load_by_block(self._connection, self.members(source), ids, self._rule.block_of)
+            for block, images in blocks.items():
+                yield self.members(source, block), images
 
     def members(self, source: str, block: Block = (), first: str | None = None, before: str | None = None) -> Members:
         return Members(source, self._models[source], block, self._rule.never_same, first, before, self._has_texts)
@@ -80,15 +87,18 @@ class Scoring:
         rule, others = self._rule, self.opposite(members)
         keep, others_keep = members.source in rule.keepers, others.source in rule.keepers
         few = len(here.image_ids) <= FEW_SOUGHT
-        floors = self._floors(others.source) if others_keep and not few else {}
-        entering: list[Pairs] = []
+        if few and keep and others_keep and not self._has_pictures:
+            return self._both_ways(here, others)
+        floors = self._floors(others.source) if others_keep and not few else (NO_IDS, np.empty(0))
+        entering: list[Pairs] = [NO_PAIRS]
         passes = count()
 
         def parts() -> Iterator[ImageSet]:
             is_first = next(passes) == 0
             for part in self._near(here, others, floored=not keep):
                 if is_first and others_keep:
-                    entering.append(pairs_above(part, here, self.policy, floors))
+                    floor_of = dict(zip(as_uuids(floors[0]), floors[1].tolist(), strict=True))
+                    entering.append(pairs_above(part, here, self.policy, floor_of))
                 yield part
 
         own = self._lists(members.source, here, parts) if keep else None
@@ -98,11 +108,25 @@ class Scoring:
             return own, None
         pairs = concatenate(entering)
         if few:
-            floors = self._floors(others.source, np.unique(pairs.left))
-            pairs = pairs.take(pairs.similarity >= np.array([floors.get(each, -1) for each in as_uuids(pairs.left)]))
+            pairs = self._entering(others.source, pairs)
         if rule.restricts:
             pairs = pairs.take(allowed(self._connection, rule, others.source, pairs))
         return own, self._proven(others.source, pairs)
+
+    def _both_ways(self, here: ImageSet, others: Members) -> tuple[Pairs, Pairs]:
+        """By one search, as an entity has one item. Of several another one could prove the same pair in each list."""
+        pairs = concatenate(
+            [NO_PAIRS, *(pairs_above(part, here, self.policy, {}) for part in self._near(here, others))]
+        )
+        if self._rule.restricts:
+            pairs = pairs.take(allowed(self._connection, self._rule, others.source, pairs))
+        return best_first(pairs.turned, self.policy.limit), self._entering(others.source, pairs)
+
+    def _entering(self, source: str, pairs: Pairs) -> Pairs:
+        """Those of the pairs that reach the last scores of full lists."""
+        full, floors = self._floors(source, np.unique(pairs.left))
+        floor_of = np.append(floors, -1)[np.where(np.isin(pairs.left, full), np.searchsorted(full, pairs.left), -1)]
+        return pairs.take(pairs.similarity >= floor_of)
 
     def _lists(self, source: str, here: ImageSet, parts: Callable[[], Iterable[ImageSet]]) -> Pairs:
         return self._proven(source, self._found(source, here, parts, self.policy))
@@ -151,17 +175,17 @@ class Scoring:
         floors = (rule.matcher, others.source == rule.left, others.source == rule.right) if floored else None
         return stream_near(self._connection, others, here, self.policy, self._part_images, floors)
 
-    def _floors(self, source: str, owners: Ids | None = None) -> dict[UUID, float]:
-        """The last score of each full list, for all entities of the source or for the owners."""
+    def _floors(self, source: str, owners: Ids | None = None) -> tuple[Ids, Numbers]:
+        """The last score of each list that is full, of all entities of the source or of those named; by owner."""
         rule = self._rule
-        parameters = {
+        parameters: dict[str, Any] = {
             **{"matcher": rule.matcher, "limit": self.policy.limit},
             **{"are_left": source == rule.left, "are_right": source == rule.right},
-            "ids": None if owners is None else Uuids(owners),
         }
-        return dict(self._connection.execute(query("full_list_floors"), parameters).fetchall())
-
-    def _model(self, source: str) -> str:
-        ((model, modality),) = self._connection.execute(query("source_model"), {"source": source}).fetchall()
-        self._has_pictures, self._has_texts = modality == "image", modality == "text"
-        return model or ""
+        if owners is None:
+            columns = read_columns(self._connection, query("floors_of_lists"), parameters, _FLOORS)
+        else:
+            parameters["ids"] = Uuids(owners)
+            columns = read_columns(self._connection, query("floors_of"), parameters, _FLOORS)
+        order = np.argsort(columns["owner"])
+        return columns["owner"][order], columns["floor"][order]

@@ -4,14 +4,13 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from matching_pipeline.db.arrays import Uuids, parameters_from
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.matches.kernel.columns import Ids, Mask, as_ids
+from matching_pipeline.matches.kernel.columns import Ids, Mask
 from matching_pipeline.matches.kernel.differences import Change
 from matching_pipeline.matches.rows import MatchRows, listings_in, owned_by
 from matching_pipeline.matches.rule import Rule
@@ -45,7 +44,7 @@ def write(
     It enqueues the entities whose lists lack such a pair, and entities that lose a pair and whose lists were not
     computed.
     """
-    there = _hold(connection, rule, change.upserts)
+    there = _put(connection, rule, model, change)
     for source in rule.keepers:
         lost = owned_by(listings_in(change.deletions, rule), rule, source).owner
         lacking = owned_by(listings_in(change.upserts.take(~there), rule), rule, source).owner
@@ -53,33 +52,18 @@ def write(
         if len(again):
             parameters = {"matcher": rule.matcher, "source": source, "ids": Uuids(again)}
             connection.execute(query("match_again"), parameters)
-    return _put(connection, rule, model, Change(change.upserts.take(there), change.new[there], change.deletions))
+    added = int(change.new[there].sum())
+    return Figures(added=added, changed=int(there.sum()) - added, removed=len(change.deletions))
 
 
-def _put(connection: Connection, rule: Rule, model: str, change: Change[MatchRows]) -> Figures:
-    parameters: dict[str, Any] = {"matcher": rule.matcher, "left_source": rule.left, "right_source": rule.right}
-    if len(change.deletions):
-        connection.execute(query("skip_matching"))
-        connection.execute(query("delete_pairs"), {**parameters_from(vars(change.deletions)), **parameters})
-    if len(change.upserts):
-        parameters |= {"new_ids": _new_ids(len(change.upserts)), "model": model}
-        connection.execute(query("publish_pairs"), {**parameters_from(vars(change.upserts)), **parameters})
-    added = int(change.new.sum())
-    return Figures(added=added, changed=len(change.upserts) - added, removed=len(change.deletions))
-
-
-def _hold(connection: Connection, rule: Rule, rows: MatchRows) -> Mask:
-    """Which of the rows have entities and items that exist. Locks the entities until the transaction ends."""
-    there: Mask = np.ones(len(rows), dtype=np.bool_)
-    for name, columns in (("hold_entities", ("left", "right")), ("missing_items", ("left_item", "right_item"))):
-        for source in rule.sources:
-            own = [column for column, of in zip(columns, (rule.left, rule.right), strict=True) if of == source]
-            ids = np.unique(np.concatenate([getattr(rows, column) for column in own]))
-            if len(ids):
-                missing = connection.execute(query(name), {"source": source, "ids": Uuids(ids)})
-                gone = as_ids(sorted(id for (id,) in missing))
-                for column in own:
-                    there &= ~np.isin(getattr(rows, column), gone)
+def _put(connection: Connection, rule: Rule, model: str, change: Change[MatchRows]) -> Mask:
+    """Which of the upserts have entities and items that exist. Locks the entities until the transaction ends."""
+    there: Mask = np.ones(len(change.upserts), dtype=np.bool_)
+    if len(change.upserts) or len(change.deletions):
+        lost = {"lost_left": Uuids(change.deletions.left), "lost_right": Uuids(change.deletions.right)}
+        pairs = {"new_ids": _new_ids(len(change.upserts)), **parameters_from(vars(change.upserts))}
+        parameters = {"matcher": rule.matcher, "model": model, **lost, **pairs}
+        there[[place - 1 for (place,) in connection.execute(query("put_pairs"), parameters)]] = False
     return there
 
 

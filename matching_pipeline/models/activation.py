@@ -160,7 +160,7 @@ def _activate(connection: Connection, name: str, modality: Modality, options: Op
 
 def _entities_with_matches(connection: Connection, matcher: str) -> Ids:
     """The ids of the entities that have at least one match in their list."""
-    return read_columns(connection, query("copy_entities_with_matches"), {"matcher": matcher}, {"id": UUID})["id"]
+    return read_columns(connection, query("entities_with_matches"), {"matcher": matcher}, {"id": UUID})["id"]
 
 
 def matchings_of(connection: Connection, modality: Modality, part_images: int) -> list[Matching]:

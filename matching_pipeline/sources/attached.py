@@ -60,7 +60,7 @@ def overruled(connection: Connection, declarations: Declarations) -> list[str]:
     told = []
     for matcher in declarations.matchers:
         declared = (matcher.threshold, matcher.top, matcher.attribute_weight)
-        row = connection.execute(query("match_policy"), {"matcher": matcher.name, "model": None}).fetchone()
+        row = connection.execute(query("matcher_state"), {"matcher": matcher.name, "model": None}).fetchone()
         for name, value, stored in zip(("threshold", "top", "attribute_weight"), declared, row or (), strict=False):
             if value != stored:
                 told.append(f"the matcher {matcher.name} has {name} {stored} in match_settings, declared is {value}")

@@ -19,16 +19,17 @@ def refresh(
     before: their entities are locked first, so that of two workers the one that read last writes last. The caller has
     a transaction open. Raises PermanentFailure if a row cannot be read any more, and SourceUnreadable.
     """
-    locked = _add_entities(connection, source, known)
+    locked, added = _add_entities(connection, source, known)
     while True:
         rows = read_all(connection, source, kind, keys)
         applying = [row for row in rows if row.applies]
         if locked >= {row.entity_key for row in applying}:
             break
-        locked |= _add_entities(connection, source, applying)
+        more = _add_entities(connection, source, applying)
+        locked, added = locked | more[0], added | more[1]
     entities = {row.entity_key: row for row in applying}
-    if entities:
-        connection.execute(query("update_entities"), {"source": source, **_entity_columns(entities.values())})
+    if stored := [row for key, row in entities.items() if key not in added or _differ(row, added[key])]:
+        connection.execute(query("update_entities"), {"source": source, **_entity_columns(stored)})
     ended = {row.entity_key for row in rows if not row.applies}
     if kind == "entity":
         ended |= set(keys) - {row.entity_key for row in rows}
@@ -85,14 +86,21 @@ def forget_jobs_of_erased(connection: Connection, jobs: Iterable[Job]) -> None:
     connection.execute(query("forget_jobs_of_erased"), {"ids": [job.id for job in jobs]})
 
 
-def _add_entities(connection: Connection, source: str, rows: Iterable[SourceRow]) -> set[str]:
-    """Adds the entities that are missing, and locks all of them in the order of their ids. Returns their keys."""
+def _add_entities(
+    connection: Connection, source: str, rows: Iterable[SourceRow]
+) -> tuple[set[str], dict[str, SourceRow]]:
+    """Adds the entities that are missing, and locks the others in the order of their ids.
+
+    Returns the keys of all, and the rows of those that are new.
+    """
     entities = {row.entity_key: row for row in rows if row.applies}
-    if entities:
-        parameters = {"source": source, **_entity_columns(entities.values())}
-        connection.execute(query("add_entities"), parameters)
-        connection.execute(query("lock_entities"), parameters)
-    return set(entities)
+    if not entities:
+        return set(), {}
+    parameters = {"source": source, **_entity_columns(entities.values())}
+    added = {key for (key,) in connection.execute(query("add_entities"), parameters)}
+    if others := entities.keys() - added:
+        connection.execute(query("lock_entities"), {"source": source, "keys": list(others)})
+    return set(entities), {key: entities[key] for key in added}
 
 
 def _entities_of_items(connection: Connection, source: str, keys: Sequence[str]) -> set[str]:
@@ -100,6 +108,11 @@ def _entities_of_items(connection: Connection, source: str, keys: Sequence[str])
         return set()
     rows = connection.execute(query("entities_of_items"), {"source": source, "keys": list(keys)}).fetchall()
     return {key for (key,) in rows}
+
+
+def _differ(one: SourceRow, other: SourceRow) -> bool:
+    """Whether the mirror of the entity differs."""
+    return (one.parent_key, one.user_key, one.properties) != (other.parent_key, other.user_key, other.properties)
 
 
 def _entity_columns(rows: Iterable[SourceRow]) -> dict[str, list[object]]:

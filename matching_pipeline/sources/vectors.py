@@ -37,9 +37,8 @@ def mirror_vectors(
         if dimensions is None:
             first = len(rows[0].embedding.to_numpy())
             connection.execute(query("register_vector_model"), {"source": source, "dimensions": first})
-        mirror.put_items(connection, source, rows)
-        vectors = [row.embedding for row in rows]
-        parameters = {"source": source, "item_keys": [row.item_key for row in rows], "embeddings": vectors}
+        vectors = {row.entity_key: row.embedding for row in rows}
+        parameters = {"source": source, "keys": list(vectors), "embeddings": list(vectors.values())}
         connection.execute(query("write_vectors"), parameters)
     return [row.entity_key for row in rows]
 

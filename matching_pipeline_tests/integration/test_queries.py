@@ -13,7 +13,7 @@ COPY = re.compile(rb"copy \((.*)\) to stdout \(format binary\)", re.DOTALL)
 UTILITIES = {
     "create_vector_extension",
     "listen",
-    "check_deferred_constraints",
+    "prepare_commit",
     "create_dagster_schema",
     "create_schema",
 }

@@ -14,7 +14,6 @@ from uuid import UUID
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline.db.queries import query
 from matching_pipeline.errors import RebuildSuperseded
 from matching_pipeline.handlers.matches import MatchHandler
 from matching_pipeline.matches import matching, rebuilds
@@ -172,7 +171,8 @@ def test_shards_run_at_once_and_a_worker_that_waits_comes_before_the_next_shard(
         first.go_on.set()
         running[0].result(timeout=10)
         with connect(database_url) as onlooker:
-            while onlooker.execute(query("try_shut_turnstile"), {"matcher": PROJECT.name}).fetchone() == (True,):
+            shut = "select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches_turnstile.' || %s))"
+            while onlooker.execute(shut, [PROJECT.name]).fetchone() == (True,):
                 time.sleep(0.05)  # the worker has not shut the turnstile yet
         again = pool.submit(run_alone, database_url, shards[0])
         time.sleep(0.3)

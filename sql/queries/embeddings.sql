@@ -56,9 +56,16 @@ on conflict (source, item, model) do update set
     embedding = excluded.embedding, more = excluded.more, halves = excluded.halves, input_hash = excluded.input_hash, embedded_at = now()
 
 -- name: write_vectors
+-- the item of an entity with a vector has its key
+with item as (
+    insert into matching_pipeline.items (source, id, entity, key)
+    select %(source)s, matching_pipeline.key_id(key), matching_pipeline.key_id(key), key from unnest(%(keys)s::text[]) as given (key)
+    order by 2
+    on conflict (source, id) do nothing
+)
 insert into matching_pipeline.embeddings as stored (source, item, model, dimensions, embedding)
-select %(source)s, matching_pipeline.key_id(item_key), %(source)s, vector_dims(embedding), embedding
-from unnest(%(item_keys)s::text[], %(embeddings)b::vector[]) as given (item_key, embedding)
+select %(source)s, matching_pipeline.key_id(key), %(source)s, vector_dims(embedding), embedding
+from unnest(%(keys)s::text[], %(embeddings)b::vector[]) as given (key, embedding)
 on conflict (source, item, model) do update set embedding = excluded.embedding, embedded_at = now()
 where stored.embedding is distinct from excluded.embedding
 

@@ -1,8 +1,5 @@
 -- The lock on the lists of a matcher, a readers-writer lock with a turnstile: matching_pipeline/matches/locks.py explains it.
 
--- name: try_shut_turnstile
-select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches_turnstile.' || %(matcher)s))
-
 -- name: pass_turnstile
 select pg_advisory_lock_shared(hashtext('matching_pipeline.matches_turnstile.' || %(matcher)s))
 
@@ -10,7 +7,8 @@ select pg_advisory_lock_shared(hashtext('matching_pipeline.matches_turnstile.' |
 select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches_turnstile.' || %(matcher)s))
 
 -- name: try_take_lists
-select pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches.' || %(matcher)s))
+select case when pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches_turnstile.' || %(matcher)s))
+    then pg_try_advisory_xact_lock(hashtext('matching_pipeline.matches.' || %(matcher)s)) else false end
 
 -- name: take_lists
 select pg_advisory_lock(hashtext('matching_pipeline.matches.' || %(matcher)s))
@@ -30,25 +28,24 @@ select pg_advisory_unlock_shared(hashtext('matching_pipeline.matches.' || %(matc
 -- name: skip_matching
 select set_config('matching_pipeline.skip_matching', 'on', true)
 
--- name: match_policy
+-- name: matcher_state
+-- the numbers of the model that is asked for, or of the active one; the active models of both sources; what the left one embeds
 select coalesce(threshold, (declaration ->> 'threshold')::double precision), coalesce(top, (declaration ->> 'top')::integer),
-    coalesce(attribute_weight, (declaration ->> 'attribute_weight')::double precision)
+    coalesce(attribute_weight, (declaration ->> 'attribute_weight')::double precision), left_model, right_model, modality
 from matching_pipeline.matchers
+cross join lateral (
+    select matching_pipeline.source_model(left_source) as left_model, matching_pipeline.source_model(right_source) as right_model,
+        matching_pipeline.source_modality(left_source) as modality
+) as sides
 left join matching_pipeline.match_settings on match_settings.matcher = matchers.name
-    and match_settings.model = coalesce(%(model)s, matching_pipeline.settings_model(left_source))
+    and match_settings.model = coalesce(%(model)s, left_model, case modality when 'vector' then left_source else '' end)
 where matchers.name = %(matcher)s
-
--- name: source_model
-select matching_pipeline.source_model(%(source)s), matching_pipeline.source_modality(%(source)s)
 
 -- name: matchers_of_modality
 select name from matching_pipeline.matchers where matching_pipeline.source_modality(left_source) = %(modality)s
 
 -- name: block_sizes
 select same, count(*) from matching_pipeline.matchable_entities(%(matcher)s) group by same
-
--- name: properties_of
-select id, properties from matching_pipeline.entities where source = %(source)s and id = any (%(ids)s::uuid[])
 
 -- name: copy_items
 copy (
@@ -65,13 +62,15 @@ copy (
     where entities.source = %(source)s and embeddings.model = %(model)s
       and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
       and (%(never_same)s::text is null or entities.id in (
-          select id from matching_pipeline.entity_values(%(source)s, %(never_same)s, %(ids)s::uuid[]) where value is not null
+          select id from matching_pipeline.entity_values(%(source)s, %(never_same)s) where value is not null
       ))
-      and (%(ids)s::uuid[] is null or entities.id = any (%(ids)s::uuid[]))
       and (%(first)s::uuid is null or entities.id >= %(first)s::uuid)
       and (%(before)s::uuid is null or entities.id < %(before)s::uuid)
     order by entities.id, items.id
 ) to stdout (format binary)
+
+-- name: items_of
+select entity, item, embedding, attributes, properties from matching_pipeline.items_of(%(source)s, %(model)s, %(block)s, %(ids)s)
 
 -- name: count_items
 select coalesce(sum(coalesce(cardinality(halves), 1 + cardinality(more))), 0)
@@ -147,40 +146,37 @@ copy (
     order by near.entity, near.item
 ) to stdout (format binary)
 
--- name: full_list_floors
-select left_id, similarity
-from matching_pipeline.matches
-where %(are_left)s and matcher = %(matcher)s and left_rank = %(limit)s
-  and (%(ids)s::uuid[] is null or left_id = any (%(ids)s::uuid[]))
+-- name: floors_of_lists
+-- the last score of each list that is full
+select left_id, similarity from matching_pipeline.matches where %(are_left)s and matcher = %(matcher)s and left_rank = %(limit)s
 union all
-select right_id, similarity
+select right_id, similarity from matching_pipeline.matches where %(are_right)s and matcher = %(matcher)s and right_rank = %(limit)s
+
+-- name: floors_of
+-- the same of the entities that are named
+select left_id, similarity from matching_pipeline.matches
+where %(are_left)s and matcher = %(matcher)s and left_rank = %(limit)s and left_id = any (%(ids)s::uuid[])
+union all
+select right_id, similarity from matching_pipeline.matches
+where %(are_right)s and matcher = %(matcher)s and right_rank = %(limit)s and right_id = any (%(ids)s::uuid[])
+
+-- name: pairs_of
+select left_id, right_id, similarity, left_item, right_item, coalesce(left_rank, 0), coalesce(right_rank, 0)
 from matching_pipeline.matches
-where %(are_right)s and matcher = %(matcher)s and right_rank = %(limit)s
-  and (%(ids)s::uuid[] is null or right_id = any (%(ids)s::uuid[]))
+where matcher = %(matcher)s and left_id = any (%(left_ids)s::uuid[])
+union
+select left_id, right_id, similarity, left_item, right_item, coalesce(left_rank, 0), coalesce(right_rank, 0)
+from matching_pipeline.matches
+where matcher = %(matcher)s and right_id = any (%(right_ids)s::uuid[])
 
--- name: copy_pairs
-copy (
-    select left_id, right_id, similarity, left_item, right_item, coalesce(left_rank, 0), coalesce(right_rank, 0)
-    from matching_pipeline.matches
-    where matcher = %(matcher)s and left_id = any (%(left_ids)s::uuid[])
-    union
-    select left_id, right_id, similarity, left_item, right_item, coalesce(left_rank, 0), coalesce(right_rank, 0)
-    from matching_pipeline.matches
-    where matcher = %(matcher)s and right_id = any (%(right_ids)s::uuid[])
-) to stdout (format binary)
+-- name: values_of
+select id, encode(substring(sha256(convert_to(value, 'UTF8')) for 16), 'hex')::uuid
+from matching_pipeline.entity_values(%(source)s, %(name)s, %(ids)s::uuid[])
+where value is not null
+order by id
 
--- name: copy_values
-copy (
-    select id, encode(substring(sha256(convert_to(value, 'UTF8')) for 16), 'hex')::uuid
-    from matching_pipeline.entity_values(%(source)s, %(name)s, %(ids)s::uuid[])
-    where value is not null
-    order by id
-) to stdout (format binary)
-
--- name: copy_excepted_pairs
-copy (
-    select left_id, right_id from matching_pipeline.excepted_pairs(%(matcher)s, %(left_ids)s::uuid[], %(right_ids)s::uuid[])
-) to stdout (format binary)
+-- name: excepted_pairs
+select left_id, right_id from matching_pipeline.excepted_pairs(%(matcher)s, %(left_ids)s::uuid[], %(right_ids)s::uuid[])
 
 -- name: enqueue_excepted
 select matching_pipeline.enqueue_excepted(%(matcher)s, %(value)s)
@@ -204,40 +200,11 @@ from (
 ) as paired
 where (source, id) not in (select source, id from matching_pipeline.matchable_entities(%(matcher)s))
 
--- name: delete_pairs
-delete from matching_pipeline.matches
-using unnest(%(left)s::uuid[], %(right)s::uuid[]) as gone (left_id, right_id)
-where matches.matcher = %(matcher)s and matches.left_id = gone.left_id and matches.right_id = gone.right_id
-
--- name: hold_entities
--- Returns the ids without an entity. It locks the others, so that none can be deleted before the transaction ends.
-with held as materialized (
-    select id from matching_pipeline.entities
-    where source = %(source)s and id = any (%(ids)s::uuid[])
-    order by id
-    for key share
+-- name: put_pairs
+select matching_pipeline.put_pairs(
+    %(matcher)s, %(model)s, %(lost_left)s, %(lost_right)s, %(new_ids)s, %(left)s, %(right)s, %(left_item)s, %(right_item)s, %(similarity)s,
+    %(left_rank)s, %(right_rank)s
 )
-select unnest(%(ids)s::uuid[]) except select id from held
-
--- name: missing_items
-select unnest(%(ids)s::uuid[]) except select id from matching_pipeline.items where source = %(source)s and id = any (%(ids)s::uuid[])
-
--- name: publish_pairs
-insert into matching_pipeline.matches (
-    id, matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, right_rank, model
-)
-select pair.id, %(matcher)s, left_id, right_id, left_entity.key, right_entity.key, left_item, right_item, similarity,
-    nullif(left_rank, 0), nullif(right_rank, 0), %(model)s
-from unnest(
-    %(new_ids)s::uuid[], %(left)s::uuid[], %(right)s::uuid[], %(left_item)s::uuid[], %(right_item)s::uuid[],
-    %(similarity)s::double precision[], %(left_rank)s::integer[], %(right_rank)s::integer[]
-) as pair (id, left_id, right_id, left_item, right_item, similarity, left_rank, right_rank)
-join matching_pipeline.entities as left_entity on left_entity.source = %(left_source)s and left_entity.id = left_id
-join matching_pipeline.entities as right_entity on right_entity.source = %(right_source)s and right_entity.id = right_id
-order by left_id, right_id
-on conflict (left_id, right_id, matcher) do update set
-    left_item = excluded.left_item, right_item = excluded.right_item, similarity = excluded.similarity,
-    left_rank = excluded.left_rank, right_rank = excluded.right_rank, model = excluded.model, computed_at = now()
 
 -- name: name_model_of_matches
 update matching_pipeline.matches set model = %(model)s where matcher = %(matcher)s and model <> %(model)s

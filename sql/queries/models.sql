@@ -71,19 +71,17 @@ order by model_probes.model, probe
 -- name: set_threshold
 update matching_pipeline.match_settings set threshold = %(threshold)s where matcher = %(matcher)s and model = %(model)s
 
--- name: copy_entities_with_matches
+-- name: entities_with_matches
 -- entities of two sources that have the same key have the same id
-copy (
-    select md5(left_source || left_id)::uuid
-    from matching_pipeline.matches
-    join matching_pipeline.matchers on matchers.name = matches.matcher
-    where matcher = %(matcher)s and left_rank is not null
-    union
-    select md5(right_source || right_id)::uuid
-    from matching_pipeline.matches
-    join matching_pipeline.matchers on matchers.name = matches.matcher
-    where matcher = %(matcher)s and right_rank is not null
-) to stdout (format binary)
+select md5(left_source || left_id)::uuid
+from matching_pipeline.matches
+join matching_pipeline.matchers on matchers.name = matches.matcher
+where matcher = %(matcher)s and left_rank is not null
+union
+select md5(right_source || right_id)::uuid
+from matching_pipeline.matches
+join matching_pipeline.matchers on matchers.name = matches.matcher
+where matcher = %(matcher)s and right_rank is not null
 
 -- name: enqueue_missing_of_modality
 select coalesce(sum(matching_pipeline.enqueue_missing(name)), 0)::integer from matching_pipeline.queues where work = %(modality)s

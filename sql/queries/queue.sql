@@ -77,8 +77,10 @@ select pg_notify('matching_pipeline_jobs', %(payload)s)
 -- name: limit_lock_waits
 select set_config('lock_timeout', %(limit)s, true)
 
--- name: check_deferred_constraints
-set constraints all immediate
+-- name: prepare_commit
+-- transactions that notify commit one after another, each as slowly as the disk or a standby
+set constraints all immediate;
+set local lock_timeout = '5s'
 
 -- name: queue_status
 select matching_pipeline.queue_status(%(queue)s)

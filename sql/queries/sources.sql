@@ -127,6 +127,7 @@ from unnest(%(keys)s::text[], %(parent_keys)s::text[], %(user_keys)s::text[], %(
     as read (key, parent_key, user_key, properties)
 order by 2
 on conflict (source, id) do nothing
+returning key
 
 -- name: add_bare_entities
 insert into matching_pipeline.entities (source, id, key)

@@ -269,6 +269,72 @@ create or replace trigger matchers_update after update on matchers
 create or replace trigger match_settings_update after update on match_settings
     referencing old table as old_rows new table as new_rows for each statement execute function match_settings_changed();
 
+-- The embedded items of those of the entities that have these properties; of a long text each part.
+create or replace function items_of(source_name text, model_name text, block jsonb, entity_ids uuid[])
+returns table (entity uuid, item uuid, embedding vector, attributes text, properties text)
+-- to plan the statement for each changed entity would cost more than the statement
+language plpgsql stable set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+begin
+    return query
+    select asked.id, items.id, part.embedding, embeddings.attributes::text, entities.properties::text
+    from unnest(entity_ids) as asked (id)
+    join entities on entities.source = source_name and entities.id = asked.id and entities.properties @> block
+    join items on items.source = source_name and items.entity = asked.id
+    join embeddings on embeddings.source = source_name and embeddings.item = items.id and embeddings.model = model_name
+    cross join lateral vectors_of(embeddings.embedding, embeddings.more, embeddings.halves) as part (embedding)
+    order by asked.id, items.id;
+end
+$$;
+
+-- Deletes pairs and writes others, for a worker that holds the lists. Returns the places, from 1, of pairs that it does not write, since
+-- an entity or an item is gone. The other entities stay until the transaction ends. Each key is looked up by itself: a plan that was made
+-- while the tables were small stays.
+create or replace function put_pairs(
+    matcher_name text, model_name text, lost_left uuid[], lost_right uuid[], new_ids uuid[], left_ids uuid[], right_ids uuid[],
+    left_items uuid[], right_items uuid[], similarities double precision[], left_ranks integer[], right_ranks integer[]
+) returns setof bigint
+language plpgsql set search_path from current set enable_seqscan = off as $$
+declare
+    of_left text;
+    of_right text;
+begin
+    select left_source, right_source into of_left, of_right from matchers where name = matcher_name;
+    if cardinality(lost_left) > 0 then
+        perform set_config('matching_pipeline.skip_matching', 'on', true);
+        delete from matches using unnest(lost_left, lost_right) as lost (left_id, right_id)
+        where matches.matcher = matcher_name and matches.left_id = lost.left_id and matches.right_id = lost.right_id;
+    end if;
+    perform
+    from (select of_left as source, unnest(left_ids) as id union select of_right, unnest(right_ids)) as named
+    cross join lateral (
+        select from entities where entities.source = named.source and entities.id = named.id for key share
+    ) as held;
+    return query
+    with pair as materialized (
+        select pair.*, left_entity.key as left_key, right_entity.key as right_key
+        from unnest(new_ids, left_ids, right_ids, left_items, right_items, similarities, left_ranks, right_ranks)
+            with ordinality as pair (id, left_id, right_id, left_item, right_item, similarity, left_rank, right_rank, place)
+        left join entities as left_entity on left_entity.source = of_left and left_entity.id = left_id
+            and exists (select from items where items.source = of_left and items.id = left_item)
+        left join entities as right_entity on right_entity.source = of_right and right_entity.id = right_id
+            and exists (select from items where items.source = of_right and items.id = right_item)
+    ), written as (
+        insert into matches (
+            id, matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, right_rank, model
+        )
+        select id, matcher_name, left_id, right_id, left_key, right_key, left_item, right_item, similarity,
+            nullif(left_rank, 0), nullif(right_rank, 0), model_name
+        from pair
+        where left_key is not null and right_key is not null
+        order by left_id, right_id
+        on conflict (left_id, right_id, matcher) do update set
+            left_item = excluded.left_item, right_item = excluded.right_item, similarity = excluded.similarity,
+            left_rank = excluded.left_rank, right_rank = excluded.right_rank, model = excluded.model, computed_at = now()
+    )
+    select place from pair where left_key is null or right_key is null;
+end
+$$;
+
 -- Divides a rebuild into shards of about so many entities that keep lists. If only left entities do, a shard may have a range of a block: the ranges
 -- cover also entities to come. Otherwise a block stays whole, because a row has the ranks of both entities. The part without `same` has the entities
 -- that have pairs and are in no block.

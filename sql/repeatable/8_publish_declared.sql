@@ -99,9 +99,8 @@ begin
     from published_columns(matcher);
     return format('with wanted as materialized (select pair.id as matching_pipeline_id, %s from %s)', wanted, origin)
         || case when sets is null then '' else format(
-            ', held as materialized (select wanted.matching_pipeline_id from %1$s as app join wanted on %2$s where %3$s '
-            'order by %4$s for no key update of app)'
-            ', changed as (update %1$s as app set %5$s from wanted join held using (matching_pipeline_id) where %2$s)',
+            ', held as materialized (select wanted.* from %1$s as app join wanted on %2$s where %3$s order by %4$s for no key update of app)'
+            ', changed as (update %1$s as app set %5$s from held as wanted where %2$s)',
             target, same_pair, differs, keys, sets
         ) end
         || case when holds then format(
@@ -125,9 +124,8 @@ language sql stable set search_path from current as $$
     select format(
         'with gone as materialized (select id as matching_pipeline_id, left_key as matching_pipeline_left, '
         'right_key as matching_pipeline_right, %1$s from %2$s as pair where pair.matcher = %3$L)'
-        ', held as materialized (select matching_pipeline_id from %4$s as app join gone on %5$s '
-        'order by %6$s for update of app skip locked)'
-        ', deleted as (delete from %4$s as app using gone join held using (matching_pipeline_id) where %5$s)'
+        ', held as materialized (select gone.* from %4$s as app join gone on %5$s order by %6$s for update of app skip locked)'
+        ', deleted as (delete from %4$s as app using held as gone where %5$s)'
         ', owed as (insert into matching_pipeline.unpublished_pairs (matcher, left_key, right_key) '
         'select distinct %3$L, matching_pipeline_left, matching_pipeline_right from %4$s as app join gone on %5$s '
         'where matching_pipeline_id not in (select matching_pipeline_id from held) on conflict do nothing returning 1)'

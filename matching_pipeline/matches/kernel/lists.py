@@ -1,12 +1,11 @@
-"""Top-k lists of a few entities as objects, and one list under change."""
+"""Top-k lists as objects, and lists under change."""
 
-from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
 
-from matching_pipeline.matches.kernel.columns import as_ids, as_uuids
+from matching_pipeline.matches.kernel.columns import Ids, as_ids, as_uuids, concatenate, places
 from matching_pipeline.matches.kernel.pairs import Pairs
 from matching_pipeline.matches.kernel.policy import Policy
 
@@ -51,18 +50,24 @@ def pairs_from(lists: Lists) -> Pairs:
     )
 
 
-def merge(stored: Sequence[Pair], changed: Set[UUID], scored: Sequence[Pair], policy: Policy) -> list[Pair] | None:
-    """A list after some right entities changed. `scored` are their pairs now. None means: recompute the list.
+def merge(stored: Pairs, changed: Ids, scored: Pairs, policy: Policy) -> tuple[Pairs, Ids]:
+    """Lists after some right entities changed, whose pairs now are `scored`; and the owners of lists to recompute.
 
     Every entity outside a full list ranks behind its last pair. Outside a list with room none reaches the threshold.
-    So the merged list is right as long as its last pair is no worse than the last pair was before. Otherwise an
-    entity outside of it may deserve the place.
+    So a merged list is right as long as its last pair is no worse than the last pair was before. Otherwise an entity
+    outside of it may deserve the place.
     """
-    kept = [pair for pair in stored if pair.right not in changed]
-    entering = [pair for pair in scored if pair.similarity >= policy.threshold]
-    merged = sorted([*kept, *entering], key=lambda pair: pair.order)[: policy.limit]
-    if len(stored) < policy.limit:
-        return merged
-    if len(merged) < policy.limit or merged[-1].order > stored[-1].order:
-        return None
-    return merged
+    kept = stored.take(~np.isin(stored.right, changed))
+    merged = best_first(concatenate([kept, scored.take(scored.similarity >= policy.threshold)]), policy.limit)
+    before, now = (each.take(places(each.left) + 1 == policy.limit) for each in (best_first(stored), merged))
+    same = np.isin(before.left, now.left)
+    last, then = now.take(np.searchsorted(now.left, before.left[same])), before.take(same)
+    tie = (last.similarity == then.similarity) & (last.right <= then.right)
+    incomplete = np.setdiff1d(before.left, then.left[(last.similarity > then.similarity) | tie])
+    return merged.take(~np.isin(merged.left, incomplete)), incomplete
+
+
+def best_first(pairs: Pairs, limit: int | None = None) -> Pairs:
+    """By left entity, best first, ties by right entity, at most `limit` each."""
+    pairs = pairs.take(np.lexsort((pairs.right, -pairs.similarity, pairs.left)))
+    return pairs if limit is None else pairs.take(places(pairs.left) < limit)

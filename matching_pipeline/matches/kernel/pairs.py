@@ -34,6 +34,11 @@ class Pairs(Columns):
         """The ranks from 1 in each left entity's list."""
         return places(self.left) + 1
 
+    @property
+    def turned(self) -> "Pairs":
+        """The same pairs in the same order, each with its sides exchanged."""
+        return Pairs(self.right, self.left, self.similarity, self.right_image, self.left_image)
+
 
 @dataclass(frozen=True)
 class Found(Columns):
@@ -44,6 +49,10 @@ class Found(Columns):
     similarity: Numbers
     left_row: Rows
     right_row: Rows
+
+
+_NO_IDS: Ids = np.empty(0, dtype="S16")
+NO_PAIRS = Pairs(_NO_IDS, _NO_IDS, np.empty(0), _NO_IDS, _NO_IDS)
 
 
 def none_found() -> Found:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from matching_pipeline.matches.kernel.columns import as_ids, as_uuids
 from matching_pipeline.matches.kernel.differences import difference
-from matching_pipeline.matches.rows import MatchRows, listings_in, lists_in, rows_from
+from matching_pipeline.matches.rows import MatchRows, listings_in, rows_from
 from matching_pipeline.matches.rule import Rule
 
 WITHIN = Rule("face", "face", "face", both=True)
@@ -36,16 +36,6 @@ def test_rows_are_their_listings(given: Ranks) -> None:
     rows = rows_from(listings_in(rows_of(given), WITHIN))
     assert list(pairs_in(rows).items()) == sorted(given.items())
     assert rows.similarity.tolist() == [one + other / 10 for one, other in sorted(given)]
-
-
-@given(pairs)
-def test_a_list_is_in_order_of_rank(given: Ranks) -> None:
-    for entity, listed in lists_in(listings_in(rows_of(given), WITHIN)).items():
-        place = entity.int >> 120
-        of_entity = [(of[0], key[1]) for key, of in given.items() if key[0] == place and of[0]]
-        of_entity += [(of[1], key[0]) for key, of in given.items() if key[1] == place and of[1]]
-        ranks = [next(rank for rank, other in of_entity if other == pair.right.int >> 120) for pair in listed]
-        assert ranks == sorted(rank for rank, _ in of_entity)
 
 
 @given(wanted=pairs, stored=pairs)

@@ -5,6 +5,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matching_pipeline.matches.kernel.columns import as_ids, as_uuids
 from matching_pipeline.matches.kernel.lists import Lists, Pair, lists_from, merge, pairs_from
 from matching_pipeline.matches.kernel.policy import Policy
 
@@ -21,29 +22,39 @@ def best(of: dict[int, float]) -> list[Pair]:
     return sorted(qualified, key=lambda found: found.order)[: policy.limit]
 
 
+ENTITY = UUID(int=1 << 64)
+
+
+def merged(before: dict[int, float], changed: set[int], scored: dict[int, float]) -> list[Pair] | None:
+    """None where the list must be recomputed."""
+    entering = [pair(product, score) for product, score in scored.items()]
+    stored, now = (pairs_from({ENTITY: pairs}) for pairs in (best(before), entering))
+    found, incomplete = merge(stored, as_ids(UUID(int=product) for product in changed), now, policy)
+    assert as_uuids(incomplete) in ([], [ENTITY])
+    return None if len(incomplete) else lists_from(found).get(ENTITY, [])
+
+
 @given(before=scores, after=scores)
 def test_merge_agrees_with_a_fresh_list_or_asks_for_one(before: dict[int, float], after: dict[int, float]) -> None:
-    changed = {UUID(int=p) for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
-    merged = merge(best(before), changed, [pair(p, s) for p, s in after.items() if UUID(int=p) in changed], policy)
-    assert merged is None or merged == best(after)
+    changed = {product for product in before.keys() | after.keys() if before.get(product) != after.get(product)}
+    found = merged(before, changed, {product: score for product, score in after.items() if product in changed})
+    assert found is None or found == best(after)
 
 
 @given(before=scores, improved=scores)
 def test_merge_never_asks_for_a_fresh_list_when_products_only_improve(
     before: dict[int, float], improved: dict[int, float]
 ) -> None:
-    after = before | {p: max(s, before.get(p, 0)) for p, s in improved.items()}
-    merged = merge(best(before), {UUID(int=p) for p in improved}, [pair(p, after[p]) for p in improved], policy)
-    assert merged == best(after)
+    after = before | {product: max(score, before.get(product, 0)) for product, score in improved.items()}
+    assert merged(before, set(improved), {product: after[product] for product in improved}) == best(after)
 
 
 def test_a_full_list_that_loses_a_pair_must_be_recomputed() -> None:
-    stored = [pair(1, 0.9), pair(2, 0.8), pair(3, 0.7)]
-    assert merge(stored, {UUID(int=2)}, [], policy) is None
+    assert merged({1: 0.9, 2: 0.8, 3: 0.7}, {2}, {}) is None
 
 
 def test_a_list_with_room_that_loses_a_pair_needs_no_other() -> None:
-    assert merge([pair(1, 0.9), pair(2, 0.8)], {UUID(int=2)}, [], policy) == [pair(1, 0.9)]
+    assert merged({1: 0.9, 2: 0.8}, {2}, {}) == [pair(1, 0.9)]
 
 
 @given(lists=st.dictionaries(st.integers(1, 8), scores))
