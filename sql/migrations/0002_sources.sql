@@ -30,9 +30,10 @@ alter table entities enable row level security;
 comment on table entities is 'the mirror: a row for each entity that a worker has read';
 comment on column entities.id is 'key_id(key)';
 comment on column entities.mirrored_at is 'when a worker first read the entity';
-create index entities_mirrored_at_idx on entities (source, mirrored_at, id);
+-- Without the id, as a transaction mirrors many entities at one instant: an index keeps equal entries once.
+create index entities_mirrored_at_idx on entities (source, mirrored_at);
 create index entities_properties_idx on entities using gin (properties jsonb_path_ops);
-create index entities_user_key_idx on entities (user_key, source) where user_key is not null;
+create index entities_user_key_idx on entities using hash (user_key);
 
 create table items (
     source text not null,

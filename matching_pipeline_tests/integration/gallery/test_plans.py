@@ -32,5 +32,5 @@ def test_a_page_of_the_newest_reads_its_own_rows_only(large: Connection, before:
         rows = cursor.execute(b"explain (analyze, buffers off) " + query("gallery_newest"), parameters).fetchall()
     plan = "\n".join(line for (line,) in rows)
     assert "entities_mirrored_at_idx" in plan
-    assert "Sort" not in plan
+    assert "Incremental Sort" in plan
     assert "Rows Removed" not in plan
