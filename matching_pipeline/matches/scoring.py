@@ -114,7 +114,7 @@ class Scoring:
         return own, self._proven(others.source, pairs)
 
     def _both_ways(self, here: ImageSet, others: Members) -> tuple[Pairs, Pairs]:
-        """By one search, as an entity has one item. Of several another one could prove the same pair in each list."""
+        """Takes both results from one search, which is right for entities with one item."""
         pairs = concatenate(
             [NO_PAIRS, *(pairs_above(part, here, self.policy, {}) for part in self._near(here, others))]
         )
