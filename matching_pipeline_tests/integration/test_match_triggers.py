@@ -8,6 +8,7 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.db.migrations import migrate
+from matching_pipeline.providers.protocols import FLOAT16
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach, make_example_tables
 from matching_pipeline_tests.conftest import EXAMPLES
@@ -116,9 +117,13 @@ def test_a_new_result_queues_its_entity(pair: MatchedPair) -> None:
         ("input = 'new', embedded_at = now()", False),
     ],
 )
+@pytest.mark.parametrize("suffix", ["", FLOAT16])
 def test_a_changed_result_queues_its_entity_and_the_same_result_does_not(
-    pair: MatchedPair, change: str, matched: bool
+    pair: MatchedPair, change: str, matched: bool, suffix: str
 ) -> None:
+    pair.run("update matching_pipeline.embedding_models set name = name || %s", suffix)
+    pair.run("update matching_pipeline.embeddings set embedding = embedding")
+    pair.settle()
     pair.run(f"update matching_pipeline.embeddings set {change} where source = 'product'")
     assert pair.queue_rows() == ({pair.match_wares()} if matched else set())
 

@@ -15,6 +15,7 @@ from matching_pipeline.matches.matching import Matching
 from matching_pipeline.matches.writing import Figures
 from matching_pipeline.models import activation
 from matching_pipeline.models.registry import registered_models
+from matching_pipeline.providers.protocols import FLOAT16
 from matching_pipeline.queues.handler import Handler
 from matching_pipeline.sources import expansion
 from matching_pipeline_tests.integration.law import (
@@ -39,7 +40,7 @@ from matching_pipeline_tests.integration.marketplace import (
     url_of,
 )
 
-OTHER_MODEL = "other"
+OTHER_MODEL = "other" + FLOAT16
 PART_IMAGES = 3
 """So few that the other side comes in several parts."""
 

@@ -101,11 +101,11 @@ def test_a_shadow_in_half_precision_takes_the_vectors_that_are_there(board: JobB
 
 
 def test_inserts_edits_and_deletes_beside_a_shadow_reach_both(market: Market, work: Work) -> None:
-    connection = market.connection
+    connection, halved = market.connection, VISION + FLOAT16
     market.open(1)
     job = market.post("Baker")
     work("image_ai"), work("job_embeddings")
-    add(connection, VISION), add(connection, TEXT)
+    add(connection, halved), add(connection, TEXT)
     work("image_ai_shadow"), work("job_embeddings_shadow")
     market.settle()
 
@@ -116,16 +116,20 @@ def test_inserts_edits_and_deletes_beside_a_shadow_reach_both(market: Market, wo
     assert queued == {(queue, image) for queue in both[0]} | {(queue, id) for queue in both[1] for id in (job, other)}
     for queue in (*both[0], *both[1]):
         work(queue)
-    assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 3, VISION: 3}
+    assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 3, halved: 3}
     assert models_of(connection, "job_embeddings") == {LOCAL_TEXT: 2, TEXT: 2}
     hashes = market.run("select count(distinct input_hash) from job_embeddings where job_id = %s", job)
     assert hashes == [1]
 
+    vector = "select halves[1]::text from matching_pipeline.embeddings where item = %s and model = %s"
+    before = market.run(vector, image, halved)
     market.run("update product_images set src = %s where id = %s", market.picture("black"), image)
+    work("image_ai_shadow")
+    assert market.run(vector, image, halved) != before
     market.run("update jobs set title = 'Smith' where id = %s", other)
     market.run("delete from product_images where id = %s", image)
     market.run("delete from jobs where id = %s", other)
-    assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 2, VISION: 2}
+    assert models_of(connection, "image_ai") == {LOCAL_IMAGE: 2, halved: 2}
     assert models_of(connection, "job_embeddings") == {LOCAL_TEXT: 1, TEXT: 1}
     assert not {entity for _, _, entity in market.queue_rows()} & {image, other}
 
