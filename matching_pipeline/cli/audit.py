@@ -1,4 +1,4 @@
-"""`matching-pipeline audit`: what is wrong with what is derived, and how to set it right."""
+"""`matching-pipeline audit`: finds faults in the derived data, and corrects them."""
 
 import sys
 

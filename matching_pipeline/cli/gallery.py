@@ -18,7 +18,7 @@ PORT = 3001
 )
 @click.option("--port", default=PORT, show_default=True, help="The port to serve.")
 def gallery_command(host: str, port: int) -> None:
-    """Serve a web page of what is matched, why, and what is missing, until Ctrl-C.
+    """Serve web pages of the matches, their reasons, and what is missing, until Ctrl-C.
 
     A role of the database that only reads can serve it; the buttons do not work then.
     """

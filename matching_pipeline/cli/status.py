@@ -25,7 +25,7 @@ from matching_pipeline.sources.publications import publication_states
 def status_command(as_json: bool) -> None:
     """Show the jobs of each queue that wait, are processed or failed, what is covered, and the state of each source.
 
-    A line each says why jobs wait, what fails, why entities have no matches, and what is slow.
+    Further lines say why jobs wait, what fails, why entities have no matches, and what is slow.
     """
     with connected() as (settings, connection, declarations):
         state = queue_states(connection, declarations)

@@ -40,8 +40,9 @@ def generated_asset(declared: GeneratedImages, declarations: Declarations) -> dg
         group_name="pictures",
         owners=declared.owners,
         kinds={"postgres", "python"},
-        description=f"Product pictures made from the photo of each {declared.source}, one a type of the table "
-        "`image_types`. Materialize it to make the pictures that wait; list keys in the launchpad to ask for packs.",
+        description=f"Product pictures made from the photo of each {declared.source}, one for each type in the "
+        "table `image_types`. Materialize it to make the pictures that wait; list keys in the launchpad to "
+        "ask for packs.",
     )
     def generated_images(
         context: dg.AssetExecutionContext, config: PacksConfig, pipeline: Pipeline

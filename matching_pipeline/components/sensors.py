@@ -1,4 +1,4 @@
-"""The sensors: one keeps the standing worker alive, and one a queue says what it detects."""
+"""The sensors: one keeps the standing worker alive. Each queue has one that says what it detects."""
 
 import dagster as dg
 import psycopg

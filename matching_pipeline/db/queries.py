@@ -1,4 +1,4 @@
-"""The named statements of `sql/queries`: a file is a subject, a `-- name:` line begins a statement."""
+"""The named statements of `sql/queries`: each file has a subject, and a line `-- name:` begins a statement."""
 
 import re
 from functools import cache

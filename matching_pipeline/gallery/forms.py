@@ -42,7 +42,7 @@ def writes(path: str, act: Callable[[Request, Form], Response], name: str) -> Ro
         form = Form(await _body(request))
         expected = state_of(request).token_of(request.state.user)
         if not hmac.compare_digest(expected.encode(), (form.get("token") or "").encode()):
-            raise HTTPException(403, "This form is not one of a page that you have open. Load the page again.")
+            raise HTTPException(403, "This form does not belong to a page that you have open. Load the page again.")
         return await run_in_threadpool(act, request, form)
 
     handler: Callable[[Request], Awaitable[Response]] = endpoint

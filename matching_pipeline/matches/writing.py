@@ -41,8 +41,8 @@ def write(
 ) -> Figures:
     """Writes the change, in the caller's transaction, without pairs of which an entity or an item is gone.
 
-    It enqueues the entities whose lists lack such a pair, and entities that lose a pair and whose lists were not
-    computed.
+    It enqueues the entities whose lists lack such a pair. It also enqueues entities that lose a pair, unless their
+    lists were computed.
     """
     there = _put(connection, rule, model, change)
     for source in rule.keepers:

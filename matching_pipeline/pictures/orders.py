@@ -133,7 +133,7 @@ class StoredPicture:
 
 
 def read_orders(connection: Connection, jobs: Sequence[Job]) -> list[Order]:
-    """One a job; it has no pictures if the job's entity is deleted."""
+    """The order of each job; it has no pictures if the job's entity is deleted."""
     orders = {job.id: Order(job) for job in jobs}
     for row in named_rows(connection, "asked_pictures", job_ids=list(orders)):
         order, image_type = orders[row["job_id"]], row["image_type"]

@@ -1,4 +1,4 @@
-"""The standing worker: one process that serves all queues, a thread each, until a newer worker serves all of them.
+"""The standing worker: one process that serves all queues, each in a thread, until a newer worker serves all of them.
 
 Its row in `workers` and the advisory lock of its session tell sensors and other workers that it is alive
 (`matching_pipeline/queues/supervision.py` decides when another is started).

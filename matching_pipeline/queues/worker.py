@@ -37,7 +37,7 @@ LOCK_BUSY_DELAY = timedelta(seconds=5)
 
 
 class QueueWorker:
-    """Does the jobs of one queue: those that are due, or with `serve` all that come until it is told to stop.
+    """Does the jobs of one queue: those that are due, or with `serve` all jobs until it is told to stop.
 
     It holds one session: an advisory lock of it says that the worker is alive, and it listens for new jobs.
     `on_progress` is called after each write, and every few seconds while the worker waits.

@@ -124,7 +124,7 @@ class OpenAIImageAnalyzer:
         return ImageAnalysis(embedding, attributes, self._model.name, answer.input_tokens, answer.output_tokens)
 
     def price(self, inputs: Sequence[str]) -> Decimal:
-        """About what it costs, in USD, to describe so many pictures and to embed what is said of them."""
+        """About what it costs, in USD, to describe so many pictures and to embed the descriptions."""
         described = self._model.cost(ESTIMATED_TOKENS, ESTIMATED_WORDS) * len(inputs)
         return described + self._embedder.price(["x" * 4 * ESTIMATED_WORDS] * len(inputs))
 
