@@ -10,7 +10,7 @@ from matching_pipeline.components.folder import definitions_in
 from matching_pipeline.sources.documents import load
 
 ASSETS = {
-    "marketplace": {"image_embeddings", "matches"},
+    "marketplace": {"image_ai", "matches"},
     "face_match": {"face_matches"},
     "job_board": {"job_embeddings"},
     "studio": {"generated_images"},
