@@ -65,7 +65,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--sample-data", is_flag=True, help="Insert sample rows first, also if DATABASE_URL is set.")
+@click.option("--sample-data", is_flag=True, help="Insert sample rows first, also into the database of DATABASE_URL.")
 @click.option("--until-idle", is_flag=True, help="End once everything due is done, and print the best matches.")
 @click.option("--port", default=3000, show_default=True, help="The UI's; another is taken if it is in use.")
 @click.option("--verbose", is_flag=True, help="A line each time that jobs are claimed, completed or snoozed.")

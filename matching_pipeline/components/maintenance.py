@@ -85,8 +85,8 @@ def delete_old_runs(context: dg.OpExecutionContext, pipeline: Pipeline) -> None:
 
 @dg.job(
     tags=RUN_TAGS,
-    description="Queues what is missing, removes what is orphaned or older than the settings keep it, and probes the "
-    "models.",
+    description="Enqueues missing work, deletes orphaned rows and rows that are older than the settings allow, and "
+    "probes the models.",
 )
 def cleanup() -> None:
     repair()
