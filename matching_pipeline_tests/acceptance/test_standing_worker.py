@@ -19,7 +19,6 @@ from matching_pipeline.db.embedded import start_embedded
 from matching_pipeline.db.files import ROOT
 from matching_pipeline_tests.acceptance.test_dev import COMMAND, await_schema, ui_address
 
-
 SHORTER = {
     "queues/supervision.py": ("SETTLING_SECONDS = 60.0", "SETTLING_SECONDS = 5.0"),
     "components/sensors.py": ("TICK_SECONDS = 5\n", "TICK_SECONDS = 2\n"),

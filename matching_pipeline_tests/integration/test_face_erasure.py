@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from uuid import UUID
@@ -29,6 +29,8 @@ QUEUE = FACE_RULE.queue
 DELETE_FACE = "delete from faces where id = %s"
 DELETE_USER = "delete from profiles where id = (select user_id from faces where id = %s)"
 NULL_VECTOR = "update faces set embedding = null where id = %s"
+Place = tuple[str, str, str | None]
+"""schema, table and column"""
 removals = pytest.mark.parametrize("removal", [DELETE_FACE, DELETE_USER], ids=["face", "user"])
 
 
@@ -42,26 +44,43 @@ class Traces:
 
     def found(self) -> set[str]:
         """The columns of all schemas of the database that hold any of it."""
-        columns = self._connection.execute(
-            """select nspname, relname, attname
+        tables = self._connection.execute(
+            """select nspname, relname, array_agg(attname::text)
             from pg_attribute
             join pg_class on pg_class.oid = attrelid
             join pg_namespace on pg_namespace.oid = relnamespace
             where relkind in ('r', 'm') and attnum > 0 and not attisdropped
-              and nspname not in ('pg_catalog', 'information_schema', 'pg_toast')"""
+              and nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
+            group by nspname, relname"""
         ).fetchall()
+        # to ask for each column of each table takes a second
+        held = self._places((schema, table, None) for schema, table, _ in tables)
         return {
             f"{schema}.{table}.{column}: {what}"
-            for schema, table, column in columns
-            for what, text in self._names.items()
-            if self._holds(schema, table, column, text)
+            for (schema, table, column), what in self._places(
+                (schema, table, column)
+                for schema, table, columns in tables
+                if any((schema, table, None) == place for place, _ in held)
+                for column in columns
+            )
         }
 
-    def _holds(self, schema: str, table: str, column: str, text: str) -> bool:
-        statement = SQL("select exists (select from {} where position({} in {}::text) > 0)").format(
-            Identifier(schema, table), Literal(text), Identifier(column)
-        )
-        return self._connection.execute(statement).fetchone() == (True,)
+    def _places(self, places: Iterable[Place]) -> list[tuple[Place, str]]:
+        """Those that hold the id or the vector, and which of them; without a column the whole row is searched."""
+        asked = [(place, what) for place in places for what in self._names]
+        if not asked:
+            return []
+        exists = [
+            SQL("select {} where exists (select from {} as row where position({} in {}::text) > 0)").format(
+                Literal(number),
+                Identifier(schema, table),
+                Literal(self._names[what]),
+                Identifier("row", column) if column else Identifier("row"),
+            )
+            for number, ((schema, table, column), what) in enumerate(asked)
+        ]
+        rows = self._connection.execute(SQL(" union all ").join(exists))
+        return [asked[number] for (number,) in rows]
 
 
 class Paused(FaceHandler):
@@ -105,6 +124,20 @@ def face(school: School) -> UUID:
         "select face_b_id from matches where rank_for_a = 1 and face_b_id = any (%s) order by 1 limit 1", women
     )
     return first  # type: ignore[no-any-return]
+
+
+@contextmanager
+def serving(school: School, handler: FaceHandler) -> Iterator[None]:
+    """A worker serves the queue until the block ends."""
+    stop = StopSignal()
+    with ThreadPoolExecutor() as pool:
+        worker = pool.submit(QueueWorker(school.database_url, handler, serve=True, stop=stop).run)
+        try:
+            yield
+        finally:
+            stop.set()
+            client.wake(school.connection)
+        worker.result(timeout=30)
 
 
 def assert_erased(school: School, traces: Traces) -> None:
@@ -197,9 +230,7 @@ def test_an_app_does_not_wait_for_a_worker_and_a_job_erases_the_rest_within_a_se
     school.run("delete from matching_pipeline.matches where right_id = %s", face)
     traces = Traces(school, face)
     handler = Paused(before_writing)
-    stop = StopSignal()
-    with ThreadPoolExecutor() as pool:
-        worker = pool.submit(QueueWorker(school.database_url, handler, serve=True, stop=stop).run)
+    with serving(school, handler):
         assert handler.reached.wait(10)
         if removal.startswith("truncate") and not before_writing:
             # which waits for every reader of the table
@@ -211,9 +242,6 @@ def test_an_app_does_not_wait_for_a_worker_and_a_job_erases_the_rest_within_a_se
         began = time.monotonic()
         while any("matching_pipeline." in where for where in traces.found()):
             assert time.monotonic() - began < 2  # a second, and the time of the search for traces
-        stop.set()
-        client.wake(school.connection)
-        worker.result(timeout=20)
     if removal != NULL_VECTOR:
         assert_erased(school, traces)
     assert school.rows() == school.expected_rows()
@@ -228,17 +256,10 @@ def test_an_erasure_does_not_wait_for_a_rebuild(school: School, face: UUID) -> N
             app.execute("set default_transaction_isolation = 'repeatable read'")
             app.execute(DELETE_FACE, (face,))
         assert "matching_pipeline.entities.key: id" in traces.found()
-        with ThreadPoolExecutor() as pool:
-            stop = StopSignal()
-            worker = pool.submit(
-                QueueWorker(school.database_url, FaceHandler(QUEUE, FACE), serve=True, stop=stop).run
-            )
+        with serving(school, FaceHandler(QUEUE, FACE)):
             began = time.monotonic()
             while traces.found():
                 assert time.monotonic() - began < 2
-            stop.set()
-            client.wake(school.connection)
-            worker.result(timeout=30)
     assert_erased(school, traces)
 
 
