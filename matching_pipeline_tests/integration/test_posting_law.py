@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.handlers.texts import TextHandler
 from matching_pipeline_tests.fixtures.postings import LetterEmbedder, work_postings
+from matching_pipeline_tests.integration.law import reused_sessions
 from matching_pipeline_tests.integration.meanwhile import change_while_workers_run
 
 TITLES = ("Baker", "Cook", "Nurse", "", None)
@@ -110,9 +111,10 @@ class Postings(RuleBasedStateMachine):
 
 def test_it_holds_after_any_sequence_of_changes(connection: Connection, database_url: str) -> None:
     Postings.connection, Postings.database_url = connection, database_url
-    run_state_machine_as_test(
-        Postings,
-        settings=settings(
-            max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    with reused_sessions():
+        run_state_machine_as_test(
+            Postings,
+            settings=settings(
+                max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            ),
+        )

@@ -1,14 +1,11 @@
 """The examples' definitions against a database of their own, with the sample marketplace's pictures."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from hashlib import sha256
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
-from PIL.Image import Image
 
 from matching_pipeline import examples
 from matching_pipeline.components.checks import ReportedCheck
@@ -21,10 +18,9 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.files import ROOT
 from matching_pipeline.definitions import defs
-from matching_pipeline.providers.local.analyzer import LocalImageAnalyzer
-from matching_pipeline.providers.local.generator import LocalImageGenerator
 from matching_pipeline.sample_data.insert import insert_sample_data
 from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.fixtures.local_models import each_picture_once
 from matching_pipeline_tests.integration.marketplace import Marketplace
 from matching_pipeline_tests.integration.school import School
 
@@ -36,8 +32,6 @@ GENERATED_IMAGES = generated_asset(EXAMPLES.generated[0], EXAMPLES)
 CHECKS = {(check.asset, check.name): check for report in reports(EXAMPLES) for check in report.checks}
 QUEUES = [queue for report in reports(EXAMPLES) for queue in report.detects]
 """Those that have a sensor."""
-RESULTS: dict[tuple[Any, ...], Any] = {}
-"""of the local models, by picture"""
 
 
 def examples_pipeline() -> Pipeline:
@@ -53,22 +47,9 @@ def sensor(queue: str) -> dg.SensorDefinition:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def each_picture_once() -> Iterator[None]:
-    """The local models see each picture once: the same pixels give the same result."""
-    with pytest.MonkeyPatch.context() as patch:
-        for model, method in ((LocalImageAnalyzer, "analyze"), (LocalImageGenerator, "generate")):
-            patch.setattr(model, method, remembered(getattr(model, method)))
+def local_models() -> Iterator[None]:
+    with each_picture_once():
         yield
-
-
-def remembered(method: Callable[..., Any]) -> Callable[..., Any]:
-    def call(self: Any, picture: Image, *options: Any) -> Any:
-        key = method.__qualname__, picture.mode, picture.size, sha256(picture.tobytes()).digest(), *options[:2]
-        if key not in RESULTS:
-            RESULTS[key] = method(self, picture, *options)
-        return RESULTS[key]
-
-    return call
 
 
 @pytest.fixture
