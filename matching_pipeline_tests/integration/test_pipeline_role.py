@@ -28,7 +28,7 @@ from matching_pipeline.settings import Settings
 from matching_pipeline.sources.attach import attach, make_example_tables
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.app import App
-from matching_pipeline_tests.fixtures.command import run_command
+from matching_pipeline_tests.fixtures.command import end_processes, run_command
 from matching_pipeline_tests.fixtures.pictures import picture
 from matching_pipeline_tests.integration.marketplace import PROJECT, PROJECT_RULE
 from matching_pipeline_tests.integration.school import FACE, FACE_RULE, School
@@ -247,10 +247,17 @@ def test_the_file_can_be_run_again_and_after_migrating_again(connection: Connect
     assert connection.execute(state).fetchall() == before
 
 
+@pytest.fixture
+def ended_folder(tmp_path: Path) -> Iterator[Path]:
+    """No process works in it after the test."""
+    yield tmp_path
+    end_processes(tmp_path)
+
+
 def test_migrate_says_whose_right_it_lacks_and_dev_works_with_what_is_there(
-    connection: Connection, dagster_tables: None, role_url: str, database_url: str, tmp_path: Path
+    connection: Connection, dagster_tables: None, role_url: str, database_url: str, ended_folder: Path
 ) -> None:
-    refused = command(tmp_path, role_url, "migrate")
+    refused = command(ended_folder, role_url, "migrate")
     assert refused.returncode == 1
     assert refused.stderr == (
         "matching-pipeline: DATABASE_URL: its role matching_pipeline does not own the pipeline's tables: "
@@ -258,12 +265,12 @@ def test_migrate_says_whose_right_it_lacks_and_dev_works_with_what_is_there(
     )
     school = School(connection, database_url)
     school.face_of("male"), school.face_of("female")
-    done = command(tmp_path, role_url, "dev", "--until-idle", "--port", "0")
+    done = command(ended_folder, role_url, "dev", "--until-idle", "--port", "0")
     assert done.returncode == 0, done.stderr
     assert len(school.pairs()) == 1
     assert connection.execute("select count(*) > 0 from dagster.runs where status = 'SUCCESS'").fetchone() == (True,)
     connection.execute("delete from matching_pipeline.migrations where name = '0003_matches'")
-    lacking = command(tmp_path, role_url, "dev", "--until-idle")
+    lacking = command(ended_folder, role_url, "dev", "--until-idle")
     assert (lacking.returncode, "lacks the migrations 0003_matches" in lacking.stderr) == (1, True)
 
 
