@@ -39,6 +39,8 @@ MANY_FACES = f"""
 insert into faces (user_id, embedding)
 select id, {VECTOR.format(of="profiles.id")} from profiles order by id limit %s
 """
+# vectors that are alike enough to match
+SIMILAR_FACES = MANY_FACES.replace("random() - 0.5", "random() - 0.2")
 SEEN = "update profiles set last_seen = now()"
 STORAGE = """
 select relname, pg_total_relation_size(pg_class.oid) from pg_class
@@ -62,6 +64,9 @@ def main(against: Path | None, face_count: int) -> None:
     with _database(ROOT) as connection:
         print(f"\n## {face_count:,} faces")
         _storage(connection, face_count)
+    with _database(ROOT) as connection:
+        print(f"\n## TRUNCATE of {face_count // 10:,} faces with their pairs")
+        _truncation(connection, face_count // 10)
 
 
 @contextmanager
@@ -152,29 +157,42 @@ def _attach_under_traffic(connection: psycopg.Connection) -> None:
 
 
 def _storage(connection: psycopg.Connection, face_count: int) -> None:
-    connection.execute(
-        "insert into profiles (school, gender, profile_type) "
-        "select 'S' || i %% 100, case i / 100 %% 2 when 0 then 'male' else 'female' end, 'user' "
-        "from generate_series(1, %s) as i",
-        (face_count,),
-    )
-    connection.execute(MANY_FACES.encode(), (face_count,))
-    handler = MatchHandler("matches_face", attached(connection, "face"), ["face"])
-    seconds = _seconds(lambda: QueueWorker(connection.info.dsn, handler).run())
-    print(f"- mirrored and matched by one worker in {seconds:.0f} s")
+    print(f"- mirrored and matched by one worker in {_match_faces(connection, face_count, MANY_FACES):.0f} s")
     for table in ("entities", "items", "embeddings", "matches", "jobs"):
         connection.execute(f"vacuum full matching_pipeline.{table}".encode())
     sizes: dict[str, int] = dict(connection.execute(STORAGE.encode()).fetchall())
     raw = 4 * 512 * face_count
     mirror = sizes["entities"] + sizes["items"] + sizes["embeddings"]
     print(f"- entities, items and embeddings: {mirror / 2**20:.0f} MB, {mirror / raw:.2f} times the raw vectors")
-    print(f"- jobs {sizes['jobs'] / 2**20:.0f} MB, pairs {sizes['matches'] / 2**20:.0f} MB")
+    print(f"- jobs {sizes['jobs'] / 2**20:.0f} MB")
+
+
+def _truncation(connection: psycopg.Connection, face_count: int) -> None:
+    _match_faces(connection, face_count, SIMILAR_FACES)
     for table in DERIVED:
         connection.execute(f"create table derived_{table} as select * from matching_pipeline.{table}".encode())
+    connection.execute("create table published as select * from public.matches")
+    pairs = connection.execute("select count(*) from derived_matches").fetchone()
     truncated = _seconds(lambda: connection.execute("truncate faces"))
     left = connection.execute("select count(*) from matching_pipeline.entities where source = 'face'").fetchone()
     deleted = _deleted(connection)
-    print(f"- TRUNCATE {truncated:.1f} s, a plain DELETE of the same rows {deleted:.1f} s; {left and left[0]} left")
+    print(
+        f"- with {pairs and pairs[0]:,} pairs {truncated:.1f} s, {truncated / deleted:.2f} times a plain DELETE of "
+        f"these rows, {deleted:.1f} s; {left and left[0]} left"
+    )
+
+
+def _match_faces(connection: psycopg.Connection, face_count: int, statement: str) -> float:
+    """Inserts faces by this statement; returns the seconds in which one worker mirrors and matches them."""
+    connection.execute(
+        "insert into profiles (school, gender, profile_type) "
+        "select 'S' || i %% 100, case i / 100 %% 2 when 0 then 'male' else 'female' end, 'user' "
+        "from generate_series(1, %s) as i",
+        (face_count,),
+    )
+    connection.execute(statement.encode(), (face_count,))
+    handler = MatchHandler("matches_face", attached(connection, "face"), ["face"])
+    return _seconds(lambda: QueueWorker(connection.info.dsn, handler).run())
 
 
 def _deleted(connection: psycopg.Connection) -> float:
@@ -183,6 +201,7 @@ def _deleted(connection: psycopg.Connection) -> float:
         connection.execute("set local session_replication_role = replica")
         for table in reversed(DERIVED):
             connection.execute(f"insert into matching_pipeline.{table} select * from derived_{table}".encode())
+        connection.execute("insert into public.matches select * from published")
     with connection.transaction():
         # the foreign keys are checked as for any DELETE, and nothing is enqueued for those who lose pairs
         connection.execute("set local matching_pipeline.skip_matching = 'on'")
