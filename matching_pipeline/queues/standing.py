@@ -22,7 +22,7 @@ from matching_pipeline.db.queries import query
 from matching_pipeline.errors import ConfigurationError, ModelSwitched, ProviderUnavailable
 from matching_pipeline.queues import client
 from matching_pipeline.queues.handler import Handler
-from matching_pipeline.queues.memory import limit_arenas, return_freed_memory
+from matching_pipeline.queues.memory import limit_freed_memory, return_freed_memory
 from matching_pipeline.queues.progress import StopSignal, Summary
 from matching_pipeline.queues.supervision import worker_states
 from matching_pipeline.queues.worker import QueueWorker
@@ -107,7 +107,7 @@ class StandingWorker:
         ]
 
     def __enter__(self) -> Self:
-        limit_arenas()
+        limit_freed_memory()
         self._connection = connect(self._database_url)
         self._register()
         for thread in self._threads:
