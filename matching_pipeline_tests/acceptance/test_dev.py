@@ -104,7 +104,7 @@ def test_a_second_goes_on_from_there_matches_rows_as_they_come_and_ctrl_c_ends_e
             assert awaited(connection, best, str(product), str(project))
             assert awaited(connection, f"{pairs} 'face' and %s in (left_key, right_key)", str(face))
         shown = shown_assets(ui_address(said))
-        assert {"image_embeddings", "matches", "face_matches"} <= shown
+        assert {"image_ai", "matches", "face_matches"} <= shown
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == 0
     finally:

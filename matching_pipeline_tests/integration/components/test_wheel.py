@@ -111,4 +111,4 @@ def test_what_init_writes_is_a_project_for_dagster(installed_python: Path, tmp_p
     load = "import dagster as dg; from pathlib import Path; load = dg.load_from_defs_folder; "
     show = "print(*load(path_within_project=Path()).resolve_all_asset_keys())"
     shown = run(installed_python, "-c", load + show, folder=tmp_path)
-    assert all(name in shown for name in ("image_embeddings", "matches", "face_matches"))
+    assert all(name in shown for name in ("image_ai", "matches", "face_matches"))
