@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import ndcg_score
 
 from matching_pipeline.matches.kernel.quality import Judged, quality
 
@@ -20,6 +19,9 @@ def judged(*owners: list[int], unlisted: int = 0) -> Judged:
 
 
 def test_ndcg_is_that_of_scikit_learn() -> None:
+    # its import takes a second and a half, also of those who run other tests
+    from sklearn.metrics import ndcg_score
+
     expected = [ndcg_score([2.0 ** np.array(grades) - 1], [-np.arange(len(grades))], k=10) for grades in GRADES]
     shuffled = judged(*GRADES).take(np.random.default_rng(1).permutation(17))
     assert quality(shuffled).ndcg.value == pytest.approx(np.mean(expected))  # type: ignore[union-attr]
