@@ -198,7 +198,7 @@ from (
     join matching_pipeline.matchers on matchers.name = matches.matcher
     where matcher = %(matcher)s and matching_pipeline.keeps_lists(matchers, right_source)
 ) as paired
-where (source, id) not in (select source, id from matching_pipeline.matchable_entities(%(matcher)s))
+where (source, id) not in (select source, id from matching_pipeline.matchable_entities(%(matcher)s, true))
 
 -- name: put_pairs
 select matching_pipeline.put_pairs(

@@ -99,13 +99,15 @@ language sql set search_path from current as $$
     from matchers where matchers.name = matcher_name
 $$;
 
--- The entities of both sides that the matcher can match, with the values that both sides of a pair have in common.
-create or replace function matchable_entities(matcher_name text)
+-- The entities of both sides, or of those that keep lists, that the matcher can match, with the values that both sides of a pair have
+-- in common.
+create or replace function matchable_entities(matcher_name text, only_keepers boolean default false)
 returns table (source text, id uuid, same jsonb, properties jsonb)
 language sql stable set search_path from current as $$
     select entities.source, entities.id, block.same, entities.properties
     from matchers
-    join (select name, source_model(name) as model from sources offset 0) as sources on sources.name in (left_source, right_source)
+    join (select name, source_model(name) as model from sources offset 0) as sources
+        on sources.name in (left_source, right_source) and (not only_keepers or keeps_lists(matchers, sources.name))
     join entities on entities.source = sources.name
     cross join lateral (
         select coalesce(jsonb_object_agg(named.name, entities.properties -> named.name), '{}') as same
@@ -346,8 +348,8 @@ language sql stable set search_path from current as $$
             else (row_number() over (partition by matchable.same order by matchable.id) - 1) / size
         end as range
         from matchers
-        cross join matchable_entities(matcher_name) as matchable
-        where matchers.name = matcher_name and keeps_lists(matchers, matchable.source)
+        cross join matchable_entities(matcher_name, true) as matchable
+        where matchers.name = matcher_name
     ), ranges as (
         select same, range, count(*) as members, case when range > 0 then (array_agg(id order by id))[1] end as first
         from keepers group by same, range

@@ -80,11 +80,8 @@ LEFT_ROWS = 512
 RIGHT_ROWS = 1024
 """Rows of a left and of a right tile: their product takes 2 MB, which the processor's cache holds."""
 
-PHASES = (8, 32, 64)
+PHASES = (8, 24, 48, 72)
 """After so many right tiles the candidates are scored, and the bounds are chosen again."""
-
-SEED_ROUNDS = 5
-"""So often floors are sought before the first tile, each time for the half of the rows that lack them most."""
 
 MOST_WAITING = 4_000_000
 """Candidates of a left tile that may wait for their exact scores: 32 MB."""
@@ -176,7 +173,7 @@ class _Part:
 
     def _run(self, tiles: list[Tile], each: Each) -> list[Tile]:
         if self._limit is not None and not any(len(tile.kept) for tile in tiles):
-            floors = Seeds(self._scorer, self._limit, each).floors(1 if self._choice.few else SEED_ROUNDS)
+            floors = Seeds(self._scorer, self._limit, each).floors(self._choice.seed_rounds)
             tiles = [tile.raised(floors[tile.span.rows]) for tile in tiles]
         for phase in self._phases():
             coding = self._choice.coding(np.concatenate([tile.floor_of_row for tile in tiles]))
