@@ -24,7 +24,7 @@ from matching_pipeline.queues.supervision import worker_states
 from matching_pipeline.settings import Settings
 
 PR_SET_PDEATHSIG = 1
-STOP_SECONDS = 8.0
+STOP_SECONDS = 6.0
 """How long workers may take to finish their batch. Another worker does the jobs of those that are killed then."""
 
 
