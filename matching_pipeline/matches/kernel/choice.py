@@ -43,7 +43,9 @@ class Choice:
     @property
     def seed_rounds(self) -> int:
         """How often to seek floors before the search. With slow products, higher floors save more than they cost."""
-        return 1 if self.few or products.costs().codes_are_faster else SEED_ROUNDS
+        if self.few:
+            return 0
+        return 1 if products.costs().codes_are_faster else SEED_ROUNDS
 
     def coding(self, floors: Numbers) -> Coding:
         """The coding for pairs that must reach their left row's floor."""

@@ -80,6 +80,9 @@ LEFT_ROWS = 512
 RIGHT_ROWS = 1024
 """Rows of a left and of a right tile: their product takes 2 MB, which the processor's cache holds."""
 
+FEW_RIGHT_ROWS = 8192
+"""The same of a search for few scores, in which a tile costs more than its scores."""
+
 PHASES = (8, 24, 48, 72)
 """After so many right tiles the candidates are scored, and the bounds are chosen again."""
 
@@ -183,7 +186,7 @@ class _Part:
 
     def _phases(self) -> Iterator[list[Span]]:
         """Right tiles, ever more at once. Floors rise between them, so that fewer dimensions exclude enough pairs."""
-        all_spans = list(spans(self._scorer.right, RIGHT_ROWS))
+        all_spans = list(spans(self._scorer.right, FEW_RIGHT_ROWS if self._choice.few else RIGHT_ROWS))
         bounds = [0, *PHASES, len(all_spans)] if self._limit is not None else [0, len(all_spans)]
         yield from filter(None, (all_spans[first:last] for first, last in pairwise(bounds)))
 

@@ -41,7 +41,7 @@ class Seeds:
         self._rows = np.arange(len(scorer.left.image_ids))
 
     def floors(self, rounds: int) -> Numbers:
-        """(left rows,): what at least `limit` right entities score with each."""
+        """(left rows,): what at least `limit` right entities score with each, near ones if there are rounds."""
         floors, rows = np.full(len(self._rows), -np.inf), self._rows
         if len(self._candidates) < self._limit:
             return floors
@@ -49,6 +49,8 @@ class Seeds:
         def compare(group: tuple[Rows, Rows]) -> None:
             floors[group[0]] = np.maximum(floors[group[0]], self._floors_within(*group))
 
+        if not rounds:
+            compare((rows, spread(self._candidates, COMPARED * self._limit)))
         for _ in range(rounds):
             deque(self._each(compare, self._groups(rows)), maxlen=0)
             rows = np.sort(rows[np.argsort(floors[rows], kind="stable")[: len(rows) // 2]])
