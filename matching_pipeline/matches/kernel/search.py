@@ -219,15 +219,13 @@ class _Part:
             self._tally.add(near=len(rows))
             bounds = np.minimum(bounds, near(self._scorer, rows + tile.span.rows.start, columns))
             waiting = np.sort(np.concatenate([tile.waiting, as_candidates(rows, bounds, columns)]))
-            tile = self._sifted(replace(tile, waiting=waiting))
-        return tile
-
-    def _sifted(self, tile: Tile) -> Tile:
-        """The tile with the floors that its waiting pairs give, and without those below them."""
+            tile = replace(tile, waiting=waiting)
+            if self._limit is not None:
+                tile = tile.raised_by(self._scorer, self._limit, self._several)
         most = MOST_WAITING
         if self._limit is not None:
             most = min(most, WAITING * self._limit * len(tile.entity_of_row))
-            tile = tile.raised_by(self._scorer, self._limit, self._several)
+        # not between two groups of candidates: a list that is settled admits no tie of a right entity with a lower id
         return self._settle(tile) if len(tile.waiting) > most else tile
 
     def _settle(self, tile: Tile) -> Tile:
