@@ -1,5 +1,6 @@
 """Queues of derived values: computes a value of each picture or text, by a class of the app's team."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import PATIENCE_SECONDS, Futures
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.sources import declarations
-from matching_pipeline.sources.items import forget_outdated, read_items, write_mirror
+from matching_pipeline.sources.items import NO_URL, forget_outdated, read_items, write_mirror
 from matching_pipeline.sources.keys import key_id
 from matching_pipeline.sources.reading import SourceRow, text_hash
 
@@ -68,9 +69,11 @@ class DerivedHandler(ABC):
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
         rows, outcomes = read_items(connection, jobs)
         yield outcomes
+        empty = [job for job, row in rows.items() if not (row.content or self._is_text)]
+        yield [Outcome(job, failure=NO_URL) for job in empty]
         running: Futures[Job] = Futures()
-        for job, row in rows.items():
-            running.add(self._threads.submit(self.derive, row), job)
+        for job in rows.keys() - set(empty):
+            running.add(self._threads.submit(self._values, rows[job]), job)
         for ended in running.ended(PATIENCE_SECONDS):
             yield [self._outcome(job, rows[job], result) for job, result in ended if result is not None]
 
@@ -103,12 +106,20 @@ class DerivedHandler(ABC):
     def __exit__(self, *exception: object) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
+    def _values(self, row: SourceRow) -> dict[str, Any]:
+        values: object = self.derive(row)
+        if not isinstance(values, Mapping) or values.keys() != self._columns:
+            given = ", ".join(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
+            raise PermanentFailure(f"derive gave {given}; the declared columns are {', '.join(self._columns)}")
+        try:
+            json.dumps(dict(values), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise PermanentFailure(f"derive gave a value that JSON cannot hold: {error}") from error
+        return dict(values)
+
     def _outcome(self, job: Job, row: SourceRow, result: Mapping[str, Any] | JobFailure) -> Outcome:
         if isinstance(result, HostBusy):
             return Outcome(job, must_wait=result)
         if isinstance(result, JobFailure):
             return Outcome(job, failure=result)
-        if result.keys() != self._columns:
-            given, declared = ", ".join(result), ", ".join(self._columns)
-            return Outcome(job, failure=PermanentFailure(f"derive gave {given}; the declared columns are {declared}"))
         return Outcome(job, DerivedValue(row, result))

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.errors import HostBusy, JobFailure, PermanentFailure, TransientFailure
+from matching_pipeline.errors import HostBusy, JobFailure, TransientFailure
 from matching_pipeline.models import registry as models
 from matching_pipeline.pictures.decode import decode, thumbnail
 from matching_pipeline.pictures.fetch import ImageFetcher
@@ -25,14 +25,13 @@ from matching_pipeline.providers.protocols import ImageAnalyzer, same_vectors
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.futures import Futures
 from matching_pipeline.queues.handler import Outcome
-from matching_pipeline.sources.items import forget_outdated, read_items, write_mirror
+from matching_pipeline.sources.items import NO_URL, forget_outdated, read_items, write_mirror
 from matching_pipeline.sources.reading import SourceRow
 
 GATHER_SECONDS = 0.25
 """The handler collects results for this long. The worker writes them in one transaction."""
 ANALYSED_SIDE = 768
 """Pixels of the longer side. Each picture is scaled down to this before it is analysed."""
-NO_URL = PermanentFailure("the image has no URL")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.sources import expansion, mirror
 from matching_pipeline.sources.reading import Kind, SourceRow, read_each
 
+NO_URL = PermanentFailure("the image has no URL")
+
 
 def read_items(connection: Connection, jobs: Sequence[Job]) -> tuple[dict[Job, SourceRow], list[Outcome]]:
     """The row of each job that names an item to embed, and the outcomes of all other jobs."""

@@ -49,7 +49,8 @@ from matching_pipeline.handlers.derived import DerivedHandler
 class Words(DerivedHandler):
     def derive(self, row):
         words = row.content.split()
-        return {"count": len(words), "words": words} if len(words) > 1 else {"number": 1}
+        wrong = {"other": {"number": 1}, "none": None, "set": {"count": 1, "words": {1}}}
+        return wrong.get(words[0], {"count": len(words), "words": words})
 """
 Work = Callable[[], Summary]
 
@@ -100,7 +101,7 @@ def test_a_class_and_a_declaration_keep_a_value_of_each_picture(connection: Conn
     assert app.run("select 1 from matching_pipeline.jobs where queue = 'colours' and status <> 'completed'") == []
 
 
-def test_texts_have_values_too_and_other_columns_fail_the_job(
+def test_texts_have_values_too_and_wrong_ones_fail_the_job(
     connection: Connection, database_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "counting.py").write_text(COUNTING)
@@ -108,15 +109,19 @@ def test_texts_have_values_too_and_other_columns_fail_the_job(
     declarations = load(tmp_path)
     attach(connection, declarations)
     app = App(connection)
-    app.run("insert into jobs (title, description) values ('Baker', 'bread'), ('Baker', null)")
+    app.run(
+        "insert into jobs (title, description) values ('Baker', 'bread'), ('other', ''), ('none', ''), ('set', '')"
+    )
     process_due(Settings(), database_url, declarations, "words")
     assert connection.execute(b"select count, words from words").fetchall() == [(2, ["Baker", "bread"])]
-    assert app.run("select error_message from matching_pipeline.jobs where status = 'failed'") == [
-        "derive gave number; the declared columns are count, words"
+    assert app.run("select error_message from matching_pipeline.jobs where status = 'failed' order by 1") == [
+        "derive gave NoneType; the declared columns are count, words",
+        "derive gave a value that JSON cannot hold: Object of type set is not JSON serializable",
+        "derive gave number; the declared columns are count, words",
     ]
-    app.run("update jobs set description = 'rolls and buns'")
+    app.run("update jobs set title = 'Baker', description = 'rolls and buns'")
     process_due(Settings(), database_url, declarations, "words")
-    assert app.run("select count from words") == [4, 4]
+    assert app.run("select count from words") == [4, 4, 4, 4]
     assert app.run("select matching_pipeline.enqueue_missing('words')") == [0]
 
 

@@ -93,14 +93,14 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
 @example(  # lists are full of ties, and the one with the lowest id has a worse bound than the others
     kinds=("copies", "copies"),
     sizes=(16, 300),
-    dimensions=160,
+    dimensions=80,
     groups=(1, 1),
     weight=0.0,
     vocabulary=5,
     threshold=-1.0,
     limit=5,
     part=1000,
-    seed=10,
+    seed=38,
 )
 def test_pairs_are_those_of_all_scores(
     library: str,
