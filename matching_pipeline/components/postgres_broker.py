@@ -11,6 +11,7 @@ from typing import Any
 
 from kombu.transport import sqlalchemy
 from sqlalchemy import Connection, create_engine, delete, func, select, update
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.pool import NullPool
 
 LOCKS = 0x6D707362
@@ -41,6 +42,7 @@ class Channel(sqlalchemy.Channel):
         message = self.message_cls
         # the offset keeps Postgres from locking before it sorts
         others = self._query_all(queue).where(message.id.not_in(self._taken.values()))
+        self.session.commit()  # the transaction that looked for the queue, or it would stay open
         waiting = others.order_by(message.id).offset(0).subquery()
         free = select(waiting.c.id).where(func.pg_try_advisory_lock(LOCKS, waiting.c.id)).limit(1)
         if (number := self._locking.scalar(free)) is None:
@@ -79,6 +81,8 @@ class Channel(sqlalchemy.Channel):
 
 class Transport(sqlalchemy.Transport):
     Channel = Channel
+    connection_errors = (*sqlalchemy.Transport.connection_errors, InvalidRequestError)
+    """With the second, SQLAlchemy refuses all further statements of a lost session. Celery connects again."""
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> Any:
         """Returns soon: Celery acknowledges between two calls, and a worker takes a further message only then."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from kombu import Connection, Queue
+from sqlalchemy import func, select
 
 from matching_pipeline.components.instance import instance_url
 from matching_pipeline.components.postgres_broker import Transport
@@ -47,6 +48,20 @@ def test_a_message_is_taken_once_until_its_worker_vanishes(url: str) -> None:
     again = other.take()
     assert (again.payload, again.delivery_info["redelivered"]) == ("first", 1)
     again.ack()
+
+
+def test_a_worker_whose_session_is_lost_connects_again(connection: connections.Connection, url: str) -> None:
+    worker = Worker(url)
+    message = worker.take()
+    assert not connection.execute(
+        b"select from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'"
+    ).fetchall()
+    session = worker.channel._locking.scalar(select(func.pg_backend_pid()))
+    connection.execute("select pg_terminate_backend(%s)", [session])
+    for action in (message.ack, worker.take, worker.take):
+        with pytest.raises(Transport.connection_errors):
+            action()
+    assert Worker(url).take().payload == "first"
 
 
 def test_a_step_that_ends_each_worker_fails(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
