@@ -127,8 +127,11 @@ def test_texts_have_values_too_and_wrong_ones_fail_the_job(
 
 def test_a_column_is_added_and_another_type_is_refused(connection: Connection, work: Work, folder: Path) -> None:
     file = folder / "app/defs.yaml"
-    file.write_text(file.read_text().replace("colour: text", "colour: text, area: integer"))
+    file.write_text(file.read_text().replace("colour: text", "colour: text, code: char(3), area: integer"))
     attach(connection, load(folder))
+    attach(connection, load(folder))
+    lengths = "select character_maximum_length from information_schema.columns where column_name = 'code'"
+    assert set(App(connection).run(lengths)) == {3}
     assert App(connection).run("select area from colours") == []
     file.write_text(file.read_text().replace("area: integer", "area: text"))
     with pytest.raises(ConfigurationError, match="columns: area has the type integer"):

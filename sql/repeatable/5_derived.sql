@@ -18,12 +18,13 @@ begin
         execute format('grant select on %I to service_role', results);
     end if;
     for declared in
-        select name, type::regtype as type, attribute.atttypid::regtype as present
+        select name, type as stated, type::regtype as type, attribute.atttypid::regtype as present
         from jsonb_each_text(declaration -> 'columns') as columns (name, type)
         left join pg_attribute as attribute on attrelid = results::regclass and attname = name and attnum > 0 and not attisdropped
     loop
         if declared.present is null then
-            execute format('alter table %I add column %I %s', results, declared.name, declared.type);
+            -- the cast above admits the name of a type only, and drops a length such as that of `char(3)`
+            execute format('alter table %I add column %I %s', results, declared.name, declared.stated);
         elsif declared.present <> declared.type then
             raise exception 'columns: % has the type % in matching_pipeline.%: drop that table, and it is made and filled again',
                 declared.name, declared.present, results;
