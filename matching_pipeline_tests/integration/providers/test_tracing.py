@@ -83,6 +83,15 @@ def test_a_request_is_a_span_of_numbers_and_names(
     assert refused.status.code == Status.STATUS_CODE_ERROR
 
 
+def test_a_wrong_variable_fails_no_request(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "9999")
+    tracer_provider.cache_clear()
+    assert tracer_provider() is None
+    assert "a variable OTEL_… is wrong: max_export_batch_size" in caplog.text
+    tracer_provider.cache_clear()
+
+
 def test_without_an_endpoint_nothing_is_traced_and_without_the_extra_a_line_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
