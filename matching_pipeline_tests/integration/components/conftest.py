@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from multiprocessing import forkserver as server
 from pathlib import Path
 
 import dagster as dg
@@ -93,3 +94,12 @@ def matched(connection: Connection, database_url: str) -> None:
     school.process()
     connection.execute("delete from matching_pipeline.matches")
     connection.execute("delete from matching_pipeline.jobs")
+
+
+@pytest.fixture
+def forkserver() -> Iterator[None]:
+    """The process that steps and workers are forked from: it keeps the environment of the test that starts it."""
+    stop = server._forkserver._stop  # type: ignore[attr-defined]
+    stop()
+    yield
+    stop()

@@ -34,7 +34,7 @@ def instance(monkeypatch: pytest.MonkeyPatch, postgres_instance: dg.DagsterInsta
 
 
 @pytest.fixture
-def workers(instance: dg.DagsterInstance, tmp_path: Path) -> Iterator[list[BaseProcess]]:
+def workers(instance: dg.DagsterInstance, forkserver: None, tmp_path: Path) -> Iterator[list[BaseProcess]]:
     """Each has a folder of its own, and does one task at a time. They are forked from a process with Dagster."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["matching_pipeline.definitions", "dagster_celery.tasks"])

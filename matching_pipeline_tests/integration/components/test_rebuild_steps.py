@@ -74,7 +74,7 @@ def steps(result: dg.JobExecutionResult, kind: dg.DagsterEventType) -> Counter[s
     return Counter(key.removeprefix("matches.").split("_1]")[0] for key in keys)
 
 
-@pytest.mark.usefixtures("matched", "pipeline")
+@pytest.mark.usefixtures("matched", "pipeline", "forkserver")
 @pytest.mark.parametrize("job", [in_process, multiprocess])
 def test_a_failed_shard_is_retried_alone(
     instance: dg.DagsterInstance, connection: Connection, job: Callable[[], dg.JobDefinition]
