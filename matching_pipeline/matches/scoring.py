@@ -89,7 +89,8 @@ class Scoring:
         few = len(here.image_ids) <= FEW_SOUGHT
         if few and keep and others_keep and not self._has_pictures:
             return self._both_ways(here, others)
-        floors = self._floors(others.source) if others_keep and not few else (NO_IDS, np.empty(0))
+        full, lowest = self._floors(others.source) if others_keep and not few else (NO_IDS, np.empty(0))
+        floors = dict(zip(as_uuids(full), lowest.tolist(), strict=True))
         entering: list[Pairs] = [NO_PAIRS]
         passes = count()
 
@@ -97,8 +98,7 @@ class Scoring:
             is_first = next(passes) == 0
             for part in self._near(here, others, floored=not keep):
                 if is_first and others_keep:
-                    floor_of = dict(zip(as_uuids(floors[0]), floors[1].tolist(), strict=True))
-                    entering.append(pairs_above(part, here, self.policy, floor_of))
+                    entering.append(pairs_above(part, here, self.policy, floors))
                 yield part
 
         own = self._lists(members.source, here, parts) if keep else None

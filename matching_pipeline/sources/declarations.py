@@ -1,4 +1,4 @@
-"""The declarations of a team: sources, and the assets made of them. Each class has the fields of its YAML."""
+"""What a team declares: sources, and the assets made of them. The fields of a class are its attributes in YAML."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""The declaration of a matcher. Each class has the fields of its YAML."""
+"""The declaration of a matcher. The fields of a class are the attributes in YAML."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The declaration of a table of the app. Each class has the fields of its YAML."""
+"""The declaration of a table of the app. The fields of a class are the attributes in YAML."""
 
 from typing import Any, Literal
 

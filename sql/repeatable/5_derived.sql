@@ -33,6 +33,13 @@ begin
 end
 $$;
 
+-- What a value is computed from now: the URL of a picture, or the hash of a text.
+create or replace function derived_input(items) returns text
+language sql immutable
+begin atomic
+    select coalesce($1.content, encode($1.content_hash, 'hex'));
+end;
+
 -- Those of all items, or of these, whose value is up to date; none for a queue of other work.
 create or replace function derived_items(queue_name text, source_name text default null, ids uuid[] default null)
 returns table (source text, item uuid)
@@ -40,7 +47,7 @@ language plpgsql stable set search_path from current as $$
 begin
     if exists (select from queues where name = queue_name and work = 'derive') then
         return query execute format('select items.source, items.id from %I as derived join items on items.source = derived.source '
-            'and items.id = derived.item and derived.input = coalesce(items.content, encode(items.content_hash, ''hex'')) '
+            'and items.id = derived.item and derived.input = derived_input(items) '
             'where $1 is null or (items.source = $1 and items.id = any ($2))', 'derived_' || queue_name) using source_name, ids;
     end if;
 end
@@ -64,7 +71,7 @@ create or replace function forget_derived(queue_name text, source_name text, ite
 language plpgsql set search_path from current as $$
 begin
     execute format('delete from %I as derived using items where items.source = derived.source and items.id = derived.item '
-        'and derived.source = $1 and derived.item = key_id($2) and derived.input is distinct from coalesce(items.content, encode(items.content_hash, ''hex''))',
+        'and derived.source = $1 and derived.item = key_id($2) and derived.input is distinct from derived_input(items)',
         'derived_' || queue_name) using source_name, item_key;
 end
 $$;

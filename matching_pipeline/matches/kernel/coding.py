@@ -38,7 +38,7 @@ def error(left: Coded, right: Coded) -> Numbers:
 class Coding(Protocol):
     @property
     def name(self) -> str:
-        """A name for a person who wants to know what a search costs."""
+        """The name that the benchmark prints."""
 
     @property
     def columns(self) -> int:

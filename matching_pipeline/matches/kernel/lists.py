@@ -5,7 +5,7 @@ from uuid import UUID
 
 import numpy as np
 
-from matching_pipeline.matches.kernel.columns import Ids, as_ids, as_uuids, concatenate, places
+from matching_pipeline.matches.kernel.columns import Ids, concatenate, places
 from matching_pipeline.matches.kernel.pairs import Pairs
 from matching_pipeline.matches.kernel.policy import Policy
 
@@ -27,27 +27,6 @@ class Pair:
 
 Lists = dict[UUID, list[Pair]]
 """By left entity, its pairs, best first."""
-
-
-def lists_from(pairs: Pairs) -> Lists:
-    """An entity without pairs has no list."""
-    lists: Lists = {}
-    images = as_uuids(pairs.left_image), as_uuids(pairs.right_image)
-    columns = as_uuids(pairs.right), pairs.similarity.tolist(), *images
-    for left, *pair in zip(as_uuids(pairs.left), *columns, strict=True):
-        lists.setdefault(left, []).append(Pair(*pair))
-    return lists
-
-
-def pairs_from(lists: Lists) -> Pairs:
-    listed = [(left, pair) for left in sorted(lists) for pair in lists[left]]
-    return Pairs(
-        as_ids(left for left, _ in listed),
-        as_ids(pair.right for _, pair in listed),
-        np.array([pair.similarity for _, pair in listed]),
-        as_ids(pair.left_image for _, pair in listed),
-        as_ids(pair.right_image for _, pair in listed),
-    )
 
 
 def merge(stored: Pairs, changed: Ids, scored: Pairs, policy: Policy) -> tuple[Pairs, Ids]:

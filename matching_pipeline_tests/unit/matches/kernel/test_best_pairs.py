@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from matching_pipeline.matches.kernel.columns import as_ids
 from matching_pipeline.matches.kernel.images import ImageSet, image_set
-from matching_pipeline.matches.kernel.lists import Lists, Pair, lists_from
+from matching_pipeline.matches.kernel.lists import Lists, Pair
 from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline.matches.kernel.search import best_pairs, pairs_above
+from matching_pipeline_tests.fixtures.lists import lists_from
 
 Image = tuple[Sequence[float], frozenset[str]]
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matching_pipeline.matches.kernel.columns import as_ids, as_uuids
-from matching_pipeline.matches.kernel.lists import Lists, Pair, lists_from, merge, pairs_from
+from matching_pipeline.matches.kernel.lists import Lists, Pair, merge
 from matching_pipeline.matches.kernel.policy import Policy
+from matching_pipeline_tests.fixtures.lists import lists_from, pairs_from
 
 scores = st.dictionaries(st.integers(1, 8), st.sampled_from([0.1, 0.5, 0.6, 0.7, 0.8]), max_size=8)
 policy = Policy(threshold=0.5, limit=3)

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from matching_pipeline.matches.kernel.columns import as_ids
 from matching_pipeline.matches.kernel.images import image_set
-from matching_pipeline.matches.kernel.lists import Pair, lists_from
+from matching_pipeline.matches.kernel.lists import Pair
 from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline.matches.kernel.reference import Image, best_lists
 from matching_pipeline.matches.kernel.search import best_pairs
+from matching_pipeline_tests.fixtures.lists import lists_from
 
 
 def image(entity: int, id: int, vector: Sequence[float], *words: str) -> Image:
