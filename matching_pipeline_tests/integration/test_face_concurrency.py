@@ -1,7 +1,7 @@
 """The app's transactions meet each other and workers. None of them waits, deadlocks or is aborted because of us."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from uuid import UUID
 
@@ -9,7 +9,10 @@ import psycopg
 import pytest
 
 from matching_pipeline.db.connections import Connection, connect
-from matching_pipeline_tests.integration.school import School, embedding
+from matching_pipeline.queues.handler import Outcome
+from matching_pipeline.queues.progress import Summary
+from matching_pipeline.queues.worker import QueueWorker
+from matching_pipeline_tests.integration.school import FaceHandler, School, embedding
 
 AS_BEFORE = """
 alter table matching_pipeline.matches add foreign key (left_id) references faces (id) on delete cascade;
@@ -188,4 +191,32 @@ def test_two_serializable_transactions_have_nothing_of_ours_in_common(
                 both[1].execute("commit")
         else:
             both[1].execute("commit")
+    assert_right(school)
+
+
+# Two workers
+
+
+def test_a_worker_computes_lists_after_another_has_written_them(school: School) -> None:
+    """Each has a face that belongs into the same list, which takes one."""
+    school.run("update matching_pipeline.match_settings set top = 1 where matcher = 'face'")
+    school.face_of("female")
+    school.process()
+    school.face_of("male", (1.0, 1.0))
+    handler, others = FaceHandler(), list[Future[Summary]]()
+    write = handler.write
+
+    def write_while_another_works(connection: Connection, outcomes: Sequence[Outcome]) -> dict[str, int]:
+        figures = write(connection, outcomes)
+        if outcomes and not others:
+            school.face_of("male", (1.0, 0.5))
+            others.append(pool.submit(school.process))
+            # longer than the other needs that does not wait for the lists
+            wait(others, 0.3)
+        return figures
+
+    handler.write = write_while_another_works  # type: ignore[method-assign]
+    with ThreadPoolExecutor() as pool:
+        QueueWorker(school.database_url, handler).run()
+    assert others[0].done()
     assert_right(school)
