@@ -29,7 +29,7 @@ begin
         select pg_proc.oid::regprocedure from pg_proc
         where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
           -- Only a volatile function can write. The functions that run with their owner's rights are named here: they only read.
-          and ((provolatile <> 'v' and not prosecdef) or proname in ('read_source', 'excepted_values', 'is_announced', 'paused_until'))
+          and ((provolatile <> 'v' and not prosecdef) or proname in ('read_source', 'excepted_values', 'paused_until'))
     loop
         execute format('grant execute on function %s to matching_pipeline_reader', name);
     end loop;

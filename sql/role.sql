@@ -54,7 +54,7 @@ begin
         where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
           -- functions that run with their owner's rights: only those named here
           and (not prosecdef or proname in (
-              'read_source', 'children_of', 'source_keys', 'excepted_values', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar', 'find_similar_images',
+              'read_source', 'children_of', 'source_keys', 'excepted_values', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar', 'find_similar_images',
               'resume_publication', 'publish_range', 'publish_pairs', 'set_kept_status'
           ))
           and proname not in ('attach_source', 'attach_derived', 'detach_source', 'detach_queue', 'make_exception_triggers')

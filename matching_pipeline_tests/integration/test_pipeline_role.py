@@ -57,7 +57,7 @@ FORBIDDEN = (
     "alter table faces add column forged text",
     "alter table matching_pipeline.jobs disable row level security",
     "drop table matching_pipeline.matches",
-    "drop function matching_pipeline.enqueue_jobs(text, text, text, text[])",
+    "drop function matching_pipeline.enqueue_jobs(text, text, text, text[], boolean)",
     "create table forged ()",
     "create table matching_pipeline.forged ()",
     "create schema forged",

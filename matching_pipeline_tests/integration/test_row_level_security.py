@@ -79,7 +79,6 @@ OPEN = {
     "own_sides": ["authenticated"],
     "own_row": ["authenticated"],
     "read_source": ["service_role"],
-    "is_announced": ["service_role"],
     "paused_until": ["authenticated", "service_role"],
     "request_pictures": ["service_role"],
     "enqueue_entity": ["service_role"],

@@ -4,21 +4,22 @@
 
 -- Whether enqueuing wakes the workers of a queue. ENQUEUE_NOTIFY says it for all queues. The queue of a shadow is treated as its main queue.
 create or replace function is_announced(queue_name text) returns boolean
-language plpgsql stable security definer set search_path from current as $$
+language plpgsql stable as $$
 begin
     return not exists (
-        select from queues where name in (queue_name, regexp_replace(queue_name, '_shadow$', '')) and not notify
+        select from matching_pipeline.queues where name in (queue_name, regexp_replace(queue_name, '_shadow$', '')) and not notify
     );
 end
 $$;
 
 -- Wakes the workers of a queue when the transaction commits. The message is the queue's name only: a long payload would abort
--- the app's statement. An app can set `matching_pipeline.notify` to off for a transaction, such as one that it prepares.
-create or replace function announce_jobs(queue_name text) returns void
+-- the app's statement. An app can set `matching_pipeline.notify` to off for a transaction, such as one that it prepares. A caller that has read the
+-- queue's row passes `announced`.
+create or replace function announce_jobs(queue_name text, announced boolean default null) returns void
 language plpgsql as $$
 begin
     if coalesce(current_setting('matching_pipeline.notify', true), '') <> 'off'
-       and matching_pipeline.is_announced(queue_name)
+       and coalesce(announced, matching_pipeline.is_announced(queue_name))
     then
         perform pg_notify('matching_pipeline_jobs', queue_name);
     end if;
@@ -37,34 +38,35 @@ language sql stable as $$
     end
 $$;
 
+-- Warns of a key that no index can hold, and returns false.
+create or replace function leave_out(source_name text) returns boolean
+language plpgsql as $$
+begin
+    raise warning 'matching_pipeline: a row of the source % is left out: its key has more than 2,000 bytes', source_name;
+    return false;
+end
+$$;
+
 -- Enqueues a job in the queue `queue_name` for each key, and returns the number of different keys. A job that is pending already is not added twice:
 -- its row is locked until the caller commits, so that no claim takes it and reads the old input. If another session has locked the row, a second job
--- is added: an app's transaction must never wait in here for another transaction or for a worker.
-create or replace function enqueue_jobs(queue_name text, source_name text, job_kind text, keys text[]) returns integer
--- planning the statement for each row of the app's would cost more than the statement
+-- is added: an app's transaction must never wait in here for another transaction or for a worker. There are several statements, as most calls
+-- find no pending job, and Postgres would prepare the update, and fire its triggers, for no row.
+create or replace function enqueue_jobs(queue_name text, source_name text, job_kind text, keys text[], announced boolean default null) returns integer
+-- planning the statements for each row of the app's would cost more than the statements
 language plpgsql set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
     caused timestamptz := transaction_caused_at();
-    enqueued integer;
+    standing uuid[];
+    standing_keys text[] := '{}';
+    added integer;
 begin
     if coalesce(cardinality(keys), 0) = 0 then
         return 0;
     end if;
-    if exists (select from unnest(keys) as key where octet_length(key) > 2000) then
-        -- no index can hold it
-        raise warning 'matching_pipeline: a row of the source % is left out: its key has more than 2,000 bytes', source_name;
-    end if;
     -- At a stricter isolation level Postgres would abort the app's transaction if a worker has changed a row that this
     -- locks. If two transactions read jobs, it could abort one.
-    if current_setting('transaction_isolation') <> 'read committed' then
-        insert into jobs (queue, source, kind, key, caused_at)
-        select distinct queue_name, source_name, job_kind, key, caused from unnest(keys) as key where octet_length(key) <= 2000;
-        get diagnostics enqueued = row_count;
-        perform announce_jobs(queue_name);
-        return enqueued;
-    end if;
-    with standing as materialized (
-        select found.id, found.key
+    if current_setting('transaction_isolation') = 'read committed' then
+        select array_agg(found.id), coalesce(array_agg(distinct found.key), '{}') into standing, standing_keys
         from unnest(keys) as wanted (key)
         -- A plan that was made while the table was small stays, and must not read all rows for each key then. A subquery that locks is executed key
         -- by key, and the expressions make it avoid every index but jobs_key_idx.
@@ -73,25 +75,21 @@ begin
             where jobs.key = wanted.key and source = source_name and queue || '' = queue_name and kind = job_kind
               and status || '' = 'pending' and payload = '{}'
             for update skip locked
-        ) as found
-    ),
-    refreshed as (
-        update jobs
-        set run_at = least(run_at, now()), snoozes = attempts, deaths = 0, error_message = null, caused_at = least(caused_at, caused)
-        where id = any (array (select id from standing))
-          and (run_at > now() or snoozes < attempts or deaths > 0 or error_message is not null or caused_at > caused)
-    ),
-    added as (
-        insert into jobs (queue, source, kind, key, caused_at)
-        select distinct queue_name, source_name, job_kind, key, caused
-        from unnest(keys) as wanted (key)
-        -- not `<> all`, which compares each key with every other
-        where octet_length(key) <= 2000 and not exists (select from standing where standing.key = wanted.key)
-        returning 1
-    )
-    select (select count(distinct key) from standing) + (select count(*) from added) into enqueued;
-    perform announce_jobs(queue_name);
-    return enqueued;
+        ) as found;
+        if standing is not null then
+            update jobs
+            set run_at = least(run_at, now()), snoozes = attempts, deaths = 0, error_message = null, caused_at = least(caused_at, caused)
+            where id = any (standing)
+              and (run_at > now() or snoozes < attempts or deaths > 0 or error_message is not null or caused_at > caused);
+            keys := array(select unnest(keys) except select unnest(standing_keys));
+        end if;
+    end if;
+    insert into jobs (queue, source, kind, key, caused_at)
+    select distinct queue_name, source_name, job_kind, key, caused from unnest(keys) as key
+    where key is not null and (octet_length(key) <= 2000 or leave_out(source_name));
+    get diagnostics added = row_count;
+    perform announce_jobs(queue_name, announced);
+    return added + cardinality(standing_keys);
 end
 $$;
 

@@ -20,26 +20,18 @@ language sql immutable strict parallel safe set search_path from current as $$
     select array(select key_id(key) from unnest(keys) as key)
 $$;
 
--- Enqueues a job for each key, in every queue that serves the source.
+-- Enqueues a job for each key, in every queue that serves the source. To set a search path here would cost the app's statement more than the look-up.
 create or replace function enqueue_keys(source_name text, job_kind text, keys text[]) returns void
-language plpgsql set search_path from current as $$
-declare
-    queue_name text;
-    queue_work text;
+language plpgsql as $$
 begin
-    if coalesce(cardinality(keys), 0) = 0 then
-        return;
+    if cardinality(keys) > 0 then
+        perform case
+            when queues.work in ('image', 'text') then matching_pipeline.enqueue_for_models(queues.name, source_name, job_kind, keys)
+            else matching_pipeline.enqueue_jobs(queues.name, source_name, job_kind, keys, queues.notify)
+        end
+        from matching_pipeline.sources join matching_pipeline.queues on queues.name = any (sources.queues)
+        where sources.name = source_name;
     end if;
-    for queue_name, queue_work in
-        select queues.name, queues.work from sources join queues on queues.name = any (sources.queues)
-        where sources.name = source_name
-    loop
-        if queue_work in ('image', 'text') then
-            perform enqueue_for_models(queue_name, source_name, job_kind, keys);
-        else
-            perform enqueue_jobs(queue_name, source_name, job_kind, keys);
-        end if;
-    end loop;
 end
 $$;
 

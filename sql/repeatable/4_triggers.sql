@@ -115,10 +115,11 @@ begin
     body := format($body$
 declare
     waits text := coalesce(current_setting('matching_pipeline.status_waits', true), '');
+    ignored text;
 begin
     %15$s
     begin
-        perform set_config('matching_pipeline.status_waits', 'on', true);
+        ignored := set_config('matching_pipeline.status_waits', 'on', true);
         if tg_relid is distinct from to_regclass(%7$L) then
             -- another table has the declared name now, so a worker compares all of it
             perform enqueue_keys(%1$L, 'table', array['']);
@@ -145,7 +146,7 @@ begin
         else
             perform table_emptied(%1$L, %2$L);
         end if;
-        perform set_config('matching_pipeline.status_waits', waits, true);
+        ignored := set_config('matching_pipeline.status_waits', waits, true);
     exception when others then
         perform trigger_failed(%1$L, sqlstate);
     end;

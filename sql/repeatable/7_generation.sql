@@ -120,7 +120,7 @@ end
 $$;
 
 create or replace trigger jobs_generation_requested before insert on jobs
-    for each row when (new.attempts = 0 and new.kind not in ('entity', 'item', 'parent', 'table', 'excepted')) execute function generation_requested();
+    for each row when (new.attempts = 0 and new.kind not in ('entity', 'item')) execute function generation_requested();
 
 -- Whether a picture that the job asks for is not made. It is true if the source cannot be read.
 create or replace function lacks_pictures(job_id uuid) returns boolean

@@ -91,41 +91,43 @@ language sql stable set search_path from current as $$
 $$;
 
 -- Sets the statuses of the entities whose jobs changed. If a statement of the app on its own table changed them, a worker does it: an update of the
--- row could fail that statement. A trigger of ours on a table of ours, or of a view, may come between.
+-- row could fail that statement. A trigger of ours on a table of ours, or of a view, may come between. The triggers' arguments are the sources that are
+-- written back: each insert of a job runs this, so it must soon tell that none of them is concerned.
 create or replace function jobs_write_back() returns trigger
 language plpgsql security definer set search_path from current as $$
 declare
     changed jobs[];
     each_source text;
+    own regclass;
     known text[];
     unknown text[];
     waits boolean := coalesce(current_setting('matching_pipeline.status_waits', true), '') = 'on' or pg_trigger_depth() > 2;
 begin
     if tg_op = 'INSERT' then
-        select array_agg(new_rows) into changed from new_rows where source in (select name from written_back());
+        select array_agg(new_rows) into changed from new_rows where source = any (tg_argv);
     elsif tg_op = 'DELETE' then
         -- an equal job waits, another job made it unnecessary, or a person deleted it
-        select array_agg(old_rows) into changed from old_rows where status <> 'completed' and source in (select name from written_back());
+        select array_agg(old_rows) into changed from old_rows where status <> 'completed' and source = any (tg_argv);
     else
         select array_agg(new_rows) into changed from new_rows join old_rows on old_rows.id = new_rows.id
-        where new_rows.status <> old_rows.status and new_rows.source in (select name from written_back());
+        where new_rows.status <> old_rows.status and new_rows.source = any (tg_argv);
     end if;
     if changed is null then
         return null;
     end if;
-    for each_source, known, unknown in
-        select source, array_agg(key order by key) filter (where is_known), array_agg(key) filter (where not is_known)
-        from entities_of_jobs(changed)
+    for each_source, own, known, unknown in
+        select source, of_table, array_agg(key order by key) filter (where is_known), array_agg(key) filter (where not is_known)
+        from entities_of_jobs(changed) join written_back() on name = source
         -- the jobs of a deleted row are deleted too
         where tg_op <> 'DELETE' or entity_state(source, key) is not null
-        group by source
+        group by source, of_table
         order by source
     loop
         if tg_op = 'UPDATE' then
             -- a worker mirrors a new item in the transaction that completes its job
             perform enqueue_jobs('publishing', each_source, 'status_of_item', unknown);
         end if;
-        if not waits and not (select has_late_trigger(of_table) from written_back() where name = each_source) then
+        if not waits and not has_late_trigger(own) then
             known := array(
                 select key from unnest(known) as key where set_entity_status(each_source, key) is not null
             );
@@ -193,21 +195,20 @@ $$;
 create or replace function make_write_back_triggers() returns void
 language plpgsql set search_path from current as $$
 declare
-    is_needed boolean := exists (select from written_back());
+    names text := (select string_agg(quote_literal(name), ', ' order by name) from written_back());
+    standing text := (select pg_get_triggerdef(oid) from pg_trigger where tgrelid = 'jobs'::regclass and tgname = 'jobs_write_back_insert');
+    event text;
 begin
-    if is_needed = exists (select from pg_trigger where tgrelid = 'jobs'::regclass and tgname = 'jobs_write_back_insert') then
-        return;
-    elsif is_needed then
-        create trigger jobs_write_back_insert after insert on jobs
-            referencing new table as new_rows for each statement execute function jobs_write_back();
-        create trigger jobs_write_back_update after update on jobs
-            referencing old table as old_rows new table as new_rows for each statement execute function jobs_write_back();
-        create trigger jobs_write_back_delete after delete on jobs
-            referencing old table as old_rows for each statement execute function jobs_write_back();
-    else
-        drop trigger jobs_write_back_insert on jobs;
-        drop trigger jobs_write_back_update on jobs;
-        drop trigger jobs_write_back_delete on jobs;
+    if names is null and standing is not null then
+        foreach event in array array['insert', 'update', 'delete'] loop
+            execute format('drop trigger jobs_write_back_%s on jobs', event);
+        end loop;
+    elsif standing not like '%jobs_write_back(' || names || ')' is not false then
+        foreach event in array array['insert', 'update', 'delete'] loop
+            execute format('create or replace trigger jobs_write_back_%1$s after %1$s on jobs referencing %2$s '
+                'for each statement execute function jobs_write_back(%3$s)', event,
+                case event when 'insert' then '' else 'old table as old_rows ' end || case event when 'delete' then '' else 'new table as new_rows' end, names);
+        end loop;
     end if;
 end
 $$;

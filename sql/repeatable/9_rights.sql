@@ -52,7 +52,7 @@ begin
             select pg_proc.oid::regprocedure from pg_proc
             where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype
               -- functions that run with their owner's rights: only those named here
-              and (not prosecdef or proname in ('read_source', 'is_announced', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar', 'find_similar_images'))
+              and (not prosecdef or proname in ('read_source', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar', 'find_similar_images'))
               and proname not in ('attach_source', 'attach_derived', 'detach_source', 'detach_queue', 'make_trigger_function', 'make_triggers', 'drop_triggers', 'make_exception_triggers')
         loop
             execute format('grant execute on function %s to service_role', object);
