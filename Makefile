@@ -8,11 +8,15 @@ BIN := .venv/bin
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/installed ## Make .venv with everything in it
+install: .venv/installed ## Make .venv with what the pipeline needs
 
 .venv/installed: pyproject.toml constraints.txt tools/install.py
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) tools/install.py dev
+	$(PYTHON) tools/install.py .
+	touch $@
+
+.venv/developing: .venv/installed
+	$(PYTHON) tools/install.py '.[dev]'
 	touch $@
 
 # in a folder without .env and defs, so that the sample rows never go into a database of the user's
@@ -25,25 +29,25 @@ dev: install ## Run everything on DATABASE_URL, or on an embedded Postgres
 	$(BIN)/matching-pipeline dev
 
 # More workers than cores: the tests wait for Postgres, HTTP and clocks too. Each computes in one thread.
-test: install ## Run all tests
+test: .venv/developing ## Run all tests
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
 
-lint: install ## Check style
+lint: .venv/developing ## Check style
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: install ## Check types
+types: .venv/developing ## Check types
 	$(BIN)/mypy
 
-imports: install ## Check which way imports point
+imports: .venv/developing ## Check which way imports point
 	$(BIN)/lint-imports --no-cache
 
-prose: install ## Check documents, docstrings, comments and messages for plain English
+prose: .venv/developing ## Check documents, docstrings, comments and messages for plain English
 	$(BIN)/python -m tools.prose
 
 check: lint types imports prose test ## What CI runs
 
-bench: install ## Measure, and print what was measured
+bench: .venv/developing ## Measure, and print what was measured
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 

@@ -25,14 +25,14 @@ AS_UV_CALLS_IT = {
 """The settings of pip that uv does not read by itself."""
 
 
-def main(extra: str) -> None:
-    """Installs the project, with an extra such as `dev`."""
+def main(project: str) -> None:
+    """Installs the project `.`, or with an extra such as `.[dev]`."""
     os.chdir(ROOT)
     say("making .venv")
     subprocess.run([sys.executable, "-m", "venv", ".venv"], check=True)
-    if not install_by_uv(f".[{extra}]"):
+    if not install_by_uv(project):
         say("uv cannot install it here: pip does, which takes longer")
-        subprocess.run([f"{BIN}/pip", "install", *WANTED, f".[{extra}]"], check=True)
+        subprocess.run([f"{BIN}/pip", "install", *WANTED, project], check=True)
 
 
 def install_by_uv(project: str) -> bool:
