@@ -50,7 +50,7 @@ order by coalesce(completed_at, started_at) desc nulls last
 limit %(count)s
 
 -- name: columns_of_table
-select attname, format_type(atttypid, atttypmod)
+select attname, format_type(atttypid, atttypmod), col_description(attrelid, attnum)
 from pg_attribute
 where attrelid = to_regclass(%(table)s) and attnum > 0 and not attisdropped
 order by attnum

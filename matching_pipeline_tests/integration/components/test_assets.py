@@ -8,6 +8,7 @@ import pytest
 
 from matching_pipeline.components.items import EntitiesConfig
 from matching_pipeline.components.matches import daily
+from matching_pipeline.components.metadata import table_metadata
 from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.definitions import defs
@@ -67,6 +68,13 @@ def test_image_ai_processes_what_is_missing_and_matches_rebuilds(
     assert rebuilt["project scores"].startswith("![project scores](data:image/png")
     best = connection.execute("select project_id, product_id from matches where rank = 1").fetchall()
     assert dict(best) == sample_marketplace().expected
+
+
+def test_columns_are_described_as_postgres_describes_them(connection: Connection) -> None:
+    columns = table_metadata(connection, "matching_pipeline.matches")["dagster/column_schema"].columns
+    described = {column.name: column.description for column in columns}
+    assert described["left_item"] == "with right_item: the two items whose score is the pair's"
+    assert described["model"] is None
 
 
 @pytest.mark.usefixtures("sample_rows")
