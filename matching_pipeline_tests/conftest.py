@@ -94,14 +94,20 @@ def remove_servers_of_killed_runs() -> None:
 
 
 @pytest.fixture(scope="session")
-def new_database(server_url: str) -> Callable[..., str]:
+def administrator(server_url: str) -> Iterator[psycopg.Connection]:
+    """The session that makes databases and drops them."""
+    with psycopg.connect(server_url % "postgres", autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def new_database(server_url: str, administrator: psycopg.Connection) -> Callable[..., str]:
     """Makes a database, empty or a copy of `template`, and returns its URL."""
 
     def create(template: str = "template1", name: str | None = None) -> str:
         name = name or f"test_{uuid.uuid4().hex[:12]}"
-        command = "create database {} template {} strategy file_copy"
-        with psycopg.connect(server_url % "postgres", autocommit=True) as connection:
-            connection.execute(sql.SQL(command).format(sql.Identifier(name), sql.Identifier(template)))
+        command = sql.SQL("create database {} template {} strategy file_copy")
+        administrator.execute(command.format(sql.Identifier(name), sql.Identifier(template)))
         return server_url % name
 
     return create
@@ -126,12 +132,17 @@ def installed_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install_wheel(tmp_path_factory.mktemp("installed"))
 
 
+@pytest.fixture(scope="session")
+def template(migrated_template: str) -> str:
+    """What `database_url` is a copy of. Where all tests of a file begin with the same rows, they are made once."""
+    return migrated_template
+
+
 @pytest.fixture
-def database_url(server_url: str, new_database: Callable[..., str], migrated_template: str) -> Iterator[str]:
+def database_url(administrator: psycopg.Connection, new_database: Callable[..., str], template: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"
-    yield new_database(migrated_template, name)
-    with psycopg.connect(server_url % "postgres", autocommit=True) as connection:
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+    yield new_database(template, name)
+    administrator.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

@@ -68,8 +68,9 @@ class Source(DeclaredComponent[declared_source.Source]):
     fields = declared_source.Source
 
     def definitions(self, declarations: Declarations) -> dg.Definitions:
+        name = self.declaration.name
         return dg.Definitions(
-            assets=app_tables(declarations).get(self.declaration.name),
+            assets=linked(app_tables(declarations).get(name, ()), f"/sources/{name}"),
             asset_checks=[is_attached(self.declaration).definition],
         )
 
@@ -136,7 +137,7 @@ def worker_definitions() -> dg.Definitions:
 def reported(asset: dg.AssetsDefinition, report: AssetReport) -> dg.Definitions:
     """An asset, the checks that come with its report, and a sensor for each of its queues."""
     return dg.Definitions(
-        assets=[linked(asset)],
+        assets=linked([asset]),
         asset_checks=[check.definition for check in report.checks],
         sensors=[queue_sensor(queue, detects) for queue, detects in report.detects.items()],
     )

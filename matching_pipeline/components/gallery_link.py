@@ -1,16 +1,16 @@
 """Each asset's metadata links to the gallery, if GALLERY_URL names one."""
 
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
 from matching_pipeline.settings import Settings
 
-
-def gallery_link(page: str) -> dict[str, Any]:
-    url = Settings().gallery_url
-    return {"gallery": dg.MetadataValue.url(url.rstrip("/") + page)} if url else {}
+Asset = dg.AssetsDefinition | dg.AssetSpec
 
 
-def linked(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
-    return asset.map_asset_specs(lambda spec: spec.merge_attributes(metadata=gallery_link("/")))
+def linked(assets: Iterable[Asset], page: str = "/") -> Sequence[Asset]:
+    if not (url := Settings().gallery_url):
+        return list(assets)
+    link = {"gallery": dg.MetadataValue.url(url.rstrip("/") + page)}
+    return dg.map_asset_specs(lambda spec: spec.merge_attributes(metadata=link), assets)

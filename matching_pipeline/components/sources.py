@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 
-from matching_pipeline.components.gallery_link import gallery_link
 from matching_pipeline.sources.declarations import Declarations
 from matching_pipeline.sources.source import Source
 
@@ -50,7 +49,6 @@ def app_tables(declarations: Declarations) -> Mapping[str, Sequence[dg.AssetSpec
                 group_name="app",
                 kinds={"postgres"},
                 description=described,
-                metadata=gallery_link(f"/sources/{name}"),
             )
         )
     return specs

@@ -39,11 +39,13 @@ class FaceHandler(MatchHandler):
 class School:
     """Writes the app's rows. Ids count up, so the order of creation is the order of ids."""
 
-    def __init__(self, connection: Connection, database_url: str, dimensions: int = DIMENSIONS) -> None:
+    def __init__(
+        self, connection: Connection, database_url: str, dimensions: int = DIMENSIONS, first_id: int = 1
+    ) -> None:
         self.connection = connection
         self.database_url = database_url
         self.dimensions = dimensions
-        self._ids = count(1)
+        self._ids = count(first_id)
 
     def run(self, statement: str, *parameters: Any) -> list[Any]:
         cursor = self.connection.execute(statement.encode(), parameters)

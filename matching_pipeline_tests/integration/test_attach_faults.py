@@ -251,6 +251,8 @@ def writing(url: str, statement: str, sessions: int = 2) -> Iterator[list[float]
                 began = time.monotonic()
                 app.execute(statement.encode())
                 seconds.append(time.monotonic() - began)
+                # some hundred rows, as a worker does them all afterwards
+                time.sleep(0.005)
 
     threads = [threading.Thread(target=write) for _ in range(sessions)]
     for thread in threads:

@@ -1,51 +1,50 @@
 """The audit finds each planted fault, its repair removes the fault, and it finds none in a clean system."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import pytest
 
-from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.matches import matching
-from matching_pipeline.matches.audit import audit, repair
+from matching_pipeline.matches.audit import Report, audit, repair
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.queues.worker import QueueWorker
-from matching_pipeline.sources.attach import attach
-from matching_pipeline.sources.declarations import Declarations, TextEmbeddings
 from matching_pipeline.sources.items import write_mirror
-from matching_pipeline.sources.source import Source
 from matching_pipeline_tests.conftest import EXAMPLES
-from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.integration.marketplace import GivenImages, Marketplace
 from matching_pipeline_tests.integration.school import School
 
 Found = dict[tuple[str, str], int]
 
 
-FAILING = Source(name="note", table="public.jobs", text=("(t.title)::integer",))
-
-
-@pytest.fixture
-def market(connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Marketplace:
+@pytest.fixture(scope="session")
+def template(new_database: Callable[..., str], migrated_template: str) -> str:
     """Three projects, in two ranges, that match three products each; a woman and two men, who match, in one school,
     and a couple in another; a posting with its embedding, and two models that are retired. The queue is empty."""
+    url = new_database(migrated_template, "audited")
+    with connect(url) as connection:
+        market, school = Marketplace(connection), School(connection, url)
+        for n in range(3):
+            market.add_image("project", market.add("project"), (1, n / 9, 0))
+            market.add_image("product", market.add("product"), (1, n / 5, 0), ["red"])
+        for gender, n, name in (("female", 0, "UIT"), ("male", 1, "UIT"), ("male", 2, "UIT"), ("female", 0, "HUST")):
+            school.face_of(gender, (1.0, n / 5), name)
+        school.face_of("male", (1.0,), "HUST")
+        connection.execute(
+            """insert into matching_pipeline.embedding_models values
+                ('words', 'text', 2, 'active'), ('old', 'text', 2, 'retired'),
+                ('former', 'image', 3, 'retired')"""
+        )
+        connection.execute("insert into jobs (title) values ('Baker')")
+        work(connection, url)
+        connection.execute("delete from matching_pipeline.jobs")
+    return "audited"
+
+
+@pytest.fixture(autouse=True)
+def several_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matching, "SHARD_ENTITIES", 2)
-    market, school = Marketplace(connection), School(connection, database_url)
-    for n in range(3):
-        market.add_image("project", market.add("project"), (1, n / 9, 0))
-        market.add_image("product", market.add("product"), (1, n / 5, 0), ["red"])
-    for gender, n, name in (("female", 0, "UIT"), ("male", 1, "UIT"), ("male", 2, "UIT"), ("female", 0, "HUST")):
-        school.face_of(gender, (1.0, n / 5), name)
-    school.face_of("male", (1.0,), "HUST")
-    connection.execute(
-        """insert into matching_pipeline.embedding_models values
-            ('words', 'text', 2, 'active'), ('old', 'text', 2, 'retired'),
-            ('former', 'image', 3, 'retired')"""
-    )
-    connection.execute("insert into jobs (title) values ('Baker')")
-    work(connection, database_url)
-    connection.execute("delete from matching_pipeline.jobs")
-    return market
 
 
 class GivenTexts(GivenImages):
@@ -79,10 +78,13 @@ def plant(connection: Connection, *faults: str) -> None:
 
 
 def found(connection: Connection) -> Found:
-    return {(fault.table, fault.what): fault.rows for fault in audit(connection, EXAMPLES).faults}
+    return named(audit(connection, EXAMPLES))
 
 
-@pytest.mark.usefixtures("market")
+def named(audited: Report) -> Found:
+    return {(fault.table, fault.what): fault.rows for fault in audited.faults}
+
+
 def test_it_finds_no_fault_in_a_clean_system(connection: Connection) -> None:
     assert audit(connection, EXAMPLES) == ([], {})
 
@@ -198,7 +200,6 @@ PLANTED: list[tuple[list[str], Found]] = [
 ]
 
 
-@pytest.mark.usefixtures("market")
 @pytest.mark.parametrize(("faults", "expected"), PLANTED, ids=["-".join(next(iter(each))) for _, each in PLANTED])
 def test_planted_faults_are_found_and_repaired(
     connection: Connection, database_url: str, faults: list[str], expected: Found
@@ -206,9 +207,10 @@ def test_planted_faults_are_found_and_repaired(
     before = pairs(connection)
     plant(connection, *faults)
     stored = pairs(connection)
-    assert found(connection) == expected
+    audited = audit(connection, EXAMPLES)
+    assert named(audited) == expected
 
-    list(repair(connection, EXAMPLES, audit(connection, EXAMPLES)))
+    list(repair(connection, EXAMPLES, audited))
     # the jobs that wait explain the other differences
     assert not {table for table, _ in found(connection)} - {f"matches of {name}" for name in unsettled(connection)}
     work(connection, database_url)
@@ -235,7 +237,6 @@ def pairs(connection: Connection) -> dict[tuple[UUID, UUID], UUID]:
     return {(one, other): id for one, other, id in rows}
 
 
-@pytest.mark.usefixtures("market")
 def test_without_a_repair_it_writes_nothing(connection: Connection) -> None:
     plant(
         connection,
@@ -263,7 +264,6 @@ def everything(connection: Connection) -> list[object]:
     ]
 
 
-@pytest.mark.usefixtures("market")
 def test_it_names_the_first_rows_as_they_should_be_and_the_jobs_that_wait(connection: Connection) -> None:
     (row,) = connection.execute(
         "select project_id, product_id, rank, similarity from matches where rank = 2 order by project_id limit 1"
@@ -274,25 +274,3 @@ def test_it_names_the_first_rows_as_they_should_be_and_the_jobs_that_wait(connec
     assert fault.columns == ("left", "right", "rank", "similarity")
     assert fault.first[0] == (str(row[0]), str(row[1]), row[2], f"{row[3]:.6f}")
     assert waiting == {"job_embeddings": 1}
-
-
-def test_a_row_whose_job_waits_or_failed_is_not_missing(connection: Connection) -> None:
-    app = App(connection)
-    app.product_image(app.product())
-    app.run("insert into jobs (title) values ('Baker')")
-    School(connection, "").face_of("male", (0,))
-    assert found(connection) == {}
-    app.run("update matching_pipeline.jobs set status = 'failed', completed_at = now(), error_message = 'broken'")
-    assert found(connection) == {}
-    app.settle()
-    assert found(connection) == {(f"mirror of {name}", "missing"): 1 for name in ("product", "posting", "face")}
-
-
-def test_a_row_whose_expression_fails_has_no_mirror(connection: Connection) -> None:
-    """The audit reads on after the failure."""
-    attach(connection, Declarations(sources=(FAILING,), texts=(TextEmbeddings(name="words", sources=("note",)),)))
-    connection.execute("insert into jobs (title) values ('12'), ('Baker'), ('13')")
-    connection.execute("delete from matching_pipeline.jobs")
-    declarations = Declarations(sources=(FAILING,), texts=(TextEmbeddings(name="words", sources=("note",)),))
-    (fault,), _ = audit(connection, declarations)
-    assert (fault.table, fault.what, fault.rows) == ("mirror of note", "missing", 3)

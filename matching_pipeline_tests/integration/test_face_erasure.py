@@ -18,6 +18,7 @@ from matching_pipeline.components.resources import Pipeline
 from matching_pipeline.components.worker import QueueConfig, process_now
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
+from matching_pipeline.matches import locks
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.queues import client
 from matching_pipeline.queues.handler import Outcome
@@ -113,16 +114,29 @@ def change(school: School, face: UUID) -> None:
     school.run("update faces set embedding = %s where id = %s", embedding(*vector()), face)
 
 
+@pytest.fixture(scope="session")
+def template(new_database: Callable[..., str], migrated_template: str) -> str:
+    """30 women and 25 men, whose lists are full, so that a lost pair is replaced."""
+    url = new_database(migrated_template, "full_lists")
+    with connect(url) as connection:
+        school = School(connection, url)
+        for _ in range(25):
+            school.face_of("male", vector())
+        for _ in range(30):
+            school.face_of("female", vector())
+        school.process()
+    return "full_lists"
+
+
+@pytest.fixture
+def school(connection: Connection, database_url: str) -> School:
+    return School(connection, database_url, first_id=1000)
+
+
 @pytest.fixture
 def face(school: School) -> UUID:
-    """One of 30 women, whose lists and those of 25 men are full, so that a lost pair is replaced."""
-    for _ in range(25):
-        school.face_of("male", vector())
-    women = [school.face_of("female", vector()) for _ in range(30)]
-    school.process()
-    (first,) = school.run(
-        "select face_b_id from matches where rank_for_a = 1 and face_b_id = any (%s) order by 1 limit 1", women
-    )
+    """A woman who is first in a list."""
+    (first,) = school.run("select face_b_id from matches where rank_for_a = 1 order by 1 desc limit 1")
     return first  # type: ignore[no-any-return]
 
 
@@ -247,8 +261,9 @@ def test_an_app_does_not_wait_for_a_worker_and_a_job_erases_the_rest_within_a_se
     assert school.rows() == school.expected_rows()
 
 
-def test_an_erasure_does_not_wait_for_a_rebuild(school: School, face: UUID) -> None:
+def test_an_erasure_does_not_wait_for_a_rebuild(school: School, face: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard of a rebuild holds the lists for as long as it takes."""
+    monkeypatch.setattr(locks, "MOST_SECONDS", 0.5)
     traces = Traces(school, face)
     with connect(school.database_url) as rebuild, ListsLock(rebuild, FACE.name).shared():
         with connect(school.database_url) as app:
