@@ -18,7 +18,6 @@ WORTH_CHOOSING = 2 * 10**10
 """With fewer multiplications in all, the choice costs more than it saves."""
 WORTH_DIRECTIONS = 400
 """So many multiplications for each of the cube of the dimensions, which is what principal directions cost."""
-SEED_ROUNDS = 5
 STEP = 64
 """Depths are multiples of it, with the columns of the rest: an integer product adds up 64 columns at once."""
 TRIED = (256, 1024)
@@ -39,13 +38,6 @@ class Choice:
     @property
     def few(self) -> bool:
         return self._pairs < FEW_SCORES
-
-    @property
-    def seed_rounds(self) -> int:
-        """How often to seek floors before the search. With slow products, higher floors save more than they cost."""
-        if self.few:
-            return 0
-        return 1 if products.costs().codes_are_faster else SEED_ROUNDS
 
     def coding(self, floors: Numbers) -> Coding:
         """The coding for pairs that must reach their left row's floor."""

@@ -17,8 +17,8 @@ ORDINARY_LENGTHS = (1e-15, 1e15)
 
 Form = type[np.float32 | np.float64]
 
-_CHUNK_ROWS = 128
-"""Small, so that a chunk stays in the processor's cache."""
+_CHUNK_BYTES = 1 << 18
+"""A chunk of so many bytes stays in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ class ImageSet:
     @cached_property
     def norms(self) -> Numbers:
         squares = np.empty(len(self.image_ids), dtype=np.float64)
-        for begin in range(0, len(squares), _CHUNK_ROWS):
-            exact = self.embeddings[begin : begin + _CHUNK_ROWS].astype(np.float64)
-            np.einsum("ij,ij->i", exact, exact, out=squares[begin : begin + _CHUNK_ROWS])
+        step = _chunk_rows(self.embeddings, np.float64)
+        for begin in range(0, len(squares), step):
+            exact = self.embeddings[begin : begin + step].astype(np.float64)
+            np.einsum("ij,ij->i", exact, exact, out=squares[begin : begin + step])
         return np.sqrt(squares)
 
     @cached_property
@@ -157,10 +158,10 @@ def _row_products(left: Vectors, right: Vectors, left_rows: Rows, right_rows: Ro
 
     New memory for each chunk would cost more than the products.
     """
-    products, chunk = np.empty(len(left_rows), dtype=form), (_CHUNK_ROWS, left.shape[1])
-    gathered = np.empty((2, *chunk), dtype=np.float32)
-    for begin in range(0, len(left_rows), _CHUNK_ROWS):
-        rows = slice(begin, begin + _CHUNK_ROWS)
+    products, step = np.empty(len(left_rows), dtype=form), _chunk_rows(left, form)
+    gathered = np.empty((2, step, left.shape[1]), dtype=np.float32)
+    for begin in range(0, len(left_rows), step):
+        rows = slice(begin, begin + step)
         count = len(left_rows[rows])
         for side, taken, into in ((left, left_rows, gathered[0]), (right, right_rows, gathered[1])):
             # "clip" writes into `out` directly; all rows exist
@@ -168,3 +169,8 @@ def _row_products(left: Vectors, right: Vectors, left_rows: Rows, right_rows: Ro
         a, b = gathered[:, :count].astype(form, copy=False)
         np.einsum("ij,ij->i", a, b, out=products[rows])
     return np.asarray(products, dtype=np.float64)
+
+
+def _chunk_rows(vectors: Vectors, form: Form) -> int:
+    """How many rows in this form stay in the processor's cache."""
+    return max(1, _CHUNK_BYTES // int(vectors.shape[1] * np.dtype(form).itemsize))

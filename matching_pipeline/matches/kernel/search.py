@@ -31,9 +31,8 @@ columns cost less, and leave more pairs to score. The higher the floors, the few
 choice is made again as the search proceeds.
 
 **Prune: the pairs that the bounds exclude.** A pair whose bound is below its floor can be in no list. The floors are
-brought to the scale of the products. Only the largest product of some right rows is compared with them, and each of
-these rows only if it reaches them. If bounds are too loose to exclude much (images that are nearly alike),
-float64 scores of the whole tile replace them.
+brought to the scale of the products, which are compared with them. If bounds are too loose to exclude much (images
+that are nearly alike), float64 scores of the whole tile replace them.
 
 **Near: a tight bound of each pair that is left.** `Scorer.near` sums the products of a pair in float32, which is off
 by less than n · 2⁻²⁴ for n dimensions. The pairs with the best bounds come first. The last near score
@@ -83,7 +82,7 @@ RIGHT_ROWS = 1024
 FEW_RIGHT_ROWS = 8192
 """The same of a search for few scores, in which a tile costs more than its scores."""
 
-PHASES = (8, 24, 48, 72)
+PHASES = (8, 32)
 """After so many right tiles the candidates are scored, and the bounds are chosen again."""
 
 MOST_WAITING = 4_000_000
@@ -176,7 +175,7 @@ class _Part:
 
     def _run(self, tiles: list[Tile], each: Each) -> list[Tile]:
         if self._limit is not None and not any(len(tile.kept) for tile in tiles):
-            floors = Seeds(self._scorer, self._limit, each).floors(self._choice.seed_rounds)
+            floors = Seeds(self._scorer, self._limit, each).floors(near=not self._choice.few)
             tiles = [tile.raised(floors[tile.span.rows]) for tile in tiles]
         for phase in self._phases():
             coding = self._choice.coding(np.concatenate([tile.floor_of_row for tile in tiles]))

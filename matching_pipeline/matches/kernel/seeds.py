@@ -2,19 +2,18 @@
 
 A list takes no pair below the last of its first `limit` pairs, whichever these are. The better they are, the fewer
 dimensions exclude most other pairs. So some left rows are centres, and each row goes to its nearest centre. The rows
-of one centre are compared. The left rows with the lowest floors are tried again with other centres.
+of one centre are compared.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from matching_pipeline.matches.kernel import products
-from matching_pipeline.matches.kernel.columns import Numbers, Rows, Vectors
+from matching_pipeline.matches.kernel.columns import Numbers, Rows
 from matching_pipeline.matches.kernel.images import ImageSet, Scorer
 
 SAMPLED = 2048
@@ -24,6 +23,10 @@ LEFT_ROWS = 8
 COMPARED = 8
 """So many right entities are compared at most for each place of a list."""
 MOST_CENTRES = 1000
+DRAWS = 4
+"""Centres are chosen in so many draws, each among the rows that are far from the centres before."""
+FAR = 1 / 3
+"""This share of the rows is far."""
 COLUMNS = 96
 """So many coordinates tell which centre is the nearest, or nearly so."""
 CHUNK_ROWS = 1024
@@ -40,80 +43,67 @@ class Seeds:
         self._candidates = scorer.right.starts
         self._rows = np.arange(len(scorer.left.image_ids))
 
-    def floors(self, rounds: int) -> Numbers:
-        """(left rows,): what at least `limit` right entities score with each, near ones if there are rounds."""
-        floors, rows = np.full(len(self._rows), -np.inf), self._rows
+    def floors(self, near: bool) -> Numbers:
+        """(left rows,): what at least `limit` right entities score with each, some or `near` ones."""
+        floors = np.full(len(self._rows), -np.inf)
         if len(self._candidates) < self._limit:
             return floors
 
         def compare(group: tuple[Rows, Rows]) -> None:
-            floors[group[0]] = np.maximum(floors[group[0]], self._floors_within(*group))
+            left, right = group
+            scores = self._scorer.all_near(left, right)
+            floors[left] = np.partition(scores, -self._limit, axis=1)[:, -self._limit]
 
-        if not rounds:
-            compare((rows, spread(self._candidates, COMPARED * self._limit)))
-        for _ in range(rounds):
-            deque(self._each(compare, self._groups(rows)), maxlen=0)
-            rows = np.sort(rows[np.argsort(floors[rows], kind="stable")[: len(rows) // 2]])
-        if rounds > 1:
-            # few low floors would let through more pairs than all others
-            chunks = np.split(self._candidates, range(CHUNK_ROWS, len(self._candidates), CHUNK_ROWS))
-            best = np.concatenate(list(self._each(partial(self._best, rows), chunks)), axis=1)
-            floors[rows] = self._last(best)
-        return floors
+        deque(self._each(compare, self._groups(near)), maxlen=0)
+        return floors - self._scorer.nearness
 
-    def _groups(self, rows: Rows) -> Iterator[tuple[Rows, Rows]]:
-        """These left rows in groups, each with right rows that may be near, at least `limit`."""
-        most, count = COMPARED * self._limit, min(len(rows) // LEFT_ROWS, MOST_CENTRES)
-        if count < 2 or len(self._candidates) <= most:
-            yield rows, spread(self._candidates, most)
+    def _groups(self, near: bool) -> Iterator[tuple[Rows, Rows]]:
+        """The left rows in groups, each with right rows, at least `limit`."""
+        most, count = COMPARED * self._limit, min(len(self._rows) // LEFT_ROWS, MOST_CENTRES)
+        if not near or count < DRAWS or len(self._candidates) <= most:
+            yield self._rows, spread(self._candidates, most)
             return
-        left, right = self._narrow
-        centres = left[spread(rows, count)]
-        centres = centres - centres.mean(axis=0)
-        common = spread(self._candidates, self._limit)
-        grouped = (self._by_centre(vectors, centres) for vectors in (left[rows], right))
+        left, right = self._scorer.left, self._scorer.right
+        centres, common = self._centres(count), spread(self._candidates, self._limit)
+        grouped = self._by_centre(left, self._rows, centres), self._by_centre(right, self._candidates, centres)
         for some, members in zip(*grouped, strict=True):
             if len(some):
-                yield rows[some], np.union1d(self._candidates[members[-most:]], common)
+                yield some, np.union1d(members[-most:], common)
 
-    def _floors_within(self, left_rows: Rows, right_rows: Rows) -> Numbers:
-        return self._last(self._best(left_rows, right_rows))
+    def _centres(self, count: int) -> Rows:
+        """So many left rows, drawn in turns among all rows and among those that are far from the centres so far."""
+        centres = spread(self._rows, count // DRAWS)
+        for _ in range(1, DRAWS):
+            _, cosines = self._nearest(self._scorer.left, self._rows, centres)
+            far = np.sort(np.argsort(cosines, kind="stable")[: int(len(self._rows) * FAR)])
+            centres = np.concatenate([centres, spread(far, count // DRAWS)])
+        return centres
 
-    def _best(self, left_rows: Rows, right_rows: Rows) -> NDArray[Any]:
-        """(left rows, at most `limit`): the best near scores of each."""
-        scores = self._scorer.all_near(left_rows, right_rows)
-        return (
-            np.partition(scores, -self._limit, axis=1)[:, -self._limit :] if len(right_rows) > self._limit else scores
-        )
+    def _by_centre(self, images: ImageSet, rows: Rows, centres: Rows) -> list[Rows]:
+        """For each centre the rows of which it is the nearest, the nearest last."""
+        centre, cosines = self._nearest(images, rows, centres)
+        order = np.lexsort((cosines, centre))
+        return np.split(rows[order], np.searchsorted(centre[order], np.arange(1, len(centres))))
 
-    def _last(self, scores: NDArray[Any]) -> Numbers:
-        last: Numbers = np.partition(scores, -self._limit, axis=1)[:, -self._limit] - np.float64(
-            self._scorer.nearness
-        )
-        return last
+    def _nearest(self, images: ImageSet, rows: Rows, centres: Rows) -> tuple[Rows, Numbers]:
+        """For each row the number of the nearest centre, and their cosine as far as few coordinates tell it."""
+        directions = self._scorer.left.unit(centres, np.float32)[:, self._columns]
+        directions = directions - directions.mean(axis=0)
+
+        def nearest(chunk: Rows) -> tuple[Rows, Numbers]:
+            along = products.of_floats(np.take(images.embeddings[chunk], self._columns, axis=1), directions)
+            centre = along.argmax(axis=1)
+            return centre, along[np.arange(len(chunk)), centre] / images.norms[chunk]
+
+        chunks = np.split(rows, range(CHUNK_ROWS, len(rows), CHUNK_ROWS))
+        centre, cosines = (np.concatenate(part) for part in zip(*self._each(nearest, chunks), strict=True))
+        return centre, cosines
 
     @cached_property
-    def _narrow(self) -> tuple[Vectors, Vectors]:
-        """(left rows, columns) and (candidates, columns): coordinates that tell unit vectors apart."""
-        columns = np.argsort(-self._scorer.left.unit(spread(self._rows, SAMPLED)).var(axis=0))[:COLUMNS]
-
-        def narrow(images: ImageSet, rows: Rows) -> Vectors:
-            return np.asarray(images.embeddings[rows[:, None], columns] / images.norms[rows, None], dtype=np.float32)
-
-        return narrow(self._scorer.left, self._rows), narrow(self._scorer.right, self._candidates)
-
-    def _by_centre(self, vectors: Vectors, centres: Vectors) -> list[Rows]:
-        """For each centre, the places of the vectors of which it is the nearest, the nearest last."""
-
-        def nearest(chunk: Vectors) -> tuple[Rows, Vectors]:
-            cosines = products.of_floats(chunk, centres)
-            centre = cosines.argmax(axis=1)
-            return centre, cosines[np.arange(len(chunk)), centre]
-
-        chunks = np.split(vectors, range(CHUNK_ROWS, len(vectors), CHUNK_ROWS))
-        centre, cosine = (np.concatenate(part) for part in zip(*self._each(nearest, chunks), strict=True))
-        order = np.lexsort((cosine, centre))
-        return np.split(order, np.searchsorted(centre[order], np.arange(1, len(centres))))
+    def _columns(self) -> Rows:
+        """Coordinates that tell the left rows apart."""
+        sample = self._scorer.left.unit(spread(self._rows, SAMPLED))
+        return np.sort(np.argsort(-sample.var(axis=0))[:COLUMNS])
 
 
 def spread(rows: Rows, most: int) -> Rows:

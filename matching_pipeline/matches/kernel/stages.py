@@ -18,8 +18,6 @@ from matching_pipeline.matches.kernel.policy import ROUNDING
 
 CROWDED = 1 / 8
 """From this share of a tile's pairs on, float64 scores of all pairs cost less than scores of single ones."""
-GROUP = 8
-"""Right rows whose best product is compared first."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +34,9 @@ class Bounds:
     def reaching(self, floors: Numbers) -> tuple[Rows, Rows]:
         """The right and the left rows of the pairs that may score their left row's floor or more.
 
-        The floors are brought to the scale of the products and rounded down. The best product of GROUP right rows is
-        compared first. If it reaches the floor, each of them is compared.
+        The floors are brought to the scale of the products and rounded down.
         """
-        cuts, whole = self._cuts(floors), len(self.products) // GROUP * GROUP
-        best = self.products[:whole].reshape(-1, GROUP, len(cuts)).max(axis=1)
-        reaching = best >= cuts
-        if 4 * np.count_nonzero(reaching) > reaching.size:
-            return _places(self.products >= cuts)
-        group, left = _places(reaching)
-        members = self.products[group[:, None] * GROUP + np.arange(GROUP), left[:, None]]
-        place, member = _places(members >= cuts[left, None])
-        last, last_left = _places(self.products[whole:] >= cuts)
-        return (
-            np.concatenate([group[place] * GROUP + member, last + whole]),
-            np.concatenate([left[place], last_left]),
-        )
+        return _places(self.products >= self._cuts(floors))
 
     def candidates(self, right: Rows, left: Rows, first_column: int) -> Candidates:
         bounds = self.products[right, left] * self.scale[left] + self.above[left]
