@@ -4,8 +4,10 @@
 create or replace function blanks() returns text
 language sql immutable parallel safe set search_path from current as $$
     select string_agg(chr(code), '')
-    from unnest('{[1,32],[127,160],[173,173],[1564,1564],[5760,5760],[6158,6158],[8192,8207],[8232,8239],[8287,8292],[8294,8303],[12288,12288],'
-        '[65279,65279]}'::int4multirange) as codes, generate_series(lower(codes), upper(codes) - 1) as code
+    from unnest('{[1,32],[127,160],[173,173],[1536,1541],[1564,1564],[1757,1757],[1807,1807],[2192,2193],[2274,2274],[5760,5760],[6158,6158],'
+        '[8192,8207],[8232,8239],[8287,8292],[8294,8303],[12288,12288],[65279,65279],[65529,65531],[69821,69821],[69837,69837],[78896,78911],'
+        '[113824,113827],[119155,119162],[917505,917505],[917536,917631]}'::int4multirange) as codes,
+        generate_series(lower(codes), upper(codes) - 1) as code
     where code < 128 or getdatabaseencoding() = 'UTF8'
 $$;
 
