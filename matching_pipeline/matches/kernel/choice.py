@@ -12,8 +12,6 @@ from matching_pipeline.matches.kernel.columns import Numbers, Rows, Vectors
 from matching_pipeline.matches.kernel.images import Scorer
 from matching_pipeline.matches.kernel.seeds import spread
 
-FEW_SCORES = 4_000_000
-"""For fewer scores in all, 8-bit codes cost more than they save."""
 WORTH_CHOOSING = 2 * 10**10
 """With fewer multiplications in all, the choice costs more than it saves."""
 WORTH_DIRECTIONS = 400
@@ -35,14 +33,8 @@ class Choice:
         self._scorer = scorer
         self._pairs = len(scorer.left.image_ids) * len(scorer.right.image_ids)
 
-    @property
-    def few(self) -> bool:
-        return self._pairs < FEW_SCORES
-
     def coding(self, floors: Numbers) -> Coding:
         """The coding for pairs that must reach their left row's floor."""
-        if self.few:
-            return FloatCoding(np.zeros(self._scorer.width, dtype=np.float32))
         kind = Int8Coding if products.costs().codes_are_faster else FloatCoding
         chosen: Coding = kind(self._centre)
         if self._pairs * self._scorer.width < WORTH_CHOOSING:

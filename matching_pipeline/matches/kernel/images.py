@@ -83,7 +83,7 @@ class Scorer:
         """Scores of paired rows from products in float32. They are off by `nearness` at most."""
         return self._paired(left_rows, right_rows, self._form)
 
-    def all_near(self, left_rows: Rows, right_rows: Rows) -> Numbers:
+    def all_near(self, left_rows: slice | Rows, right_rows: slice | Rows) -> Numbers:
         """(left rows, right rows): scores of all pairs that are off by `nearness` at most."""
         return self._all(left_rows, right_rows, self._form)
 
@@ -108,8 +108,9 @@ class Scorer:
         return self._all(left_rows, right_rows, np.float64)
 
     def _all(self, left_rows: slice | Rows, right_rows: slice | Rows, form: Form) -> Numbers:
-        scores: Numbers = self.left.unit(left_rows, form) @ self.right.unit(right_rows, form).T
-        scores *= 1 - self.weight
+        left, right = self.left.unit(left_rows, form), self.right.embeddings[right_rows].astype(form, copy=False)
+        scores: Numbers = left @ right.T
+        scores *= ((1 - self.weight) / self.right.norms[right_rows]).astype(form)
         if self._words:
             scores += self.weight * all_overlaps(*self._words, left_rows, right_rows)
         return scores

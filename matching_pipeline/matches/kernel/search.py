@@ -42,6 +42,9 @@ of a full list, less twice the error, raises the floor. Pairs that still reach i
 in a list. So a score depends on its two images only: not on tiles, parts or threads, nor on the other pairs of a
 search. The other stages may leave out only pairs that no list keeps. Therefore incremental maintenance and a rebuild
 write the same numbers.
+
+**Few scores**, such as those of one changed entity, cost less than codes do. There near scores of all pairs take the
+place of the first three stages.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -71,7 +74,7 @@ from matching_pipeline.matches.kernel.pairs import (
 from matching_pipeline.matches.kernel.policy import Policy
 from matching_pipeline.matches.kernel.products import cores, one_thread_each
 from matching_pipeline.matches.kernel.seeds import Each, Seeds
-from matching_pipeline.matches.kernel.stages import Bounds, coarse, exact, fine, near, prune
+from matching_pipeline.matches.kernel.stages import Bounds, coarse, exact, fine, near, near_all, prune
 from matching_pipeline.matches.kernel.tally import Tally
 from matching_pipeline.matches.kernel.tiles import NONE_WAITING, Span, Tile, spans
 
@@ -79,8 +82,10 @@ LEFT_ROWS = 512
 RIGHT_ROWS = 1024
 """Rows of a left and of a right tile: their product takes 2 MB, which the processor's cache holds."""
 
+FEW_SCORES = 4_000_000
+"""For fewer scores in all, codes cost more than they save."""
 FEW_RIGHT_ROWS = 8192
-"""The same of a search for few scores, in which a tile costs more than its scores."""
+"""The rows of a right tile in such a search, in which a tile costs more than its scores."""
 
 PHASES = (8, 32)
 """After so many right tiles the candidates are scored, and the bounds are chosen again."""
@@ -168,14 +173,25 @@ class _Part:
         self._several = any(len(side.entities) < len(side.image_ids) for side in (left, right))
 
     def search(self, tiles: list[Tile]) -> list[Tile]:
-        if self._choice.few:
-            return self._run(tiles, map)
+        if len(self._scorer.left.image_ids) * len(self._scorer.right.image_ids) < FEW_SCORES:
+            return list(map(self._search_few, tiles))
         with one_thread_each(), ThreadPoolExecutor(cores()) as pool:
-            return self._run(tiles, pool.map)
+            return self._search_many(tiles, pool.map)
 
-    def _run(self, tiles: list[Tile], each: Each) -> list[Tile]:
+    def _search_few(self, tile: Tile) -> Tile:
+        for span in spans(self._scorer.right, FEW_RIGHT_ROWS):
+            bounds = near_all(self._scorer, tile.span.rows, span.rows)
+            if self._limit is not None:
+                entities = self._scorer.right.starts[span.entities] - span.rows.start
+                tile = tile.raised(bounds.last(entities, self._limit) - 2 * self._scorer.nearness)
+            right_rows, left_rows = bounds.reaching(tile.floor_of_row)
+            waiting = bounds.candidates(right_rows, left_rows, span.rows.start)
+            tile = self._settle(replace(tile, waiting=waiting))
+        return tile
+
+    def _search_many(self, tiles: list[Tile], each: Each) -> list[Tile]:
         if self._limit is not None and not any(len(tile.kept) for tile in tiles):
-            floors = Seeds(self._scorer, self._limit, each).floors(near=not self._choice.few)
+            floors = Seeds(self._scorer, self._limit, each).floors()
             tiles = [tile.raised(floors[tile.span.rows]) for tile in tiles]
         for phase in self._phases():
             coding = self._choice.coding(np.concatenate([tile.floor_of_row for tile in tiles]))
@@ -185,7 +201,7 @@ class _Part:
 
     def _phases(self) -> Iterator[list[Span]]:
         """Right tiles, ever more at once. Floors rise between them, so that fewer dimensions exclude enough pairs."""
-        all_spans = list(spans(self._scorer.right, FEW_RIGHT_ROWS if self._choice.few else RIGHT_ROWS))
+        all_spans = list(spans(self._scorer.right, RIGHT_ROWS))
         bounds = [0, *PHASES, len(all_spans)] if self._limit is not None else [0, len(all_spans)]
         yield from filter(None, (all_spans[first:last] for first, last in pairwise(bounds)))
 

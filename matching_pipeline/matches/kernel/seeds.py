@@ -43,8 +43,8 @@ class Seeds:
         self._candidates = scorer.right.starts
         self._rows = np.arange(len(scorer.left.image_ids))
 
-    def floors(self, near: bool) -> Numbers:
-        """(left rows,): what at least `limit` right entities score with each, some or `near` ones."""
+    def floors(self) -> Numbers:
+        """(left rows,): what at least `limit` right entities score with each, near ones."""
         floors = np.full(len(self._rows), -np.inf)
         if len(self._candidates) < self._limit:
             return floors
@@ -54,13 +54,13 @@ class Seeds:
             scores = self._scorer.all_near(left, right)
             floors[left] = np.partition(scores, -self._limit, axis=1)[:, -self._limit]
 
-        deque(self._each(compare, self._groups(near)), maxlen=0)
+        deque(self._each(compare, self._groups()), maxlen=0)
         return floors - self._scorer.nearness
 
-    def _groups(self, near: bool) -> Iterator[tuple[Rows, Rows]]:
+    def _groups(self) -> Iterator[tuple[Rows, Rows]]:
         """The left rows in groups, each with right rows, at least `limit`."""
         most, count = COMPARED * self._limit, min(len(self._rows) // LEFT_ROWS, MOST_CENTRES)
-        if not near or count < DRAWS or len(self._candidates) <= most:
+        if count < DRAWS or len(self._candidates) <= most:
             yield self._rows, spread(self._candidates, most)
             return
         left, right = self._scorer.left, self._scorer.right

@@ -38,6 +38,13 @@ class Bounds:
         """
         return _places(self.products >= self._cuts(floors))
 
+    def last(self, right_rows: Rows, count: int) -> Numbers:
+        """(left rows,): the bound that so many of these right rows reach with each, -inf if there are fewer."""
+        if len(right_rows) < count:
+            return np.full(len(self.scale), -np.inf)
+        products = np.partition(self.products[right_rows], -count, axis=0)[-count]
+        return np.asarray(products * self.scale + self.above)
+
     def candidates(self, right: Rows, left: Rows, first_column: int) -> Candidates:
         bounds = self.products[right, left] * self.scale[left] + self.above[left]
         return as_candidates(left, bounds, right + first_column)
@@ -59,6 +66,12 @@ def fine(scorer: Scorer, left_rows: slice, right_rows: slice) -> Bounds:
     """Bounds from float64 scores, which exceed the scores by their rounding at most."""
     scores = scorer.all_scores(left_rows, right_rows).T
     return Bounds(scores, np.ones(scores.shape[1]), np.full(scores.shape[1], ROUNDING))
+
+
+def near_all(scorer: Scorer, left_rows: slice, right_rows: slice) -> Bounds:
+    """Bounds of all pairs that exceed their scores by 2 · `scorer.nearness` at most."""
+    scores = scorer.all_near(left_rows, right_rows).T
+    return Bounds(scores, np.ones(scores.shape[1]), np.full(scores.shape[1], scorer.nearness))
 
 
 def prune(bounds: Bounds, finer: Callable[[], Bounds], floors: Numbers) -> tuple[Bounds, Rows, Rows]:

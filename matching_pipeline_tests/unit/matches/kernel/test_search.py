@@ -123,7 +123,7 @@ def test_pairs_are_those_of_all_scores(
     floors = np.full(len(left.entities), threshold)
     with pytest.MonkeyPatch.context() as patch:
         # small, so that a few hundred rows are many tiles
-        patch.setattr(choice, "FEW_SCORES", 0 if seed % 5 else 10**9)
+        patch.setattr(search, "FEW_SCORES", 0 if seed % 5 else 10**9)
         patch.setattr(search, "LEFT_ROWS", 16)
         patch.setattr(search, "RIGHT_ROWS", 32)
         patch.setattr(search, "FEW_RIGHT_ROWS", 100)
