@@ -220,3 +220,23 @@ def test_a_worker_computes_lists_after_another_has_written_them(school: School) 
         QueueWorker(school.database_url, handler).run()
     assert others[0].done()
     assert_right(school)
+
+
+def test_writing_a_pair_reads_its_own_entities_however_many_there_are(
+    school: School, couple: tuple[list[UUID], list[UUID]]
+) -> None:
+    many = "(select gen_random_uuid() as id from generate_series(1, 1000)) as others"
+    school.run(f"insert into matching_pipeline.entities (source, id, key) select 'face', id, id::text from {many}")
+    left, right = couple
+    put = (
+        "select matching_pipeline.put_pairs('face', 'face', '{}', '{}', %s::uuid[], %s::uuid[], %s::uuid[], "
+        "%s::uuid[], %s::uuid[], '{1,1}', '{1,1}', '{1,1}')"
+    )
+    read = (
+        "select sum(idx_tup_fetch + seq_tup_read)::int from pg_stat_xact_user_tables "
+        "where relname in ('entities', 'items')"
+    )
+    with school.connection.transaction():
+        for _ in range(8):
+            school.run(put, left, left, right, left, right)
+        assert school.run(read)[0] < 200

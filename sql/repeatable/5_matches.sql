@@ -289,13 +289,13 @@ end
 $$;
 
 -- Deletes pairs and writes others, for a worker that holds the lists. Returns the places, from 1, of pairs that it does not write, since
--- an entity or an item is gone. The other entities stay until the transaction ends. Each key is looked up by itself: a plan that was made
--- while the tables were small stays.
+-- an entity or an item is gone. The other entities stay until the transaction ends. Each key is looked up by itself, by subqueries that lock or have
+-- a limit: a plan that was made while the tables were small stays.
 create or replace function put_pairs(
     matcher_name text, model_name text, lost_left uuid[], lost_right uuid[], new_ids uuid[], left_ids uuid[], right_ids uuid[],
     left_items uuid[], right_items uuid[], similarities double precision[], left_ranks integer[], right_ranks integer[]
 ) returns setof bigint
-language plpgsql set search_path from current set enable_seqscan = off as $$
+language plpgsql set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
     of_left text;
     of_right text;
@@ -316,10 +316,14 @@ begin
         select pair.*, left_entity.key as left_key, right_entity.key as right_key
         from unnest(new_ids, left_ids, right_ids, left_items, right_items, similarities, left_ranks, right_ranks)
             with ordinality as pair (id, left_id, right_id, left_item, right_item, similarity, left_rank, right_rank, place)
-        left join entities as left_entity on left_entity.source = of_left and left_entity.id = left_id
-            and exists (select from items where items.source = of_left and items.id = left_item)
-        left join entities as right_entity on right_entity.source = of_right and right_entity.id = right_id
-            and exists (select from items where items.source = of_right and items.id = right_item)
+        left join lateral (
+            select entities.key from entities join items on items.source = of_left and items.id = left_item
+            where entities.source = of_left and entities.id = left_id limit 1
+        ) as left_entity on true
+        left join lateral (
+            select entities.key from entities join items on items.source = of_right and items.id = right_item
+            where entities.source = of_right and entities.id = right_id limit 1
+        ) as right_entity on true
     ), written as (
         insert into matches (
             id, matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, right_rank, model
