@@ -32,7 +32,7 @@ class HeldImages:
 
     def replace(self, entities: Ids, images: ImageSet) -> bool:
         """Puts these images in the place of all images of these entities. False, and no change, without room."""
-        gone = np.concatenate([self._rows_of(entities[place : place + 1]) for place in range(len(entities))])
+        gone = self._rows_of(entities)
         if self._count - len(gone) + len(images.image_ids) > len(self._entities):
             return False
         if len(images.image_ids) and images.embeddings.shape[1] != self._embeddings.shape[1]:
@@ -78,8 +78,8 @@ class HeldImages:
         self._tokens[rows] = images.tokens
         self._count = rows.stop
 
-    def _rows_of(self, entity: Ids) -> Rows:
-        """Compares ids as numbers, which is faster."""
-        first, second = entity.view(np.uint64)
-        words = self._entities[: self._count].view(np.uint64).reshape(-1, 2)
-        return np.flatnonzero((words[:, 0] == first) & (words[:, 1] == second))
+    def _rows_of(self, entities: Ids) -> Rows:
+        """Compares the first halves of ids as numbers, which is faster, then the few ids that are left."""
+        halves = self._entities[: self._count].view(np.uint64)[::2]
+        rows = np.flatnonzero(np.isin(halves, entities.view(np.uint64)[::2]))
+        return rows[np.isin(self._entities[rows], entities)]
