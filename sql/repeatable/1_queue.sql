@@ -57,7 +57,8 @@ language plpgsql set search_path from current set enable_seqscan = off set plan_
 declare
     caused timestamptz := transaction_caused_at();
     standing uuid[];
-    standing_keys text[] := '{}';
+    standing_keys text[];
+    already integer := 0;
     added integer;
 begin
     if coalesce(cardinality(keys), 0) = 0 then
@@ -66,7 +67,7 @@ begin
     -- At a stricter isolation level Postgres would abort the app's transaction if a worker has changed a row that this
     -- locks. If two transactions read jobs, it could abort one.
     if current_setting('transaction_isolation') = 'read committed' then
-        select array_agg(found.id), coalesce(array_agg(distinct found.key), '{}') into standing, standing_keys
+        select array_agg(found.id), array_agg(found.key) into standing, standing_keys
         from unnest(keys) as wanted (key)
         -- A plan that was made while the table was small stays, and must not read all rows for each key then. A subquery that locks is executed key
         -- by key, and the expressions make it avoid every index but jobs_key_idx.
@@ -81,6 +82,7 @@ begin
             set run_at = least(run_at, now()), snoozes = attempts, deaths = 0, error_message = null, caused_at = least(caused_at, caused)
             where id = any (standing)
               and (run_at > now() or snoozes < attempts or deaths > 0 or error_message is not null or caused_at > caused);
+            already := (select count(distinct key) from unnest(standing_keys) as key);
             keys := array(select unnest(keys) except select unnest(standing_keys));
         end if;
     end if;
@@ -89,7 +91,7 @@ begin
     where key is not null and (octet_length(key) <= 2000 or leave_out(source_name));
     get diagnostics added = row_count;
     perform announce_jobs(queue_name, announced);
-    return added + cardinality(standing_keys);
+    return added + already;
 end
 $$;
 
