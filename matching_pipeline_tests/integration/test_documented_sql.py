@@ -1,13 +1,13 @@
 """The SQL of the documents runs on the example apps with sample rows."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from psycopg import sql
 
-from matching_pipeline.db.connections import Connection
+from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.sample_data.insert import insert_sample_data
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,14 +34,15 @@ def blocks() -> Iterator[tuple[str, str]]:
             yield f"{document.name} {number}", block
 
 
-@pytest.fixture
-def with_sample_rows(connection: Connection) -> Connection:
-    insert_sample_data(connection)
-    return connection
+@pytest.fixture(scope="session")
+def template(new_database: Callable[..., str], migrated_template: str) -> str:
+    with connect(new_database(migrated_template, "documented")) as connection:
+        insert_sample_data(connection)
+    return "documented"
 
 
 @pytest.mark.parametrize("block", [block for _, block in blocks()], ids=[name for name, _ in blocks()])
-def test_a_block_of_a_document_runs(with_sample_rows: Connection, block: str) -> None:
+def test_a_block_of_a_document_runs(connection: Connection, block: str) -> None:
     for placeholder, value in PLACEHOLDERS.items():
         block = re.sub(placeholder, value.replace("\\", r"\\"), block)
-    with_sample_rows.execute(sql.SQL(block))
+    connection.execute(sql.SQL(block))

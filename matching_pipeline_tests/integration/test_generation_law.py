@@ -12,7 +12,7 @@ import psycopg
 from matching_pipeline.db.connections import connect
 from matching_pipeline_tests.fixtures.studio import TYPES, PaintGenerator, Studio
 
-SECONDS = 8.0
+SECONDS = 5.0
 
 
 def app(database_url: str, folder: Path, projects: list[UUID], seed: int) -> None:

@@ -211,16 +211,7 @@ def update_costs(connection: Connection, statement: str) -> dict[str, int]:
         )
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "update jobs set title = title || 'x' where id = '00000000-0000-0000-0000-000000000001'",
-        "update jobs set is_active = not is_active where id = '00000000-0000-0000-0000-000000000001'",
-        "insert into jobs (title) values ('Cook')",
-        "delete from jobs where id = (select id from jobs order by id limit 1)",
-    ],
-)
-def test_a_statement_of_the_apps_walks_no_table(board: JobBoard, database_url: str, statement: str) -> None:
+def test_no_statement_of_the_apps_walks_a_table(board: JobBoard, database_url: str) -> None:
     board.run(
         "insert into jobs (id, title) select lpad(to_hex(n), 32, '0')::uuid, n from generate_series(1, 5000) as n"
     )
@@ -229,4 +220,10 @@ def test_a_statement_of_the_apps_walks_no_table(board: JobBoard, database_url: s
         "vacuum analyze jobs, matching_pipeline.jobs, matching_pipeline.entities, matching_pipeline.items, "
         "matching_pipeline.embeddings"
     )
-    assert update_costs(board.connection, statement).keys() <= SMALL_TABLES
+    for statement in (
+        "update jobs set title = title || 'x' where id = '00000000-0000-0000-0000-000000000001'",
+        "update jobs set is_active = not is_active where id = '00000000-0000-0000-0000-000000000001'",
+        "insert into jobs (title) values ('Cook')",
+        "delete from jobs where id = (select id from jobs order by id limit 1)",
+    ):
+        assert update_costs(board.connection, statement).keys() <= SMALL_TABLES, statement

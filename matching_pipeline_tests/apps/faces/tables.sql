@@ -1,4 +1,4 @@
--- A face app: 2,000 faces. The school is a foreign key, the gender an enum of three words. The app's own `matches` has a score, and
+-- A face app: 1,000 faces. The school is a foreign key, the gender an enum of three words. The app's own `matches` has a score, and
 -- messages point to it; its own `match_jobs` has other columns.
 
 create type gender as enum ('woman', 'man', 'other');
@@ -30,5 +30,5 @@ create table match_jobs (face_id uuid primary key references faces on delete cas
 insert into schools select n, 'School ' || n from generate_series(1, 10) as n;
 insert into profiles (id, school_id, gender, kind)
 select uuid_at(n), 1 + n % 10, (enum_range(null::gender))[1 + n / 10 % 3], case when n % 50 = 0 then 'teacher' else 'student' end
-from generate_series(1, 2000) as n;
-insert into faces (id, profile_id, embedding) select uuid_at(n), uuid_at(n), vector_at(n, 64)::vector from generate_series(1, 2000) as n;
+from generate_series(1, 1000) as n;
+insert into faces (id, profile_id, embedding) select uuid_at(n), uuid_at(n), vector_at(n, 64)::vector from generate_series(1, 1000) as n;

@@ -58,6 +58,16 @@ json.dump({
     "declared": [each.name for each in defs.resources["pipeline"].declarations.images],
 }, sys.stdout)
 """
+SHOW_NEW = """
+from pathlib import Path
+import dagster as dg
+from matching_pipeline.cli.init import write_declarations
+from matching_pipeline.definitions import defs
+
+print(*defs.resolve_all_asset_keys())
+list(write_declarations(Path(), ["marketplace", "face_match"]))
+print(*dg.load_from_defs_folder(path_within_project=Path()).resolve_all_asset_keys())
+"""
 
 
 def run(*command: str | Path, folder: Path | None = None) -> str:
@@ -100,15 +110,9 @@ def test_dagster_finds_no_fault_in_it(installed_python: Path, project: Path) -> 
     run(installed_python, "-m", "dagster", "definitions", "validate", "-m", "shop.definitions", folder=project)
 
 
-def test_the_examples_are_loaded_where_nothing_is_declared(installed_python: Path, tmp_path: Path) -> None:
-    show = "from matching_pipeline.definitions import defs; print(*defs.resolve_all_asset_keys())"
-    assert "job_embeddings" in run(installed_python, "-c", show, folder=tmp_path)
-
-
-def test_what_init_writes_is_a_project_for_dagster(installed_python: Path, tmp_path: Path) -> None:
-    code = "from pathlib import Path; from matching_pipeline.cli.init import write_declarations as write; "
-    run(installed_python, "-c", f"{code} list(write(Path(), ['marketplace', 'face_match']))", folder=tmp_path)
-    load = "import dagster as dg; from pathlib import Path; load = dg.load_from_defs_folder; "
-    show = "print(*load(path_within_project=Path()).resolve_all_asset_keys())"
-    shown = run(installed_python, "-c", load + show, folder=tmp_path)
-    assert all(name in shown for name in ("image_ai", "matches", "face_matches"))
+def test_the_examples_are_loaded_where_nothing_is_declared_and_what_init_writes_is_a_project(
+    installed_python: Path, tmp_path: Path
+) -> None:
+    examples, written = run(installed_python, "-c", SHOW_NEW, folder=tmp_path).splitlines()
+    assert "job_embeddings" in examples
+    assert all(name in written for name in ("image_ai", "matches", "face_matches"))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,11 @@ def image(installed_python: Path) -> Iterator[Image]:
         yield Image(Path(folder), wheel)
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_code_location_and_gallery_serve_another_user(image: Image) -> None:
     """Without a database, and with Dagster's tables in a file of its own folder."""
     grpc, http = str(free_port(4000)), str(free_port(3001))
@@ -91,8 +97,10 @@ def test_code_location_and_gallery_serve_another_user(image: Image) -> None:
             stack.callback(process.wait)
             stack.callback(process.kill)
         deadline = time.monotonic() + 120
-        while image.start("-m", *DAGSTER, "grpc-health-check", "-p", grpc).wait():
+        while not listens(int(grpc)):
             assert time.monotonic() < deadline, (image.home / "log").read_text()
+            time.sleep(0.1)
+        assert image.start("-m", *DAGSTER, "grpc-health-check", "-p", grpc).wait() == 0
         reply = httpx.get(f"http://127.0.0.1:{http}/metrics", timeout=30)
     assert "matching_pipeline_database_up 0.0" in reply.text, (image.home / "log").read_text()
     assert {path.name for path in image.folder.iterdir()} == {"wheel", "defs", "home"}

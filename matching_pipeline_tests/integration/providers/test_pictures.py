@@ -22,7 +22,8 @@ from matching_pipeline_tests.integration.providers.conftest import (
     charged,
 )
 
-MUG = Image.new("RGB", (2000, 1000), "teal")
+MUG = Image.new("RGB", (60, 30), "teal")
+LARGE_MUG = MUG.resize((2000, 1000))
 PROMPT = "the same product on white"
 
 
@@ -31,7 +32,7 @@ def test_the_photo_is_edited_into_a_square_jpeg_and_its_cost_is_in_the_call_log(
 ) -> None:
     generator = open_generator()
     assert generator.model == "gpt-image-2.6-sunburst/medium/edit-1"
-    made = generator.generate(MUG, "scale", PROMPT)
+    made = generator.generate(LARGE_MUG, "scale", PROMPT)
     assert (made.media_type, made.width, made.height) == ("image/jpeg", 1024, 1024)
     assert Image.open(BytesIO(made.data)).format == "JPEG"
     ((read, written, cost),) = connection.execute(
@@ -44,7 +45,7 @@ def test_the_photo_is_edited_into_a_square_jpeg_and_its_cost_is_in_the_call_log(
 def test_the_photo_is_sent_as_png_data_scaled_down_with_the_types_prompt(
     open_generator: OpenGenerator, server: OpenAIServer
 ) -> None:
-    open_generator().generate(MUG, "scale", PROMPT)
+    open_generator().generate(LARGE_MUG, "scale", PROMPT)
     sent = dict(server.bodies[0])
     photo = Image.open(BytesIO(sent.pop("image")))
     assert (photo.format, photo.size) == ("PNG", (1536, 768))
