@@ -33,10 +33,10 @@ EXCEPTED = "excepted"
 VECTORS_AT_ONCE = 100
 """Fewer, as the app's erasure of an entity that is being mirrored can only leave a job."""
 CROWD = 300
+"""With so many jobs waiting, the worker looks whether whole blocks wait."""
+SMALL_CROWD = 10
 CROWD_SHARE = 1 / 20
 """If so many entities of a block wait, and this share of all of them, a rebuild costs less than single updates."""
-SMALL_CROWD = 10
-"""So does it with this many, if they are half of the block."""
 SERVER_FAULTS = ("08", "53", "57", "58")
 """Classes of SQLSTATE: the connection, resources, an operator's intervention, the system."""
 CROWD_CLAIM = 20_000
@@ -186,8 +186,7 @@ class MatchHandler:
             outcomes = self._outcomes(connection, [job for job in crowd if job.kind == "entity"])
             sizes = self._block_sizes(connection)
             for same, some in self._by_block(filter(_is_comparable, outcomes)).items():
-                size = sizes[frozenset(same)]
-                if len(some) >= max(CROWD, CROWD_SHARE * size) or len(some) >= max(SMALL_CROWD, size / 2):
+                if len(some) >= max(SMALL_CROWD, CROWD_SHARE * sizes[frozenset(same)]):
                     self._mirror(connection, some)
                     with ListsLock(connection, self._matching.name).alone():
                         self._figures += self._matching.rebuild_part(connection, Part(dict(same)))

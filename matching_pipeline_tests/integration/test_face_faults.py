@@ -343,6 +343,7 @@ def test_new_schools_are_matched_as_wholes_and_single_faces_are_not(
     monkeypatch.setattr(FaceHandler, "batch_size", 2)
     monkeypatch.setattr(matches, "CROWD", 8)
     monkeypatch.setattr(matches, "SMALL_CROWD", 2)
+    monkeypatch.setattr(matches, "CROWD_SHARE", 1 / 2)
     rebuilt: list[str] = []
     rebuild_part = Matching.rebuild_part
 
