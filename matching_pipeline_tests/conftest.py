@@ -43,6 +43,7 @@ MEMORY = Path("/dev/shm")
 GIGABYTE = 2**30
 
 EXAMPLES = load(examples.FOLDER)
+NewTemplate = Callable[[str, Callable[[Connection, str], object]], str]
 
 # tests must not send requests with a person's real key
 os.environ.pop("OPENAI_API_KEY", None)
@@ -149,8 +150,21 @@ def installed_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def new_template(new_database: Callable[..., str], migrated_template: str) -> NewTemplate:
+    """Makes a database whose copies begin with some rows, and returns its name."""
+
+    def create(name: str, fill: Callable[[Connection, str], object]) -> str:
+        url = new_database(migrated_template, name)
+        with connect(url) as connection:
+            fill(connection, url)
+        return name
+
+    return create
+
+
+@pytest.fixture(scope="session")
 def template(migrated_template: str) -> str:
-    """What `database_url` is a copy of. Where all tests of a file begin with the same rows, they are made once."""
+    """What `database_url` is a copy of. A file whose tests begin with the same rows has a template of its own."""
     return migrated_template
 
 

@@ -1,17 +1,17 @@
 """The audit finds each planted fault, its repair removes the fault, and it finds none in a clean system."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
 
-from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.connections import Connection
 from matching_pipeline.matches import matching
 from matching_pipeline.matches.audit import Report, audit, repair
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.items import write_mirror
-from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.conftest import EXAMPLES, NewTemplate
 from matching_pipeline_tests.integration.marketplace import GivenImages, Marketplace
 from matching_pipeline_tests.integration.school import School
 
@@ -19,31 +19,33 @@ Found = dict[tuple[str, str], int]
 
 
 @pytest.fixture(scope="session")
-def template(new_database: Callable[..., str], migrated_template: str) -> str:
-    """Three projects, in two ranges, that match three products each; a woman and two men, who match, in one school,
-    and a couple in another; a posting with its embedding, and two models that are retired. The queue is empty."""
-    url = new_database(migrated_template, "audited")
-    with connect(url) as connection:
-        market, school = Marketplace(connection), School(connection, url)
-        for n in range(3):
-            market.add_image("project", market.add("project"), (1, n / 9, 0))
-            market.add_image("product", market.add("product"), (1, n / 5, 0), ["red"])
-        for gender, n, name in (("female", 0, "UIT"), ("male", 1, "UIT"), ("male", 2, "UIT"), ("female", 0, "HUST")):
-            school.face_of(gender, (1.0, n / 5), name)
-        school.face_of("male", (1.0,), "HUST")
-        connection.execute(
-            """insert into matching_pipeline.embedding_models values
-                ('words', 'text', 2, 'active'), ('old', 'text', 2, 'retired'),
-                ('former', 'image', 3, 'retired')"""
-        )
-        connection.execute("insert into jobs (title) values ('Baker')")
-        work(connection, url)
-        connection.execute("delete from matching_pipeline.jobs")
-    return "audited"
+def template(new_template: NewTemplate) -> str:
+    return new_template("audited", fill)
+
+
+def fill(connection: Connection, database_url: str) -> None:
+    """Three projects that match three products each; a woman and two men, who match, in one school, and a couple in
+    another; a posting with its embedding, and two models that are retired. The queue is empty."""
+    market, school = Marketplace(connection), School(connection, database_url)
+    for n in range(3):
+        market.add_image("project", market.add("project"), (1, n / 9, 0))
+        market.add_image("product", market.add("product"), (1, n / 5, 0), ["red"])
+    for gender, n, name in (("female", 0, "UIT"), ("male", 1, "UIT"), ("male", 2, "UIT"), ("female", 0, "HUST")):
+        school.face_of(gender, (1.0, n / 5), name)
+    school.face_of("male", (1.0,), "HUST")
+    connection.execute(
+        """insert into matching_pipeline.embedding_models values
+            ('words', 'text', 2, 'active'), ('old', 'text', 2, 'retired'),
+            ('former', 'image', 3, 'retired')"""
+    )
+    connection.execute("insert into jobs (title) values ('Baker')")
+    work(connection, database_url)
+    connection.execute("delete from matching_pipeline.jobs")
 
 
 @pytest.fixture(autouse=True)
-def several_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+def two_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """of projects"""
     monkeypatch.setattr(matching, "SHARD_ENTITIES", 2)
 
 

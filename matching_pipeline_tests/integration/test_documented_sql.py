@@ -1,14 +1,15 @@
 """The SQL of the documents runs on the example apps with sample rows."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from psycopg import sql
 
-from matching_pipeline.db.connections import Connection, connect
+from matching_pipeline.db.connections import Connection
 from matching_pipeline.sample_data.insert import insert_sample_data
+from matching_pipeline_tests.conftest import NewTemplate
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACEHOLDERS = {
@@ -35,10 +36,8 @@ def blocks() -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def template(new_database: Callable[..., str], migrated_template: str) -> str:
-    with connect(new_database(migrated_template, "documented")) as connection:
-        insert_sample_data(connection)
-    return "documented"
+def template(new_template: NewTemplate) -> str:
+    return new_template("documented", lambda connection, _: insert_sample_data(connection))
 
 
 @pytest.mark.parametrize("block", [block for _, block in blocks()], ids=[name for name, _ in blocks()])

@@ -14,7 +14,7 @@ from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach, detach
 from matching_pipeline.sources.declarations import Declarations, Matches
 from matching_pipeline.sources.matcher import Exceptions
-from matching_pipeline_tests.conftest import EXAMPLES
+from matching_pipeline_tests.conftest import EXAMPLES, NewTemplate
 from matching_pipeline_tests.integration.school import FACE_RULE, School
 
 BLOCKS = Exceptions(table="blocks", left="blocker", right="blocked", on="user_id")
@@ -40,8 +40,12 @@ class Dating(School):
         return {frozenset(pair) for pair in rows}
 
 
-@pytest.fixture
-def app(connection: Connection, database_url: str) -> Dating:
+@pytest.fixture(scope="session")
+def template(new_template: NewTemplate) -> str:
+    return new_template("with_blocks", fill)
+
+
+def fill(connection: Connection, database_url: str) -> None:
     """A man who matches two women."""
     connection.execute("create table blocks (blocker uuid, blocked uuid)")
     attach(connection, declarations())
@@ -51,7 +55,11 @@ def app(connection: Connection, database_url: str) -> Dating:
     connection.execute("delete from matching_pipeline.jobs where kind = 'table'")
     assert app.process_blocks() == []
     assert len(app.shown()) == 2
-    return app
+
+
+@pytest.fixture
+def app(connection: Connection, database_url: str) -> Dating:
+    return Dating(connection, database_url, first_id=100)
 
 
 BLOCK = (

@@ -24,6 +24,7 @@ from matching_pipeline.queues import client
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.queues.progress import StopSignal
 from matching_pipeline.queues.worker import QueueWorker
+from matching_pipeline_tests.conftest import NewTemplate
 from matching_pipeline_tests.integration.school import FACE, FACE_RULE, FaceHandler, School, embedding
 
 QUEUE = FACE_RULE.queue
@@ -115,17 +116,18 @@ def change(school: School, face: UUID) -> None:
 
 
 @pytest.fixture(scope="session")
-def template(new_database: Callable[..., str], migrated_template: str) -> str:
+def template(new_template: NewTemplate) -> str:
+    return new_template("full_lists", fill)
+
+
+def fill(connection: Connection, database_url: str) -> None:
     """30 women and 25 men, whose lists are full, so that a lost pair is replaced."""
-    url = new_database(migrated_template, "full_lists")
-    with connect(url) as connection:
-        school = School(connection, url)
-        for _ in range(25):
-            school.face_of("male", vector())
-        for _ in range(30):
-            school.face_of("female", vector())
-        school.process()
-    return "full_lists"
+    school = School(connection, database_url)
+    for _ in range(25):
+        school.face_of("male", vector())
+    for _ in range(30):
+        school.face_of("female", vector())
+    school.process()
 
 
 @pytest.fixture
