@@ -56,7 +56,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=300, help="of two workers")
     parser.add_argument("--minutes", type=float, default=10, help="of light traffic for the standing worker")
     parser.add_argument("--against", type=Path, help="another checkout, measured in the same way")
+    parser.add_argument("--avx2", action="store_true", help="take no wider instructions, as an older processor")
     asked = parser.parse_args()
+    if asked.avx2:
+        kernel.take_avx2_only()
     measurements: dict[str, Callable[[str], None]] = {
         "queue": queue_jobs.main,
         "backlog": backlog.main,

@@ -3,6 +3,7 @@
 import csv
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -35,6 +36,13 @@ try:
 except ImportError:
     faiss = None
 
+AVX2 = {
+    "OPENBLAS_CORETYPE": "Haswell",
+    "FAISS_SIMD_LEVEL": "AVX2",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+}
+"""The environment in which numpy and FAISS take no wider instructions than AVX2."""
+
 Vectors = NDArray[np.float32]
 Way = Callable[[Vectors, Vectors], NDArray[np.intp]]
 
@@ -62,24 +70,38 @@ def main(_database_url: str, left_rows: int, right_rows: int) -> None:
         print(f"\nNo labelled photos at {PHOTOS} (PHOTOS_DIR): no vectors of pictures compared")
 
 
+def take_avx2_only() -> None:
+    """Starts the process again. numpy and FAISS read the environment when they are imported."""
+    if not AVX2.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **AVX2})
+    if products.numkong:
+        for name, there in products.numkong.get_capabilities().items():
+            if there and name not in ("serial", "haswell"):
+                products.numkong.disable_capability(name)
+
+
 def compare(name: str, left: Vectors, right: Vectors) -> None:
     """The ways take turns, so that other load of the machine slows all of them."""
     ways: dict[str, Way] = {"kernel": by_kernel, "numpy, product and argpartition": by_numpy}
     if faiss is not None:
         ways["FAISS, IndexFlatIP"] = by_faiss
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     found = {}
     for _ in range(3):
         for way, run in ways.items():
-            began = time.perf_counter()
+            began = time.perf_counter(), time.process_time()
             found[way] = run(left, right)
-            seconds[way].append(time.perf_counter() - began)
-    print(f"\n{len(left)} × {len(right)} × {left.shape[1]}, top {LIMIT}, {name}; median of 3\n")
-    print("| | seconds | times the kernel's | lists |\n|---|---|---|---|")
-    kernel = median(seconds["kernel"])
-    for way, each in seconds.items():
+            taken[way].append((time.perf_counter() - began[0], time.process_time() - began[1]))
+    load = os.getloadavg()[0]
+    print(f"\n{len(left)} × {len(right)} × {left.shape[1]}, top {LIMIT}, {name}; median of 3, load {load:.1f}\n")
+    print("| | seconds | times the kernel's | processor seconds | times the kernel's | lists |")
+    print("|---|---|---|---|---|---|")
+    kernel = [median(each) for each in zip(*taken["kernel"], strict=True)]
+    for way, times in taken.items():
         alike = "" if way == "kernel" else agreement(found["kernel"], found[way], left, right)
-        print(f"| {way} | {median(each):.2f} | {median(each) / kernel:.1f} | {alike} |")
+        each = [median(each) for each in zip(*times, strict=True)]
+        cells = [f"{one:.2f} | {one / its:.1f}" for one, its in zip(each, kernel, strict=True)]
+        print(f"| {way} | {' | '.join(cells)} | {alike} |")
     print(f"\nthe kernel's pairs: {work(left, right)}")
 
 

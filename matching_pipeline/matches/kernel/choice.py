@@ -14,8 +14,8 @@ from matching_pipeline.matches.kernel.seeds import spread
 
 WORTH_CHOOSING = 2 * 10**10
 """With fewer multiplications in all, the choice costs more than it saves."""
-WORTH_DIRECTIONS = 400
-"""So many multiplications for each of the cube of the dimensions, which is what principal directions cost."""
+WORTH_DIRECTIONS = 65
+"""Principal directions cost a fifth of so many multiplications of floats for each of the cube of the dimensions."""
 STEP = 64
 """Depths are multiples of it, with the columns of the rest: an integer product adds up 64 columns at once."""
 TRIED = (256, 1024)
@@ -57,7 +57,7 @@ class Choice:
         inside = basis.inside(left), basis.inside(right - self._centre)
         rests = [np.sum(np.square(part), axis=1) for part in inside]
         bounds, width, before = lacking.astype(np.float32), self._scorer.width, 0
-        for depth in [*range(STEP - rest_columns, width, STEP), width]:
+        for depth in [*range(STEP - rest_columns, width - rest_columns, STEP), width]:
             parts = [part[:, before:depth] for part in inside]
             bounds = bounds + parts[0] @ parts[1].T
             rests = [
@@ -103,7 +103,8 @@ class Choice:
         """All dimensions, the most important first."""
         left, right = self._samples[0], self._samples[1] - self._centre
         bases: list[Basis] = [strongest_coordinates(left, right)]
-        if self._pairs > WORTH_DIRECTIONS * self._scorer.width**2:
+        costs = products.costs()
+        if self._pairs * costs.faster > WORTH_DIRECTIONS * self._scorer.width**2 * costs.float32:
             directions = principal_directions(left, right)
             bases += [directions] if directions else []
         return bases

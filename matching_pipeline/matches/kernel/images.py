@@ -84,7 +84,7 @@ class Scorer:
         return self._paired(left_rows, right_rows, self._form)
 
     def all_near(self, left_rows: slice | Rows, right_rows: slice | Rows) -> Numbers:
-        """(left rows, right rows): scores of all pairs that are off by `nearness` at most."""
+        """(right rows, left rows): scores of all pairs that are off by `nearness` at most."""
         return self._all(left_rows, right_rows, self._form)
 
     @property
@@ -104,15 +104,15 @@ class Scorer:
         return scores
 
     def all_scores(self, left_rows: slice, right_rows: slice) -> Numbers:
-        """(left rows, right rows): scores in float64 that are not rounded, by one matrix product."""
+        """(right rows, left rows): scores in float64 that are not rounded, by one matrix product."""
         return self._all(left_rows, right_rows, np.float64)
 
     def _all(self, left_rows: slice | Rows, right_rows: slice | Rows, form: Form) -> Numbers:
         left, right = self.left.unit(left_rows, form), self.right.embeddings[right_rows].astype(form, copy=False)
-        scores: Numbers = left @ right.T
-        scores *= ((1 - self.weight) / self.right.norms[right_rows]).astype(form)
+        scores: Numbers = right @ left.T
+        scores *= ((1 - self.weight) / self.right.norms[right_rows, None]).astype(form)
         if self._words:
-            scores += self.weight * all_overlaps(*self._words, left_rows, right_rows)
+            scores += self.weight * all_overlaps(*self._words, left_rows, right_rows).T
         return scores
 
     @property

@@ -24,9 +24,7 @@ COMPARED = 8
 """So many right entities are compared at most for each place of a list."""
 MOST_CENTRES = 1000
 DRAWS = 4
-"""Centres are chosen in so many draws, each among the rows that are far from the centres before."""
-FAR = 1 / 3
-"""This share of the rows is far."""
+"""Centres are drawn in so many turns: among all rows, the half that is far from the centres before, a quarter, …"""
 COLUMNS = 96
 """So many coordinates tell which centre is the nearest, or nearly so."""
 CHUNK_ROWS = 1024
@@ -52,7 +50,7 @@ class Seeds:
         def compare(group: tuple[Rows, Rows]) -> None:
             left, right = group
             scores = self._scorer.all_near(left, right)
-            floors[left] = np.partition(scores, -self._limit, axis=1)[:, -self._limit]
+            floors[left] = np.partition(scores, -self._limit, axis=0)[-self._limit]
 
         deque(self._each(compare, self._groups()), maxlen=0)
         return floors - self._scorer.nearness
@@ -71,11 +69,11 @@ class Seeds:
                 yield some, np.union1d(members[-most:], common)
 
     def _centres(self, count: int) -> Rows:
-        """So many left rows, drawn in turns among all rows and among those that are far from the centres so far."""
+        """So many left rows, more of them where the centres before are far."""
         centres = spread(self._rows, count // DRAWS)
-        for _ in range(1, DRAWS):
+        for draw in range(1, DRAWS):
             _, cosines = self._nearest(self._scorer.left, self._rows, centres)
-            far = np.sort(np.argsort(cosines, kind="stable")[: int(len(self._rows) * FAR)])
+            far = np.sort(np.argsort(cosines, kind="stable")[: len(self._rows) >> draw])
             centres = np.concatenate([centres, spread(far, count // DRAWS)])
         return centres
 

@@ -16,6 +16,8 @@ from matching_pipeline.matches.kernel.images import Scorer
 from matching_pipeline.matches.kernel.pairs import Candidates, Found, as_candidates
 from matching_pipeline.matches.kernel.policy import ROUNDING
 
+GROUPS = 8
+"""So many groups of right rows for each place of a list tell about where the list ends."""
 CROWDED = 1 / 8
 """From this share of a tile's pairs on, float64 scores of all pairs cost less than scores of single ones."""
 
@@ -39,11 +41,16 @@ class Bounds:
         return _places(self.products >= self._cuts(floors))
 
     def last(self, right_rows: Rows, count: int) -> Numbers:
-        """(left rows,): the bound that so many of these right rows reach with each, -inf if there are fewer."""
+        """(left rows,): a bound that so many of these right rows reach with each, -inf if there are fewer.
+
+        It is the last of the best bounds of some rows each. Two of the best are seldom in one such group.
+        """
         if len(right_rows) < count:
             return np.full(len(self.scale), -np.inf)
-        products = np.partition(self.products[right_rows], -count, axis=0)[-count]
-        return np.asarray(products * self.scale + self.above)
+        size = max(1, len(right_rows) // (GROUPS * count))
+        whole = len(right_rows) // size * size
+        best = self.products[right_rows[:whole]].reshape(size, -1, len(self.scale)).max(axis=0)
+        return np.asarray(np.partition(best, -count, axis=0)[-count] * self.scale + self.above)
 
     def candidates(self, right: Rows, left: Rows, first_column: int) -> Candidates:
         bounds = self.products[right, left] * self.scale[left] + self.above[left]
@@ -64,13 +71,13 @@ def coarse(coding: Coding, left: Coded, right: Coded, slack: float) -> Bounds:
 
 def fine(scorer: Scorer, left_rows: slice, right_rows: slice) -> Bounds:
     """Bounds from float64 scores, which exceed the scores by their rounding at most."""
-    scores = scorer.all_scores(left_rows, right_rows).T
+    scores = scorer.all_scores(left_rows, right_rows)
     return Bounds(scores, np.ones(scores.shape[1]), np.full(scores.shape[1], ROUNDING))
 
 
 def near_all(scorer: Scorer, left_rows: slice, right_rows: slice) -> Bounds:
     """Bounds of all pairs that exceed their scores by 2 · `scorer.nearness` at most."""
-    scores = scorer.all_near(left_rows, right_rows).T
+    scores = scorer.all_near(left_rows, right_rows)
     return Bounds(scores, np.ones(scores.shape[1]), np.full(scores.shape[1], scorer.nearness))
 
 
