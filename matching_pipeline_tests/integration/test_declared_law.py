@@ -315,7 +315,7 @@ def test_lists_are_as_declared_after_any_sequence_of_events(
     module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(module_database_url, monkeypatch)
-    hold_law(DeclaredLaw, module_database_url, examples=30)
+    hold_law(DeclaredLaw, module_database_url, examples=18)
 
 
 def prepare(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

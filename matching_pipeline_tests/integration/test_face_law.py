@@ -140,4 +140,4 @@ def test_face_pairs_are_as_defined_after_any_sequence_of_events(
     monkeypatch.setattr(matching, "LISTS_AT_ONCE", 1)
     monkeypatch.setattr(matching, "SHARD_ENTITIES", 2)
     monkeypatch.setattr(expansion, "KEYS_AT_ONCE", 2)
-    hold_law(FaceLaw, module_database_url, examples=30)
+    hold_law(FaceLaw, module_database_url, examples=16)

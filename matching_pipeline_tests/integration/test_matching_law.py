@@ -203,4 +203,4 @@ def test_project_lists_are_as_defined_after_any_sequence_of_events(
     # so few that sometimes Postgres computes which projects are near, and sometimes the kernel
     monkeypatch.setattr(scoring, "FEW_SOUGHT", 1)
     monkeypatch.setattr(expansion, "KEYS_AT_ONCE", 2)
-    hold_law(MatchingLaw, module_database_url, examples=60)
+    hold_law(MatchingLaw, module_database_url, examples=45)

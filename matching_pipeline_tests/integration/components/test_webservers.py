@@ -12,7 +12,6 @@ from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
-from dagster_webserver.webserver import DagsterWebserver
 from starlette.testclient import TestClient
 
 from matching_pipeline.db.connections import Connection
@@ -35,6 +34,9 @@ class Webserver:
     """Dagster's, with the code location in this process."""
 
     def __init__(self, instance: dg.DagsterInstance, stack: ExitStack) -> None:
+        # each worker would spend a second to import it
+        from dagster_webserver.webserver import DagsterWebserver
+
         module = LoadableTargetOrigin(module_name="matching_pipeline.definitions", attribute="defs")
         location = InProcessCodeLocationOrigin(module, location_name=SELECTED["repositoryLocationName"])
         workspace = WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(location))
