@@ -1,8 +1,7 @@
-"""A queue of the tests' own, with a handler that records what it wrote; a school and a studio."""
+"""The tests' own queue, a school and a studio."""
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -12,37 +11,9 @@ import pytest
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline.queues.handler import Outcome
+from matching_pipeline_tests.fixtures.recording import MINUTE, QUEUE, SOURCE
 from matching_pipeline_tests.fixtures.studio import Studio
 from matching_pipeline_tests.integration.school import School
-
-QUEUE = "recording"
-SOURCE = "thing"
-MINUTE = timedelta(minutes=1)
-
-
-class RecordingHandler:
-    """Writes each key to the table `recorded`, where 'poison' is refused."""
-
-    queue = QUEUE
-    batch_size = 20
-    lease = MINUTE
-
-    def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
-        yield [Outcome(job, "fine") for job in jobs]
-
-    def prepare_write(self, connection: Connection) -> None:
-        """Nothing to take."""
-
-    def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "insert into recorded (key, result) values (%s, %s)",
-                [(outcome.job.key, outcome.result) for outcome in outcomes],
-            )
-
-    def forget(self, connection: Connection, job: Job) -> None:
-        connection.execute("insert into forgotten (key) values (%s)", (job.key,))
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from matching_pipeline.sources.enqueue import enqueue_resync
 from matching_pipeline_tests.fixtures.app import App
 from matching_pipeline_tests.fixtures.pictures import CountingAnalyzer, picture, work_images
 from matching_pipeline_tests.fixtures.postings import JobBoard, work_postings
-from matching_pipeline_tests.integration.conftest import QUEUE, SOURCE, RecordingHandler, claim, claim_one, enqueue
+from matching_pipeline_tests.fixtures.recording import QUEUE, SOURCE, RecordingHandler
+from matching_pipeline_tests.integration.conftest import claim, claim_one, enqueue
 from matching_pipeline_tests.integration.school import School
 
 EARLIER = datetime(2025, 1, 1, tzinfo=UTC)

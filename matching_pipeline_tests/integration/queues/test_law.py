@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline_tests.integration.conftest import MINUTE, QUEUE, SOURCE, claim, make_due
+from matching_pipeline_tests.fixtures.recording import MINUTE, QUEUE, SOURCE
+from matching_pipeline_tests.integration.conftest import claim, make_due
 
 ENTITIES = [str(uuid4()) for _ in range(4)]
 entities = st.lists(st.sampled_from(ENTITIES), min_size=1, max_size=4)

@@ -14,14 +14,8 @@ from matching_pipeline.logs import log_to_stderr
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import LockBusy, Outcome
 from matching_pipeline.queues.worker import QueueWorker
-from matching_pipeline_tests.integration.conftest import (
-    QUEUE,
-    SOURCE,
-    RecordingHandler,
-    claim,
-    enqueue,
-    make_due,
-)
+from matching_pipeline_tests.fixtures.recording import QUEUE, SOURCE, RecordingHandler
+from matching_pipeline_tests.integration.conftest import claim, enqueue, make_due
 
 pytestmark = pytest.mark.usefixtures("records")
 

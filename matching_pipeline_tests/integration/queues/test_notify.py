@@ -18,8 +18,9 @@ from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.fixtures.command import run_command
 from matching_pipeline_tests.fixtures.notices import payloads
 from matching_pipeline_tests.fixtures.postings import JobBoard, work_postings
+from matching_pipeline_tests.fixtures.recording import RecordingHandler
 from matching_pipeline_tests.fixtures.studio import Studio
-from matching_pipeline_tests.integration.conftest import RecordingHandler, until
+from matching_pipeline_tests.integration.conftest import until
 from matching_pipeline_tests.integration.school import School
 
 QUEUE = "job_embeddings"

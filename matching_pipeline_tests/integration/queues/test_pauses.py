@@ -11,16 +11,8 @@ from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.queues.worker import QueueWorker
-from matching_pipeline_tests.integration.conftest import (
-    MINUTE,
-    QUEUE,
-    RecordingHandler,
-    claim,
-    enqueue,
-    recorded,
-    states,
-    until,
-)
+from matching_pipeline_tests.fixtures.recording import MINUTE, QUEUE, RecordingHandler
+from matching_pipeline_tests.integration.conftest import claim, enqueue, recorded, states, until
 
 
 @pytest.fixture(autouse=True)

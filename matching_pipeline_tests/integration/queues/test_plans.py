@@ -13,7 +13,8 @@ from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.db.queries import query
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job
-from matching_pipeline_tests.integration.conftest import MINUTE, QUEUE, SOURCE, claim
+from matching_pipeline_tests.fixtures.recording import MINUTE, QUEUE, SOURCE
+from matching_pipeline_tests.integration.conftest import claim
 
 BACKLOG = "backlog"
 DAY = timedelta(days=1)

@@ -7,7 +7,8 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.queues import client
 from matching_pipeline.queues.supervision import WorkerPolicy, request_worker
 from matching_pipeline.queues.worker import QueueWorker
-from matching_pipeline_tests.integration.conftest import MINUTE, QUEUE, RecordingHandler, enqueue, recorded
+from matching_pipeline_tests.fixtures.recording import MINUTE, QUEUE, RecordingHandler
+from matching_pipeline_tests.integration.conftest import enqueue, recorded
 from matching_pipeline_tests.integration.notes import Notes
 
 MOST = 2**31 - 1

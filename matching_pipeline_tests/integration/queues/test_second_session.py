@@ -13,13 +13,8 @@ from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.queues.progress import StopSignal
 from matching_pipeline.queues.worker import QueueWorker
-from matching_pipeline_tests.integration.conftest import (
-    RecordingHandler,
-    counted_attempts,
-    enqueue,
-    recorded,
-    states,
-)
+from matching_pipeline_tests.fixtures.recording import RecordingHandler
+from matching_pipeline_tests.integration.conftest import counted_attempts, enqueue, recorded, states
 
 pytestmark = pytest.mark.usefixtures("records")
 

@@ -17,7 +17,8 @@ from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import Handler, Outcome
 from matching_pipeline.queues.standing import QueuesFailed, StandingWorker
 from matching_pipeline.queues.supervision import worker_states
-from matching_pipeline_tests.integration.conftest import MINUTE, SOURCE, RecordingHandler, recorded, states, until
+from matching_pipeline_tests.fixtures.recording import MINUTE, SOURCE, RecordingHandler
+from matching_pipeline_tests.integration.conftest import recorded, states, until
 
 pytestmark = pytest.mark.usefixtures("records")
 

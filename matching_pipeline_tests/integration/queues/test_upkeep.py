@@ -8,17 +8,8 @@ import pytest
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queues import client
 from matching_pipeline.queues.client import Job, QueueState
-from matching_pipeline_tests.integration.conftest import (
-    MINUTE,
-    QUEUE,
-    SOURCE,
-    claim,
-    claim_one,
-    counted_attempts,
-    enqueue,
-    make_due,
-    states,
-)
+from matching_pipeline_tests.fixtures.recording import MINUTE, QUEUE, SOURCE
+from matching_pipeline_tests.integration.conftest import claim, claim_one, counted_attempts, enqueue, make_due, states
 
 DAY = timedelta(days=1)
 

@@ -16,11 +16,8 @@ from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import LockBusy, Outcome
 from matching_pipeline.queues.progress import StopSignal, Summary
 from matching_pipeline.queues.worker import LOOK_AGAIN_AT_LOCKED_SECONDS, LOOK_AGAIN_SECONDS, QueueWorker
+from matching_pipeline_tests.fixtures.recording import MINUTE, QUEUE, SOURCE, RecordingHandler
 from matching_pipeline_tests.integration.conftest import (
-    MINUTE,
-    QUEUE,
-    SOURCE,
-    RecordingHandler,
     claim,
     counted_attempts,
     enqueue,

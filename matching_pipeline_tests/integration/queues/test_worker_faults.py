@@ -25,10 +25,8 @@ from matching_pipeline.queues import worker as queue_worker
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.queues.worker import QueueWorker
+from matching_pipeline_tests.fixtures.recording import QUEUE, SOURCE, RecordingHandler
 from matching_pipeline_tests.integration.conftest import (
-    QUEUE,
-    SOURCE,
-    RecordingHandler,
     claim,
     counted_attempts,
     enqueue,
@@ -51,7 +49,7 @@ import signal, sys, time
 from datetime import timedelta
 from matching_pipeline.queues.handler import Outcome
 from matching_pipeline.queues.worker import QueueWorker
-from matching_pipeline_tests.integration.conftest import RecordingHandler
+from matching_pipeline_tests.fixtures.recording import RecordingHandler
 
 class Stuck(RecordingHandler):
     batch_size = 5
