@@ -38,19 +38,10 @@ language sql stable as $$
     end
 $$;
 
--- Warns of a key that no index can hold, and returns false.
-create or replace function leave_out(source_name text) returns boolean
-language plpgsql as $$
-begin
-    raise warning 'matching_pipeline: a row of the source % is left out: its key has more than 2,000 bytes', source_name;
-    return false;
-end
-$$;
-
 -- Enqueues a job in the queue `queue_name` for each key, and returns the number of different keys. A job that is pending already is not added twice:
 -- its row is locked until the caller commits, so that no claim takes it and reads the old input. If another session has locked the row, a second job
--- is added: an app's transaction must never wait in here for another transaction or for a worker. There are several statements, as most calls
--- find no pending job, and Postgres would prepare the update, and fire its triggers, for no row.
+-- is added: an app's transaction must never wait in here for another transaction or for a worker. The update is a statement of
+-- its own, since most calls find no pending job: as a part of the insert, it would fire its triggers then too.
 create or replace function enqueue_jobs(queue_name text, source_name text, job_kind text, keys text[], announced boolean default null) returns integer
 -- planning the statements for each row of the app's would cost more than the statements
 language plpgsql set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
@@ -88,8 +79,12 @@ begin
     end if;
     insert into jobs (queue, source, kind, key, caused_at)
     select distinct queue_name, source_name, job_kind, key, caused from unnest(keys) as key
-    where key is not null and (octet_length(key) <= 2000 or leave_out(source_name));
+    where octet_length(key) <= 2000;
     get diagnostics added = row_count;
+    if added < cardinality(keys) and exists (select from unnest(keys) as key where octet_length(key) > 2000) then
+        -- no index can hold it
+        raise warning 'matching_pipeline: a row of the source % is left out: its key has more than 2,000 bytes', source_name;
+    end if;
     perform announce_jobs(queue_name, announced);
     return added + already;
 end

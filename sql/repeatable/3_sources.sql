@@ -20,7 +20,8 @@ language sql immutable strict parallel safe set search_path from current as $$
     select array(select key_id(key) from unnest(keys) as key)
 $$;
 
--- Enqueues a job for each key, in every queue that serves the source. To set a search path here would cost the app's statement more than the look-up.
+-- Enqueues a job for each key, in every queue that serves the source. It sets no search path: to set one would cost more than the
+-- whole look-up.
 create or replace function enqueue_keys(source_name text, job_kind text, keys text[]) returns void
 language plpgsql as $$
 begin

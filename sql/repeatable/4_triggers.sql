@@ -111,7 +111,8 @@ begin
     select coalesce(string_agg(format('row(old_rows.%1$I)::record *<> row(new_rows.%1$I)::record', input), ' or '), 'false')
     into differs_sql from unnest(inputs) as input;
     -- `erase_keys` erases the keys that it can lock, and a worker erases the others. The trigger ignores an update by `write_status`,
-    -- which is not the app's. With `status_waits`, a worker writes the statuses of what it enqueues: see `jobs_write_back`.
+    -- which is not the app's. With `status_waits`, a worker writes the statuses of what it enqueues: see `jobs_write_back`. An assignment
+    -- to `ignored` costs less than `perform`.
     body := format($body$
 declare
     waits text := coalesce(current_setting('matching_pipeline.status_waits', true), '');

@@ -289,8 +289,8 @@ end
 $$;
 
 -- Deletes pairs and writes others, for a worker that holds the lists. Returns the places, from 1, of pairs that it does not write, since
--- an entity or an item is gone. The other entities stay until the transaction ends. Each key is looked up by itself, by subqueries that lock or have
--- a limit: a plan that was made while the tables were small stays.
+-- an entity or an item is gone. The other entities stay until the transaction ends. A subquery that locks or has a
+-- limit looks up each key by itself. Postgres keeps the plan that it made while the tables were small, and could otherwise read whole tables by it.
 create or replace function put_pairs(
     matcher_name text, model_name text, lost_left uuid[], lost_right uuid[], new_ids uuid[], left_ids uuid[], right_ids uuid[],
     left_items uuid[], right_items uuid[], similarities double precision[], left_ranks integer[], right_ranks integer[]

@@ -92,7 +92,7 @@ $$;
 
 -- Sets the statuses of the entities whose jobs changed. If a statement of the app on its own table changed them, a worker does it: an update of the
 -- row could fail that statement. A trigger of ours on a table of ours, or of a view, may come between. The triggers' arguments are the sources that are
--- written back: each insert of a job runs this, so it must soon tell that none of them is concerned.
+-- written back. The function runs at each insert of jobs, so it must quickly find that the jobs have other sources.
 create or replace function jobs_write_back() returns trigger
 language plpgsql security definer set search_path from current as $$
 declare
@@ -196,19 +196,21 @@ create or replace function make_write_back_triggers() returns void
 language plpgsql set search_path from current as $$
 declare
     names text := (select string_agg(quote_literal(name), ', ' order by name) from written_back());
-    standing text := (select pg_get_triggerdef(oid) from pg_trigger where tgrelid = 'jobs'::regclass and tgname = 'jobs_write_back_insert');
+    standing text := (
+        select substring(pg_get_triggerdef(oid) from 'jobs_write_back[(](.*)[)]$')
+        from pg_trigger where tgrelid = 'jobs'::regclass and tgname = 'jobs_write_back_insert'
+    );
     event text;
 begin
-    if names is null and standing is not null then
-        foreach event in array array['insert', 'update', 'delete'] loop
-            execute format('drop trigger jobs_write_back_%s on jobs', event);
-        end loop;
-    elsif standing not like '%jobs_write_back(' || names || ')' is not false then
-        foreach event in array array['insert', 'update', 'delete'] loop
-            execute format('create or replace trigger jobs_write_back_%1$s after %1$s on jobs referencing %2$s '
-                'for each statement execute function jobs_write_back(%3$s)', event,
-                case event when 'insert' then '' else 'old table as old_rows ' end || case event when 'delete' then '' else 'new table as new_rows' end, names);
-        end loop;
+    if names is not distinct from standing then
+        return;
     end if;
+    foreach event in array array['insert', 'update', 'delete'] loop
+        execute case when names is null then format('drop trigger jobs_write_back_%s on jobs', event)
+            else format('create or replace trigger jobs_write_back_%1$s after %1$s on jobs referencing %2$s '
+                'for each statement execute function jobs_write_back(%3$s)', event,
+                case event when 'insert' then '' else 'old table as old_rows ' end || case event when 'delete' then '' else 'new table as new_rows' end, names)
+        end;
+    end loop;
 end
 $$;
