@@ -37,10 +37,10 @@ DERIVED = ("matches", "embeddings", "items", "entities")
 ONE_FACE = "insert into faces (user_id, embedding) values (%s, %s)"
 MANY_FACES = f"""
 insert into faces (user_id, embedding)
-select id, {VECTOR.format(of="profiles.id")} from profiles order by id limit %s
+select id, {VECTOR.format(of="profiles.id")} from profiles order by school, id limit %s offset %s
 """
-# vectors that are alike enough to match
-SIMILAR_FACES = MANY_FACES.replace("random() - 0.5", "random() - 0.2")
+# vectors of which one pair in a hundred is alike enough to match
+SIMILAR_FACES = MANY_FACES.replace("random() - 0.5", "random() - 0.25")
 SEEN = "update profiles set last_seen = now()"
 STORAGE = """
 select relname, pg_total_relation_size(pg_class.oid) from pg_class
@@ -65,8 +65,8 @@ def main(against: Path | None, face_count: int) -> None:
         print(f"\n## {face_count:,} faces")
         _storage(connection, face_count)
     with _database(ROOT) as connection:
-        print(f"\n## TRUNCATE of {face_count // 10:,} faces with their pairs")
-        _truncation(connection, face_count // 10)
+        print(f"\n## TRUNCATE of {face_count:,} faces with their pairs")
+        _truncation(connection, face_count)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def _statements(checkout: Path) -> dict[str, float]:
             connection.execute(ONE_FACE, (profile[0], vector))
 
         def insert_many() -> None:
-            connection.execute(MANY_FACES.encode(), (MANY,))
+            connection.execute(MANY_FACES.encode(), (MANY, 0))
 
         singles = sorted(_seconds(insert_one) for _ in range(SINGLE))
         begin = _wal(connection)
@@ -190,7 +190,9 @@ def _match_faces(connection: psycopg.Connection, face_count: int, statement: str
         "from generate_series(1, %s) as i",
         (face_count,),
     )
-    connection.execute(statement.encode(), (face_count,))
+    # A worker claims whole schools together then, and computes the lists of each at once.
+    for begin in range(0, face_count, MANY):
+        connection.execute(statement.encode(), (MANY, begin))
     handler = MatchHandler("matches_face", attached(connection, "face"), ["face"])
     return _seconds(lambda: QueueWorker(connection.info.dsn, handler).run())
 
@@ -202,6 +204,8 @@ def _deleted(connection: psycopg.Connection) -> float:
         for table in reversed(DERIVED):
             connection.execute(f"insert into matching_pipeline.{table} select * from derived_{table}".encode())
         connection.execute("insert into public.matches select * from published")
+    # the tables were analyzed while they were empty
+    connection.execute("analyze")
     with connection.transaction():
         # the foreign keys are checked as for any DELETE, and nothing is enqueued for those who lose pairs
         connection.execute("set local matching_pipeline.skip_matching = 'on'")

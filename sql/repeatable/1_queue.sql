@@ -14,15 +14,17 @@ $$;
 
 -- Wakes the workers of a queue when the transaction commits. The message is the queue's name only: a long payload would abort
 -- the app's statement. An app can set `matching_pipeline.notify` to off for a transaction, such as one that it prepares. A caller that has read the
--- queue's row passes `announced`.
-create or replace function announce_jobs(queue_name text, announced boolean default null) returns void
+-- queue's row passes `announced`. Returns whether it wakes them: plpgsql runs no statement for a call that is an assigned expression.
+create or replace function announce_jobs(queue_name text, announced boolean default null) returns boolean
 language plpgsql as $$
 begin
-    if coalesce(current_setting('matching_pipeline.notify', true), '') <> 'off'
-       and coalesce(announced, matching_pipeline.is_announced(queue_name))
+    if coalesce(current_setting('matching_pipeline.notify', true), '') = 'off'
+       or not coalesce(announced, matching_pipeline.is_announced(queue_name))
     then
-        perform pg_notify('matching_pipeline_jobs', queue_name);
+        return false;
     end if;
+    perform pg_notify('matching_pipeline_jobs', queue_name);
+    return true;
 end
 $$;
 
@@ -81,11 +83,14 @@ begin
     select distinct queue_name, source_name, job_kind, key, caused from unnest(keys) as key
     where octet_length(key) <= 2000;
     get diagnostics added = row_count;
-    if added < cardinality(keys) and exists (select from unnest(keys) as key where octet_length(key) > 2000) then
-        -- no index can hold it
-        raise warning 'matching_pipeline: a row of the source % is left out: its key has more than 2,000 bytes', source_name;
+    -- a condition with a subquery would be a statement in each call
+    if added < cardinality(keys) then
+        if exists (select from unnest(keys) as key where octet_length(key) > 2000) then
+            -- no index can hold it
+            raise warning 'matching_pipeline: a row of the source % is left out: its key has more than 2,000 bytes', source_name;
+        end if;
     end if;
-    perform announce_jobs(queue_name, announced);
+    announced := announce_jobs(queue_name, announced);
     return added + already;
 end
 $$;
