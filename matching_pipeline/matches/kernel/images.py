@@ -19,6 +19,8 @@ Form = type[np.float32 | np.float64]
 
 _CHUNK_BYTES = 1 << 18
 """A chunk of so many bytes stays in the processor's cache."""
+_LONG = 8192
+"""If a row has more numbers, `np.einsum` sums it in one order alone, and in another beside others."""
 
 
 @dataclass(frozen=True)
@@ -173,5 +175,6 @@ def _row_products(left: Vectors, right: Vectors, left_rows: Rows, right_rows: Ro
 
 
 def _chunk_rows(vectors: Vectors, form: Form) -> int:
-    """How many rows in this form stay in the processor's cache."""
-    return max(1, _CHUNK_BYTES // int(vectors.shape[1] * np.dtype(form).itemsize))
+    """How many rows in this form stay in the processor's cache, or 1 if they are long."""
+    dimensions = max(1, vectors.shape[1])
+    return _CHUNK_BYTES // int(dimensions * np.dtype(form).itemsize) if dimensions <= _LONG else 1

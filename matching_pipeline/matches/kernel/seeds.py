@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from matching_pipeline.matches.kernel import products
-from matching_pipeline.matches.kernel.columns import Numbers, Rows
+from matching_pipeline.matches.kernel.columns import Numbers, Rows, Vectors
 from matching_pipeline.matches.kernel.images import ImageSet, Scorer
 
 SAMPLED = 2048
@@ -52,7 +52,8 @@ class Seeds:
             scores = self._scorer.all_near(left, right)
             floors[left] = np.partition(scores, -self._limit, axis=0)[-self._limit]
 
-        deque(self._each(compare, self._groups()), maxlen=0)
+        groups = ((left, right) for whole, right in self._groups() for left in _chunks(whole))
+        deque(self._each(compare, groups), maxlen=0)
         return floors - self._scorer.nearness
 
     def _groups(self) -> Iterator[tuple[Rows, Rows]]:
@@ -85,23 +86,31 @@ class Seeds:
 
     def _nearest(self, images: ImageSet, rows: Rows, centres: Rows) -> tuple[Rows, Numbers]:
         """For each row the number of the nearest centre, and their cosine as far as few coordinates tell it."""
-        directions = self._scorer.left.unit(centres, np.float32)[:, self._columns]
-        directions = directions - directions.mean(axis=0)
+        directions = self._narrow(self._scorer.left, centres)
+        directions -= directions.mean(axis=0)
 
         def nearest(chunk: Rows) -> tuple[Rows, Numbers]:
-            along = products.of_floats(np.take(images.embeddings[chunk], self._columns, axis=1), directions)
-            centre = along.argmax(axis=1)
-            return centre, along[np.arange(len(chunk)), centre] / images.norms[chunk]
+            cosines = products.of_floats(self._narrow(images, chunk), directions)
+            centre = cosines.argmax(axis=1)
+            return centre, cosines[np.arange(len(chunk)), centre]
 
-        chunks = np.split(rows, range(CHUNK_ROWS, len(rows), CHUNK_ROWS))
-        centre, cosines = (np.concatenate(part) for part in zip(*self._each(nearest, chunks), strict=True))
+        centre, cosines = (np.concatenate(part) for part in zip(*self._each(nearest, _chunks(rows)), strict=True))
         return centre, cosines
+
+    def _narrow(self, images: ImageSet, rows: Rows) -> Vectors:
+        """(rows, columns): parts of the unit vectors, which are in the range of float32 whatever the length was."""
+        narrow = np.take(images.embeddings[rows], self._columns, axis=1) / images.norms[rows, None]
+        return narrow.astype(np.float32)
 
     @cached_property
     def _columns(self) -> Rows:
         """Coordinates that tell the left rows apart."""
         sample = self._scorer.left.unit(spread(self._rows, SAMPLED))
         return np.sort(np.argsort(-sample.var(axis=0))[:COLUMNS])
+
+
+def _chunks(rows: Rows) -> list[Rows]:
+    return np.split(rows, range(CHUNK_ROWS, len(rows), CHUNK_ROWS))
 
 
 def spread(rows: Rows, most: int) -> Rows:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from matching_pipeline.matches.kernel import choice, products, search, seeds, stages
-from matching_pipeline.matches.kernel.images import ImageSet, Scorer, image_set
+from matching_pipeline.matches.kernel.images import ImageSet, Scorer, _row_products, image_set
 from matching_pipeline.matches.kernel.pairs import Found, Pairs, ranked
 from matching_pipeline.matches.kernel.tiles import spans
 from matching_pipeline_tests.fixtures.vectors import KINDS, Vectors, vectors
@@ -51,6 +51,17 @@ def expected_pairs(left: ImageSet, right: ImageSet, weight: float, floors: Any, 
         left.image_ids[found.left_row],
         right.image_ids[found.right_row],
     )
+
+
+@pytest.mark.parametrize("dimensions", [100, 9000])
+def test_a_score_depends_on_its_two_images_only(dimensions: int) -> None:
+    embeddings = vectors("random", 9, dimensions, np.random.default_rng(1))
+    images, rows = an_image_set(embeddings, 1, [frozenset()] * 9), np.arange(9)
+    alone = [an_image_set(embeddings[row : row + 1], 1, [frozenset()]) for row in rows]
+    assert images.norms.tolist() == [each.norms[0] for each in alone]
+    together = _row_products(embeddings, embeddings, rows, rows[::-1], np.float64)
+    single = [_row_products(embeddings, embeddings, rows[[row]], 8 - rows[[row]], np.float64)[0] for row in rows]
+    assert together.tolist() == single
 
 
 @pytest.fixture(params=["numkong", "numpy"], scope="module")
