@@ -56,30 +56,39 @@ class Traces:
             group by nspname, relname"""
         ).fetchall()
         # to ask for each column of each table takes a second
-        held = self._places((schema, table, None) for schema, table, _ in tables)
+        held = self._places(((schema, table, None) for schema, table, _ in tables), ["id", "vector"])
         return {
             f"{schema}.{table}.{column}: {what}"
-            for (schema, table, column), what in self._places(
-                (schema, table, column)
-                for schema, table, columns in tables
-                if any((schema, table, None) == place for place, _ in held)
-                for column in columns
+            for what in self._names
+            for schema, table, column in self._places(
+                (
+                    (schema, table, column)
+                    for schema, table, columns in tables
+                    if (schema, table, None) in held
+                    for column in columns
+                ),
+                [what],
             )
         }
 
-    def _places(self, places: Iterable[Place]) -> list[tuple[Place, str]]:
-        """Those that hold the id or the vector, and which of them; without a column the whole row is searched."""
-        asked = [(place, what) for place in places for what in self._names]
+    def _places(self, places: Iterable[Place], names: Sequence[str]) -> list[Place]:
+        """Those that hold the id or the vector; without a column the whole row is searched."""
+        asked = list(places)
         if not asked:
             return []
+        sought = [self._names[name] for name in names]
         exists = [
-            SQL("select {} where exists (select from {} as row where position({} in {}::text) > 0)").format(
+            SQL("select {} where exists (select from {} as row where {})").format(
                 Literal(number),
                 Identifier(schema, table),
-                Literal(self._names[what]),
-                Identifier("row", column) if column else Identifier("row"),
+                SQL(" or ").join(
+                    SQL("position({} in {}::text) > 0").format(
+                        Literal(each), Identifier("row", column) if column else Identifier("row")
+                    )
+                    for each in sought
+                ),
             )
-            for number, ((schema, table, column), what) in enumerate(asked)
+            for number, (schema, table, column) in enumerate(asked)
         ]
         rows = self._connection.execute(SQL(" union all ").join(exists))
         return [asked[number] for (number,) in rows]

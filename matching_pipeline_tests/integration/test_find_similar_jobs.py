@@ -137,7 +137,7 @@ def test_it_finds_what_a_plain_loop_finds(connection: Connection, vectors: list[
 def test_a_search_reads_the_embeddings_once_and_no_posting(board: SearchableBoard) -> None:
     board.model("shadow", 2, "shadow")
     board.run(
-        "insert into jobs (title, description) select 'Baker', repeat('Bread', 99) from generate_series(1, 20000)"
+        "insert into jobs (title, description) select 'Baker', repeat('Bread', 99) from generate_series(1, 5000)"
     )
     for copied in (
         "entities (source, id, key) select 'posting', id, id::text from jobs",

@@ -42,7 +42,8 @@ create table items (
     key text collate "C" not null,
     content text,
     content_hash bytea,
-    -- The source comes last, so that no plan made while the table was empty finds all items of a source by this index.
+    -- The source comes last here and in the index below, so that no plan made while the table was empty finds all items of a
+    -- source by them.
     constraint items_pkey primary key (id, source),
     constraint items_entity_fkey foreign key (source, entity) references entities (source, id) on delete cascade
 );
@@ -52,7 +53,7 @@ comment on column items.id is 'key_id(key)';
 comment on column items.key is 'a picture''s own key; the entity''s key if it has one item';
 comment on column items.content is 'a picture''s URL; null for texts and vectors';
 comment on column items.content_hash is 'SHA-256 of the text; null for pictures and vectors';
-create index items_entity_idx on items (entity);
+create index items_entity_idx on items (entity, source);
 
 -- Records of what changed, for workers that hold images between jobs. A crash empties the table, and ends their sessions.
 

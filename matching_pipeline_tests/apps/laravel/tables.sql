@@ -24,4 +24,4 @@ create table adverts (
 
 insert into migrations (migration, batch) values ('0001_01_01_000002_create_jobs_table', 1);
 insert into adverts (title, description, price, deleted_at)
-select 'Advert ' || n, words_at(n), n, case when n % 10 = 0 then now() end from generate_series(1, 150) as n;
+select 'Advert ' || n, words_at(n), n, case when n % 10 = 0 then now() end from generate_series(1, 60) as n;

@@ -18,4 +18,4 @@ insert into "Company" select 'cl' || md5('company ' || n), 'Company ' || n from 
 insert into "Job" ("id", "title", "descriptionMd", "companyId", "status")
 select 'cl' || md5('job ' || n), 'Job ' || n, words_at(n), 'cl' || md5('company ' || 1 + n % 25),
     (enum_range(null::"JobStatus"))[1 + least(n % 4, 2)]
-from generate_series(1, 150) as n;
+from generate_series(1, 75) as n;

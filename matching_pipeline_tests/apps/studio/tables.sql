@@ -14,4 +14,4 @@ create function get_next_job(wanted text) returns setof job_queue language sql a
 $$;
 
 insert into "Project" ("id", "ownerId", "mainImage") select 'cl' || md5('project ' || n), 'cl' || n % 9, 'studio/main' || n || '.png'
-from generate_series(1, 150) as n;
+from generate_series(1, 60) as n;

@@ -1,4 +1,4 @@
--- A job board on Supabase, 1,000 postings of 200 texts: identity keys, policies on the table, and an `embedding_queue` of its own.
+-- A job board on Supabase, 1,000 postings of 50 texts: identity keys, policies on the table, and an `embedding_queue` of its own.
 
 create table jobs (
     id bigint generated always as identity primary key,
@@ -21,5 +21,5 @@ $$;
 create trigger jobs_remembered after insert or update of title, body on jobs for each row execute function remember_job();
 
 insert into jobs (employer, title, body, is_open)
-select uuid_at(1 + n % 100), 'Job ' || n % 200, words_at(n % 200), case n % 20 when 0 then false when 1 then null else true end
+select uuid_at(1 + n % 100), 'Job ' || n % 50, words_at(n % 50), case n % 20 when 0 then false when 1 then null else true end
 from generate_series(1, 1000) as n;
