@@ -89,6 +89,12 @@ declare
     message text;
     context text;
 begin
+    if tg_op in ('INSERT', 'UPDATE') then
+        -- an upsert fires both triggers, also without rows
+        if not exists (select from new_rows) then
+            return null;
+        end if;
+    end if;
     for publication in
         select publications.matcher, statements ->> case tg_op when 'DELETE' then 'lost' when 'TRUNCATE' then 'emptied' else 'changed' end as statement,
             declaration, declared_table(declaration #>> '{publish,table}') as target
