@@ -20,12 +20,12 @@ language sql immutable strict parallel safe set search_path from current as $$
     select array(select key_id(key) from unnest(keys) as key)
 $$;
 
--- Enqueues a job for each key, in every queue that serves the source. It sets no search path: to set one would cost more than the
--- whole look-up.
+-- Enqueues a job for each key, in every queue that serves the source. It sets no search path, which would cost more than the
+-- look-up, so it names schemas: an app may have a `cardinality` of its own.
 create or replace function enqueue_keys(source_name text, job_kind text, keys text[]) returns void
 language plpgsql as $$
 begin
-    if cardinality(keys) > 0 then
+    if pg_catalog.cardinality(keys) > 0 then
         perform case
             when queues.work in ('image', 'text') then matching_pipeline.enqueue_for_models(queues.name, source_name, job_kind, keys)
             else matching_pipeline.enqueue_jobs(queues.name, source_name, job_kind, keys, queues.notify)
