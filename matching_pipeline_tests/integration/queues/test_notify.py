@@ -11,6 +11,7 @@ import pytest
 
 from matching_pipeline.db.connections import Connection, connect
 from matching_pipeline.queues import client
+from matching_pipeline.queues import worker as queue_worker
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach, set_notify
@@ -142,8 +143,9 @@ def test_a_waiting_worker_looks_for_jobs_ten_times_a_second(connection: Connecti
 
 @pytest.mark.usefixtures("records")
 def test_a_worker_that_waits_already_sees_the_change_when_it_next_looks(
-    connection: Connection, database_url: str
+    connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(queue_worker, "LOOK_AGAIN_SECONDS", 0.5)
     board = JobBoard(connection)
     with serving(database_url):
         set_notify(connection, False)
