@@ -15,7 +15,8 @@ from matching_pipeline.matches.kernel.seeds import spread
 WORTH_CHOOSING = 2 * 10**10
 """With fewer multiplications in all, the choice costs more than it saves."""
 WORTH_DIRECTIONS = 65
-"""Principal directions cost a fifth of so many multiplications of floats for each of the cube of the dimensions."""
+"""Principal directions are worth their cost if all products cost so many multiplications of floats for each of the
+cube of the dimensions. The directions cost a fifth of that."""
 STEP = 64
 """Depths are multiples of it, with the columns of the rest: an integer product adds up 64 columns at once."""
 TRIED = (256, 1024)

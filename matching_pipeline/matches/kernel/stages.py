@@ -43,7 +43,8 @@ class Bounds:
     def last(self, right_rows: Rows, count: int) -> Numbers:
         """(left rows,): a bound that so many of these right rows reach with each, -inf if there are fewer.
 
-        It is the last of the best bounds of some rows each. Two of the best are seldom in one such group.
+        It is the best bound of a group of rows, so that fewer numbers are sorted. The groups are so many that two of
+        the best rows are seldom in one.
         """
         if len(right_rows) < count:
             return np.full(len(self.scale), -np.inf)
