@@ -12,8 +12,8 @@ from matching_pipeline.matches.kernel.columns import Numbers, Rows, Vectors
 from matching_pipeline.matches.kernel.images import Scorer
 from matching_pipeline.matches.kernel.seeds import spread
 
-WORTH_CHOOSING = 2 * 10**10
-"""With fewer multiplications in all, the choice costs more than it saves."""
+WORTH_CHOOSING = 1.0
+"""With fewer seconds of products in all, the choice costs more than it saves."""
 WORTH_DIRECTIONS = 65
 """Principal directions are worth their cost if all products cost so many multiplications of floats for each of the
 cube of the dimensions. The directions cost a fifth of that."""
@@ -38,7 +38,7 @@ class Choice:
         """The coding for pairs that must reach their left row's floor."""
         kind = Int8Coding if products.costs().codes_are_faster else FloatCoding
         chosen: Coding = kind(self._centre)
-        if self._pairs * self._scorer.width < WORTH_CHOOSING:
+        if self._pairs * self._scorer.width * products.costs().faster < WORTH_CHOOSING:
             return chosen
         least = float("inf")
         for basis in self._bases:
