@@ -49,7 +49,6 @@ def attach(connection: Connection, declarations: Declarations) -> None:
                 connection.execute(query("search_our_schema"))
                 connection.execute(query("attach_publication"), {"name": matcher.name})
         _execute_giving_way(connection, None, query("make_publishing_triggers"))
-        _execute_giving_way(connection, None, query("make_write_back_triggers"))
         connection.execute(query("join_realtime"))
         for matcher in declarations.matchers:
             _execute_giving_way(connection, matcher.name, query("make_exception_triggers"), what="matcher")
@@ -135,6 +134,8 @@ def _attach_source(connection: Connection, source: Source, declarations: Declara
     declared_queues = list(declarations.queues)
     statement = query("attach_source")
     changed = _execute_giving_way(connection, source.name, statement, **parameters, declared_queues=declared_queues)
+    # A job that was completed before would write no status.
+    _execute_giving_way(connection, None, query("make_write_back_triggers"))
     for (kind,) in connection.execute(query("watched_kinds"), {"name": source.name}).fetchall():
         _execute_giving_way(connection, source.name, query("make_triggers"), kind=kind)
     for table, is_watched in connection.execute(query("tables_with_triggers"), {"name": source.name}).fetchall():
