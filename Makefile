@@ -31,7 +31,7 @@ dev: install ## Run everything on DATABASE_URL, or on an embedded Postgres
 # More workers than cores: the tests wait for Postgres, HTTP and clocks too. Each computes in one thread. Bytecode is kept,
 # whatever the environment says: the many processes that tests start would compile the same modules again.
 test: .venv/developing ## Run all tests
-	OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist worksteal
+	OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 4 --dist worksteal
 
 lint: .venv/developing ## Check style
 	$(BIN)/ruff check

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -25,8 +26,9 @@ def test_a_second_daemon_is_refused_and_told_of_the_first(database_url: str, tmp
 
 def test_a_daemon_whose_session_ends_is_interrupted(connection: Connection, database_url: str) -> None:
     def run() -> None:
-        with only_daemon(database_url) as session, interrupted_without(session):
-            connection.execute("select pg_terminate_backend(%s)", [session.info.backend_pid])
+        with only_daemon(database_url) as session, interrupted_without(session), ThreadPoolExecutor() as pool:
+            # in this thread the interruption could meet the statement
+            pool.submit(connection.execute, "select pg_terminate_backend(%s)", [session.info.backend_pid])
             threading.Event().wait(30)
 
     with pytest.raises(psycopg.OperationalError, match="another daemon may have begun"):
