@@ -303,7 +303,7 @@ def copy(connection: Connection) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "insert into notes (id, title) select number, 'Note ' || number from generate_series(4, 300) as number",
+        "insert into notes (id, title) select number, 'Note ' || number from generate_series(4, 1500) as number",
         "insert into notes (id, title) values (1, 'Upserted'), (4, 'New') "
         "on conflict (id) do update set title = excluded.title",
         "merge into notes using (values (1, 'Merged'), (2, null), (4, 'New')) as given (id, title) "
