@@ -96,11 +96,10 @@ def compare(name: str, left: Vectors, right: Vectors) -> None:
     print(f"\n{len(left)} × {len(right)} × {left.shape[1]}, top {LIMIT}, {name}; median of 3, load {load:.1f}\n")
     print("| | seconds | times the kernel's | processor seconds | times the kernel's | lists |")
     print("|---|---|---|---|---|---|")
-    kernel = [median(each) for each in zip(*taken["kernel"], strict=True)]
-    for way, times in taken.items():
+    medians = {way: [median(each) for each in zip(*times, strict=True)] for way, times in taken.items()}
+    for way, times in medians.items():
         alike = "" if way == "kernel" else agreement(found["kernel"], found[way], left, right)
-        each = [median(each) for each in zip(*times, strict=True)]
-        cells = [f"{one:.2f} | {one / its:.1f}" for one, its in zip(each, kernel, strict=True)]
+        cells = [f"{each:.2f} | {each / its:.1f}" for each, its in zip(times, medians["kernel"], strict=True)]
         print(f"| {way} | {' | '.join(cells)} | {alike} |")
     print(f"\nthe kernel's pairs: {work(left, right)}")
 

@@ -69,11 +69,11 @@ class DerivedHandler(ABC):
     def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
         rows, outcomes = read_items(connection, jobs)
         yield outcomes
-        empty = [job for job, row in rows.items() if not (row.content or self._is_text)]
-        yield [Outcome(job, failure=NO_URL) for job in empty]
+        full = {job: row for job, row in rows.items() if row.content or self._is_text}
+        yield [Outcome(job, failure=NO_URL) for job in rows if job not in full]
         running: Futures[Job] = Futures()
-        for job in rows.keys() - set(empty):
-            running.add(self._threads.submit(self._values, rows[job]), job)
+        for job, row in full.items():
+            running.add(self._threads.submit(self._values, row), job)
         for ended in running.ended(PATIENCE_SECONDS):
             yield [self._outcome(job, rows[job], result) for job, result in ended if result is not None]
 

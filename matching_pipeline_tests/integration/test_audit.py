@@ -45,7 +45,7 @@ def fill(connection: Connection, database_url: str) -> None:
 
 @pytest.fixture(autouse=True)
 def two_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """of projects"""
+    """The three projects are in two parts of a rebuild."""
     monkeypatch.setattr(matching, "SHARD_ENTITIES", 2)
 
 

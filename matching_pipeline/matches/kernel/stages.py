@@ -72,14 +72,12 @@ def coarse(coding: Coding, left: Coded, right: Coded, slack: float) -> Bounds:
 
 def fine(scorer: Scorer, left_rows: slice, right_rows: slice) -> Bounds:
     """Bounds from float64 scores, which exceed the scores by their rounding at most."""
-    scores = scorer.all_scores(left_rows, right_rows)
-    return Bounds(scores, np.ones(scores.shape[1]), np.full(scores.shape[1], ROUNDING))
+    return _above(scorer.all_scores(left_rows, right_rows), ROUNDING)
 
 
 def near_all(scorer: Scorer, left_rows: slice, right_rows: slice) -> Bounds:
     """Bounds of all pairs that exceed their scores by 2 · `scorer.nearness` at most."""
-    scores = scorer.all_near(left_rows, right_rows)
-    return Bounds(scores, np.ones(scores.shape[1]), np.full(scores.shape[1], scorer.nearness))
+    return _above(scorer.all_near(left_rows, right_rows), scorer.nearness)
 
 
 def prune(bounds: Bounds, finer: Callable[[], Bounds], floors: Numbers) -> tuple[Bounds, Rows, Rows]:
@@ -104,6 +102,10 @@ def exact(scorer: Scorer, left_rows: Rows, right_rows: Rows, floors: Numbers) ->
     scores = scorer.exact(left_rows, right_rows)
     left, right = scorer.left.entity_of_row[left_rows], scorer.right.entity_of_row[right_rows]
     return Found(left, right, scores, left_rows, right_rows).take(scores >= floors)
+
+
+def _above(scores: Numbers, error: float) -> Bounds:
+    return Bounds(scores, np.ones(scores.shape[1]), np.full(scores.shape[1], error))
 
 
 def _places(mask: NDArray[np.bool_]) -> tuple[Rows, Rows]:

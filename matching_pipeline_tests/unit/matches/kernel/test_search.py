@@ -15,6 +15,9 @@ from matching_pipeline.matches.kernel.pairs import Found, Pairs, ranked
 from matching_pipeline.matches.kernel.tiles import spans
 from matching_pipeline_tests.fixtures.vectors import KINDS, Vectors, vectors
 
+PLAIN: dict[str, Any] = {"dimensions": 80, "groups": (1, 1), "weight": 0.0, "vocabulary": 5, "threshold": -1.0}
+"""One image an entity, without attributes."""
+
 
 def numbered(numbers: NDArray[np.intp]) -> NDArray[np.bytes_]:
     return np.frombuffer(b"".join(int(number).to_bytes(16, "big") for number in numbers), dtype="S16")
@@ -92,26 +95,18 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
 @example(  # a pair waits from a tile of loose bounds while those of the next tile are float64 scores
     kinds=("random", "random"),
     sizes=(1, 33),
-    dimensions=80,
-    groups=(1, 1),
-    weight=0.0,
-    vocabulary=5,
-    threshold=-1.0,
     limit=1,
     part=70,
     seed=45,
+    **PLAIN,
 )
 @example(  # lists are full of ties, and the one with the lowest id has a worse bound than the others
     kinds=("copies", "copies"),
     sizes=(16, 300),
-    dimensions=80,
-    groups=(1, 1),
-    weight=0.0,
-    vocabulary=5,
-    threshold=-1.0,
     limit=5,
     part=1000,
     seed=38,
+    **PLAIN,
 )
 def test_pairs_are_those_of_all_scores(
     library: str,
