@@ -181,6 +181,7 @@ class _Part:
     def _search_few(self, tile: Tile) -> Tile:
         for span in spans(self._scorer.right, FEW_RIGHT_ROWS):
             bounds = near_all(self._scorer, tile.span.rows, span.rows)
+            self._tally.add("float32 scores of all", bounds.products.size)
             if self._limit is not None:
                 entities = self._scorer.right.starts[span.entities] - span.rows.start
                 tile = tile.raised(bounds.last(entities, self._limit) - 2 * self._scorer.nearness)
