@@ -16,4 +16,6 @@ def definitions_in(folder: Path) -> dg.Definitions:
         # they are about Dagster's own code; `load_from_defs_folder`, which needs a project, ignores them too
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
-        return dg.ComponentTree.from_module(as_package(folder), project_root=folder.parent).build_defs()
+        tree = dg.ComponentTree.from_module(as_package(folder), project_root=folder.parent)
+        # those of the tree's root also describe all components that are installed, which only Dagster+ shows
+        return tree.build_defs(folder)
