@@ -73,7 +73,8 @@ def await_report(instance: dg.DagsterInstance, asset: str) -> dict[str, Any]:
     deadline = time.monotonic() + 120
     while (found := reported(instance, asset)) is None:
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        # a look takes Dagster 20 ms of the processor
+        time.sleep(0.5)
     return found
 
 
