@@ -11,7 +11,7 @@ COMPONENTS = ("Derived", "GeneratedImages", "ImageEmbeddings", "Matches", "Sourc
 
 def __getattr__(name: str) -> Any:
     if name in COMPONENTS:
-        return getattr(import_module("matching_pipeline.components"), name)
+        return getattr(import_module("matching_pipeline.components.declared"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
