@@ -171,6 +171,8 @@ def _truncation(connection: psycopg.Connection, face_count: int) -> None:
     _match_faces(connection, face_count, SIMILAR_FACES)
     for table in DERIVED:
         connection.execute(f"create table derived_{table} as select * from matching_pipeline.{table}".encode())
+    # Postgres generates it again
+    connection.execute("alter table derived_entities drop column dimensions")
     connection.execute("create table published as select * from public.matches")
     pairs = connection.execute("select count(*) from derived_matches").fetchone()
     truncated = _seconds(lambda: connection.execute("truncate faces"))

@@ -104,15 +104,11 @@ def mirror_faces(connection: Connection) -> None:
         "select set_config('matching_pipeline.skip_matching', 'on', true)",
         f"""insert into matching_pipeline.embedding_models (name, modality, dimensions, status)
         values ('face', 'vector', {DIMENSIONS}, 'active') on conflict do nothing""",
-        """insert into matching_pipeline.entities (source, id, key, parent_key, user_key, properties)
+        """insert into matching_pipeline.entities (source, id, key, parent_key, user_key, properties, embedding)
         select 'face', faces.id, faces.id::text, user_id::text, user_id::text,
-            jsonb_build_object('school', school, 'gender', gender)
+            jsonb_build_object('school', school, 'gender', gender), embedding
         from faces join profiles on profiles.id = user_id
         on conflict do nothing""",
-        """insert into matching_pipeline.items (source, id, entity, key)
-        select 'face', id, id, id::text from faces on conflict do nothing""",
-        f"""insert into matching_pipeline.embeddings (source, item, model, dimensions, embedding)
-        select 'face', id, 'face', {DIMENSIONS}, embedding from faces on conflict do nothing""",
     )
     with connection.transaction():
         for statement in statements:

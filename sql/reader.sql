@@ -25,6 +25,7 @@ begin
             execute format('create policy matching_pipeline_reads on matching_pipeline.%I for select to matching_pipeline_reader using (true)', name);
         end if;
     end loop;
+    grant select on matching_pipeline.embedded_items to matching_pipeline_reader;
     for name in
         select pg_proc.oid::regprocedure from pg_proc
         where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype

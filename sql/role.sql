@@ -49,6 +49,7 @@ begin
             execute format('create policy matching_pipeline_works on matching_pipeline.%I to matching_pipeline using (true) with check (true)', name);
         end if;
     end loop;
+    grant select on matching_pipeline.embedded_items to matching_pipeline;
     for name in
         select pg_proc.oid::regprocedure from pg_proc
         where pronamespace = 'matching_pipeline'::regnamespace and prorettype <> 'trigger'::regtype

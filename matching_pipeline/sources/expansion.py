@@ -8,9 +8,7 @@ pictures enqueues the pictures that have no current result.
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import psycopg
 from psycopg.types.json import Jsonb
 
@@ -25,7 +23,6 @@ from matching_pipeline.sources.reading import KEYS_AT_ONCE, SourceRow, children,
 
 GONE = {"gone": True}
 """The payload of a table job that looks for entities of the mirror whose rows are gone."""
-_ENTITY_FIELDS = ("parent_key", "user_key", "properties")
 
 
 @dataclass(frozen=True)
@@ -146,9 +143,9 @@ def differences(
 ) -> tuple[set[str], set[str]]:
     """The keys of entities, and of pictures, whose mirror differs from the rows."""
     parameters = {"source": source, "keys": list(keys)}
-    entities = {row["key"]: row for row in named_rows(connection, "mirrored_entities", **parameters)}
+    mirrored = connection.execute(query("mirrored_entities"), parameters, binary=True).fetchall()
+    entities = {key: tuple(entity) for key, *entity in mirrored}
     items = {row["key"]: row for row in named_rows(connection, "mirrored_items", **parameters)}
-    vectors: dict[str, Any] = dict(connection.execute(query("mirrored_vectors"), parameters, binary=True).fetchall())
     has_pictures = _has_pictures(connection, source)
     changed: set[str] = set()
     changed_items: set[str] = set()
@@ -165,9 +162,9 @@ def differences(
         else:
             there[row.entity_key].add(row.item_key)
             item = items.get(row.item_key)
-            if item is None or not _is_mirrored(row, item, vectors.get(row.item_key)):
+            if item is None or not _is_mirrored(row, item):
                 changed_items.add(row.item_key)
-        if row.applies and entity and any(getattr(row, name) != entity[name] for name in _ENTITY_FIELDS):
+        if row.applies and (entity or row.embedding is not None) and row.entity != entity:
             changed.add(row.entity_key)
     if not has_pictures:
         # an item has the key of its entity here
@@ -178,11 +175,9 @@ def differences(
     return changed, changed_items | gone
 
 
-def _is_mirrored(row: SourceRow, item: dict[str, object], vector: Any) -> bool:
+def _is_mirrored(row: SourceRow, item: dict[str, object]) -> bool:
     if item["entity_key"] != row.entity_key:
         return False
-    if row.embedding is not None:
-        return vector is not None and np.array_equal(vector.to_numpy(), row.embedding.to_numpy())
     if item["content_hash"] is not None:
         return item["content_hash"] == text_hash(row.content)
     return item["content"] == row.content

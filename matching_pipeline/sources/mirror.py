@@ -28,7 +28,7 @@ def refresh(
         more = _add_entities(connection, source, applying)
         locked, added = locked | more[0], added | more[1]
     entities = {row.entity_key: row for row in applying}
-    if stored := [row for key, row in entities.items() if key not in added or _differ(row, added[key])]:
+    if stored := [row for key, row in entities.items() if key not in added or row.entity != added[key].entity]:
         connection.execute(query("update_entities"), {"source": source, **_entity_columns(stored)})
     ended = {row.entity_key for row in rows if not row.applies}
     if kind == "entity":
@@ -110,16 +110,13 @@ def _entities_of_items(connection: Connection, source: str, keys: Sequence[str])
     return {key for (key,) in rows}
 
 
-def _differ(one: SourceRow, other: SourceRow) -> bool:
-    """Whether the mirror of the entity differs."""
-    return (one.parent_key, one.user_key, one.properties) != (other.parent_key, other.user_key, other.properties)
-
-
-def _entity_columns(rows: Iterable[SourceRow]) -> dict[str, list[object]]:
+def _entity_columns(rows: Iterable[SourceRow]) -> dict[str, list[object] | None]:
     rows = list(rows)
     return {
         "keys": [row.entity_key for row in rows],
         "parent_keys": [row.parent_key for row in rows],
         "user_keys": [row.user_key for row in rows],
         "properties": [Jsonb(row.properties) for row in rows],
+        # the rows of a source have all a vector, or none
+        "embeddings": [row.embedding for row in rows] if rows[0].embedding is not None else None,
     }

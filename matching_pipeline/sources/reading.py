@@ -41,6 +41,11 @@ class SourceRow:
     embedding: Any
     """a vector that the app made"""
 
+    @property
+    def entity(self) -> tuple[object, ...]:
+        """What the mirror keeps of the entity beside its key."""
+        return self.parent_key, self.user_key, self.properties, self.embedding
+
 
 @dataclass(frozen=True)
 class Reading:

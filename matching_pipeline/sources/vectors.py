@@ -22,25 +22,19 @@ def vector_failures(connection: Connection, source: str, rows: Sequence[SourceRo
 def mirror_vectors(
     connection: Connection, queue: str, source: str, keys: Sequence[str], known: Sequence[SourceRow]
 ) -> list[str]:
-    """Brings entities, items and vectors of these keys up to date, in the caller's transaction.
+    """Brings the entities of these keys up to date, with their vectors, in the caller's transaction.
 
     Returns the keys of the entities that can be compared. Our triggers enqueue nothing: those of the app gave each
     matcher a job of its own.
     """
     connection.execute(query("skip_matching"))
+    lengths = [row.embedding.dimensions() for row in known if row.applies]
+    if lengths and _dimensions(connection, source) is None:
+        connection.execute(query("register_vector_model"), {"source": source, "dimensions": lengths[0]})
     applying = mirror.refresh(connection, queue, source, "entity", keys, known)
-    dimensions = _dimensions(connection, source)
-    failures = _failures(connection, source, applying, dimensions)
     # a row that got a bad vector since it was read has another job, which fails
-    rows = [row for row in applying if row.entity_key not in failures]
-    if rows:
-        if dimensions is None:
-            first = len(rows[0].embedding.to_numpy())
-            connection.execute(query("register_vector_model"), {"source": source, "dimensions": first})
-        vectors = {row.entity_key: row.embedding for row in rows}
-        parameters = {"source": source, "keys": list(vectors), "embeddings": list(vectors.values())}
-        connection.execute(query("write_vectors"), parameters)
-    return [row.entity_key for row in rows]
+    failures = vector_failures(connection, source, applying)
+    return [row.entity_key for row in applying if row.entity_key not in failures]
 
 
 def _dimensions(connection: Connection, source: str) -> int | None:

@@ -35,11 +35,10 @@ def require_right(connection: Connection, declarations: Declarations, expected: 
 def _contents(connection: Connection, source: Source, entities: list[Entity]) -> Vectors:
     """The vectors, after a look whether each content is embedded, and no other."""
     rows = connection.execute(
-        """select entities.key, items.content, encode(items.content_hash, 'hex'), embeddings.embedding
-        from matching_pipeline.items
-        join matching_pipeline.entities on entities.source = items.source and entities.id = items.entity
-        join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
-        where items.source = %s""",
+        """select entity_key, items.content, encode(items.content_hash, 'hex'), embedding
+        from matching_pipeline.embedded_items as embedded
+        left join matching_pipeline.items on items.source = embedded.source and items.id = item
+        where embedded.source = %s""",
         (source.name,),
         binary=True,
     ).fetchall()

@@ -142,7 +142,8 @@ def _ranks(scored: Mapping[tuple[str, str], float], top: int, within: bool) -> d
 def stored(connection: Connection, matcher: Matcher) -> list[Row]:
     """The rows of `matches`, with the keys of their items."""
     return connection.execute(
-        """select left_key, right_key, similarity, one.key, other.key, left_rank, right_rank
+        """select left_key, right_key, similarity, coalesce(one.key, case when left_item = left_id then left_key end),
+            coalesce(other.key, case when right_item = right_id then right_key end), left_rank, right_rank
         from matching_pipeline.matches
         left join matching_pipeline.items as one on one.source = %(left)s and one.id = left_item
         left join matching_pipeline.items as other on other.source = %(right)s and other.id = right_item

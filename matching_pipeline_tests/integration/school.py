@@ -115,9 +115,7 @@ class School:
         """The faces of the mirror, and the faces that it should have."""
         mirrored = self.connection.execute(
             """select entities.key, user_key, properties ->> 'school', properties ->> 'gender', embedding::text
-            from matching_pipeline.entities
-            left join matching_pipeline.embeddings on embeddings.source = entities.source and item = entities.id
-            where entities.source = 'face'"""
+            from matching_pipeline.entities where source = 'face'"""
         ).fetchall()
         there = self.connection.execute(
             """select faces.id::text, user_id::text, school, gender, embedding::text

@@ -162,7 +162,7 @@ class DeclaredLaw(Law):
     def mirror(self) -> tuple[set[Any], set[Any]]:
         mirrored = self.connection.execute(
             """select entities.source, entities.key, user_key, properties ->> 'school', properties ->> 'gender',
-                items.key
+                coalesce(items.key, case when embedding is not null then entities.key end)
             from matching_pipeline.entities
             left join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
             where entities.source = any (%s)""",

@@ -188,7 +188,7 @@ def test_a_matched_face_leaves_no_trace_and_its_partners_lists_are_recomputed(
     traces = Traces(school, face)
     assert {column.split(": ")[0] for column in traces.found()} >= {
         *("public.faces.id", "public.faces.embedding", "matching_pipeline.matches.right_id"),
-        *("matching_pipeline.jobs.key", "matching_pipeline.entities.key", "matching_pipeline.embeddings.embedding"),
+        *("matching_pipeline.jobs.key", "matching_pipeline.entities.key", "matching_pipeline.entities.embedding"),
     }
     school.run(removal, face)
     assert_erased(school, traces)

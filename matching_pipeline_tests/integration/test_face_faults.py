@@ -14,6 +14,8 @@ from matching_pipeline.matches.writing import Figures
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline.sources.attach import attach
 from matching_pipeline.sources.declarations import Declarations, Matches
+from matching_pipeline.sources.reading import read_all
+from matching_pipeline.sources.vectors import mirror_vectors
 from matching_pipeline_tests.conftest import EXAMPLES
 from matching_pipeline_tests.integration.school import DIMENSIONS, FACE, FACE_RULE, FaceHandler, School, embedding
 
@@ -110,6 +112,17 @@ def test_a_matched_face_whose_new_vector_is_zeros_loses_its_pairs_and_fails_once
     assert school.rows() == []
     assert [(face, attempts) for face, attempts, _ in failures(school)] == [(her, 1)]
     assert him in {face for face, status in school.jobs() if status == "completed"}
+
+
+def test_a_vector_that_became_zeros_since_it_was_read_is_not_mirrored(school: School) -> None:
+    """The face has another job, which fails."""
+    faces = [str(school.face_of(gender)) for gender in ("male", "female")]
+    known = read_all(school.connection, "face", "entity", faces)
+    school.run("update faces set embedding = %s where id = %s", embedding(0), faces[1])
+    with school.connection.transaction():
+        comparable = mirror_vectors(school.connection, "matches_face", "face", faces, known)
+    assert comparable == faces[:1]
+    assert school.run("select entity_key from matching_pipeline.embedded_items where source = 'face'") == faces[:1]
 
 
 @pytest.mark.parametrize("length", [1e-42, 1e-30, 1e30])

@@ -16,6 +16,22 @@ comment on column sources.attached_at is 'null once the source is detached';
 comment on column sources.compared_at is 'when the daily comparison of the whole table was enqueued last';
 comment on column sources.reads is 'the statements that read rows of the app, by what their keys name: entity, item, parent, range; those that lock the row of a key: lock, lock_free; and the one that finds a user''s keys: own';
 
+create table embedding_models (
+    name text constraint embedding_models_pkey primary key,
+    modality text not null,
+    dimensions integer not null,
+    status text not null default 'shadow',
+    created_at timestamptz not null default now(),
+    constraint embedding_models_modality_allowed check (modality in ('image', 'text', 'vector')),
+    constraint embedding_models_status_allowed check (status in ('active', 'shadow', 'retired')),
+    constraint embedding_models_dimensions_range check (dimensions between 1 and 16000),
+    constraint embedding_models_name_dimensions_key unique (name, dimensions)
+);
+create unique index embedding_models_active_key on embedding_models (modality) where status = 'active' and modality <> 'vector';
+create unique index embedding_models_shadow_key on embedding_models (modality) where status = 'shadow';
+alter table embedding_models enable row level security;
+comment on column embedding_models.modality is 'image or text; vector for a source whose vectors the app makes, which has the source''s name';
+
 create table entities (
     source text not null constraint entities_source_fkey references sources (name) on delete cascade,
     id uuid not null,
@@ -24,12 +40,20 @@ create table entities (
     user_key text collate "C",
     properties jsonb not null default '{}',
     mirrored_at timestamptz not null default now(),
-    constraint entities_pkey primary key (source, id)
+    embedding vector,
+    dimensions integer generated always as (vector_dims(embedding)) stored,
+    constraint entities_pkey primary key (source, id),
+    constraint entities_model_fkey foreign key (source, dimensions) references embedding_models (name, dimensions),
+    constraint entities_not_zero check (vector_norm(embedding) > 0)
 );
+-- A vector of 512 dimensions is too long for one chunk of TOAST. Three rows fit a page, as three of such chunks would.
+alter table entities alter column embedding set storage main;
+alter table entities set (toast_tuple_target = 2720);
 alter table entities enable row level security;
 comment on table entities is 'the mirror: a row for each entity that a worker has read';
 comment on column entities.id is 'key_id(key)';
 comment on column entities.mirrored_at is 'when a worker first read the entity';
+comment on column entities.embedding is 'the vector that the app made; its model has the source''s name';
 -- Without the id, as a transaction mirrors many entities at one instant: an index keeps equal entries once.
 create index entities_mirrored_at_idx on entities (source, mirrored_at);
 create index entities_properties_idx on entities using gin (properties jsonb_path_ops);
@@ -48,11 +72,11 @@ create table items (
     constraint items_entity_fkey foreign key (source, entity) references entities (source, id) on delete cascade
 );
 alter table items enable row level security;
-comment on table items is 'the pictures, the text or the vector of each entity';
+comment on table items is 'the pictures or the text of each entity';
 comment on column items.id is 'key_id(key)';
 comment on column items.key is 'a picture''s own key; the entity''s key if it has one item';
-comment on column items.content is 'a picture''s URL; null for texts and vectors';
-comment on column items.content_hash is 'SHA-256 of the text; null for pictures and vectors';
+comment on column items.content is 'a picture''s URL; null for texts';
+comment on column items.content_hash is 'SHA-256 of the text; null for pictures';
 create index items_entity_idx on items (entity, source);
 
 -- Records of what changed, for workers that hold images between jobs. A crash empties the table, and ends their sessions.
@@ -71,23 +95,7 @@ comment on column entity_changes.tail is 'the last two bytes of the id of an ent
 create index entity_changes_entity_idx on entity_changes (source, entity) where entity is not null;
 create index entity_changes_transaction_idx on entity_changes (source, transaction);
 
--- Models and what they made.
-
-create table embedding_models (
-    name text constraint embedding_models_pkey primary key,
-    modality text not null,
-    dimensions integer not null,
-    status text not null default 'shadow',
-    created_at timestamptz not null default now(),
-    constraint embedding_models_modality_allowed check (modality in ('image', 'text', 'vector')),
-    constraint embedding_models_status_allowed check (status in ('active', 'shadow', 'retired')),
-    constraint embedding_models_dimensions_range check (dimensions between 1 and 16000),
-    constraint embedding_models_name_dimensions_key unique (name, dimensions)
-);
-create unique index embedding_models_active_key on embedding_models (modality) where status = 'active' and modality <> 'vector';
-create unique index embedding_models_shadow_key on embedding_models (modality) where status = 'shadow';
-alter table embedding_models enable row level security;
-comment on column embedding_models.modality is 'image or text; vector for a source whose vectors the app makes, which has the source''s name';
+-- What models made.
 
 create table model_probes (
     model text not null constraint model_probes_model_fkey references embedding_models (name) on update cascade on delete cascade,
@@ -130,7 +138,7 @@ create table embeddings (
     constraint embeddings_dimensions check (coalesce(vector_dims(embedding), vector_dims(halves[1])) = dimensions),
     constraint embeddings_not_zero check (coalesce(vector_norm(embedding), l2_norm(halves[1])) > 0)
 );
--- A vector of 512 dimensions is too long for one chunk of TOAST. Three rows fit a page, as three of such chunks would.
+-- as of `entities`
 alter table embeddings alter column embedding set storage main, alter column halves set storage main;
 alter table embeddings set (toast_tuple_target = 2720);
 alter table embeddings enable row level security;

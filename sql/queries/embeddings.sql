@@ -55,26 +55,12 @@ join parts on part_of = number
 on conflict (source, item, model) do update set
     embedding = excluded.embedding, more = excluded.more, halves = excluded.halves, input_hash = excluded.input_hash, embedded_at = now()
 
--- name: write_vectors
--- the item of an entity with a vector has its key
-with item as (
-    insert into matching_pipeline.items (source, id, entity, key)
-    select %(source)s, matching_pipeline.key_id(key), matching_pipeline.key_id(key), key from unnest(%(keys)s::text[]) as given (key)
-    order by 2
-    on conflict (source, id) do nothing
-)
-insert into matching_pipeline.embeddings as stored (source, item, model, dimensions, embedding)
-select %(source)s, matching_pipeline.key_id(key), %(source)s, vector_dims(embedding), embedding
-from unnest(%(keys)s::text[], %(embeddings)b::vector[]) as given (key, embedding)
-on conflict (source, item, model) do update set embedding = excluded.embedding, embedded_at = now()
-where stored.embedding is distinct from excluded.embedding
-
 -- name: vector_dimensions
 -- no row if there are no vectors
-select dimensions from matching_pipeline.embedding_models
-where name = %(source)s and exists (select from matching_pipeline.embeddings where source = %(source)s and model = %(source)s)
+select dimensions from matching_pipeline.entities where source = %(source)s and embedding is not null limit 1
 
 -- name: register_vector_model
+-- the foreign key of vectors that another session has written meanwhile refuses other dimensions
 insert into matching_pipeline.embedding_models (name, modality, dimensions, status)
 values (%(source)s, 'vector', %(dimensions)s, 'active')
 on conflict (name) do update set dimensions = excluded.dimensions where embedding_models.dimensions <> excluded.dimensions

@@ -13,11 +13,13 @@ with entities as (
     from matching_pipeline.jobs where status in ('pending', 'processing', 'failed') group by source
 )
 select name, declaration ->> 'table' as "table", attached_at is not null as is_attached, modality, described.model,
-    coalesce(entities.count, 0) as entities, coalesce(items.count, 0) as item_count, coalesce(embeddings.count, 0) as embedded,
+    coalesce(entities.count, 0) as entities, coalesce(items.count, vectors.count, 0) as item_count,
+    coalesce(embeddings.count, vectors.count, 0) as embedded,
     coalesce(unfinished, 0) as unfinished, coalesce(failed, 0) as failed
 from matching_pipeline.sources
 cross join lateral (select matching_pipeline.source_modality(name) as modality, matching_pipeline.source_model(name) as model) as described
 left join entities on entities.source = name
+left join entities as vectors on vectors.source = name and modality = 'vector'
 left join items on items.source = name
 left join embeddings on embeddings.source = name and embeddings.model = described.model
 left join jobs on jobs.source = name
@@ -163,10 +165,14 @@ from (
     order by rank nulls last, similarity desc, other
     limit %(count)s
 ) as listed
-left join matching_pipeline.embeddings as own on own.source = own_source and own.item = listed.own_item
-    and own.model = matching_pipeline.source_model(own_source)
-left join matching_pipeline.embeddings as others on others.source = other_source and others.item = listed.other_item
-    and others.model = matching_pipeline.source_model(other_source)
+left join lateral (
+    select * from matching_pipeline.embedded_items
+    where source = own_source and item = listed.own_item and model = matching_pipeline.source_model(own_source) offset 0
+) as own on true
+left join lateral (
+    select * from matching_pipeline.embedded_items
+    where source = other_source and item = listed.other_item and model = matching_pipeline.source_model(other_source) offset 0
+) as others on true
 order by rank nulls last, similarity desc, other
 
 -- name: gallery_picture

@@ -49,24 +49,22 @@ select same, count(*) from matching_pipeline.matchable_entities(%(matcher)s) gro
 
 -- name: copy_items
 copy (
-    select entities.id, items.id, part.sent, embeddings.attributes::text
-    from matching_pipeline.entities
-    join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
-    join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
+    select entity, item, part.sent, attributes::text
+    from matching_pipeline.embedded_items
     -- each vector in its own binary form, as COPY would send it: a halfvec takes half the bytes
     cross join lateral (
         select coalesce(vector_send(embedding), halfvec_send(halves[1])) as sent
         union all select vector_send(further) from unnest(more) as further where %(divided)s
         union all select halfvec_send(further) from unnest(halves[2:]) as further where %(divided)s
     ) as part
-    where entities.source = %(source)s and embeddings.model = %(model)s
-      and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
-      and (%(never_same)s::text is null or entities.id in (
+    where source = %(source)s and model = %(model)s
+      and (%(block)s::jsonb = '{}' or properties @> %(block)s::jsonb)
+      and (%(never_same)s::text is null or entity in (
           select id from matching_pipeline.entity_values(%(source)s, %(never_same)s) where value is not null
       ))
-      and (%(first)s::uuid is null or entities.id >= %(first)s::uuid)
-      and (%(before)s::uuid is null or entities.id < %(before)s::uuid)
-    order by entities.id, items.id
+      and (%(first)s::uuid is null or entity >= %(first)s::uuid)
+      and (%(before)s::uuid is null or entity < %(before)s::uuid)
+    order by entity, item
 ) to stdout (format binary)
 
 -- name: items_of
@@ -74,11 +72,8 @@ select entity, item, embedding, attributes, properties from matching_pipeline.it
 
 -- name: count_items
 select coalesce(sum(coalesce(cardinality(halves), 1 + cardinality(more))), 0)
-from matching_pipeline.entities
-join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
-join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
-where entities.source = %(source)s and embeddings.model = %(model)s
-  and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
+from matching_pipeline.embedded_items
+where source = %(source)s and model = %(model)s and (%(block)s::jsonb = '{}' or properties @> %(block)s::jsonb)
 
 -- name: changes_since
 -- Without a snapshot: the changes that this transaction made. A snapshot does not list the transaction that took it, so its
@@ -119,17 +114,15 @@ copy (
         from (
             -- Each vector is normalised once: each use of a stored one would fetch it from its table again. `offset 0` keeps
             -- the planner from merging the subqueries.
-            select items.entity, embeddings.item, part.embedding, attributes, l2_normalize(part.embedding) as direction
-            from matching_pipeline.entities
-            join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
-            join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
+            select entity, item, part.embedding, attributes, l2_normalize(part.embedding) as direction
+            from matching_pipeline.embedded_items
             cross join lateral (
                 select coalesce(embedding, halves[1]::vector) as embedding where not %(divided)s
                 union all select part from matching_pipeline.vectors_of(embedding, more, halves) as part where %(divided)s
             ) as part
-            where entities.source = %(source)s and embeddings.model = %(model)s
-              and (%(block)s::jsonb = '{}' or entities.properties @> %(block)s::jsonb)
-              and (%(never_same)s::text is null or entities.id in (
+            where source = %(source)s and model = %(model)s
+              and (%(block)s::jsonb = '{}' or properties @> %(block)s::jsonb)
+              and (%(never_same)s::text is null or entity in (
                   select id from matching_pipeline.entity_values(%(source)s, %(never_same)s) where value is not null
               ))
             offset 0

@@ -14,18 +14,14 @@ limit %(count)s
 
 -- name: defining_items
 -- the embedded items of these entities, or of all; the user and the key count as properties
-select entities.id, items.id, part.embedding, embeddings.attributes, entities.properties
-    || jsonb_build_object(sources.declaration ->> 'key', entities.key)
-    || case when sources.declaration ->> 'user' is null then '{}'
-        else jsonb_build_object(sources.declaration ->> 'user', entities.user_key) end
-from matching_pipeline.entities
-join matching_pipeline.sources on sources.name = entities.source
-join matching_pipeline.items on items.source = entities.source and items.entity = entities.id
-join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
-join matching_pipeline.embedding_models on embedding_models.name = embeddings.model
+select entity, item, part.embedding, attributes, properties
+    || jsonb_build_object(sources.declaration ->> 'key', entity_key)
+    || case when sources.declaration ->> 'user' is null then '{}' else jsonb_build_object(sources.declaration ->> 'user', user_key) end
+from matching_pipeline.embedded_items
+join matching_pipeline.sources on sources.name = source
+join matching_pipeline.embedding_models on embedding_models.name = model
 cross join matching_pipeline.vectors_of(embedding, more, halves) as part (embedding)
-where entities.source = %(source)s and embedding_models.status = 'active'
-  and (%(ids)s::uuid[] is null or entities.id = any (%(ids)s::uuid[]))
+where source = %(source)s and embedding_models.status = 'active' and (%(ids)s::uuid[] is null or entity = any (%(ids)s::uuid[]))
 
 -- name: excepted_values
 select left_value, right_value from matching_pipeline.excepted_values(%(matcher)s)

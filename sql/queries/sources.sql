@@ -121,10 +121,10 @@ cross join lateral (select declaration -> 'parent' as parent) as declared
 where name = %(source)s
 
 -- name: add_entities
-insert into matching_pipeline.entities (source, id, key, parent_key, user_key, properties)
-select %(source)s, matching_pipeline.key_id(key), key, parent_key, user_key, properties
-from unnest(%(keys)s::text[], %(parent_keys)s::text[], %(user_keys)s::text[], %(properties)s::jsonb[])
-    as read (key, parent_key, user_key, properties)
+insert into matching_pipeline.entities (source, id, key, parent_key, user_key, properties, embedding)
+select %(source)s, matching_pipeline.key_id(key), key, parent_key, user_key, properties, matching_pipeline.comparable(%(source)s, embedding)
+from unnest(%(keys)s::text[], %(parent_keys)s::text[], %(user_keys)s::text[], %(properties)s::jsonb[], %(embeddings)b::vector[])
+    as read (key, parent_key, user_key, properties, embedding)
 order by 2
 on conflict (source, id) do nothing
 returning key
@@ -143,11 +143,16 @@ for no key update
 
 -- name: update_entities
 update matching_pipeline.entities set
-    parent_key = read.parent_key, user_key = read.user_key, properties = read.properties
-from unnest(%(keys)s::text[], %(parent_keys)s::text[], %(user_keys)s::text[], %(properties)s::jsonb[])
-    as read (key, parent_key, user_key, properties)
+    parent_key = read.parent_key, user_key = read.user_key, properties = read.properties, embedding = read.embedding
+from (
+    select key, parent_key, user_key, properties, matching_pipeline.comparable(%(source)s, embedding) as embedding
+    from unnest(%(keys)s::text[], %(parent_keys)s::text[], %(user_keys)s::text[], %(properties)s::jsonb[], %(embeddings)b::vector[])
+        as given (key, parent_key, user_key, properties, embedding)
+    offset 0
+) as read
 where entities.source = %(source)s and entities.id = matching_pipeline.key_id(read.key)
-  and (entities.parent_key, entities.user_key, entities.properties) is distinct from (read.parent_key, read.user_key, read.properties)
+  and (entities.parent_key, entities.user_key, entities.properties, entities.embedding)
+      is distinct from (read.parent_key, read.user_key, read.properties, read.embedding)
 
 -- name: put_items
 insert into matching_pipeline.items as stored (source, id, entity, key, content, content_hash)
@@ -183,7 +188,7 @@ where source = %(source)s and (%(after)s::uuid is null or id > %(after)s::uuid)
 order by id limit %(size)s
 
 -- name: mirrored_entities
-select key, parent_key, user_key, properties from matching_pipeline.entities
+select key, parent_key, user_key, properties, embedding from matching_pipeline.entities
 where source = %(source)s and id = any ((select matching_pipeline.key_ids(%(keys)s))::uuid[])
 
 -- name: mirrored_items
@@ -191,12 +196,6 @@ select items.key, items.content, items.content_hash, entities.key as entity_key
 from matching_pipeline.items
 join matching_pipeline.entities on entities.source = items.source and entities.id = items.entity
 where items.source = %(source)s and items.entity = any ((select matching_pipeline.key_ids(%(keys)s))::uuid[])
-
--- name: mirrored_vectors
-select items.key, embeddings.embedding
-from matching_pipeline.items
-join matching_pipeline.embeddings on embeddings.source = items.source and embeddings.item = items.id
-where items.source = %(source)s and items.entity = any ((select matching_pipeline.key_ids(%(keys)s))::uuid[]) and embeddings.model = %(source)s
 
 -- name: set_caused_at
 select set_config('matching_pipeline.caused_at', %(caused_at)s, true)

@@ -97,7 +97,7 @@ begin
             when pictures is not null then key_text('i', key_columns(pictures -> 'key'))
             when url is not null then format('case when visible((%s)::text) is not null then %s end', url, entity_key)
             when text_parts is not null then format('case when coalesce(%s) is not null then %s end', text_parts, entity_key)
-            else entity_key
+            else 'null::text'
         end || ' as item_key',
         content || ' as content',
         case when vector_column is null then 'null::vector' else format('(t.%I)::vector', vector_column) end || ' as embedding'

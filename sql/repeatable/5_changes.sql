@@ -20,7 +20,7 @@ begin
         ));
         insert into entity_changes (source, tail) select distinct source, id_tail(id) from old_rows;
     elsif tg_table_name = 'entities' then
-        insert into entity_changes (source, entity) select source, id from old_rows;
+        insert into entity_changes (source, entity) select source, id from new_rows where tg_op = 'UPDATE' or embedding is not null;
     elsif tg_table_name = 'items' then
         insert into entity_changes (source, tail) select distinct source, id_tail(entity) from old_rows;
         if tg_op = 'UPDATE' then
@@ -40,8 +40,10 @@ begin
 end
 $$;
 
+create or replace trigger entities_insert_recorded after insert on entities
+    referencing new table as new_rows for each statement execute function record_changes();
 create or replace trigger entities_update_recorded after update on entities
-    referencing old table as old_rows for each statement execute function record_changes();
+    referencing new table as new_rows for each statement execute function record_changes();
 create or replace trigger entities_delete_recorded after delete on entities
     referencing old table as old_rows for each statement execute function record_changes();
 create or replace trigger entities_truncate_recorded after truncate on entities for each statement execute function record_changes();

@@ -39,9 +39,7 @@ $$;
 create or replace function has_embedding(source_name text, entity_id uuid, model_name text) returns boolean
 language sql stable set search_path from current as $$
     select exists (
-        select from items
-        join embeddings on embeddings.source = items.source and embeddings.item = items.id
-        where items.source = source_name and items.entity = entity_id and embeddings.model = model_name
+        select from embedded_items where source = source_name and entity = entity_id and model = model_name
     )
 $$;
 
@@ -104,11 +102,14 @@ $$;
 create or replace function matchable_entities(matcher_name text, only_keepers boolean default false)
 returns table (source text, id uuid, same jsonb, properties jsonb)
 language sql stable set search_path from current as $$
-    select entities.source, entities.id, block.same, entities.properties
+    select sources.name, entities.id, block.same, entities.properties
     from matchers
     join (select name, source_model(name) as model from sources offset 0) as sources
         on sources.name in (left_source, right_source) and (not only_keepers or keeps_lists(matchers, sources.name))
-    join entities on entities.source = sources.name
+    cross join lateral (
+        select distinct on (entity) entity as id, embedded_items.properties from embedded_items
+        where embedded_items.source = sources.name and embedded_items.model = sources.model
+    ) as entities
     cross join lateral (
         select coalesce(jsonb_object_agg(named.name, entities.properties -> named.name), '{}') as same
         from jsonb_array_elements_text(matchers.declaration -> 'same') as named (name)
@@ -125,12 +126,6 @@ language sql stable set search_path from current as $$
       and (matchers.declaration ->> 'never_same' is null or entities.id in (
           select valued.id from entity_values(sources.name, matchers.declaration ->> 'never_same') as valued where value is not null
       ))
-      and exists (
-          select from items
-          join embeddings on embeddings.source = items.source and embeddings.item = items.id
-          where items.source = entities.source and items.entity = entities.id
-            and embeddings.model = sources.model
-      )
 $$;
 
 -- A transaction that writes the lists itself sets `matching_pipeline.skip_matching`: its other changes enqueue no matching.
@@ -170,11 +165,15 @@ $$;
 create or replace function entities_changed() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
-    if not skips_matching() then
+    if skips_matching() then
+        return null;
+    elsif tg_op = 'INSERT' then
+        perform enqueue_for_matchers(source, array_agg(id)) from new_rows where embedding is not null group by source;
+    else
         perform enqueue_for_matchers(new_rows.source, array_agg(new_rows.id))
         from new_rows
         join old_rows on old_rows.source = new_rows.source and old_rows.id = new_rows.id
-        where (old_rows.properties, old_rows.user_key) is distinct from (new_rows.properties, new_rows.user_key)
+        where (old_rows.properties, old_rows.user_key, old_rows.embedding) is distinct from (new_rows.properties, new_rows.user_key, new_rows.embedding)
         group by new_rows.source;
     end if;
     return null;
@@ -243,6 +242,8 @@ create or replace trigger embeddings_delete after delete on embeddings
     referencing old table as old_rows for each statement execute function embeddings_changed();
 create or replace trigger embeddings_truncate after truncate on embeddings
     for each statement execute function embeddings_changed();
+create or replace trigger entities_insert after insert on entities
+    referencing new table as new_rows for each statement execute function entities_changed();
 create or replace trigger entities_update after update on entities
     referencing old table as old_rows new table as new_rows for each statement execute function entities_changed();
 create or replace trigger items_update after update on items
@@ -278,13 +279,11 @@ returns table (entity uuid, item uuid, embedding vector, attributes text, proper
 language plpgsql stable set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 begin
     return query
-    select asked.id, items.id, part.embedding, embeddings.attributes::text, entities.properties::text
-    from unnest(entity_ids) as asked (id)
-    join entities on entities.source = source_name and entities.id = asked.id and entities.properties @> block
-    join items on items.source = source_name and items.entity = asked.id
-    join embeddings on embeddings.source = source_name and embeddings.item = items.id and embeddings.model = model_name
-    cross join lateral vectors_of(embeddings.embedding, embeddings.more, embeddings.halves) as part (embedding)
-    order by asked.id, items.id;
+    select embedded.entity, embedded.item, part.embedding, embedded.attributes::text, embedded.properties::text
+    from embedded_items as embedded
+    cross join lateral vectors_of(embedded.embedding, embedded.more, embedded.halves) as part (embedding)
+    where embedded.source = source_name and embedded.model = model_name and embedded.entity = any (entity_ids) and embedded.properties @> block
+    order by embedded.entity, embedded.item;
 end
 $$;
 
@@ -317,12 +316,14 @@ begin
         from unnest(new_ids, left_ids, right_ids, left_items, right_items, similarities, left_ranks, right_ranks)
             with ordinality as pair (id, left_id, right_id, left_item, right_item, similarity, left_rank, right_rank, place)
         left join lateral (
-            select entities.key from entities join items on items.source = of_left and items.id = left_item
-            where entities.source = of_left and entities.id = left_id limit 1
+            select key from entities
+            where source = of_left and entities.id = left_id
+              and (embedding is not null or exists (select from items where items.source = of_left and items.id = left_item)) limit 1
         ) as left_entity on true
         left join lateral (
-            select entities.key from entities join items on items.source = of_right and items.id = right_item
-            where entities.source = of_right and entities.id = right_id limit 1
+            select key from entities
+            where source = of_right and entities.id = right_id
+              and (embedding is not null or exists (select from items where items.source = of_right and items.id = right_item)) limit 1
         ) as right_entity on true
     ), written as (
         insert into matches (

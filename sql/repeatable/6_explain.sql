@@ -45,14 +45,15 @@ language sql stable set search_path from current as $$
         left join match_settings on match_settings.matcher = matchers.name and match_settings.model = settings_model(left_source)
         where matchers.name = matcher_name
     ), embedded as (
-        select side.is_left, items.id, part.embedding, embeddings.attributes, weight
+        select side.is_left, own.item as id, part.embedding, own.attributes, weight
         from rule
         cross join lateral (
             values (true, left_source, left_model, left_entity), (false, right_source, right_model, right_entity)
         ) as side (is_left, source, model, entity)
-        join items on items.source = side.source and items.entity = side.entity
-        join embeddings on embeddings.source = items.source and embeddings.item = items.id and embeddings.model = side.model
-        cross join vectors_of(embedding, more, halves) as part (embedding)
+        cross join lateral (
+            select * from embedded_items where source = side.source and model = side.model and entity = side.entity offset 0
+        ) as own
+        cross join vectors_of(own.embedding, more, halves) as part (embedding)
     ), near as (
         select one.id as left_item, other.id as right_item, one.embedding as left_embedding, other.embedding as right_embedding,
             attribute_overlap(one.attributes, other.attributes) as overlap, shared_attributes(one.attributes, other.attributes) as shared, one.weight

@@ -62,7 +62,10 @@ create or replace function exposed_item(side text, source_name text, type text) 
 language sql stable set search_path from current as $$
     select case type
         when 'uuid' then side || '_item'
-        else format('(select items.key::%s from matching_pipeline.items where items.source = %L and items.id = %s_item)', type, source_name, side)
+        -- the key of a text or a vector is the entity's
+        else case source_modality(source_name) when 'image'
+            then format('(select items.key::%s from matching_pipeline.items where items.source = %L and items.id = %s_item)', type, source_name, side)
+            else exposed_key(side, type) end
     end
 $$;
 
