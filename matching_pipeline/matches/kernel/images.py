@@ -89,6 +89,13 @@ class Scorer:
         """(right rows, left rows): scores of all pairs that are off by `nearness` at most."""
         return self._all(left_rows, right_rows, self._form)
 
+    def all_least(self, left_rows: Rows, right_rows: Rows) -> Numbers:
+        """(right rows, left rows): near scores of all pairs without overlaps, which only add to a score.
+
+        Sparse products of few rows cost much more than dense ones.
+        """
+        return self._products(left_rows, right_rows, self._form)
+
     @property
     def nearness(self) -> float:
         """A float32 sum of n products, in any order, is off by less than n · 2⁻²⁴ for each unit of length."""
@@ -110,11 +117,15 @@ class Scorer:
         return self._all(left_rows, right_rows, np.float64)
 
     def _all(self, left_rows: slice | Rows, right_rows: slice | Rows, form: Form) -> Numbers:
+        scores = self._products(left_rows, right_rows, form)
+        if self._words:
+            scores += self.weight * all_overlaps(*self._words, left_rows, right_rows).T
+        return scores
+
+    def _products(self, left_rows: slice | Rows, right_rows: slice | Rows, form: Form) -> Numbers:
         left, right = self.left.unit(left_rows, form), self.right.embeddings[right_rows].astype(form, copy=False)
         scores: Numbers = right @ left.T
         scores *= ((1 - self.weight) / self.right.norms[right_rows, None]).astype(form)
-        if self._words:
-            scores += self.weight * all_overlaps(*self._words, left_rows, right_rows).T
         return scores
 
     @property

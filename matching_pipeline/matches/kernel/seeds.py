@@ -49,7 +49,7 @@ class Seeds:
 
         def compare(group: tuple[Rows, Rows]) -> None:
             left, right = group
-            scores = self._scorer.all_near(left, right)
+            scores = self._scorer.all_least(left, right)
             floors[left] = np.partition(scores, -self._limit, axis=0)[-self._limit]
 
         groups = ((left, right) for whole, right in self._groups() for left in _chunks(whole))
