@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
-from matching_pipeline.matches.image_sets import Members, load
+from matching_pipeline.matches.image_sets import Members, count, load
 from matching_pipeline.matches.kernel.columns import as_ids, as_uuids
 from matching_pipeline.matches.kernel.held import HeldImages
 from matching_pipeline.matches.kernel.images import ImageSet
@@ -113,11 +113,9 @@ def _loaded(connection: Connection, members: Members, session: SessionBlocks, mo
     look = _look(connection, members.source, None)
     if look.all_changed or look.tails:
         return None
-    row = connection.execute(query("count_items"), members.parameters).fetchone()
-    assert row is not None
-    if not 0 < row[0] <= most_images:
+    if not 0 < (images_there := count(connection, members)) <= most_images:
         return None
-    session.make_room(row[0], most_images)
+    session.make_room(images_there, most_images)
     images = load(connection, members)
     return HeldBlock(HeldImages(images), look, look.changed) if len(images.image_ids) else None
 

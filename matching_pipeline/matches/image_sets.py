@@ -55,10 +55,20 @@ class Members:
 def load(connection: Connection, members: Members, ids: Collection[UUID] | None = None) -> ImageSet:
     """The images of all members, or of those named."""
     if ids is None:
-        (part,) = read_parts(connection, query("copy_items"), members.parameters, _FIELDS)
-        return _image_set(*part)
+        parameters = {**members.parameters, "ordered": False}
+        ((columns, attributes),) = read_parts(connection, query("copy_items"), parameters, _FIELDS)
+        order = np.lexsort((columns["image_ids"], columns["entity_of_row"]))
+        columns = {name: column[order] for name, column in columns.items()}
+        return _image_set(columns, [attributes[row] for row in order.tolist()])
     items, _ = _items_of(connection, members, ids)
     return _rows(items, slice(None))
+
+
+def count(connection: Connection, members: Members) -> int:
+    """The images of all members of the block, whatever `first`, `before` and `never_same` say."""
+    row = connection.execute(query("count_items"), members.parameters).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def load_by_block(
@@ -81,7 +91,11 @@ def stream(connection: Connection, members: Members, part_images: int) -> Iterat
 
     The caller uses the session for nothing else until they end.
     """
-    for part in read_parts(connection, query("copy_items"), members.parameters, _FIELDS, part_images):
+    if count(connection, members) <= part_images:
+        yield load(connection, members)
+        return
+    parameters = {**members.parameters, "ordered": True}
+    for part in read_parts(connection, query("copy_items"), parameters, _FIELDS, part_images):
         yield _image_set(*part)
 
 

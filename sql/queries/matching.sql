@@ -64,14 +64,16 @@ copy (
       ))
       and (%(first)s::uuid is null or entity >= %(first)s::uuid)
       and (%(before)s::uuid is null or entity < %(before)s::uuid)
-    order by entity, item
+    -- without an order the rows are sent while Postgres still reads: it sorts many vectors on disk
+    order by case when %(ordered)s then entity end, case when %(ordered)s then item end
 ) to stdout (format binary)
 
 -- name: items_of
 select entity, item, embedding, attributes, properties from matching_pipeline.items_of(%(source)s, %(model)s, %(block)s, %(ids)s)
 
 -- name: count_items
-select coalesce(sum(coalesce(cardinality(halves), 1 + cardinality(more))), 0)
+-- unless texts are divided, no row of a table is read for it
+select coalesce(sum(case when %(divided)s then coalesce(cardinality(halves), 1 + cardinality(more)) else 1 end), 0)
 from matching_pipeline.embedded_items
 where source = %(source)s and model = %(model)s and (%(block)s::jsonb = '{}' or properties @> %(block)s::jsonb)
 
