@@ -77,6 +77,10 @@ class Scorer:
         self.left, self.right, self.weight = left, right, attribute_weight
         self._words = shared_words(left.tokens, right.tokens) if attribute_weight else None
 
+    @property
+    def has_words(self) -> bool:
+        return self._words is not None
+
     def exact(self, left_rows: Rows, right_rows: Rows) -> Numbers:
         """Scores of paired rows in float64. Each row is summed alone, so a score depends on its two images only."""
         return np.clip(np.round(self._paired(left_rows, right_rows, np.float64), DECIMALS), -1, 1)

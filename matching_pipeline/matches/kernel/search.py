@@ -82,8 +82,10 @@ LEFT_ROWS = 512
 RIGHT_ROWS = 1024
 """Rows of a left and of a right tile: their product takes 2 MB, which the processor's cache holds."""
 
-FEW_SCORES = 4_000_000
+FEW_SCORES = 12_000_000
 """For fewer scores in all, codes cost more than they save."""
+OVERLAP_SCORES = 10
+"""An overlap of attributes costs so many scores more."""
 FEW_RIGHT_ROWS = 8192
 """The rows of a right tile in such a search, in which a tile costs more than its scores."""
 
@@ -173,7 +175,8 @@ class _Part:
         self._several = any(len(side.entities) < len(side.image_ids) for side in (left, right))
 
     def search(self, tiles: list[Tile]) -> list[Tile]:
-        if len(self._scorer.left.image_ids) * len(self._scorer.right.image_ids) < FEW_SCORES:
+        scores = len(self._scorer.left.image_ids) * len(self._scorer.right.image_ids)
+        if scores * (OVERLAP_SCORES if self._scorer.has_words else 1) < FEW_SCORES:
             return list(map(self._search_few, tiles))
         with one_thread_each(), ThreadPoolExecutor(cores()) as pool:
             return self._search_many(tiles, pool.map)

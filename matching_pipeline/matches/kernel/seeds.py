@@ -64,10 +64,11 @@ class Seeds:
             return
         left, right = self._scorer.left, self._scorer.right
         centres, common = self._centres(count), spread(self._candidates, self._limit)
-        grouped = self._by_centre(left, self._rows, centres), self._by_centre(right, self._candidates, centres)
+        others = np.setdiff1d(self._candidates, common)
+        grouped = self._by_centre(left, self._rows, centres), self._by_centre(right, others, centres)
         for some, members in zip(*grouped, strict=True):
             if len(some):
-                yield some, np.union1d(members[-most:], common)
+                yield some, np.concatenate([members[-most:], common])
 
     def _centres(self, count: int) -> Rows:
         """So many left rows, more of them where the centres before are far."""
