@@ -58,7 +58,7 @@ begin
               'read_source', 'children_of', 'source_keys', 'excepted_values', 'paused_until', 'request_pictures', 'enqueue_entity', 'find_similar', 'find_similar_images',
               'resume_publication', 'publish_range', 'publish_pairs', 'set_kept_status'
           ))
-          and proname not in ('attach_source', 'attach_derived', 'detach_source', 'detach_queue', 'make_exception_triggers')
+          and proname not in ('attach_source', 'attach_derived', 'attach_publication', 'detach_source', 'detach_queue', 'make_exception_triggers')
     loop
         execute format('grant execute on function %s to matching_pipeline', name);
     end loop;

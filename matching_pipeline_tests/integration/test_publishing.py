@@ -36,6 +36,21 @@ def test_a_row_that_is_as_it_was_is_not_written(school: School, pair: tuple[UUID
     assert school.run("select xmin::text from matches") == before
 
 
+def test_the_statements_do_not_depend_on_the_plan_that_reads_the_columns(school: School) -> None:
+    def ways() -> set[str]:
+        statements = (
+            "select matching_pipeline.publication_statements(declaration)::text from matching_pipeline.matchers"
+        )
+        return set(school.run(f"{statements} where name = 'face'"))
+
+    known = ways()
+    for hidden in ("enable_nestloop", "enable_hashjoin"):
+        school.run(f"set {hidden} = off")
+        known |= ways()
+        school.run(f"reset {hidden}")
+    assert len(known) == 1
+
+
 def test_rows_of_pairs_that_are_gone_stay_where_it_is_declared(school: School, pair: tuple[UUID, UUID]) -> None:
     attach(school.connection, publishing(removed="keep"))
     school.publish()

@@ -90,11 +90,11 @@ declare
     differs text;
     sets text;
 begin
-    select string_agg(format('%I', name), ', ' order by field), string_agg(format('(%s)::%s as %I', expression, type, name), ', '),
+    select string_agg(format('%I', name), ', ' order by field), string_agg(format('(%s)::%s as %I', expression, type, name), ', ' order by field),
         string_agg(format('wanted.%I', name), ', ' order by field) filter (where is_key),
-        string_agg(format('app.%1$I = wanted.%1$I', name), ' and ') filter (where is_key),
-        string_agg(format('app.%1$I is distinct from wanted.%1$I', name), ' or ') filter (where not is_key),
-        string_agg(format('%1$I = wanted.%1$I', name), ', ') filter (where not is_key)
+        string_agg(format('app.%1$I = wanted.%1$I', name), ' and ' order by field) filter (where is_key),
+        string_agg(format('app.%1$I is distinct from wanted.%1$I', name), ' or ' order by field) filter (where not is_key),
+        string_agg(format('%1$I = wanted.%1$I', name), ', ' order by field) filter (where not is_key)
     into columns, wanted, keys, same_pair, differs, sets
     from published_columns(matcher);
     return format('with wanted as materialized (select pair.id as matching_pipeline_id, %s from %s)', wanted, origin)
@@ -130,8 +130,8 @@ language sql stable set search_path from current as $$
         'select distinct %3$L, matching_pipeline_left, matching_pipeline_right from %4$s as app join gone on %5$s '
         'where matching_pipeline_id not in (select matching_pipeline_id from held) on conflict do nothing returning 1)'
         ' select count(*) from owed',
-        string_agg(format('(%s)::%s as %I', expression, type, name), ', '), origin, matcher ->> 'name',
-        qualified(declared_table(matcher #>> '{publish,table}')), string_agg(format('app.%1$I = gone.%1$I', name), ' and '),
+        string_agg(format('(%s)::%s as %I', expression, type, name), ', ' order by field), origin, matcher ->> 'name',
+        qualified(declared_table(matcher #>> '{publish,table}')), string_agg(format('app.%1$I = gone.%1$I', name), ' and ' order by field),
         string_agg(format('gone.%I', name), ', ' order by field)
     )
     from published_columns(matcher) where is_key
@@ -149,7 +149,7 @@ declare
     stands text := format('pair.matcher = %L and pair.left_id = matching_pipeline.key_id(asked.%%1$sleft_key) '
         'and pair.right_id = matching_pipeline.key_id(asked.%%1$sright_key)', matcher ->> 'name');
 begin
-    select string_agg(format('(%s)::%s as %I', expression, type, name), ', '), string_agg(format('app.%1$I = gone.%1$I', name), ' and ')
+    select string_agg(format('(%s)::%s as %I', expression, type, name), ', ' order by field), string_agg(format('app.%1$I = gone.%1$I', name), ' and ' order by field)
     into keys, same_pair from published_columns(matcher) where is_key;
     return jsonb_build_object(
         'changed', publishing_statement(matcher, format('new_rows as pair where pair.matcher = %L', matcher_name), false),
