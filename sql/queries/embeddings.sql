@@ -57,7 +57,8 @@ on conflict (source, item, model) do update set
 
 -- name: vector_dimensions
 -- no row if there are no vectors
-select dimensions from matching_pipeline.entities where source = %(source)s and embedding is not null limit 1
+-- by id, so that Postgres finds one in the index, not behind all rows of other sources
+select dimensions from matching_pipeline.entities where source = %(source)s and embedding is not null order by id limit 1
 
 -- name: register_vector_model
 -- the foreign key of vectors that another session has written meanwhile refuses other dimensions
