@@ -16,7 +16,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.db.queries import query
 from matching_pipeline.db.reader import TEXT, VECTOR, read_columns, read_parts
 from matching_pipeline.matches.kernel.attributes import attribute_tokens
-from matching_pipeline.matches.kernel.columns import Ids
+from matching_pipeline.matches.kernel.columns import Ids, Rows
 from matching_pipeline.matches.kernel.held import COARSE_ERROR
 from matching_pipeline.matches.kernel.images import ImageSet, image_set
 from matching_pipeline.matches.kernel.policy import Policy
@@ -58,8 +58,7 @@ def load(connection: Connection, members: Members, ids: Collection[UUID] | None 
         parameters = {**members.parameters, "ordered": False}
         ((columns, attributes),) = read_parts(connection, query("copy_items"), parameters, _FIELDS)
         order = np.lexsort((columns["image_ids"], columns["entity_of_row"]))
-        columns = {name: column[order] for name, column in columns.items()}
-        return _image_set(columns, [attributes[row] for row in order.tolist()])
+        return _rows({**columns, "attributes": np.array(attributes, dtype=object)}, order)
     items, _ = _items_of(connection, members, ids)
     return _rows(items, slice(None))
 
@@ -149,7 +148,7 @@ def _items_of(
     return items, [json.loads(text) for text in items.pop("properties")]
 
 
-def _rows(items: dict[str, Any], rows: list[int] | slice) -> ImageSet:
+def _rows(items: dict[str, Any], rows: list[int] | slice | Rows) -> ImageSet:
     columns = {name: column[rows] for name, column in items.items()}
     return _image_set(columns, columns.pop("attributes").tolist())
 

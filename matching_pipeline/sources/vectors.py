@@ -29,11 +29,13 @@ def mirror_vectors(
     """
     connection.execute(query("skip_matching"))
     lengths = [row.embedding.dimensions() for row in known if row.applies]
-    if lengths and _dimensions(connection, source) is None:
-        connection.execute(query("register_vector_model"), {"source": source, "dimensions": lengths[0]})
+    dimensions = _dimensions(connection, source)
+    if lengths and dimensions is None:
+        dimensions = lengths[0]
+        connection.execute(query("register_vector_model"), {"source": source, "dimensions": dimensions})
     applying = mirror.refresh(connection, queue, source, "entity", keys, known)
     # a row that got a bad vector since it was read has another job, which fails
-    failures = vector_failures(connection, source, applying)
+    failures = _failures(connection, source, applying, dimensions)
     return [row.entity_key for row in applying if row.entity_key not in failures]
 
 
