@@ -176,10 +176,13 @@ class _Part:
 
     def search(self, tiles: list[Tile]) -> list[Tile]:
         scores = len(self._scorer.left.image_ids) * len(self._scorer.right.image_ids)
-        if scores * (OVERLAP_SCORES if self._scorer.has_words else 1) < FEW_SCORES:
-            return list(map(self._search_few, tiles))
-        with one_thread_each(), ThreadPoolExecutor(cores()) as pool:
-            return self._search_many(tiles, pool.map)
+        few = scores * (OVERLAP_SCORES if self._scorer.has_words else 1) < FEW_SCORES
+        # also for few scores: threads of numpy's products would keep all cores busy for a while after each
+        with one_thread_each():
+            if few and len(tiles) == 1:
+                return [self._search_few(tiles[0])]
+            with ThreadPoolExecutor(cores()) as pool:
+                return list(pool.map(self._search_few, tiles)) if few else self._search_many(tiles, pool.map)
 
     def _search_few(self, tile: Tile) -> Tile:
         for span in spans(self._scorer.right, FEW_RIGHT_ROWS):
