@@ -29,9 +29,12 @@ class Coded:
     """the product with the centre, which the codes of the right side leave out"""
 
 
-def error(left: Coded, right: Coded) -> Numbers:
-    """(left vectors,): by how much a product of vectors may exceed `scale · scale · product + along_centre`."""
-    coding: Numbers = left.residual * right.length + (left.length + left.residual) * right.residual
+def error(left: Coded, right_length: Numbers, right_residual: Numbers) -> Numbers:
+    """(…, left vectors): by how much a product may exceed `scale · scale · product + along_centre`.
+
+    The numbers of right sides are given as (…, 1).
+    """
+    coding: Numbers = left.residual * right_length + (left.length + left.residual) * right_residual
     return coding
 
 
@@ -43,6 +46,10 @@ class Coding(Protocol):
     @property
     def columns(self) -> int:
         """How many multiplications a product of two codes takes."""
+
+    @property
+    def form(self) -> np.dtype[Any]:
+        """Of the products."""
 
     def left(self, vectors: Vectors) -> Coded: ...
 
@@ -103,6 +110,7 @@ class Split:
 class _SplitCoding:
     KIND: ClassVar[str]
     REST_COLUMNS: ClassVar[int]
+    form: ClassVar[np.dtype[Any]]
 
     def __init__(self, centre: Vectors, basis: Basis | None = None) -> None:
         self._split = Split(centre, basis, self.REST_COLUMNS)
@@ -122,7 +130,7 @@ class Int8Coding(_SplitCoding):
     Right vectors are coded less their centre. The difference is shorter than the vector, so 8 bits lose less of it.
     """
 
-    KIND = "8-bit"
+    KIND, form = "8-bit", np.dtype(np.int32)
     REST_COLUMNS = 16
 
     def left(self, vectors: Vectors) -> Coded:
@@ -152,7 +160,7 @@ class Int8Coding(_SplitCoding):
 class FloatCoding(_SplitCoding):
     """numpy's float32 products. A sum of n of them is off by less than n·u·|x||y| in any order."""
 
-    KIND = "float"
+    KIND, form = "float", np.dtype(np.float32)
     REST_COLUMNS = 1
 
     def left(self, vectors: Vectors) -> Coded:

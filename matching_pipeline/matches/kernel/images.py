@@ -17,7 +17,7 @@ ORDINARY_LENGTHS = (1e-15, 1e15)
 
 Form = type[np.float32 | np.float64]
 
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 19
 """A chunk of so many bytes stays in the processor's cache."""
 _LONG = 8192
 """If a row has more numbers, `np.einsum` sums it in one order alone, and in another beside others."""

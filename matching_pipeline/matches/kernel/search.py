@@ -22,8 +22,8 @@ embedding times √(1 - w), then its attributes as columns times √w. For the v
 
 Together: `s(a, b) ≤ scale · scale · (product of codes) + x·c + error + slack`. The slack covers the rounding of x and
 y to float32 and of s to 9 decimals. All vectors of a right tile share one scale, and the largest of their lengths
-stands for each in the error. So scale, error and slack depend on the left row only, and `Bounds` is the matrix of
-products with two numbers a left row.
+stands for each in the error. So scale, error and slack depend on the left row and the tile only, and `Bounds` has two
+numbers for each left row and right tile.
 
 **Which codes** is a matter of time, not of the result (`choice.py`). A process takes 8-bit products if they are
 clearly faster than those of floats; it times both. How many columns Q has follows from a sample of pairs: fewer
@@ -71,10 +71,19 @@ from matching_pipeline.matches.kernel.pairs import (
     none_found,
     rows_in,
 )
-from matching_pipeline.matches.kernel.policy import Policy
-from matching_pipeline.matches.kernel.products import cores, one_thread_each
-from matching_pipeline.matches.kernel.seeds import Each, Seeds
-from matching_pipeline.matches.kernel.stages import Bounds, coarse, exact, fine, near, near_all, prune
+from matching_pipeline.matches.kernel.policy import ROUNDING, Policy
+from matching_pipeline.matches.kernel.products import cores, costs, one_thread_each
+from matching_pipeline.matches.kernel.seeds import Seeds
+from matching_pipeline.matches.kernel.stages import (
+    CROWDED,
+    Reached,
+    candidates,
+    coarse,
+    exact,
+    last_of_best,
+    near,
+    reaching,
+)
 from matching_pipeline.matches.kernel.tally import Tally
 from matching_pipeline.matches.kernel.tiles import NONE_WAITING, Span, Tile, spans
 
@@ -171,7 +180,6 @@ class _Part:
         """`before` is the number of right entities and of images in earlier parts."""
         self._tally = tally
         self._scorer, self._limit, self._before = Scorer(left, right, weight), limit, before
-        self._choice = Choice(self._scorer)
         self._several = any(len(side.entities) < len(side.image_ids) for side in (left, right))
 
     def search(self, tiles: list[Tile]) -> list[Tile]:
@@ -182,26 +190,27 @@ class _Part:
             if few and len(tiles) == 1:
                 return [self._search_few(tiles[0])]
             with ThreadPoolExecutor(cores()) as pool:
-                return list(pool.map(self._search_few, tiles)) if few else self._search_many(tiles, pool.map)
+                return list(pool.map(self._search_few, tiles)) if few else self._search_many(tiles, pool)
 
     def _search_few(self, tile: Tile) -> Tile:
-        for span in spans(self._scorer.right, FEW_RIGHT_ROWS):
-            bounds = near_all(self._scorer, tile.span.rows, span.rows)
-            self._tally.add("float32 scores of all", bounds.products.size)
+        scorer = self._scorer
+        for span in spans(scorer.right, FEW_RIGHT_ROWS):
+            scores = scorer.all_near(tile.span.rows, span.rows)
+            self._tally.add("float32 scores of all", scores.size)
             if self._limit is not None:
-                entities = self._scorer.right.starts[span.entities] - span.rows.start
-                tile = tile.raised(bounds.last(entities, self._limit) - 2 * self._scorer.nearness)
-            right_rows, left_rows = bounds.reaching(tile.floor_of_row)
-            waiting = bounds.candidates(right_rows, left_rows, span.rows.start)
+                entities = scorer.right.starts[span.entities] - span.rows.start
+                tile = tile.raised(last_of_best(scores, entities, self._limit) - scorer.nearness)
+            waiting = candidates(scores, scorer.nearness, tile.floor_of_row, span.rows.start)
             tile = self._settle(replace(tile, waiting=waiting))
         return tile
 
-    def _search_many(self, tiles: list[Tile], each: Each) -> list[Tile]:
+    def _search_many(self, tiles: list[Tile], pool: ThreadPoolExecutor) -> list[Tile]:
+        each, choice = pool.map, pool.submit(Choice, self._scorer, costs())
         if self._limit is not None and not any(len(tile.kept) for tile in tiles):
             floors = Seeds(self._scorer, self._limit, each).floors()
             tiles = [tile.raised(floors[tile.span.rows]) for tile in tiles]
         for phase in self._phases():
-            coding = self._choice.coding(np.concatenate([tile.floor_of_row for tile in tiles]))
+            coding = choice.result().coding(np.concatenate([tile.floor_of_row for tile in tiles]))
             coded = list(each(partial(self._code, coding), phase))
             tiles = list(each(partial(self._search, coding, phase, coded), tiles))
         return list(each(self._settle, tiles))
@@ -217,20 +226,29 @@ class _Part:
 
     def _search(self, coding: Coding, phase: list[Span], coded: list[Coded], tile: Tile) -> Tile:
         """The tile, with the pairs of these right tiles that may belong into its lists."""
-        left, found = coding.left(self._scorer.left_vectors(tile.span.rows)), [NONE_WAITING]
-        for span, right in zip(phase, coded, strict=True):
-            bounds = coarse(coding, left, right, self._scorer.slack)
-            self._tally.add(coding.name, bounds.products.size)
-            bounds, right_rows, left_rows = prune(bounds, partial(self._finer, tile.span, span), tile.floor_of_row)
-            found.append(bounds.candidates(right_rows, left_rows, span.rows.start))
-            if sum(map(len, found)) > MOST_WAITING:
-                tile, found = self._approach(tile, np.concatenate(found)), [NONE_WAITING]
-        return self._approach(tile, np.concatenate(found))
+        left, found, reached = coding.left(self._scorer.left_vectors(tile.span.rows)), [NONE_WAITING], list[Reached]()
+        bounds = coarse(left, coded, self._scorer.slack)
+        cuts, waiting = bounds.cuts(tile.floor_of_row, coding.form), 0
+        for number, (span, right) in enumerate(zip(phase, coded, strict=True)):
+            products = coding.multiply(left, right)
+            self._tally.add(coding.name, products.size)
+            places = reaching(products, cuts[number])
+            if len(places) > CROWDED * products.size:
+                found.append(self._crowded(tile, span))
+                waiting += len(found[-1])
+            else:
+                reached.append(Reached(number, span.rows.start, places, products.reshape(-1)[places]))
+                waiting += len(places)
+            if waiting > MOST_WAITING:
+                tile = self._approach(tile, np.concatenate([bounds.candidates(reached), *found]))
+                cuts, waiting, found, reached = bounds.cuts(tile.floor_of_row, coding.form), 0, [NONE_WAITING], []
+        return self._approach(tile, np.concatenate([bounds.candidates(reached), *found]))
 
-    def _finer(self, left: Span, right: Span) -> Bounds:
-        bounds = fine(self._scorer, left.rows, right.rows)
-        self._tally.add(finer=bounds.products.size)
-        return bounds
+    def _crowded(self, tile: Tile, right: Span) -> Candidates:
+        """Those of the pairs that may reach their floors, by float64 scores, which are not rounded."""
+        scores = self._scorer.all_scores(tile.span.rows, right.rows)
+        self._tally.add(finer=scores.size)
+        return candidates(scores, ROUNDING, tile.floor_of_row, right.rows.start)
 
     def _approach(self, tile: Tile, candidates: Candidates) -> Tile:
         """The tile, with these candidates waiting by their near scores, as far as these reach its floors."""

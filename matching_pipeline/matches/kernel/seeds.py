@@ -25,7 +25,7 @@ COMPARED = 8
 MOST_CENTRES = 1000
 DRAWS = 4
 """Centres are drawn in so many turns: among all rows, the half that is far from the centres before, a quarter, …"""
-COLUMNS = 96
+COLUMNS = 64
 """So many coordinates tell which centre is the nearest, or nearly so."""
 CHUNK_ROWS = 1024
 

@@ -3,18 +3,17 @@
 `search.py` derives why they lose no pair.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from matching_pipeline.matches.kernel.coding import Coded, Coding, error
+from matching_pipeline.matches.kernel.coding import Coded, error
 from matching_pipeline.matches.kernel.columns import Numbers, Rows
 from matching_pipeline.matches.kernel.images import Scorer
 from matching_pipeline.matches.kernel.pairs import Candidates, Found, as_candidates
-from matching_pipeline.matches.kernel.policy import ROUNDING
 
 GROUPS = 8
 """So many groups of right rows for each place of a list tell about where the list ends."""
@@ -22,74 +21,76 @@ CROWDED = 1 / 8
 """From this share of a tile's pairs on, float64 scores of all pairs cost less than scores of single ones."""
 
 
+class Reached(NamedTuple):
+    """The pairs of a left tile and a right tile whose products reach what they must."""
+
+    tile: int
+    """the number of the right tile"""
+    first_column: int
+    """its first row"""
+    places: Rows
+    """right row · left rows + left row"""
+    products: NDArray[Any]
+
+
 @dataclass(frozen=True)
 class Bounds:
-    """The most that each pair of a right row and a left row scores: `products · scale + above`."""
+    """The most that each pair of a left tile and some right tiles scores: `product · scale + above`.
 
-    products: NDArray[Any]
-    """(right rows, left rows)"""
-    scale: Numbers
-    """(left rows,)"""
-    above: Numbers
-    """(left rows,)"""
-
-    def reaching(self, floors: Numbers) -> tuple[Rows, Rows]:
-        """The right and the left rows of the pairs that may score their left row's floor or more.
-
-        The floors are brought to the scale of the products and rounded down.
-        """
-        return _places(self.products >= self._cuts(floors))
-
-    def last(self, right_rows: Rows, count: int) -> Numbers:
-        """(left rows,): a bound that so many of these right rows reach with each, -inf if there are fewer.
-
-        It is the best bound of a group of rows, so that fewer numbers are sorted. The groups are so many that two of
-        the best rows are seldom in one.
-        """
-        if len(right_rows) < count:
-            return np.full(len(self.scale), -np.inf)
-        size = max(1, len(right_rows) // (GROUPS * count))
-        whole = len(right_rows) // size * size
-        best = self.products[right_rows[:whole]].reshape(size, -1, len(self.scale)).max(axis=0)
-        return np.asarray(np.partition(best, -count, axis=0)[-count] * self.scale + self.above)
-
-    def candidates(self, right: Rows, left: Rows, first_column: int) -> Candidates:
-        bounds = self.products[right, left] * self.scale[left] + self.above[left]
-        return as_candidates(left, bounds, right + first_column)
-
-    def _cuts(self, floors: Numbers) -> NDArray[Any]:
-        cuts, form = (floors - self.above) / self.scale, self.products.dtype
-        if form.kind == "i":
-            return np.clip(np.floor(cuts), np.iinfo(form).min, np.iinfo(form).max).astype(form)
-        return np.asarray(np.nextafter(cuts.astype(form), -np.inf, dtype=form))
-
-
-def coarse(coding: Coding, left: Coded, right: Coded, slack: float) -> Bounds:
-    """Bounds from a product of codes. By `slack` a score may exceed the product of the two vectors that are coded."""
-    above = left.along_centre + error(left, right) + slack
-    return Bounds(coding.multiply(left, right), left.scale * right.scale, above)
-
-
-def fine(scorer: Scorer, left_rows: slice, right_rows: slice) -> Bounds:
-    """Bounds from float64 scores, which exceed the scores by their rounding at most."""
-    return _above(scorer.all_scores(left_rows, right_rows), ROUNDING)
-
-
-def near_all(scorer: Scorer, left_rows: slice, right_rows: slice) -> Bounds:
-    """Bounds of all pairs that exceed their scores by 2 · `scorer.nearness` at most."""
-    return _above(scorer.all_near(left_rows, right_rows), scorer.nearness)
-
-
-def prune(bounds: Bounds, finer: Callable[[], Bounds], floors: Numbers) -> tuple[Bounds, Rows, Rows]:
-    """The right and left rows of all pairs whose scores reach their left row's floor, and of few others.
-
-    `finer` computes bounds that exclude more. They take the place of `bounds` where those exclude too little.
+    They are made for all these tiles at once. Threads would wait for each other in many short operations.
     """
-    right, left = bounds.reaching(floors)
-    if len(right) > CROWDED * bounds.products.size:
-        bounds = finer()
-        right, left = bounds.reaching(floors)
-    return bounds, right, left
+
+    scale: Numbers
+    """(right tiles, left rows)"""
+    above: Numbers
+    """(right tiles, left rows)"""
+
+    def cuts(self, floors: Numbers, form: np.dtype[Any]) -> NDArray[Any]:
+        """(right tiles, left rows): what the products must reach so that a pair may score its left row's floor."""
+        return _rounded_down((floors - self.above) / self.scale, form)
+
+    def candidates(self, reached: Sequence[Reached]) -> Candidates:
+        if not reached:
+            return np.empty(0, dtype=np.uint64)
+        lengths = [len(each.places) for each in reached]
+        tiles, first = (np.repeat(np.array(each), lengths) for each in list(zip(*reached, strict=True))[:2])
+        right, left = np.divmod(np.concatenate([each.places for each in reached]), self.scale.shape[1])
+        products = np.concatenate([each.products for each in reached])
+        return as_candidates(left, products * self.scale[tiles, left] + self.above[tiles, left], right + first)
+
+
+def coarse(left: Coded, right: Sequence[Coded], slack: float) -> Bounds:
+    """Bounds from products of codes. By `slack` a score may exceed the product of the two vectors that are coded."""
+    scale, length, residual = (
+        np.array([getattr(each, name) for each in right]) for name in ("scale", "length", "residual")
+    )
+    above = left.along_centre + error(left, length, residual) + slack
+    return Bounds(left.scale * scale, above)
+
+
+def reaching(products: NDArray[Any], cuts: NDArray[Any]) -> Rows:
+    """The places of (right rows, left rows) whose products reach the cuts of their left rows."""
+    return np.flatnonzero(products >= cuts)
+
+
+def candidates(scores: Numbers, error: float, floors: Numbers, first_column: int) -> Candidates:
+    """The pairs of (right rows, left rows) that may reach their left row's floor: the scores are off by `error`."""
+    right, left = np.divmod(reaching(scores, _rounded_down(floors - error, scores.dtype)), scores.shape[1])
+    return as_candidates(left, scores[right, left] + error, right + first_column)
+
+
+def last_of_best(scores: Numbers, right_rows: Rows, count: int) -> Numbers:
+    """(left rows,): a score that so many of these right rows reach with each, -inf if there are fewer.
+
+    It is the best score of a group of rows, so that fewer numbers are sorted. The groups are so many that two of the
+    best rows are seldom in one.
+    """
+    if len(right_rows) < count:
+        return np.full(scores.shape[1], -np.inf)
+    size = max(1, len(right_rows) // (GROUPS * count))
+    whole = len(right_rows) // size * size
+    best = scores[right_rows[:whole]].reshape(size, -1, scores.shape[1]).max(axis=0)
+    return np.asarray(np.partition(best, -count, axis=0)[-count], dtype=np.float64)
 
 
 def near(scorer: Scorer, left_rows: Rows, right_rows: Rows) -> Numbers:
@@ -104,11 +105,7 @@ def exact(scorer: Scorer, left_rows: Rows, right_rows: Rows, floors: Numbers) ->
     return Found(left, right, scores, left_rows, right_rows).take(scores >= floors)
 
 
-def _above(scores: Numbers, error: float) -> Bounds:
-    return Bounds(scores, np.ones(scores.shape[1]), np.full(scores.shape[1], error))
-
-
-def _places(mask: NDArray[np.bool_]) -> tuple[Rows, Rows]:
-    """Rows and columns of what is true; several times as fast as `np.nonzero`."""
-    rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
-    return rows, columns
+def _rounded_down(cuts: Numbers, form: np.dtype[Any]) -> NDArray[Any]:
+    if form.kind == "i":
+        return np.clip(np.floor(cuts), np.iinfo(form).min, np.iinfo(form).max).astype(form)
+    return np.asarray(np.nextafter(cuts.astype(form), -np.inf, dtype=form))

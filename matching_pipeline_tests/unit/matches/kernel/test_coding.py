@@ -7,7 +7,7 @@ import pytest
 
 from matching_pipeline.matches.kernel.basis import Basis, Coordinates, Directions
 from matching_pipeline.matches.kernel.coding import Coding, FloatCoding, Int8Coding, error, lengths_of
-from matching_pipeline.matches.kernel.stages import coarse
+from matching_pipeline.matches.kernel.stages import coarse, reaching
 from matching_pipeline_tests.fixtures.vectors import KINDS, Vectors, vectors
 
 BASES: dict[str, Callable[[np.random.Generator], Basis | None]] = {
@@ -41,26 +41,30 @@ def coding(request: pytest.FixtureRequest, kind: type[Int8Coding | FloatCoding],
 def test_scores_are_below_their_bounds(data: str, coding: Coding) -> None:
     generator = np.random.default_rng(5)
     left, right = (unit(vectors(data, size, 256, generator)) for size in (100, 400))
-    bounds = coarse(coding, coding.left(left), coding.right(right), slack=0)
+    codes = coding.left(left), coding.right(right)
+    bounds, products = coarse(codes[0], [codes[1]], slack=0), coding.multiply(*codes)
     exact = right.astype(np.float64) @ left.astype(np.float64).T
-    assert (exact <= bounds.products * bounds.scale + bounds.above).all()
+    assert (exact <= products * bounds.scale + bounds.above).all()
 
 
 @pytest.mark.parametrize("data", KINDS)
 def test_bounds_exclude_no_pair_that_reaches_its_floor(data: str, coding: Coding) -> None:
     generator = np.random.default_rng(5)
     left, right = (unit(vectors(data, size, 256, generator)) for size in (100, 400))
-    bounds = coarse(coding, coding.left(left), coding.right(right), slack=0)
+    codes = coding.left(left), coding.right(right)
+    bounds = coarse(codes[0], [codes[1]], slack=0)
     exact = left.astype(np.float64) @ right.astype(np.float64).T
     floors = exact[np.arange(100), generator.integers(400, size=100)]
-    right_rows, left_rows = bounds.reaching(floors)
+    places = reaching(coding.multiply(*codes), bounds.cuts(floors, coding.form)[0])
+    right_rows, left_rows = np.divmod(places, 100)
     assert {*zip(*np.nonzero(exact >= floors[:, None]), strict=True)} <= {*zip(left_rows, right_rows, strict=True)}
 
 
 def test_8_bits_lose_about_a_hundredth() -> None:
     pytest.importorskip("numkong", reason="it has no wheel for this platform")
     some, coding = unit(vectors("random", 400, 512, np.random.default_rng(5))), Int8Coding(np.zeros(512, np.float32))
-    assert error(coding.left(some), coding.right(some)).max() < 0.03
+    right = coding.right(some)
+    assert error(coding.left(some), right.length, right.residual).max() < 0.03
 
 
 def unit(vectors: Vectors) -> Vectors:

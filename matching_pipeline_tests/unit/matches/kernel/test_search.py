@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from matching_pipeline.matches.kernel import choice, products, search, seeds, stages
+from matching_pipeline.matches.kernel import choice, products, search, seeds
 from matching_pipeline.matches.kernel.images import ImageSet, Scorer, _row_products, image_set
 from matching_pipeline.matches.kernel.pairs import Found, Pairs, ranked
 from matching_pipeline.matches.kernel.tiles import spans
@@ -73,9 +73,9 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.importorskip("numkong", reason="it has no wheel for this platform")
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "numpy":
-            patch.setattr(products, "costs", lambda: products.Costs(code=None, float32=3e-12))
+            patch.setattr(search, "costs", lambda: products.Costs(code=None, float32=3e-12))
         else:
-            patch.setattr(products, "costs", lambda: products.Costs(code=1e-12, float32=3e-12))
+            patch.setattr(search, "costs", lambda: products.Costs(code=1e-12, float32=3e-12))
         yield request.param
 
 
@@ -143,7 +143,7 @@ def test_pairs_are_those_of_all_scores(
         patch.setattr(seeds, "LEFT_ROWS", 2)
         patch.setattr(seeds, "COMPARED", 2)
         patch.setattr(seeds, "CHUNK_ROWS", 20)
-        patch.setattr(stages, "CROWDED", 0.05 if seed % 2 else 2.0)
+        patch.setattr(search, "CROWDED", 0.05 if seed % 2 else 2.0)
         found = search.search(left, parts_of(right, part), weight, floors, limit)
     expected = expected_pairs(left, right, weight, floors, limit)
     for column, wanted in zip(vars(found).values(), vars(expected).values(), strict=True):
