@@ -49,7 +49,7 @@ class Coding(Protocol):
 
     @property
     def form(self) -> np.dtype[Any]:
-        """Of the products."""
+        """The type of the products."""
 
     def left(self, vectors: Vectors) -> Coded: ...
 

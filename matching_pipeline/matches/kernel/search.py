@@ -101,6 +101,9 @@ FEW_RIGHT_ROWS = 8192
 PHASES = (8, 32)
 """After so many right tiles the candidates are scored, and the bounds are chosen again."""
 
+MOST_REACHED = 200_000
+"""So many pairs of a left tile become candidates at once, which takes some 100 bytes for each."""
+
 MOST_WAITING = 4_000_000
 """Candidates of a left tile that may wait for their exact scores: 32 MB."""
 
@@ -228,20 +231,21 @@ class _Part:
         """The tile, with the pairs of these right tiles that may belong into its lists."""
         left, found, reached = coding.left(self._scorer.left_vectors(tile.span.rows)), [NONE_WAITING], list[Reached]()
         bounds = coarse(left, coded, self._scorer.slack)
-        cuts, waiting = bounds.cuts(tile.floor_of_row, coding.form), 0
+        cuts = bounds.cuts(tile.floor_of_row, coding.form)
         for number, (span, right) in enumerate(zip(phase, coded, strict=True)):
             products = coding.multiply(left, right)
             self._tally.add(coding.name, products.size)
             places = reaching(products, cuts[number])
             if len(places) > CROWDED * products.size:
                 found.append(self._crowded(tile, span))
-                waiting += len(found[-1])
             else:
                 reached.append(Reached(number, span.rows.start, places, products.reshape(-1)[places]))
-                waiting += len(places)
-            if waiting > MOST_WAITING:
-                tile = self._approach(tile, np.concatenate([bounds.candidates(reached), *found]))
-                cuts, waiting, found, reached = bounds.cuts(tile.floor_of_row, coding.form), 0, [NONE_WAITING], []
+            if sum(len(each.places) for each in reached) > MOST_REACHED:
+                found.append(bounds.candidates(reached))
+                reached.clear()
+            if sum(map(len, found)) > MOST_WAITING:
+                tile, found = self._approach(tile, np.concatenate(found)), [NONE_WAITING]
+                cuts = bounds.cuts(tile.floor_of_row, coding.form)
         return self._approach(tile, np.concatenate([bounds.candidates(reached), *found]))
 
     def _crowded(self, tile: Tile, right: Span) -> Candidates:

@@ -46,7 +46,7 @@ class Bounds:
     """(right tiles, left rows)"""
 
     def cuts(self, floors: Numbers, form: np.dtype[Any]) -> NDArray[Any]:
-        """(right tiles, left rows): what the products must reach so that a pair may score its left row's floor."""
+        """(right tiles, left rows): the least products with which a pair may score its left row's floor."""
         return _rounded_down((floors - self.above) / self.scale, form)
 
     def candidates(self, reached: Sequence[Reached]) -> Candidates:

@@ -133,6 +133,7 @@ def test_pairs_are_those_of_all_scores(
         patch.setattr(search, "LEFT_ROWS", 16)
         patch.setattr(search, "RIGHT_ROWS", 32)
         patch.setattr(search, "FEW_RIGHT_ROWS", 100)
+        patch.setattr(search, "MOST_REACHED", 100)
         patch.setattr(search, "MOST_WAITING", 300)
         patch.setattr(search, "WAITING", 2)
         patch.setattr(search, "PHASES", (1, 2, 5))
