@@ -11,7 +11,7 @@ from typing import Any
 
 from kombu.transport import sqlalchemy
 from sqlalchemy import Connection, create_engine, delete, func, select, update
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import IntegrityError, InvalidRequestError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 LOCKS = 0x6D707362
@@ -27,6 +27,21 @@ class Channel(sqlalchemy.Channel):
         self._taken: dict[str, int] = {}
         """The messages by delivery tag: a session may lock what it has locked."""
         super().__init__(connection, **options)
+
+    def _open(self) -> Any:
+        """Makes kombu's tables. If another process makes them at this moment, it looks again."""
+        try:
+            return super()._open()
+        except (IntegrityError, ProgrammingError):
+            return super()._open()
+
+    def _get_or_create(self, queue: str) -> Any:
+        """The same for the row of a queue."""
+        try:
+            return super()._get_or_create(queue)
+        except IntegrityError:
+            self.session.rollback()
+            return super()._get_or_create(queue)
 
     @cached_property
     def _locking(self) -> Connection:

@@ -1,7 +1,9 @@
 """Celery's messages in Postgres."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from kombu import Connection, Queue
 from sqlalchemy import func, select
@@ -62,6 +64,45 @@ def test_a_worker_whose_session_is_lost_connects_again(connection: connections.C
         with pytest.raises(Transport.connection_errors):
             action()
     assert Worker(url).take().payload == "first"
+
+
+@pytest.mark.parametrize(
+    "beforehand",
+    [
+        "create sequence queue_id_sequence",
+        "create table kombu_queue (id integer primary key, name varchar(200) unique)",
+    ],
+)
+def test_workers_that_start_at_once_make_the_tables_once(
+    beforehand: str, connection: connections.Connection, database_url: str
+) -> None:
+    connection.execute("create schema if not exists dagster")
+    url = instance_url(database_url)
+    with ThreadPoolExecutor() as pool, psycopg.connect(database_url, options="-c search_path=dagster") as other:
+        other.execute(beforehand.encode())
+        opened = pool.submit(lambda: Worker(url).channel.session)
+        until_one_waits(connection)
+        other.commit()
+        opened.result()
+
+
+def test_workers_that_name_a_queue_at_once_make_one(
+    connection: connections.Connection, database_url: str, url: str
+) -> None:
+    worker = Worker(url)
+    with ThreadPoolExecutor() as pool, psycopg.connect(database_url, options="-c search_path=dagster") as other:
+        other.execute("insert into kombu_queue (id, name) values (1000, 'other')")
+        made = pool.submit(worker.channel._new_queue, "other")
+        until_one_waits(connection)
+        other.commit()
+        made.result()
+    assert worker.channel._get_or_create("other").id == 1000
+
+
+def until_one_waits(connection: connections.Connection) -> None:
+    waiting = b"select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    while connection.execute(waiting).fetchone() != (1,):
+        connection.execute("select pg_sleep(0.05)")
 
 
 def test_a_step_that_ends_each_worker_fails(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
