@@ -76,7 +76,8 @@ def reaching(products: NDArray[Any], cuts: NDArray[Any]) -> Rows:
 def candidates(scores: Numbers, error: float, floors: Numbers, first_column: int) -> Candidates:
     """The pairs of (right rows, left rows) that may reach their left row's floor: the scores are off by `error`."""
     right, left = np.divmod(reaching(scores, _rounded_down(floors - error, scores.dtype)), scores.shape[1])
-    return as_candidates(left, scores[right, left] + error, right + first_column)
+    bounds = scores[right, left].astype(np.float64) + error
+    return as_candidates(left, bounds, right + first_column)
 
 
 def last_of_best(scores: Numbers, right_rows: Rows, count: int) -> Numbers:
