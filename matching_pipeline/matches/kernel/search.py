@@ -21,8 +21,8 @@ embedding times √(1 - w), then its attributes as columns times √w. For the v
    `|u - û| |v| + |û| |v - v̂|`, where `|û| ≤ |u| + |u - û|`. A product of floats is off by its rounding.
 
 Together: `s(a, b) ≤ scale · scale · (product of codes) + x·c + error + slack`. The slack covers the rounding of x and
-y to float32 and of s to 9 decimals. All vectors of a right tile share one scale, and the largest of their lengths
-stands for each in the error. So scale, error and slack depend on the left row and the tile only, and `Bounds` has two
+y to float32 and of s to 9 decimals. All vectors of a right tile share one scale, and their error is computed with the
+largest of their lengths. So scale, error and slack depend on the left row and the tile only, and `Bounds` has two
 numbers for each left row and right tile.
 
 **Which codes** is a matter of time, not of the result (`choice.py`). A process takes 8-bit products if they are
