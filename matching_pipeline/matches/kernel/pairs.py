@@ -10,6 +10,7 @@ from matching_pipeline.matches.kernel.columns import Columns, Ids, Numbers, Rows
 Candidates = NDArray[np.uint64]
 """Pairs of a row and a column with a bound of their score, 64 bits each: 16 of the row, 24 of the bound, 24 of the
 column. They sort by row, then by bound, best first, then by column."""
+NO_CANDIDATES: Candidates = np.empty(0, dtype=np.uint64)
 
 MOST_ROWS, MOST_COLUMNS = 1 << 16, 1 << 24
 _ROW_SHIFT, _BOUND_SHIFT = np.uint64(48), np.uint64(24)

@@ -63,6 +63,7 @@ from matching_pipeline.matches.kernel.images import ImageSet, Scorer
 from matching_pipeline.matches.kernel.pairs import (
     MOST_COLUMNS,
     MOST_ROWS,
+    NO_CANDIDATES,
     Candidates,
     Pairs,
     as_candidates,
@@ -75,7 +76,6 @@ from matching_pipeline.matches.kernel.policy import ROUNDING, Policy
 from matching_pipeline.matches.kernel.products import cores, costs, one_thread_each
 from matching_pipeline.matches.kernel.seeds import Seeds
 from matching_pipeline.matches.kernel.stages import (
-    CROWDED,
     Reached,
     candidates,
     coarse,
@@ -85,7 +85,7 @@ from matching_pipeline.matches.kernel.stages import (
     reaching,
 )
 from matching_pipeline.matches.kernel.tally import Tally
-from matching_pipeline.matches.kernel.tiles import NONE_WAITING, Span, Tile, spans
+from matching_pipeline.matches.kernel.tiles import Span, Tile, spans
 
 LEFT_ROWS = 512
 RIGHT_ROWS = 1024
@@ -100,6 +100,9 @@ FEW_RIGHT_ROWS = 8192
 
 PHASES = (8, 32)
 """After so many right tiles the candidates are scored, and the bounds are chosen again."""
+
+CROWDED = 1 / 8
+"""From this share of a tile's pairs on, float64 scores of all pairs cost less than scores of single ones."""
 
 MOST_REACHED = 200_000
 """So many pairs of a left tile become candidates at once, which takes some 100 bytes for each."""
@@ -164,7 +167,7 @@ def _tiles(left: ImageSet, floors: Numbers) -> Iterator[Tile]:
             entity_of_row,
             floors[span.entities].astype(np.float64),
             none_found(),
-            NONE_WAITING,
+            NO_CANDIDATES,
         )
 
 
@@ -229,7 +232,11 @@ class _Part:
 
     def _search(self, coding: Coding, phase: list[Span], coded: list[Coded], tile: Tile) -> Tile:
         """The tile, with the pairs of these right tiles that may belong into its lists."""
-        left, found, reached = coding.left(self._scorer.left_vectors(tile.span.rows)), [NONE_WAITING], list[Reached]()
+        left, found, reached = (
+            coding.left(self._scorer.left_vectors(tile.span.rows)),
+            [NO_CANDIDATES],
+            list[Reached](),
+        )
         bounds = coarse(left, coded, self._scorer.slack)
         cuts = bounds.cuts(tile.floor_of_row, coding.form)
         for number, (span, right) in enumerate(zip(phase, coded, strict=True)):
@@ -244,7 +251,7 @@ class _Part:
                 found.append(bounds.candidates(reached))
                 reached.clear()
             if sum(map(len, found)) > MOST_WAITING:
-                tile, found = self._approach(tile, np.concatenate(found)), [NONE_WAITING]
+                tile, found = self._approach(tile, np.concatenate(found)), [NO_CANDIDATES]
                 cuts = bounds.cuts(tile.floor_of_row, coding.form)
         return self._approach(tile, np.concatenate([bounds.candidates(reached), *found]))
 
@@ -274,7 +281,7 @@ class _Part:
 
     def _settle(self, tile: Tile) -> Tile:
         """The tile, with those of the waiting pairs that belong into its lists."""
-        waiting, tile = tile.waiting, replace(tile, waiting=NONE_WAITING)
+        waiting, tile = tile.waiting, replace(tile, waiting=NO_CANDIDATES)
         for some in self._promising_first(tile, waiting):
             tile = self._score(tile, some)
         return tile.without_ties(self._limit)

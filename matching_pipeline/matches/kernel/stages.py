@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from matching_pipeline.matches.kernel.coding import Coded, error
 from matching_pipeline.matches.kernel.columns import Numbers, Rows
 from matching_pipeline.matches.kernel.images import Scorer
-from matching_pipeline.matches.kernel.pairs import Candidates, Found, as_candidates
+from matching_pipeline.matches.kernel.pairs import NO_CANDIDATES, Candidates, Found, as_candidates
 
 GROUPS = 8
 """So many groups of right rows for each place of a list tell about where the list ends."""
-CROWDED = 1 / 8
-"""From this share of a tile's pairs on, float64 scores of all pairs cost less than scores of single ones."""
 
 
 class Reached(NamedTuple):
@@ -51,7 +49,7 @@ class Bounds:
 
     def candidates(self, reached: Sequence[Reached]) -> Candidates:
         if not reached:
-            return np.empty(0, dtype=np.uint64)
+            return NO_CANDIDATES
         lengths = [len(each.places) for each in reached]
         tiles, first = (np.repeat(np.array(each), lengths) for each in list(zip(*reached, strict=True))[:2])
         right, left = np.divmod(np.concatenate([each.places for each in reached]), self.scale.shape[1])

@@ -20,8 +20,6 @@ from matching_pipeline.matches.kernel.pairs import (
 )
 from matching_pipeline.matches.kernel.policy import DECIMALS
 
-NONE_WAITING = np.empty(0, dtype=np.uint64)
-
 BETTER = 0.9 * 10.0**-DECIMALS
 """A better score is better by one decimal at least. Less than that covers the rounding of float64."""
 

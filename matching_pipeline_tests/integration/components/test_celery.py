@@ -21,6 +21,7 @@ from matching_pipeline.db.files import ROOT
 from matching_pipeline.matches.locks import ListsLock
 from matching_pipeline.settings import Settings
 from matching_pipeline_tests.integration.components.test_rebuild_steps import execute, rebuild_job
+from matching_pipeline_tests.integration.conftest import until
 
 
 def celery() -> dg.JobDefinition:
@@ -88,7 +89,7 @@ def test_a_machine_does_the_shard_of_one_that_vanishes_and_serves_the_queues(
     assert connection.execute("select count(*) from dagster.kombu_message").fetchone() == (0,)
 
     launch(instance, "worker")
-    until(connection, "select count(*) from matching_pipeline.workers where entered_at is not null", 1)
+    until(connection, "(select count(*) from matching_pipeline.workers where entered_at is not null) = 1")
 
 
 def launch(instance: dg.DagsterInstance, job: str) -> None:
@@ -103,18 +104,13 @@ def launch(instance: dg.DagsterInstance, job: str) -> None:
 
 def kill_when_both_wait(database_url: str, worker: BaseProcess) -> None:
     """Holds the lists of both matchers once they are planned, until two shards wait for them, each in a worker."""
-    planned = "select count(distinct matcher) from matching_pipeline.rebuilds"
+    planned = "(select count(distinct matcher) from matching_pipeline.rebuilds) = 2"
     waiting = (
-        "select count(*) from pg_locks where locktype = 'advisory' and not granted and database = "
-        "(select oid from pg_database where datname = current_database())"
+        "(select count(*) from pg_locks where locktype = 'advisory' and not granted and database = "
+        "(select oid from pg_database where datname = current_database())) = 2"
     )
     with connect(database_url) as one, connect(database_url) as watching:
-        until(watching, planned, 2)
+        until(watching, planned)
         with ListsLock(one, "project").alone(), ListsLock(one, "face").alone():
-            until(watching, waiting, 2)
+            until(watching, waiting)
             worker.kill()
-
-
-def until(connection: Connection, count: str, wanted: int) -> None:
-    while connection.execute(count.encode()).fetchone() != (wanted,):
-        connection.execute("select pg_sleep(0.05)")

@@ -11,8 +11,12 @@ from sqlalchemy import func, select
 from matching_pipeline.components.instance import instance_url
 from matching_pipeline.components.postgres_broker import Transport
 from matching_pipeline.db import connections
+from matching_pipeline_tests.integration.conftest import until
 
 QUEUE = Queue("shards", routing_key="shards")
+ONE_WAITS = (
+    "(select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock') = 1"
+)
 
 
 class Worker:
@@ -81,7 +85,7 @@ def test_workers_that_start_at_once_make_the_tables_once(
     with ThreadPoolExecutor() as pool, psycopg.connect(database_url, options="-c search_path=dagster") as other:
         other.execute(beforehand.encode())
         opened = pool.submit(lambda: Worker(url).channel.session)
-        until_one_waits(connection)
+        until(connection, ONE_WAITS)
         other.commit()
         opened.result()
 
@@ -93,16 +97,10 @@ def test_workers_that_name_a_queue_at_once_make_one(
     with ThreadPoolExecutor() as pool, psycopg.connect(database_url, options="-c search_path=dagster") as other:
         other.execute("insert into kombu_queue (id, name) values (1000, 'other')")
         made = pool.submit(worker.channel._new_queue, "other")
-        until_one_waits(connection)
+        until(connection, ONE_WAITS)
         other.commit()
         made.result()
     assert worker.channel._get_or_create("other").id == 1000
-
-
-def until_one_waits(connection: connections.Connection) -> None:
-    waiting = b"select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    while connection.execute(waiting).fetchone() != (1,):
-        connection.execute("select pg_sleep(0.05)")
 
 
 def test_a_step_that_ends_each_worker_fails(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
