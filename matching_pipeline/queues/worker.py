@@ -33,6 +33,8 @@ LOOK_AGAIN_SECONDS = 5.0
 LOOK_AGAIN_WITHOUT_NOTIFY_SECONDS = 0.1
 """With ENQUEUE_NOTIFY=false nothing else tells a waiting worker of new jobs."""
 LOOK_AGAIN_AT_LOCKED_SECONDS = 0.05
+LOOK_AGAIN_WHILE_NOT_ALONE_SECONDS = 0.1
+"""A worker that ends when nothing is due waits for its second session, whose batch may enqueue jobs."""
 LOCK_BUSY_DELAY = timedelta(seconds=5)
 
 
@@ -103,6 +105,7 @@ class QueueWorker:
         while not self._stop.is_set():
             began = time.monotonic()
             self._second.require_no_error()
+            is_alone = not self._second.is_alive
             if jobs := self._claim():
                 if len(jobs) == self.handler.batch_size and self._may_divide:
                     self._second.start()
@@ -113,7 +116,7 @@ class QueueWorker:
                 continue
             self._session.run(client.cut_leases_of_dead_workers)
             state = self._session.run(lambda connection: client.queue_state(connection, self.handler.queue))
-            if not self._serve and not state.due:
+            if not self._serve and not state.due and is_alone:
                 if state.paused:
                     self.summary.stopped_because = "the queue is paused"
                 return
@@ -121,6 +124,8 @@ class QueueWorker:
             # jobs that are due and cannot be claimed are locked, by another worker's claim or the app's transaction
             look_again = LOOK_AGAIN_SECONDS if state.announced else LOOK_AGAIN_WITHOUT_NOTIFY_SECONDS
             next_due = look_again if state.seconds_to_next is None else state.seconds_to_next
+            if not self._serve and not is_alone:
+                next_due = LOOK_AGAIN_WHILE_NOT_ALONE_SECONDS
             if self._told_to_stop(max(min(next_due, look_again), LOOK_AGAIN_AT_LOCKED_SECONDS)):
                 return
         self.summary.stopped_because = "it was told to stop"

@@ -11,7 +11,7 @@ from matching_pipeline.db.connections import Connection
 from matching_pipeline.errors import ProviderUnavailable
 from matching_pipeline.queues.client import Job
 from matching_pipeline.queues.handler import Outcome
-from matching_pipeline.queues.progress import StopSignal
+from matching_pipeline.queues.progress import StopSignal, Summary
 from matching_pipeline.queues.worker import QueueWorker
 from matching_pipeline_tests.fixtures.recording import RecordingHandler
 from matching_pipeline_tests.integration.conftest import counted_attempts, enqueue, recorded, states
@@ -55,6 +55,32 @@ def test_less_than_a_batch_needs_no_second_session(connection: Connection, datab
     seconds: list[bool] = []
     QueueWorker(database_url, Shared(seconds.append)).run()
     assert seconds == [False]
+
+
+def test_jobs_that_the_last_batch_of_the_second_session_enqueues_are_done(
+    connection: Connection, database_url: str
+) -> None:
+    claimed, told, first_waits = Event(), [0], Event()
+
+    class Enqueues(Shared):
+        def work(self, connection: Connection, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+            if current_thread().name.endswith("second") and not claimed.is_set():
+                claimed.set()
+                assert first_waits.wait(30)
+                enqueue(connection, 3)
+            assert claimed.wait(30)
+            yield [Outcome(job, "fine") for job in jobs]
+
+    def note(summary: Summary) -> None:
+        told.append(summary.completed)
+        # it reports its batch, and then that it waits
+        if told[-2:] == [20, 20]:
+            first_waits.set()
+
+    enqueue(connection, 40)
+    worker = QueueWorker(database_url, Enqueues(lambda second: None), on_progress=note)
+    assert worker.run().completed == 43
+    assert states(connection) == {"completed": 43}
 
 
 @pytest.mark.parametrize("who_fails", ["first", "second"])
