@@ -158,11 +158,7 @@ where %(are_right)s and matcher = %(matcher)s and right_rank = %(limit)s and rig
 -- name: pairs_of
 select left_id, right_id, similarity, left_item, right_item, coalesce(left_rank, 0), coalesce(right_rank, 0)
 from matching_pipeline.matches
-where matcher = %(matcher)s and left_id = any (%(left_ids)s::uuid[])
-union
-select left_id, right_id, similarity, left_item, right_item, coalesce(left_rank, 0), coalesce(right_rank, 0)
-from matching_pipeline.matches
-where matcher = %(matcher)s and right_id = any (%(right_ids)s::uuid[])
+where matcher = %(matcher)s and (left_id = any (%(left_ids)s::uuid[]) or right_id = any (%(right_ids)s::uuid[]))
 
 -- name: values_of
 select id, encode(substring(sha256(convert_to(value, 'UTF8')) for 16), 'hex')::uuid

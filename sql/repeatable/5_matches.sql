@@ -98,33 +98,44 @@ language sql set search_path from current as $$
 $$;
 
 -- The entities of both sides, or of those that keep lists, that the matcher can match, with the values that both sides of a pair have
--- in common.
+-- in common. The conditions are made once, as a path: subqueries for each entity would cost more than all else.
 create or replace function matchable_entities(matcher_name text, only_keepers boolean default false)
 returns table (source text, id uuid, same jsonb, properties jsonb)
 language sql stable set search_path from current as $$
+    with rule as materialized (
+        select matchers, declaration ->> 'never_same' as never_same,
+            array(select jsonb_array_elements_text(declaration -> 'same')) as names, (
+                select coalesce(string_agg(condition, ' && '), '1 == 1')::jsonpath
+                from (
+                    select format('$.%s != null', property) from jsonb_array_elements(declaration -> 'same') as property
+                    union all
+                    select format('(%s)', string_agg(format('$.%s == %s', to_jsonb(key), allowed), ' || '))
+                    from jsonb_each(declaration -> 'opposite') as opposite
+                    cross join jsonb_array_elements(opposite.value) as allowed
+                    group by key
+                ) as conditions (condition)
+            ) as needed
+        from matchers
+        where name = matcher_name
+    )
     select sources.name, entities.id, block.same, entities.properties
-    from matchers
+    from rule
     join (select name, source_model(name) as model from sources offset 0) as sources
-        on sources.name in (left_source, right_source) and (not only_keepers or keeps_lists(matchers, sources.name))
+        on sources.name in ((matchers).left_source, (matchers).right_source) and (not only_keepers or keeps_lists(matchers, sources.name))
     cross join lateral (
         select distinct on (entity) entity as id, embedded_items.properties from embedded_items
         where embedded_items.source = sources.name and embedded_items.model = sources.model
     ) as entities
     cross join lateral (
-        select coalesce(jsonb_object_agg(named.name, entities.properties -> named.name), '{}') as same
-        from jsonb_array_elements_text(matchers.declaration -> 'same') as named (name)
+        select case cardinality(names)
+            when 0 then '{}'
+            when 1 then jsonb_build_object(names[1], entities.properties -> names[1])
+            else (select jsonb_object_agg(name, entities.properties -> name) from unnest(names) as name)
+        end as same
     ) as block
-    where matchers.name = matcher_name
-      and not exists (
-          select from jsonb_array_elements_text(matchers.declaration -> 'same') as named (name)
-          where coalesce(jsonb_typeof(entities.properties -> named.name), 'null') = 'null'
-      )
-      and not exists (
-          select from jsonb_each(matchers.declaration -> 'opposite') as opposite
-          where not (opposite.value ? coalesce(entities.properties ->> opposite.key, ''))
-      )
-      and (matchers.declaration ->> 'never_same' is null or entities.id in (
-          select valued.id from entity_values(sources.name, matchers.declaration ->> 'never_same') as valued where value is not null
+    where entities.properties @@ needed
+      and (never_same is null or entities.id in (
+          select valued.id from entity_values(sources.name, never_same) as valued where value is not null
       ))
 $$;
 
@@ -288,43 +299,52 @@ end
 $$;
 
 -- Deletes pairs and writes others, for a worker that holds the lists. Returns the places, from 1, of pairs that it does not write, since
--- an entity or an item is gone. The other entities stay until the transaction ends. A subquery that locks or has a
--- limit looks up each key by itself. Postgres keeps the plan that it made while the tables were small, and could otherwise read whole tables by it.
+-- an entity or an item is gone. The other entities stay until the transaction ends. Postgres keeps the plan that it made while the tables were
+-- small: a subquery that locks or has a limit looks up each key by itself, where a join could read whole tables, and arrays are joined by hashes.
 create or replace function put_pairs(
     matcher_name text, model_name text, lost_left uuid[], lost_right uuid[], new_ids uuid[], left_ids uuid[], right_ids uuid[],
     left_items uuid[], right_items uuid[], similarities double precision[], left_ranks integer[], right_ranks integer[]
 ) returns setof bigint
-language plpgsql set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql set search_path from current set enable_seqscan = off set enable_nestloop = off set plan_cache_mode = force_generic_plan as $$
 declare
     of_left text;
     of_right text;
+    held_sources text[];
+    held_ids uuid[];
+    held_keys text[];
+    have_vectors boolean[];
 begin
     select left_source, right_source into of_left, of_right from matchers where name = matcher_name;
     if cardinality(lost_left) > 0 then
         perform set_config('matching_pipeline.skip_matching', 'on', true);
-        delete from matches using unnest(lost_left, lost_right) as lost (left_id, right_id)
-        where matches.matcher = matcher_name and matches.left_id = lost.left_id and matches.right_id = lost.right_id;
+        delete from matches where id = any (array(
+            select stored.id
+            from unnest(lost_left, lost_right) as lost (left_id, right_id)
+            cross join lateral (
+                select id from matches
+                where matcher = matcher_name and matches.left_id = lost.left_id and matches.right_id = lost.right_id limit 1
+            ) as stored
+        ));
     end if;
-    perform
+    -- with all locks held, the next statement sees the items as they stay
+    select array_agg(named.source), array_agg(named.id), array_agg(key), array_agg(has_vector)
+    into held_sources, held_ids, held_keys, have_vectors
     from (select of_left as source, unnest(left_ids) as id union select of_right, unnest(right_ids)) as named
     cross join lateral (
-        select from entities where entities.source = named.source and entities.id = named.id for key share
+        select key, embedding is not null as has_vector from entities
+        where entities.source = named.source and entities.id = named.id for key share
     ) as held;
     return query
-    with pair as materialized (
+    with held as materialized (
+        select * from unnest(held_sources, held_ids, held_keys, have_vectors) as held (source, id, key, has_vector)
+    ), pair as materialized (
         select pair.*, left_entity.key as left_key, right_entity.key as right_key
         from unnest(new_ids, left_ids, right_ids, left_items, right_items, similarities, left_ranks, right_ranks)
             with ordinality as pair (id, left_id, right_id, left_item, right_item, similarity, left_rank, right_rank, place)
-        left join lateral (
-            select key from entities
-            where source = of_left and entities.id = left_id
-              and (embedding is not null or exists (select from items where items.source = of_left and items.id = left_item)) limit 1
-        ) as left_entity on true
-        left join lateral (
-            select key from entities
-            where source = of_right and entities.id = right_id
-              and (embedding is not null or exists (select from items where items.source = of_right and items.id = right_item)) limit 1
-        ) as right_entity on true
+        left join held as left_entity on left_entity.source = of_left and left_entity.id = left_id
+            and (left_entity.has_vector or exists (select from items where items.source = of_left and items.id = left_item))
+        left join held as right_entity on right_entity.source = of_right and right_entity.id = right_id
+            and (right_entity.has_vector or exists (select from items where items.source = of_right and items.id = right_item))
     ), written as (
         insert into matches (
             id, matcher, left_id, right_id, left_key, right_key, left_item, right_item, similarity, left_rank, right_rank, model
@@ -347,21 +367,26 @@ $$;
 -- that have pairs and are in no block.
 create or replace function rebuild_parts(matcher_name text, size integer) returns table (place bigint, entities bigint, parts jsonb)
 language sql stable set search_path from current as $$
-    with keepers as (
-        select matchable.same, matchable.id, case
-            when keeps_lists(matchers, right_source) then 0
-            else (row_number() over (partition by matchable.same order by matchable.id) - 1) / size
-        end as range
-        from matchers
-        cross join matchable_entities(matcher_name, true) as matchable
-        where matchers.name = matcher_name
-    ), ranges as (
-        select same, range, count(*) as members, case when range > 0 then (array_agg(id order by id))[1] end as first
-        from keepers group by same, range
+    with keepers as materialized (
+        select same, id from matchable_entities(matcher_name, true)
+    ), blocks as materialized (
+        select same, count(*) as members, count(*) > size and not (
+            select keeps_lists(matchers, right_source) from matchers where name = matcher_name
+        ) as is_divided
+        from keepers
+        group by same
+    ), starts as (
+        select same, members, id as first, row_number() over (partition by same order by id) - 1 as place
+        from keepers join blocks using (same)
+        where is_divided
     ), parted as (
         select null::jsonb as same, 0::bigint as members, null::uuid as first, null::uuid as before
         union all
-        select same, members, first, lead(first) over (partition by same order by range) from ranges
+        select same, members, null, null from blocks where not is_divided
+        union all
+        select same, least(size, members - place), case when place > 0 then first end, lead(first) over (partition by same order by place)
+        from starts
+        where place % size = 0
     ), placed as (
         select parted.*, (sum(members) over (order by same nulls first, first nulls first) - members)::bigint / size as shard
         from parted
