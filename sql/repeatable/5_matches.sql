@@ -300,7 +300,7 @@ $$;
 
 -- Deletes pairs and writes others, for a worker that holds the lists. Returns the places, from 1, of pairs that it does not write, since
 -- an entity or an item is gone. The other entities stay until the transaction ends. Postgres keeps the plan that it made while the tables were
--- small: a subquery that locks or has a limit looks up each key by itself, where a join could read whole tables, and arrays are joined by hashes.
+-- small, and could read whole tables by it. So a subquery that locks or has a limit looks up each key by itself. Only arrays are joined, by hashes.
 create or replace function put_pairs(
     matcher_name text, model_name text, lost_left uuid[], lost_right uuid[], new_ids uuid[], left_ids uuid[], right_ids uuid[],
     left_items uuid[], right_items uuid[], similarities double precision[], left_ranks integer[], right_ranks integer[]

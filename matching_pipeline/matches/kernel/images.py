@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from matching_pipeline.matches.kernel import products
 from matching_pipeline.matches.kernel.attributes import all_overlaps, overlaps, shared_words
 from matching_pipeline.matches.kernel.columns import Ids, Numbers, Rows, Vectors, starts_of
 from matching_pipeline.matches.kernel.policy import DECIMALS, ROUNDING
@@ -90,11 +91,14 @@ class Scorer:
         return self._paired(left_rows, right_rows, self._form)
 
     def all_near(self, left_rows: slice | Rows, right_rows: slice | Rows) -> Numbers:
-        """(right rows, left rows): scores of all pairs that are off by `nearness` at most."""
+        """(right rows, left rows): scores of all pairs that are off by `nearness` at most.
+
+        The thread's next product may overwrite them.
+        """
         return self._all(left_rows, right_rows, self._form)
 
     def all_least(self, left_rows: Rows, right_rows: Rows) -> Numbers:
-        """(right rows, left rows): near scores of all pairs without overlaps, which only add to a score.
+        """(right rows, left rows): as `all_near`, but without overlaps, which only add to a score.
 
         Sparse products of few rows cost much more than dense ones.
         """
@@ -127,8 +131,9 @@ class Scorer:
         return scores
 
     def _products(self, left_rows: slice | Rows, right_rows: slice | Rows, form: Form) -> Numbers:
-        left, right = self.left.unit(left_rows, form), self.right.embeddings[right_rows].astype(form, copy=False)
-        scores: Numbers = right @ left.T
+        left: NDArray[Any] = self.left.unit(left_rows, form)
+        right: NDArray[Any] = self.right.embeddings[right_rows].astype(form, copy=False)
+        scores: Numbers = products.of_floats(right, left) if form == np.float32 else right @ left.T
         scores *= ((1 - self.weight) / self.right.norms[right_rows, None]).astype(form)
         return scores
 

@@ -91,12 +91,14 @@ LEFT_ROWS = 512
 RIGHT_ROWS = 1024
 """Rows of a left and of a right tile: their product takes 2 MB, which the processor's cache holds."""
 
-FEW_SCORES = 12_000_000
-"""For fewer scores in all, codes cost more than they save."""
-OVERLAP_SCORES = 10
-"""An overlap of attributes costs so many scores more."""
-FEW_RIGHT_ROWS = 8192
-"""The rows of a right tile in such a search, in which a tile costs more than its scores."""
+FEW_SCORES = 40_000_000
+"""For fewer scores in all, 8-bit codes cost more than they save."""
+FEW_FLOAT_SCORES = 150_000_000
+"""The same where all products are of floats: only fewer columns save anything."""
+FEW_SCORES_WITH_WORDS = 15_000_000
+"""The same with attributes: exact overlaps cost more than products."""
+FEW_TILE_SCORES = 1 << 20
+"""Scores of a tile in such a search: a tile costs more than its scores."""
 
 PHASES = (8, 32)
 """After so many right tiles the candidates are scored, and the bounds are chosen again."""
@@ -189,8 +191,7 @@ class _Part:
         self._several = any(len(side.entities) < len(side.image_ids) for side in (left, right))
 
     def search(self, tiles: list[Tile]) -> list[Tile]:
-        scores = len(self._scorer.left.image_ids) * len(self._scorer.right.image_ids)
-        few = scores * (OVERLAP_SCORES if self._scorer.has_words else 1) < FEW_SCORES
+        few = self._has_few_scores()
         # also for few scores: threads of numpy's products would keep all cores busy for a while after each
         with one_thread_each():
             if few and len(tiles) == 1:
@@ -198,17 +199,22 @@ class _Part:
             with ThreadPoolExecutor(cores()) as pool:
                 return list(pool.map(self._search_few, tiles)) if few else self._search_many(tiles, pool)
 
+    def _has_few_scores(self) -> bool:
+        scores = len(self._scorer.left.image_ids) * len(self._scorer.right.image_ids)
+        if self._scorer.has_words:
+            return scores < FEW_SCORES_WITH_WORDS
+        return scores < FEW_SCORES or (scores < FEW_FLOAT_SCORES and not costs().codes_are_faster)
+
     def _search_few(self, tile: Tile) -> Tile:
-        scorer = self._scorer
-        for span in spans(scorer.right, FEW_RIGHT_ROWS):
+        scorer, rows = self._scorer, len(tile.entity_of_row)
+        for number, span in enumerate(spans(scorer.right, FEW_TILE_SCORES // rows)):
             scores = scorer.all_near(tile.span.rows, span.rows)
             self._tally.add("float32 scores of all", scores.size)
-            if self._limit is not None:
-                entities = scorer.right.starts[span.entities] - span.rows.start
-                tile = tile.raised(last_of_best(scores, entities, self._limit) - scorer.nearness)
-            waiting = candidates(scores, scorer.nearness, tile.floor_of_row, span.rows.start)
-            tile = self._settle(replace(tile, waiting=waiting))
-        return tile
+            if number == 0:
+                tile = self._raised(tile, span, scores, scorer.nearness)
+            found = candidates(scores, scorer.nearness, tile.floor_of_row, span.rows.start)
+            tile = self._settle_if_many(self._with_waiting(tile, found))
+        return self._settle(tile)
 
     def _search_many(self, tiles: list[Tile], pool: ThreadPoolExecutor) -> list[Tile]:
         each, choice = pool.map, pool.submit(Choice, self._scorer, costs())
@@ -244,7 +250,9 @@ class _Part:
             self._tally.add(coding.name, products.size)
             places = reaching(products, cuts[number])
             if len(places) > CROWDED * products.size:
-                found.append(self._crowded(tile, span))
+                tile, some = self._crowded(tile, span)
+                found.append(some)
+                cuts = bounds.cuts(tile.floor_of_row, coding.form)
             else:
                 reached.append(Reached(number, span.rows.start, places, products.reshape(-1)[places]))
             if sum(len(each.places) for each in reached) > MOST_REACHED:
@@ -255,11 +263,19 @@ class _Part:
                 cuts = bounds.cuts(tile.floor_of_row, coding.form)
         return self._approach(tile, np.concatenate([bounds.candidates(reached), *found]))
 
-    def _crowded(self, tile: Tile, right: Span) -> Candidates:
+    def _crowded(self, tile: Tile, right: Span) -> tuple[Tile, Candidates]:
         """Those of the pairs that may reach their floors, by float64 scores, which are not rounded."""
         scores = self._scorer.all_scores(tile.span.rows, right.rows)
         self._tally.add(finer=scores.size)
-        return candidates(scores, ROUNDING, tile.floor_of_row, right.rows.start)
+        tile = self._raised(tile, right, scores, ROUNDING)
+        return tile, candidates(scores, ROUNDING, tile.floor_of_row, right.rows.start)
+
+    def _raised(self, tile: Tile, right: Span, scores: Numbers, error: float) -> Tile:
+        """The tile, with the floors that these scores make, which are off by `error`."""
+        if self._limit is None:
+            return tile
+        entities = self._scorer.right.starts[right.entities] - right.rows.start
+        return tile.raised(last_of_best(scores, entities, self._limit) - error)
 
     def _approach(self, tile: Tile, candidates: Candidates) -> Tile:
         """The tile, with these candidates waiting by their near scores, as far as these reach its floors."""
@@ -269,14 +285,19 @@ class _Part:
             rows, columns, bounds = rows[wanted], columns[wanted], bounds[wanted]
             self._tally.add(near=len(rows))
             bounds = np.minimum(bounds, near(self._scorer, rows + tile.span.rows.start, columns))
-            waiting = np.sort(np.concatenate([tile.waiting, as_candidates(rows, bounds, columns)]))
-            tile = replace(tile, waiting=waiting)
-            if self._limit is not None:
-                tile = tile.raised_by(self._scorer, self._limit, self._several)
+            tile = self._with_waiting(tile, as_candidates(rows, bounds, columns))
+        # not between two groups of candidates: a list that is settled admits no tie of a right entity with a lower id
+        return self._settle_if_many(tile)
+
+    def _with_waiting(self, tile: Tile, candidates: Candidates) -> Tile:
+        """The tile, with these pairs waiting by their near scores, as far as these reach its floors."""
+        tile = replace(tile, waiting=np.sort(np.concatenate([tile.waiting, candidates])))
+        return tile if self._limit is None else tile.raised_by(self._scorer, self._limit, self._several)
+
+    def _settle_if_many(self, tile: Tile) -> Tile:
         most = MOST_WAITING
         if self._limit is not None:
             most = min(most, WAITING * self._limit * len(tile.entity_of_row))
-        # not between two groups of candidates: a list that is settled admits no tie of a right entity with a lower id
         return self._settle(tile) if len(tile.waiting) > most else tile
 
     def _settle(self, tile: Tile) -> Tile:

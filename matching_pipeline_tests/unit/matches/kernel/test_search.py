@@ -129,10 +129,11 @@ def test_pairs_are_those_of_all_scores(
     floors = np.full(len(left.entities), threshold)
     with pytest.MonkeyPatch.context() as patch:
         # small, so that a few hundred rows are many tiles
-        patch.setattr(search, "FEW_SCORES", 0 if seed % 5 else 10**9)
+        for few in ("FEW_SCORES", "FEW_FLOAT_SCORES", "FEW_SCORES_WITH_WORDS"):
+            patch.setattr(search, few, 0 if seed % 5 else 10**9)
         patch.setattr(search, "LEFT_ROWS", 16)
         patch.setattr(search, "RIGHT_ROWS", 32)
-        patch.setattr(search, "FEW_RIGHT_ROWS", 100)
+        patch.setattr(search, "FEW_TILE_SCORES", 1600)
         patch.setattr(search, "MOST_REACHED", 100)
         patch.setattr(search, "MOST_WAITING", 300)
         patch.setattr(search, "WAITING", 2)
