@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from matching_pipeline.matches.kernel import choice, products, search, seeds
 from matching_pipeline.matches.kernel.images import ImageSet, Scorer, _row_products, image_set
 from matching_pipeline.matches.kernel.pairs import Found, Pairs, ranked
+from matching_pipeline.matches.kernel.tally import Tally
 from matching_pipeline.matches.kernel.tiles import spans
 from matching_pipeline_tests.fixtures.vectors import KINDS, Vectors, vectors
 
@@ -150,3 +151,14 @@ def test_pairs_are_those_of_all_scores(
     expected = expected_pairs(left, right, weight, floors, limit)
     for column, wanted in zip(vars(found).values(), vars(expected).values(), strict=True):
         np.testing.assert_array_equal(column, wanted)
+
+
+def test_a_tile_of_loose_bounds_raises_the_floors_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    # floors that are found beforehand lack the overlaps of attributes
+    monkeypatch.setattr(search, "FEW_SCORES_WITH_WORDS", 0)
+    generator, tally = np.random.default_rng(1), Tally()
+    left, right = (
+        an_image_set(vectors("random", size, 80, generator), 1, words(size, 2000, generator)) for size in (20, 8192)
+    )
+    search.search(left, [right], 0.5, np.full(20, -1.0), 5, tally)
+    assert tally.finer == 20 * search.RIGHT_ROWS
