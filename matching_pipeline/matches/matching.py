@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from queue import SimpleQueue
 from uuid import UUID
 
 import numpy as np
@@ -108,17 +109,22 @@ class Matching:
         """Rebuilds in many short transactions, two at a time. The caller has taken or shares the lists."""
         found = give_way(connection, partial(self._compare, connection, part))
         changes = list(found.change.parts(LISTS_AT_ONCE))
+        written, free = Figures(), SimpleQueue[Connection]()
 
-        def put(session: Connection, change: Change[MatchRows]) -> Figures:
-            return give_way(session, partial(write, session, self.rule, found.model, change, found.computed))
+        def put(change: Change[MatchRows]) -> Figures:
+            session = free.get()
+            try:
+                return give_way(session, partial(write, session, self.rule, found.model, change, found.computed))
+            finally:
+                free.put(session)
 
-        written = Figures()
         lock = ListsLock(connection, self.name)
         with lock.sharing_sessions(len(changes)) as sessions, ThreadPoolExecutor(len(sessions)) as pool:
-            for begin in range(0, len(changes), len(sessions)):
-                on_part(found.lists * begin // len(changes))
-                for figures in pool.map(put, sessions, changes[begin : begin + len(sessions)]):
-                    written += figures
+            for session in sessions:
+                free.put(session)
+            for done, figures in enumerate(pool.map(put, changes), start=1):
+                on_part(found.lists * done // len(changes))
+                written += figures
         self.look_again(connection, np.concatenate(list(found.computed.values())))
         return found.figures(written)
 
