@@ -32,7 +32,8 @@ choice is made again as the search proceeds.
 
 **Prune: the pairs that the bounds exclude.** A pair whose bound is below its floor can be in no list. The floors are
 brought to the scale of the products, which are compared with them. If bounds are too loose to exclude much (images
-that are nearly alike), float64 scores of the whole tile replace them.
+that are nearly alike, or floors that lack overlaps), float64 scores of the whole tile replace them, and raise the
+floors.
 
 **Near: a tight bound of each pair that is left.** `Scorer.near` sums the products of a pair in float32, which is off
 by less than n · 2⁻²⁴ for n dimensions. The pairs with the best bounds come first. The last near score
@@ -259,7 +260,9 @@ class _Part:
                 found.append(bounds.candidates(reached))
                 reached.clear()
             if sum(map(len, found)) > MOST_WAITING:
-                tile, found = self._approach(tile, np.concatenate(found)), [NO_CANDIDATES]
+                # all of them, as a list that is settled admits no tie of a right entity with a lower id
+                tile = self._approach(tile, np.concatenate([bounds.candidates(reached), *found]))
+                found, reached = [NO_CANDIDATES], []
                 cuts = bounds.cuts(tile.floor_of_row, coding.form)
         return self._approach(tile, np.concatenate([bounds.candidates(reached), *found]))
 
@@ -286,7 +289,7 @@ class _Part:
             self._tally.add(near=len(rows))
             bounds = np.minimum(bounds, near(self._scorer, rows + tile.span.rows.start, columns))
             tile = self._with_waiting(tile, as_candidates(rows, bounds, columns))
-        # not between two groups of candidates: a list that is settled admits no tie of a right entity with a lower id
+        # not between two groups of candidates, for the sake of ties
         return self._settle_if_many(tile)
 
     def _with_waiting(self, tile: Tile, candidates: Candidates) -> Tile:

@@ -162,3 +162,16 @@ def test_a_tile_of_loose_bounds_raises_the_floors_for_the_next(monkeypatch: pyte
     )
     search.search(left, [right], 0.5, np.full(20, -1.0), 5, tally)
     assert tally.finer == 20 * search.RIGHT_ROWS
+
+
+def test_a_tie_of_a_tile_with_few_pairs_comes_before_those_of_a_later_tile_with_many(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FEW_SCORES": 0, "FEW_FLOAT_SCORES": 0, "RIGHT_ROWS": 32, "MOST_WAITING": 300}.items():
+        monkeypatch.setattr(search, name, value)
+    same = np.tile(np.eye(1, 80, dtype=np.float32), (33, 1))
+    others = vectors("random", 31, 80, np.random.default_rng(1))
+    left = an_image_set(same[:16], 1, [frozenset()] * 16)
+    right = an_image_set(np.concatenate([same[:1], others, same[1:]]), 1, [frozenset()] * 64)
+    found = search.search(left, [right], 0.0, np.full(16, -1.0), 1)
+    assert found.right.tolist() == [right.entities[0]] * 16
