@@ -94,7 +94,7 @@ RIGHT_ROWS = 1024
 
 FEW_SCORES = 40_000_000
 """For fewer scores in all, 8-bit codes cost more than they save."""
-FEW_FLOAT_SCORES = 150_000_000
+FEW_FLOAT_SCORES = 200_000_000
 """The same where all products are of floats: only fewer columns save anything."""
 FEW_SCORES_WITH_WORDS = 15_000_000
 """The same with attributes: exact overlaps cost more than products."""
