@@ -31,10 +31,9 @@ from matching_pipeline.queues.session import WorkerSession
 LOOK_AGAIN_SECONDS = 5.0
 """A waiting worker looks at the queue at least this often, should a NOTIFY be lost."""
 LOOK_AGAIN_WITHOUT_NOTIFY_SECONDS = 0.1
-"""With ENQUEUE_NOTIFY=false nothing else tells a waiting worker of new jobs."""
+"""With ENQUEUE_NOTIFY=false nothing else tells a waiting worker of new jobs. Nothing tells it that its second session
+ended, for which a worker waits before it ends: that session's batch may enqueue jobs."""
 LOOK_AGAIN_AT_LOCKED_SECONDS = 0.05
-LOOK_AGAIN_WHILE_NOT_ALONE_SECONDS = 0.1
-"""A worker that ends when nothing is due waits for its second session, whose batch may enqueue jobs."""
 LOCK_BUSY_DELAY = timedelta(seconds=5)
 
 
@@ -122,10 +121,9 @@ class QueueWorker:
                 return
             self._on_progress(self._second.total(self.summary))
             # jobs that are due and cannot be claimed are locked, by another worker's claim or the app's transaction
-            look_again = LOOK_AGAIN_SECONDS if state.announced else LOOK_AGAIN_WITHOUT_NOTIFY_SECONDS
+            is_notified = state.announced and (self._serve or is_alone)
+            look_again = LOOK_AGAIN_SECONDS if is_notified else LOOK_AGAIN_WITHOUT_NOTIFY_SECONDS
             next_due = look_again if state.seconds_to_next is None else state.seconds_to_next
-            if not self._serve and not is_alone:
-                next_due = LOOK_AGAIN_WHILE_NOT_ALONE_SECONDS
             if self._told_to_stop(max(min(next_due, look_again), LOOK_AGAIN_AT_LOCKED_SECONDS)):
                 return
         self.summary.stopped_because = "it was told to stop"
